@@ -1,0 +1,29 @@
+"""Searches, ablates and trains video networks; see `nas --help`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas.exported import Network
+
+__all__ = ["load"]
+
+
+def load(path: str | Path, *, device: str = "cpu") -> Network:
+    """Opens a folder that `nas promote` left as an eval-mode network.
+
+    Args:
+        path: The folder.
+        device: Where its weights go.
+
+    Returns:
+        An `nn.Module` from clips (N, 3, T, H, W) to logits (N, classes), with `class_names`, `clip` and `normalise`.
+
+    Raises:
+        NotFoundError: The folder does not hold a network.
+    """
+    from nas.exported import load_network  # imports torch, which `nas --help` does without
+
+    return load_network(Path(path), device=device)

@@ -1,0 +1,207 @@
+"""`nas status`, `nas pareto` and `nas space`: what a study holds and what it has found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from nas.cli.output import Progress, duration, print_json, print_table
+from nas.cli.resolve import open_study
+from nas.store import Row, Store
+
+STUDY = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database.")
+DB = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db.")
+JSON = typer.Option(False, "--json", help="Print JSON.")
+
+FRONT_COLUMNS = {
+    "digest": "digest",
+    "accuracy": "top-1",
+    "error": "±1 s.e.",
+    "macs": "MACs",
+    "params": "params",
+    "description": "network",
+}
+
+
+def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
+    """Show how far a search is: rungs, trials, failures, time."""
+    store, row = open_study(study, db)
+    try:
+        report = status_report(store, row)
+        if as_json:
+            print_json(report)
+            return
+        print(f"{report['study']} ({store.location}), clip {row['clip']}, {row['num_classes']} classes")
+        counts = row["data"]["clips"]
+        clips = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test") if split in counts)
+        print(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
+        print_table(
+            report["rungs"],
+            {
+                "rung": "rung",
+                "epochs": "epochs",
+                "networks": "networks",
+                "best": "best top-1",
+                "num_clips": "val clips",
+            },
+        )
+        states = ", ".join(f"{count} {state}" for state, count in report["states"].items())
+        print(f"trials: {report['trials']} of {report['budget']} ({states or 'none'})")
+        for failure in report["failures"]:
+            print(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
+        print(
+            f"spent: {report['epochs_trained']:,} epochs, {duration(report['seconds'])} in {report['sessions']} "
+            f"session(s); {report['preempted']} job(s) were pre-empted and resumed"
+        )
+    finally:
+        store.close()
+
+
+def status_report(store: Store, row: Row) -> dict[str, Any]:
+    """What `nas status` shows, as plain values."""
+    search = row["config"]["search"]
+    evaluations = store.evaluations(row["id"])
+    trials = store.trials(row["id"])
+    rungs = []
+    for rung, epochs in enumerate(search["rungs"]):
+        reached = [e for e in evaluations if e["rung"] == rung]
+        best = max((e["top1"] for e in reached), default=None)
+        clips = reached[0]["num_clips"] if reached else None
+        rungs.append({"rung": rung, "epochs": epochs, "networks": len(reached), "best": best, "num_clips": clips})
+    sessions = store.sessions(row["id"])
+    last = {e["trial_id"]: e["epochs"] for e in evaluations}
+    return {
+        "study": row["name"],
+        "database": store.location,
+        "rungs": rungs,
+        "trials": len(trials),
+        "budget": search["trials"],
+        "states": dict(Counter(t["state"] for t in trials)),
+        "failures": [
+            {"number": t["number"], "digest": t["digest"], "reason": t["reason"], "detail": t["detail"]}
+            for t in trials
+            if t["state"] == "failed"
+        ],
+        "preempted": len(store.jobs(row["id"], "preempted")),
+        "epochs_trained": sum(last.values()),
+        "seconds": sum(session["wall_seconds"] or 0.0 for session in sessions),
+        "busy_seconds": sum(session["busy_seconds"] or 0.0 for session in sessions),
+        "sessions": len(sessions),
+        "promotions": [
+            {
+                "digest": p["digest"],
+                "seed": p["seed"],
+                "epochs": p["epochs"],
+                "state": p["state"],
+                "folder": p["folder"],
+            }
+            for p in store.promotions(row["id"])
+        ],
+    }
+
+
+def pareto(
+    study: str = STUDY,
+    db: str = DB,
+    as_json: bool = JSON,
+    plot: str = typer.Option(None, "--plot", metavar="FILE", help="Also draw it: front.html or front.png."),
+) -> None:
+    """Show the Pareto front of accuracy against MACs at the highest fidelity reached."""
+    store, row = open_study(study, db)
+    try:
+        if as_json:
+            print_json(front_rows(store, row["name"]))
+        else:
+            print_front(store, row["name"])
+        if plot is not None:
+            from nas.plots import draw_front
+
+            draw_front(row, store.evaluations(row["id"]), store.pareto_front(row["name"]), Path(plot))
+            if not as_json:
+                print(f"plot: {plot}")
+    finally:
+        store.close()
+
+
+def front_rows(store: Store, study: str) -> list[Row]:
+    """The front as the view `pareto_front` has it."""
+    return store.pareto_front(study)
+
+
+def print_front(store: Store, study: str) -> None:
+    """Prints the front, with the standard error that its number of clips gives each accuracy."""
+    rows = front_rows(store, study)
+    if not rows:
+        print(f"{study}: no network has reached a rung yet")
+        return
+    for row in rows:
+        p = row["accuracy"]
+        row["error"] = (p * (1 - p) / row["num_clips"]) ** 0.5  # type: ignore[index]
+        row["digest"] = row["digest"][:10]  # type: ignore[index]
+    record = store.study(study)
+    title = (
+        f"{study}: Pareto front after {rows[0]['epochs']} epochs, on {rows[0]['num_clips']} val clips of "
+        f"{record['clip']} (MACs of one clip)"
+    )
+    print_table(rows, FRONT_COLUMNS, title)
+
+
+def space(
+    study: str = typer.Argument(..., metavar="STUDY", help="A study file."),
+    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    as_json: bool = JSON,
+) -> None:
+    """Show a study's space: its domains, its size, and what its constraints leave of it."""
+    from nas.config import load_study
+    from nas.errors import StudyError
+
+    loaded = load_study(study, overrides or [])
+    if not loaded.num_classes:
+        raise StudyError(
+            f"data.num_classes must be stated to count costs before the data is read, but is 0 in {study}; add it, or "
+            "give data.num_classes=…"
+        )
+    from nas.search.pool import build_pool
+
+    size = loaded.space.size()
+    progress = Progress("networks costed")
+    pool = build_pool(loaded, num_classes=loaded.num_classes, progress=progress.update)
+    progress.close()
+    strata = Counter(candidate.stratum for candidate in pool.candidates)
+    report: dict[str, Any] = {
+        "study": loaded.name,
+        "clip": str(loaded.data.clip),
+        "num_classes": loaded.num_classes,
+        "domains": {d.name: {"values": list(d.values), "per": d.per} for d in loaded.space.domains},
+        "forbid": loaded.config["space"]["forbid"],
+        "settings": size.settings,
+        "networks": size.networks,
+        "exact": size.exact,
+        "pool": len(pool.candidates),
+        "whole": pool.whole,
+        "dropped": dict(pool.dropped),
+        "macs": [pool.candidates[0].cost.macs, pool.candidates[-1].cost.macs],
+        "params": [
+            min(c.cost.params for c in pool.candidates),
+            max(c.cost.params for c in pool.candidates),
+        ],
+        "strata": [strata[i] for i in range(loaded.search.strata)],
+    }
+    if as_json:
+        print_json(report)
+        return
+    rows = [
+        {"domain": name, "per": d["per"], "values": ", ".join(str(v) for v in d["values"])}
+        for name, d in report["domains"].items()
+    ]
+    print_table(rows, {"domain": "domain", "per": "per", "values": "values"}, f"{loaded.name}: space")
+    kind = "distinct networks" if size.exact else "settings, an upper bound of its distinct networks"
+    print(f"size: {size.networks if size.exact else size.settings:,} {kind}")
+    drawn = "all of it" if pool.whole else "a random draw"
+    print(f"pool: {len(pool.candidates):,} networks ({drawn}), by cost class {report['strata']}")
+    for reason, count in pool.dropped.items():
+        print(f"dropped by {reason}: {count:,}")
+    print(f"MACs of one {report['clip']} clip: {report['macs'][0]:,} to {report['macs'][1]:,}")

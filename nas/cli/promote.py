@@ -1,0 +1,92 @@
+"""`nas promote`."""
+
+from __future__ import annotations
+
+import typer
+
+from nas.cli.output import Progress, print_json, print_table
+from nas.cli.resolve import database_of
+
+
+def promote(
+    study: str = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database."),
+    arguments: list[str] = typer.Argument(
+        None, metavar="[DIGEST] [promote.key=value …]", help="The network, and settings of its training."
+    ),
+    best_under: str = typer.Option(None, "--best-under", metavar="MACS", help="The front's best below, such as 2G."),
+    front: bool = typer.Option(False, "--front", help="Every network of the front."),
+    seeds: int = typer.Option(None, "--seeds", min=1, help="Trainings a network."),
+    db: str = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Train chosen networks in full, and report the test split once."""
+    from nas.config import apply_promote, parse_number, study_of
+    from nas.errors import NotFoundError
+
+    given = arguments or []
+    names = [word for word in given if "=" not in word]
+    if len(names) > 1:
+        raise NotFoundError(f"name one network, but got {len(names)}: {', '.join(names)}")
+    bound = parse_number(best_under) if best_under is not None else None
+    path = database_of(study, db)
+
+    from nas.promote import choose, summarise
+    from nas.promote import promote as train
+    from nas.search.driver import locked
+    from nas.store import Store
+
+    if not path.is_file():
+        Store(path)  # says what is missing
+    with locked(path):
+        store = Store(path, create=True)
+        progress = Progress("epochs")
+        try:
+            row = store.study()
+            recorded = study_of(apply_promote(row["config"], [word for word in given if "=" in word]), store.location)
+            digests = choose(store, row, prefix=names[0] if names else None, best_under=bound, whole_front=front)
+            config = recorded.promote
+            results = []
+            for digest in digests:
+                for seed in range(seeds or config.seeds):
+                    progress.line(f"promoting {digest[:10]}, seed {seed}: {config.epochs} epochs")
+
+                    def listen(text: str, done: int, total: int) -> None:
+                        progress.line(text)
+                        progress.update(done, total)
+
+                    results.append(
+                        train(
+                            store,
+                            recorded,
+                            row,
+                            digest,
+                            seed=seed,
+                            config=config,
+                            root=path.parent,
+                            listener=listen,
+                        )
+                    )
+        finally:
+            progress.close()
+            store.close()
+    summary = summarise(results)
+    if as_json:
+        print_json({"networks": summary, "trainings": results})
+        return
+    for line in summary:
+        line["digest"] = line["digest"][:10]
+    columns = {
+        "digest": "digest",
+        "top1": "top-1",
+        "std": "std over seeds",
+        "seeds": "seeds",
+        "split": "split",
+        "num_clips": "clips",
+        "epochs": "epochs",
+        "description": "network",
+    }
+    print_table(summary, columns, f"{row['name']}: promoted")
+    if any(result.split == "val" for result in results):
+        print("note: the data has no test split; val is reported, on which the networks were also chosen")
+    for result in results:
+        print(f"nas.load({result.folder!r})" + ("" if result.fresh else "   (trained earlier)"))

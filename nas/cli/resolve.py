@@ -1,0 +1,89 @@
+"""From what the user types to what it means: studies, databases and networks by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.errors import NotFoundError
+from nas.store import Row, Store, is_database
+
+if TYPE_CHECKING:
+    from search_spaces.spec import ArchSpec
+
+RUNS = Path("runs")
+
+
+def database_of(study: str, db: str | None) -> Path:
+    """The database that a study file or a database path names; `--db` goes first.
+
+    Args:
+        study: A YAML file or an SQLite file.
+        db: The value of `--db`.
+    """
+    if db is not None:
+        return Path(db)
+    path = Path(study)
+    if is_database(path):
+        return path
+    from nas.config import load_study
+
+    return RUNS / load_study(path).name / "study.db"
+
+
+def open_study(study: str, db: str | None) -> tuple[Store, Row]:
+    """An existing database and the row of its study.
+
+    Raises:
+        StoreError: There is no such database.
+        NotFoundError: It holds no study.
+    """
+    store = Store(database_of(study, db))
+    return store, store.study()
+
+
+def find_spec(name: str, *, study: str | None, db: str | None, frames: int = 16) -> ArchSpec:
+    """The network that `name` means: a JSON file, a preset, or the beginning of a digest in a database.
+
+    Args:
+        name: What the user typed.
+        study: Study or database in which digests are looked up.
+        db: The value of `--db`.
+        frames: Frames of the clip, which some presets depend on.
+
+    Raises:
+        NotFoundError: Nothing goes by that name; the message says what would.
+        SpecError: The JSON file does not hold a network.
+    """
+    from search_spaces import codec, presets
+    from search_spaces.spec import SpecError
+
+    path = Path(name)
+    if path.suffix == ".json" or path.is_file():
+        try:
+            return codec.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise NotFoundError(f"the network file {name} cannot be read: {reason}") from error
+        except SpecError as error:
+            raise NotFoundError(f"{name} does not hold a network: {error}") from error
+    if name in presets.PRESETS:
+        return presets.preset(name, frames=frames)
+    if study is None and db is None:
+        raise NotFoundError(
+            f"{_not_a_preset(name)}; a digest needs --study STUDY|DB, a file ends in .json (`nas presets` lists names)"
+        )
+    store = Store(database_of(study or "", db))
+    try:
+        return codec.decode(store.find(name)["spec"])
+    finally:
+        store.close()
+
+
+def _not_a_preset(name: str) -> str:
+    import difflib
+
+    from search_spaces import presets
+
+    near = difflib.get_close_matches(name, list(presets.PRESETS), n=1, cutoff=0.5)
+    return f"no preset is called {name!r}" + (f", did you mean {near[0]}?" if near else "")

@@ -1,0 +1,65 @@
+"""`nas search`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+import typer
+
+from nas.cli.output import SearchProgress, duration, print_json
+from nas.cli.resolve import RUNS
+
+
+def search(
+    study: str = typer.Argument(..., metavar="STUDY", help="The study file, such as studies/kinetics_small.yaml."),
+    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    db: str = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default."),
+    workers: int = typer.Option(None, "--workers", min=0, help="Processes that train; 0 trains in this one."),
+    as_json: bool = typer.Option(False, "--json", help="Print the front as JSON."),
+) -> None:
+    """Search the space of a study, or go on with a search; ends with the front and the path of its database."""
+    from pathlib import Path
+
+    from nas.config import load_study
+
+    loaded = load_study(study, overrides or [])
+    path = Path(db) if db else RUNS / loaded.name / "study.db"
+
+    from nas.search.driver import run_search  # imports torch; only now, so that a bad study is refused at once
+
+    progress = SearchProgress()
+    try:
+        summary = run_search(
+            loaded,
+            path,
+            workers=loaded.search.workers if workers is None else workers,
+            listener=progress,
+        )
+    except KeyboardInterrupt:
+        progress.close()
+        print(f"stopped; everything so far is in {path}. Go on with: nas {shlex.join(sys.argv[1:])}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    finally:
+        progress.close()
+
+    from nas.cli.inspect import front_rows, print_front
+    from nas.store import Store
+
+    store = Store(path)
+    try:
+        if as_json:
+            print_json(front_rows(store, loaded.name))
+            return
+        print_front(store, loaded.name)
+    finally:
+        store.close()
+    rungs = ", ".join(
+        f"{count} at {epochs} epochs" for count, epochs in zip(summary.counts, loaded.search.rungs, strict=True)
+    )
+    print(f"networks: {rungs}" + (f"; {summary.failed} failed" if summary.failed else ""))
+    if summary.exhausted:
+        print(f"the space has no more networks than these; search.trials={loaded.search.trials} was not reached")
+    own = summary.wall_seconds - summary.busy_seconds
+    print(f"time: {duration(summary.wall_seconds)}, of which {own:.1f} s outside training")
+    print(f"database: {path}")

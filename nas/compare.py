@@ -1,0 +1,58 @@
+"""Comparing networks: non-dominated ranks, fronts and hypervolume. Pure; every objective is minimised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether `a` is nowhere worse than `b` and somewhere better."""
+    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
+
+
+def front_ranks(values: ArrayLike) -> NDArray[np.int64]:
+    """Non-dominated sorting.
+
+    Args:
+        values: (points, objectives), to be minimised. Equal points share a rank.
+
+    Returns:
+        (points,) ranks from 0, the front of all; rank r is the front once the ranks below are taken away.
+    """
+    points = np.asarray(values, dtype=float)
+    nowhere_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
+    somewhere_better = (points[:, None, :] < points[None, :, :]).any(axis=2)
+    dominated_by = (nowhere_worse & somewhere_better).T  # (i, j): j dominates i
+    ranks = np.full(len(points), -1, dtype=np.int64)
+    rank = 0
+    while (ranks < 0).any():
+        left = ranks < 0
+        ranks[left & ~(dominated_by & left[None, :]).any(axis=1)] = rank
+        rank += 1
+    return ranks
+
+
+def front(values: ArrayLike) -> list[int]:
+    """Positions of the points that no other dominates, in their order."""
+    points = np.asarray(values, dtype=float)
+    return [] if len(points) == 0 else [int(i) for i in np.flatnonzero(front_ranks(points) == 0)]
+
+
+def hypervolume(values: ArrayLike, reference: Sequence[float]) -> float:
+    """Area dominated by points of two minimised objectives, up to `reference`.
+
+    Args:
+        values: (points, 2).
+        reference: The corner (worst of both) that bounds the area; points beyond it add nothing.
+    """
+    points = np.asarray(values, dtype=float).reshape(-1, 2)
+    inside = points[(points < np.asarray(reference)).all(axis=1)]
+    area, ceiling = 0.0, float(reference[1])
+    for x, y in inside[np.lexsort((inside[:, 1], inside[:, 0]))]:
+        if y < ceiling:
+            area += (float(reference[0]) - x) * (ceiling - y)
+            ceiling = y
+    return float(area)

@@ -1,0 +1,141 @@
+"""A trained network as a folder: `network.json`, `weights.pt`, and the way back to an eval-mode module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.errors import NotFoundError
+from search_spaces import codec
+from search_spaces.catalogue import build
+from search_spaces.spec import ArchSpec, SpecError
+from trainer.config import Clip, DataConfig
+from trainer.data.single import clips_of_video
+
+FORMAT = 1
+
+
+class Network(nn.Module):
+    """A trained network with what is needed to use it.
+
+    Attributes:
+        spec: The architecture.
+        class_names: Names of the outputs, in order.
+        data: How clips are taken from a video: clip, sampling, resizing, normalisation.
+        record: Digest, recipe, seed, epochs and measured accuracies.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        spec: ArchSpec,
+        class_names: tuple[str, ...],
+        data: DataConfig,
+        record: Mapping[str, Any],
+    ) -> None:
+        """Takes a built network with its weights."""
+        super().__init__()
+        self.model = model
+        self.spec, self.class_names, self.data, self.record = spec, class_names, data, record
+
+    @property
+    def clip(self) -> Clip:
+        """What the network sees."""
+        return self.data.clip
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of each channel, of values in 0..1."""
+        return self.data.mean, self.data.std
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Logits (N, classes) of normalised clips (N, 3, T, H, W)."""
+        logits: Tensor = self.model(clips)
+        return logits
+
+    @torch.inference_mode()
+    def predict(self, video: str | Path) -> dict[str, float]:
+        """Probability of each class for a video file, the most probable first.
+
+        Decodes, samples, crops and averages over clips as the evaluation did.
+
+        Raises:
+            DataError: The file cannot be read as a video.
+        """
+        clips = clips_of_video(Path(video), self.data).to(next(self.parameters()).device)
+        probabilities = self(clips).float().softmax(1).mean(0).tolist()
+        ranked = sorted(zip(self.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
+        return dict(ranked)
+
+
+def save_network(
+    folder: Path,
+    model: nn.Module,
+    *,
+    spec: ArchSpec,
+    class_names: tuple[str, ...],
+    data: DataConfig,
+    record: Mapping[str, Any],
+) -> None:
+    """Writes a trained network; each file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    part = folder / "weights.pt.part"
+    torch.save(weights, part)
+    part.replace(folder / "weights.pt")
+    content = {
+        "format": FORMAT,
+        "spec": codec.encode(spec),
+        "classes": list(class_names),
+        "data": asdict(data),
+        "record": dict(record),
+    }
+    part = folder / "network.json.part"
+    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(folder / "network.json")
+
+
+def load_network(folder: Path, *, device: str = "cpu") -> Network:
+    """Opens a folder that `save_network` wrote.
+
+    Raises:
+        NotFoundError: The folder does not hold a network, or one of a newer format.
+    """
+    try:
+        content = json.loads((folder / "network.json").read_text(encoding="utf-8"))
+        weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
+    except (OSError, ValueError, RuntimeError, EOFError) as error:
+        raise NotFoundError(f"{folder} must be a folder that `nas promote` wrote, but {_reason(error)}") from error
+    if content.get("format") != FORMAT:
+        raise NotFoundError(f"{folder} has format {content.get('format')}, and this nas reads format {FORMAT}")
+    try:
+        spec = codec.decode(content["spec"])
+    except SpecError as error:
+        raise NotFoundError(f"{folder}/network.json does not hold a network: {error}") from error
+    model = build(spec, num_classes=len(content["classes"]))
+    model.load_state_dict(weights)
+    values = dict(content["data"])
+    values["clip"] = Clip(**values["clip"])
+    for key in ("mean", "std", "crop_scale"):
+        values[key] = tuple(values[key]) if values[key] is not None else None
+    network = Network(
+        model,
+        spec=spec,
+        class_names=tuple(content["classes"]),
+        data=DataConfig(**values),
+        record=content["record"],
+    )
+    return network.to(device).eval()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,127 @@
+"""The front as a picture: interactive HTML by plotly, or PNG by matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.config import short_number
+from nas.errors import NasError, NotFoundError
+from nas.store import Row
+
+
+def draw_front(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Path) -> None:
+    """Draws accuracy against MACs: every evaluation of the front's fidelity, the lower rungs in grey, and the front.
+
+    Args:
+        study: The study's row.
+        evaluations: Rows of `Store.evaluations`.
+        front: Rows of the view `pareto_front`.
+        path: Ends in `.html` or `.png`; appears whole or not at all.
+
+    Raises:
+        NasError: Another ending, no front yet, or the PNG extra is missing.
+    """
+    if path.suffix not in (".html", ".png"):
+        raise NasError(f"a plot must end in .html or .png, but is {path}")
+    if not front:
+        raise NotFoundError(f"the study {study['name']} has no front yet; run `nas search` first")
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (_html if path.suffix == ".html" else _png)(study, evaluations, front, part)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise NasError(f"the plot {path} cannot be written: {error.strerror}") from error
+
+
+def _title(study: Row, front: Sequence[Row]) -> str:
+    first = front[0]
+    return (
+        f"{study['name']}: top-1 on {first['num_clips']} val clips after {first['epochs']} epochs, "
+        f"MACs of one {study['clip']} clip"
+    )
+
+
+def _series(evaluations: Sequence[Row]) -> dict[int, list[Row]]:
+    series: dict[int, list[Row]] = {}
+    for row in evaluations:
+        series.setdefault(row["epochs"], []).append(row)
+    return dict(sorted(series.items()))
+
+
+def _grey(place: int, count: int) -> str:
+    shade = round(205 - 90 * place / max(1, count - 1))
+    return f"#{shade:02x}{shade:02x}{shade:02x}"
+
+
+def _html(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Path) -> None:
+    from plotly import graph_objects as go
+
+    figure = go.Figure()
+    series = _series(evaluations)
+    for place, (epochs, rows) in enumerate(series.items()):
+        figure.add_scatter(
+            x=[row["macs"] for row in rows],
+            y=[row["top1"] for row in rows],
+            mode="markers",
+            name=f"{epochs} epochs",
+            marker={"color": _grey(place, len(series)), "size": 8},
+            text=[_hover(row["digest"], row["description"], row["macs"], row["params"]) for row in rows],
+            hovertemplate="%{text}<br>top-1 %{y:.3f}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=[row["macs"] for row in front],
+        y=[row["accuracy"] for row in front],
+        mode="lines+markers",
+        name="front",
+        line={"shape": "hv", "color": "#0b6e4f"},
+        marker={"size": 11},
+        error_y={"array": [_standard_error(row) for row in front], "thickness": 1},
+        text=[_hover(row["digest"], row["description"], row["macs"], row["params"]) for row in front],
+        hovertemplate="%{text}<br>top-1 %{y:.3f}<extra></extra>",
+    )
+    figure.update_layout(title=_title(study, front), template="plotly_white")
+    figure.update_xaxes(title="MACs", type="log")
+    figure.update_yaxes(title="top-1 (bars: one standard error of the clips)")
+    figure.write_html(path, include_plotlyjs=True)
+
+
+def _png(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Path) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise NasError("a PNG needs matplotlib: pip install 'video-nas[png]', or write front.html") from error
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    series = _series(evaluations)
+    for place, (epochs, rows) in enumerate(series.items()):
+        x, y = [row["macs"] for row in rows], [row["top1"] for row in rows]
+        axes.scatter(x, y, s=18, color=_grey(place, len(series)), label=f"{epochs} epochs")
+    axes.errorbar(
+        [row["macs"] for row in front],
+        [row["accuracy"] for row in front],
+        yerr=[_standard_error(row) for row in front],
+        color="#0b6e4f",
+        marker="o",
+        drawstyle="steps-post",
+        capsize=2,
+        label="front",
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel("MACs")
+    axes.set_ylabel("top-1 (bars: one standard error of the clips)")
+    axes.set_title(_title(study, front), fontsize=9)
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    figure.savefig(path)
+
+
+def _hover(digest: str, description: str, macs: int, params: int) -> str:
+    return f"{digest[:10]}<br>{description}<br>{short_number(macs)} MACs, {short_number(params)} params"
+
+
+def _standard_error(row: Row) -> float:
+    accuracy = float(row["accuracy"])
+    return float((accuracy * (1 - accuracy) / row["num_clips"]) ** 0.5)

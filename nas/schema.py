@@ -1,0 +1,116 @@
+"""The schema of a study file: plain dataclasses that OmegaConf checks keys and types against.
+
+They are mutable and loose because Hydra needs them so; `nas.config` converts them once into frozen values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class ClipSchema:
+    """`data.clip`: what a network sees."""
+
+    frames: int = 16
+    height: int = 112
+    width: int = 112
+    stride: int = 1
+
+
+@dataclass
+class DataSchema:
+    """`data`: which videos, and how clips are taken from them."""
+
+    name: str = "folder"
+    root: str = ""
+    cache: str = "runs/cache"
+    num_classes: int = 0
+    clip: ClipSchema = field(default_factory=ClipSchema)
+    sampling: str = "dense"
+    short_side: int = 128
+    max_frames: int = 0
+    crop_scale: list[float] = field(default_factory=list)
+    flip: bool = False
+    reversal: str = "none"
+    short: str = "skip"
+    eval_clips: int = 1
+    mean: list[float] = field(default_factory=lambda: [0.43216, 0.394666, 0.37645])
+    std: list[float] = field(default_factory=lambda: [0.22803, 0.22145, 0.216989])
+    num_workers: int = 0
+
+
+@dataclass
+class SpaceSchema:
+    """`space`: the domains of the search, and the combinations that are never tried."""
+
+    family: str = "resnet"
+    domains: dict[str, Any] = field(default_factory=dict)
+    forbid: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class RecipeSchema:
+    """`recipe`: how a network is trained in the search."""
+
+    batch_size: int = 16
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    schedule: str = "anytime"
+    epochs: int = 0
+    warmup_epochs: float = 1.0
+    ema_decay: float = 0.99
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    dropout: float = 0.0
+    clip_grad: float = 0.0
+    precision: str = "auto"
+    channels_last: bool = True
+    eval_every: int = 1
+
+
+@dataclass
+class SearchSchema:
+    """`search`: sampler, rungs and budget."""
+
+    sampler: str = "tpe"
+    trials: int = 27
+    initial: int = 9
+    rungs: list[int] = field(default_factory=lambda: [1, 3, 9])
+    eta: int = 3
+    strata: int = 3
+    objectives: list[str] = field(default_factory=lambda: ["error", "macs"])
+    pool: int = 4000
+    start_with: list[str] = field(default_factory=list)
+    workers: int = 0
+
+
+@dataclass
+class PromoteSchema:
+    """`promote`: full training. `recipe` lays over the search's recipe."""
+
+    epochs: int = 30
+    seeds: int = 1
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class StudySchema:
+    """A whole study file."""
+
+    name: str = ""
+    question: str = ""
+    hypothesis: str = ""
+    baseline: str = ""
+    decision_rule: str = ""
+    budget: str = ""
+    seed: int = 0
+    data: DataSchema = field(default_factory=DataSchema)
+    space: SpaceSchema = field(default_factory=SpaceSchema)
+    constraints: list[str] = field(default_factory=list)
+    recipe: RecipeSchema = field(default_factory=RecipeSchema)
+    search: SearchSchema = field(default_factory=SearchSchema)
+    promote: PromoteSchema = field(default_factory=PromoteSchema)
+    variants: dict[str, Any] = field(default_factory=dict)

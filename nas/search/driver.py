@@ -1,0 +1,471 @@
+"""The driver: the one process that decides and writes, while executors train."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from filelock import FileLock, Timeout
+
+from nas import migrations as m
+from nas import store as s
+from nas.config import Study, changes
+from nas.errors import SearchError, StoreError
+from nas.objective import JobResult, TrainJob, job_key, run_job
+from nas.search.executors import InProcess, LocalPool, WorkerDied
+from nas.search.pool import Pool, build_pool
+from nas.search.record import Record
+from nas.search.rungs import Rungs
+from nas.search.sampler import STARTUP, propose
+from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action
+from nas.store import Row, Store
+from search_spaces import codec
+from trainer.data.clips import VideoData, open_data
+
+MAX_DEATHS = 5  # of workers on one way of one trial, before the trial counts as failed
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class News:
+    """Something the user may want to see.
+
+    Attributes:
+        kind: `pack`, `cost`, `start`, `promote`, `resume`, `result`, `fail`, `preempt` or `tick`.
+        text: One line; empty for a tick.
+        done: Epochs (or videos, or networks) done.
+        total: Of how many.
+    """
+
+    kind: str
+    text: str = ""
+    done: int = 0
+    total: int = 0
+
+
+Listener = Callable[[News], None]
+
+
+@dataclass(kw_only=True, slots=True)
+class Summary:
+    """What a search has come to.
+
+    Attributes:
+        counts: Results at each rung.
+        failed: Trials that failed.
+        wall_seconds: Of this session.
+        busy_seconds: Of this session, with a job under way.
+        exhausted: The pool ran out of networks before the budget.
+    """
+
+    counts: tuple[int, ...] = ()
+    failed: int = 0
+    wall_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    exhausted: bool = False
+
+
+def run_search(
+    study: Study,
+    database: Path,
+    *,
+    workers: int,
+    listener: Listener = lambda news: None,
+) -> Summary:
+    """Runs a search to its end, or goes on with one.
+
+    Args:
+        study: The question.
+        database: The SQLite file; its folder also holds checkpoints.
+        workers: Processes that train; 0 trains here.
+        listener: Hears of progress.
+
+    Raises:
+        SearchError: The search cannot start or go on, for a reason that the user can mend.
+        StoreError: The database is not ours, belongs to another study, is in use, or cannot be written.
+        KeyboardInterrupt: The user stopped it; all that was done is stored.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with locked(database):
+        data = opened_data(study, listener)
+        store = Store(database, create=True)
+        try:
+            row = _study_row(store, study, data)
+            pool = build_pool(
+                study,
+                num_classes=len(data.classes),
+                progress=lambda done, total: listener(News(kind="cost", done=done, total=total)),
+            )
+            driver = _Driver(study, database, store, row, pool, workers, listener)
+            return driver.run()
+        finally:
+            store.close()
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Holds the database for one driver; the lock goes with the process, however it ends.
+
+    Raises:
+        StoreError: Another driver holds it, or the folder cannot be written.
+    """
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{database}.lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StoreError(
+            f"one driver at a time: another process holds {database}; wait for it, or give --db another file"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"the folder of {database} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def opened_data(study: Study, listener: Listener) -> VideoData:
+    """The study's data, decoded on first use; tells the listener how far it is.
+
+    Raises:
+        SearchError: The data does not have the classes that the study states.
+    """
+    data = open_data(
+        study.located_data(), progress=lambda done, total: listener(News(kind="pack", done=done, total=total))
+    )
+    if study.num_classes and study.num_classes != len(data.classes):
+        raise SearchError(
+            f"data.num_classes is {study.num_classes}, but {study.data.root} has {len(data.classes)} classes; "
+            "name the data that the study is about, or leave data.num_classes out"
+        )
+    return data
+
+
+class _Driver:
+    def __init__(
+        self,
+        study: Study,
+        database: Path,
+        store: Store,
+        row: Row,
+        pool: Pool,
+        workers: int,
+        listener: Listener,
+    ) -> None:
+        self.study, self.database, self.store, self.row, self.pool = study, database, store, row, pool
+        self.listener = listener
+        self.workers = workers
+        search = study.search
+        self.rules = Rules(num_rungs=len(search.rungs), eta=search.eta, num_trials=search.trials)
+        self.record = Record(store, row, search.objectives, search.rungs)
+        self.rungs = Rungs(str(database), study.name, search.rungs, search.objectives, study.space)
+        self.executor = executor(workers)
+        self.under_way: dict[Future[JobResult], int] = {}  # future -> job id
+        self.summary = Summary()
+        self.epochs_before: dict[int, int] = {}  # trial number -> epochs stored
+        self.folders: dict[int, Path] = {}  # trial number -> where it trains
+
+    def run(self) -> Summary:
+        began = time.perf_counter()
+        session = self._open_session()
+        waiting = self._take_over()
+        self.rungs.sync(self.store.evaluations(self.row["id"]))
+        try:
+            while True:
+                while len(self.under_way) < self.executor.slots:
+                    if waiting:
+                        self._resubmit(waiting.pop(0))
+                    elif not self._decide():
+                        break
+                if not self.under_way:
+                    break
+                self._collect()
+            self.record.close()
+        except KeyboardInterrupt:
+            self._preempt_all("interrupted")
+            raise
+        finally:
+            self.executor.shutdown(wait=False)
+            self.rungs.close()
+            self.summary.wall_seconds = time.perf_counter() - began
+            self._close_session(session)
+        ledger = self.record.ledger()
+        self.summary.counts = ledger.counts(self.rules.num_rungs)
+        self.summary.failed = sum(entry.failed for entry in ledger.entries)
+        return self.summary
+
+    def _decide(self) -> bool:
+        """Takes one decision; returns whether a job was submitted."""
+        ledger = self.record.ledger()
+        match next_action(ledger, self.rules):
+            case Promote(number, rung):
+                job = self.record.promote(number, rung)
+                self._say("promote", f"trial {number} goes on to {self.record.rungs[rung]} epochs")
+                self._submit(job)
+                return True
+            case Start() if not self.summary.exhausted:
+                return self._start(len(ledger))
+            case Start() | Wait() | Done():
+                return False
+
+    def _start(self, number: int) -> bool:
+        trials = self.store.trials(self.row["id"])
+        proposal = propose(
+            sampler=self.study.search.sampler,
+            space=self.study.space,
+            pool=self.pool,
+            seen=[row["digest"] for row in trials],
+            history=self.record.history(STARTUP),
+            num_objectives=len(self.study.search.objectives),
+            initial=self.study.search.initial,
+            seed=self.study.seed,
+        )
+        if proposal is None:
+            self.summary.exhausted = True
+            return False
+        candidate, origin = proposal
+        job = self.record.start(candidate, origin, number=number, seed=self.study.seed)
+        row = self.store.find(candidate.digest)
+        self._say("start", f"trial {number} {candidate.digest[:10]} {row['description']} ({origin})")
+        self._submit(job)
+        return True
+
+    def _submit(self, job: int) -> None:
+        row = next(row for row in self.store.jobs(self.row["id"], "running") if row["id"] == job)
+        network = self.store.find(row["digest"])
+        self.epochs_before[row["number"]] = len(self.store.epochs(row["trial_id"]))
+        task = TrainJob(
+            spec=codec.dumps(codec.decode(network["spec"])),
+            num_classes=self.row["num_classes"],
+            data=self.study.data,
+            recipe=self.study.recipe,
+            seed=self.study.seed,
+            folder="",
+            until_epoch=row["epochs"],
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
+        key = job_key(task, self.row["data"]["checksum"])
+        folder = self.database.parent / "trials" / f"{row['number']:05d}-{key}"
+        self.folders[row["number"]] = folder
+        task = dataclasses.replace(task, folder=str(folder))
+        began = time.perf_counter()
+        try:
+            future = self.executor.submit(run_job, task)
+        finally:
+            if isinstance(self.executor, InProcess):
+                self.summary.busy_seconds += time.perf_counter() - began
+        self.under_way[future] = job
+
+    def _collect(self) -> None:
+        """Waits for a job to end, and records what came of those that did."""
+        began = time.perf_counter()
+        done, _ = wait(self.under_way, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        if not isinstance(self.executor, InProcess):
+            self.summary.busy_seconds += time.perf_counter() - began
+        for future in sorted(done, key=lambda future: self.under_way[future]):
+            job = self.under_way.pop(future)
+            error = future.exception()
+            if isinstance(error, WorkerDied):
+                self._died(job)
+            elif error is not None:
+                raise error
+            else:
+                self._finished(job, future.result())
+        self._tick()
+
+    def _finished(self, job: int, result: JobResult) -> None:
+        if result.reason == "disk_full":
+            self.record.preempt(job, "disk_full")
+            raise SearchError(
+                f"the disk is full: {result.detail}; free some room and give the same command again to go on"
+            )
+        self.record.finish(job, result)
+        row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
+        if result.reason is not None:
+            self._say("fail", f"trial {row['number']} failed: {result.reason}: {result.detail}")
+            self._give_up_if_hopeless()
+            return
+        self.rungs.sync(self.store.evaluations(self.row["id"]))
+        val = result.epochs[-1].val
+        assert val is not None
+        self._say(
+            "result",
+            f"trial {row['number']} has top-1 {val.top1:.3f} on {val.num_clips} clips after {row['epochs']} epochs "
+            f"({result.seconds:.1f} s)",
+        )
+
+    def _died(self, job: int) -> None:
+        row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
+        self.record.preempt(job, "worker_died")
+        self._say("preempt", f"the worker of trial {row['number']} died; it goes on from its last checkpoint")
+        again = self.record.resubmit(row)
+        if self.record.deaths(row) >= MAX_DEATHS:
+            detail = f"its worker died {MAX_DEATHS} times on the way to {row['epochs']} epochs"
+            self.record.finish(again, JobResult(epochs=(), seconds=0.0, reason="worker_died", detail=detail))
+            self._say("fail", f"trial {row['number']} failed: {detail}")
+        else:
+            self._submit(again)
+
+    def _give_up_if_hopeless(self) -> None:
+        """A mistake that meets every network alike is not searched to the end of the budget."""
+        trials = self.store.trials(self.row["id"])
+        failed = [row for row in trials if row["state"] == "failed"]
+        if len(failed) >= 3 and len(failed) == len([row for row in trials if row["state"] != "running"]):
+            raise SearchError(
+                f"the first {len(failed)} networks all failed, the last with {failed[-1]['reason']}: "
+                f"{failed[-1]['detail']} (the rest is in {self.database.parent}/trials)"
+            )
+
+    def _take_over(self) -> list[Row]:
+        """Jobs that were under way when an earlier driver ended."""
+        left = self.record.unfinished()
+        for row in left:
+            if row["state"] == "running":
+                self.record.preempt(row["id"], "driver_died")
+        return left
+
+    def _resubmit(self, row: Row) -> None:
+        self._say("resume", f"trial {row['number']} goes on to {row['epochs']} epochs from its last checkpoint")
+        self._submit(self.record.resubmit(row))
+
+    def _preempt_all(self, reason: str) -> None:
+        self.executor.shutdown(wait=False)
+        for row in self.store.jobs(self.row["id"], "running"):
+            self.record.preempt(row["id"], reason)
+
+    def _say(self, kind: str, text: str) -> None:
+        done, total = self._progress()
+        self.listener(News(kind=kind, text=text, done=done, total=total))
+
+    def _tick(self) -> None:
+        done, total = self._progress()
+        self.listener(News(kind="tick", done=done, total=total))
+
+    def _progress(self) -> tuple[int, int]:
+        """Epochs trained, those of running jobs included, and epochs of the whole search."""
+        counts = [self.rules.num_trials]
+        for _ in range(self.rules.num_rungs - 1):
+            counts.append(counts[-1] // self.rules.eta)
+        steps = [b - a for a, b in zip((0, *self.record.rungs), self.record.rungs, strict=False)]
+        total = sum(count * step for count, step in zip(counts, steps, strict=True))
+        done = sum(sum(steps[: len(entry.results)]) for entry in self.record.ledger().entries)
+        for row in self.store.jobs(self.row["id"], "running"):
+            if row["number"] in self.folders:
+                done += max(0, lines_of(self.folders[row["number"]]) - self.epochs_before.get(row["number"], 0))
+        return min(done, total), total
+
+    def _open_session(self) -> int:
+        with self.store.write() as connection:
+            return s.insert(
+                connection,
+                m.session,
+                study_id=self.row["id"],
+                started_at=s.now(),
+                workers=self.workers,
+                environment=environment(),
+            )
+
+    def _close_session(self, session: int) -> None:
+        with self.store.write() as connection:
+            connection.execute(
+                m.session.update()
+                .where(m.session.c.id == session)
+                .values(
+                    ended_at=s.now(),
+                    wall_seconds=self.summary.wall_seconds,
+                    busy_seconds=self.summary.busy_seconds,
+                )
+            )
+
+
+def executor(workers: int) -> InProcess | LocalPool:
+    """The executor for a number of worker processes; 0 is this process."""
+    if workers == 0:
+        return InProcess()
+    return LocalPool(workers, num_gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+def environment() -> dict[str, Any]:
+    """Machine and versions, as they are recorded with every session."""
+    packages = ("torch", "torchvision", "timm", "optuna", "av", "lightning-fabric", "video-nas")
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "versions": {name: version(name) for name in packages},
+        "command": sys.argv,
+    }
+
+
+def lines_of(folder: Path) -> int:
+    """Epochs that a job has written to its `progress.jsonl` so far."""
+    try:
+        return (folder / "progress.jsonl").read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def data_record(study: Study, data: VideoData) -> dict[str, Any]:
+    """What is recorded of the data: classes, clips a split, checksum, broken videos."""
+    return {
+        "name": study.data.name,
+        "root": study.data.root,
+        "checksum": data.checksum,
+        "classes": list(data.classes),
+        "clips": {name: len(split) for name, split in data.splits.items()},
+        "broken": [{"path": str(item.path), "reason": item.reason} for item in data.broken],
+    }
+
+
+def _study_row(store: Store, study: Study, data: VideoData) -> Row:
+    """The study's row, made on the first start.
+
+    Raises:
+        StoreError: The database holds another study, or this one with other settings or other data.
+    """
+    found = store.studies()
+    config: Mapping[str, Any] = json.loads(json.dumps(study.config))
+    if not found:
+        store.add_study(
+            name=study.name,
+            seed=study.seed,
+            clip=str(study.data.clip),
+            num_classes=len(data.classes),
+            config=config,
+            data=data_record(study, data),
+        )
+        return store.study(study.name)
+    if found[0]["name"] != study.name:
+        raise StoreError(
+            f"{store.location} holds the study {found[0]['name']}, not {study.name}; give --db another file"
+        )
+    differ = changes(found[0]["config"], config)
+    if differ:
+        key, (old, new) = next(iter(differ.items()))
+        more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+        raise StoreError(
+            f"{store.location} was made with {key}={old}, but the study now says {new}{more}; undo the change, or give "
+            "--db another file (search.trials and search.workers may change)"
+        )
+    if found[0]["data"]["checksum"] != data.checksum:
+        raise StoreError(
+            f"the videos under {study.data.root} have changed since {store.location} was made, so results could not be "
+            "compared; bring them back, or give --db another file"
+        )
+    return found[0]

@@ -1,0 +1,169 @@
+"""The pool: distinct networks of a space with their exact cost, those that break a constraint left out."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from nas.config import Limit, Study, short_number
+from nas.cost import Cost, cost
+from nas.errors import SearchError
+from search_spaces import presets
+from search_spaces.codec import digest
+from search_spaces.space import Point, SearchSpace
+from search_spaces.spec import ArchSpec, SpecError, canonicalise
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A network that may be tried.
+
+    Attributes:
+        digest: Of the canonical spec.
+        spec: The canonical spec.
+        params: Settings that give the network, as Optuna sees them; empty for a named network that no settings give.
+        cost: Exact, for one clip of the study.
+        stratum: Class of cost, 0 the cheapest.
+        name: Preset name, if the study names the network.
+    """
+
+    digest: str
+    spec: ArchSpec
+    params: Mapping[str, str | int | float | bool]
+    cost: Cost
+    stratum: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates in order of their MACs.
+
+    Attributes:
+        candidates: Distinct by digest, ascending in MACs; the named networks of the study among them.
+        dropped: Networks that a constraint excluded, by the constraint's text.
+        whole: Every network of the space was looked at; otherwise they are a random draw.
+    """
+
+    candidates: tuple[Candidate, ...]
+    dropped: Mapping[str, int]
+    whole: bool
+
+    @cached_property
+    def by_digest(self) -> Mapping[str, Candidate]:
+        """Candidates by digest."""
+        return {candidate.digest: candidate for candidate in self.candidates}
+
+    @property
+    def named(self) -> tuple[Candidate, ...]:
+        """The named networks in the study's order."""
+        return tuple(candidate for candidate in self.candidates if candidate.name)
+
+
+def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda done, total: None) -> Pool:
+    """Draws the study's pool; a pure function of the study.
+
+    Args:
+        study: Space, limits, clip and seed.
+        num_classes: Classes of the data.
+        progress: Called with networks costed and networks in all.
+
+    Raises:
+        SearchError: The space is empty, or no network meets the constraints.
+    """
+    points, whole = _draw(study.space, study.search.pool, study.seed)
+    published = _named(study)
+    named = {digest(spec): name for name, spec in published}
+    specs = {point.digest: (point.spec, dict(point.params)) for point in points}
+    for _, spec in published:
+        specs.setdefault(digest(spec), (spec, {}))
+    kept: list[tuple[str, ArchSpec, dict[str, str | int | float | bool], Cost]] = []
+    dropped = {str(limit): 0 for limit in study.limits}
+    least: dict[str, int] = {}
+    clip = study.data.clip
+    for done, (key, (spec, params)) in enumerate(specs.items(), start=1):
+        try:
+            price = cost(spec, frames=clip.frames, height=clip.height, width=clip.width, num_classes=num_classes)
+        except SpecError as error:
+            if key in named:
+                raise SearchError(f"{named[key]} of search.start_with does not fit the clip {clip}: {error}") from error
+            dropped["does not fit the clip"] = dropped.get("does not fit the clip", 0) + 1
+            continue
+        broken = _broken(price, study.limits, least)
+        if broken is None:
+            kept.append((key, spec, params, price))
+        else:
+            dropped[broken] += 1
+            if key in named:
+                raise SearchError(
+                    f"{named[key]} of search.start_with breaks {broken}: it has {short_number(price.macs)} macs, "
+                    f"{short_number(price.params)} params, {short_number(price.activation_bytes)} activation_bytes"
+                )
+        progress(done, len(specs))
+    if not kept:
+        found = ", ".join(f"least {quantity} {short_number(value)}" for quantity, value in least.items())
+        limits = " and ".join(str(limit) for limit in study.limits) or "no constraint"
+        raise SearchError(
+            f"no network of the space meets {limits} at clip {clip} ({len(specs)} networks, {found or 'none fits'}); "
+            "widen space.domains or loosen constraints"
+        )
+    kept.sort(key=lambda item: (item[3].macs, item[0]))
+    strata = strata_of([item[3].macs for item in kept], study.search.strata)
+    candidates = tuple(
+        Candidate(digest=key, spec=spec, params=params, cost=price, stratum=stratum, name=named.get(key, ""))
+        for (key, spec, params, price), stratum in zip(kept, strata, strict=True)
+    )
+    return Pool(candidates=candidates, dropped={k: v for k, v in dropped.items() if v}, whole=whole)
+
+
+def strata_of(macs: Sequence[int], strata: int) -> list[int]:
+    """Splits the range of log MACs into `strata` parts of equal length, 0 the cheapest.
+
+    Equal length, not equal numbers: a space may hold a thousand cheap networks for each dear one, and the front is
+    wanted over the whole range.
+    """
+    logs = [math.log(value) for value in macs]
+    low, high = min(logs), max(logs)
+    if high == low:
+        return [0] * len(logs)
+    return [min(int((value - low) / (high - low) * strata), strata - 1) for value in logs]
+
+
+def _draw(space: SearchSpace, limit: int, seed: int) -> tuple[list[Point], bool]:
+    """Every network of a small space, else `limit` distinct ones at random."""
+    size = space.size()
+    if size.settings == 0:
+        raise SearchError("the space is empty: every combination of space.domains is forbidden by space.forbid")
+    if size.exact and size.networks <= limit:
+        return list(space.points()), True
+    rng = random.Random(f"pool {seed}")
+    points: dict[str, Point] = {}
+    # A large space repeats itself seldom; the bound on the draws ends the loop where it does.
+    for _ in range(4 * limit):
+        point = space.random(rng)
+        points.setdefault(point.digest, point)
+        if len(points) == limit:
+            break
+    return list(points.values()), False
+
+
+def _named(study: Study) -> list[tuple[str, ArchSpec]]:
+    try:
+        return [
+            (name, canonicalise(presets.preset(name, frames=study.data.clip.frames)))
+            for name in study.search.start_with
+        ]
+    except SpecError as error:
+        raise SearchError(f"search.start_with: {error}") from error
+
+
+def _broken(price: Cost, limits: Sequence[Limit], least: dict[str, int]) -> str | None:
+    for limit in limits:
+        value = getattr(price, limit.quantity)
+        least[limit.quantity] = min(value, least.get(limit.quantity, value))
+    return next((str(limit) for limit in limits if getattr(price, limit.quantity) > limit.bound), None)

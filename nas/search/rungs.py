@@ -1,0 +1,95 @@
+"""One Optuna study per rung, in the search's own database.
+
+Its trials are all COMPLETE and of equal fidelity, as dashboards, importances and plots need them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState, create_trial
+
+from nas.search.sampler import distributions_of
+from search_spaces.space import SearchSpace
+
+
+class Rungs:
+    """The Optuna studies of a search.
+
+    They are copies of what the ledger holds, made after it was stored: `sync` adds what is missing, so a driver that
+    died between the two leaves nothing behind that the next does not mend.
+
+    Args:
+        location: Path of the SQLite file or a database URL.
+        study: Name of the study; rung r of 9 epochs is called `<study>/rung-r-9-epochs`.
+        rungs: Epochs of each rung.
+        objectives: `error`, `macs`, `params`; accuracy stands for error here, to be maximised.
+        space: The space, for the distributions of the settings.
+    """
+
+    def __init__(
+        self, location: str, study: str, rungs: Sequence[int], objectives: Sequence[str], space: SearchSpace
+    ) -> None:
+        """Opens or makes the studies."""
+        url = location if "://" in location else f"sqlite:///{Path(location)}"
+        self._storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 30}} if "sqlite" in url else None)
+        self._space = space
+        self._objectives = tuple(objectives)
+        self._studies = []
+        self._known: list[set[int]] = []
+        for rung, epochs in enumerate(rungs):
+            opened = optuna.create_study(
+                storage=self._storage,
+                study_name=f"{study}/rung-{rung}-{epochs}-epochs",
+                directions=["maximize" if name == "error" else "minimize" for name in objectives],
+                load_if_exists=True,
+            )
+            if opened.metric_names is None:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    opened.set_metric_names(["accuracy" if name == "error" else name for name in objectives])
+            self._studies.append(opened)
+            self._known.append({t.user_attrs["evaluation"] for t in opened.get_trials(deepcopy=False)})
+
+    def sync(self, evaluations: Iterable[Mapping[str, Any]]) -> None:
+        """Adds the evaluations that their rung's study does not hold yet.
+
+        Args:
+            evaluations: Rows of `Store.evaluations`.
+        """
+        for row in evaluations:
+            rung = row["rung"]
+            if row["id"] in self._known[rung]:
+                continue
+            values = [row["top1"] if name == "error" else float(row[name]) for name in self._objectives]
+            settings = dict(row["settings"])
+            self._studies[rung].add_trial(
+                create_trial(
+                    state=TrialState.COMPLETE,
+                    params=settings,
+                    distributions=distributions_of(self._space, settings) if settings else {},
+                    values=values,
+                    user_attrs={
+                        "evaluation": row["id"],
+                        "trial": row["number"],
+                        "digest": row["digest"],
+                        "network": row["description"],
+                        "epochs": row["epochs"],
+                        "seed": row["seed"],
+                        "num_clips": row["num_clips"],
+                        "top5": row["top5"],
+                        "params": row["params"],
+                    },
+                )
+            )
+            self._known[rung].add(row["id"])
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()

@@ -1,0 +1,301 @@
+"""The record: one database that holds a study's trials, their epochs, evaluations and every decision.
+
+One driver writes; readers may look at any moment. SQLite (WAL) is the default, and any SQLAlchemy URL of a server works
+the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, select, text
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+
+from nas import migrations as m
+from nas.errors import NotFoundError, StoreError
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """An architecture with its exact cost at the study's clip."""
+
+    digest: str
+    description: str
+    spec: Mapping[str, Any]
+    params: int
+    macs: int
+    train_macs: int
+    activation_bytes: int
+
+
+class Store:
+    """An open database.
+
+    Args:
+        location: Path of an SQLite file, or a database URL.
+        create: Make the file and bring its schema up to date; otherwise it has to exist and is only read.
+
+    Raises:
+        StoreError: The file is missing, is not ours, is from a newer version, or cannot be written.
+    """
+
+    def __init__(self, location: str | Path, *, create: bool = False) -> None:
+        """Opens the database."""
+        self.location = str(location)
+        self.engine = _engine(self.location, create=create)
+        try:
+            with self.engine.begin() as connection:
+                if create:
+                    m.migrate(connection)
+                elif m.version_of(connection) < m.LATEST:
+                    raise StoreError(
+                        f"the database {self.location} has no study of this version; run `nas search` on it first"
+                    )
+            if create and self.engine.dialect.name == "sqlite":
+                # Readers go on while the driver writes. Set only now: it is written into the file, which is ours.
+                with self.engine.connect() as connection:
+                    connection.connection.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
+        except StoreError:
+            self.close()
+            raise
+        except OperationalError as error:
+            self.close()
+            raise StoreError(f"the database {self.location} cannot be opened: {_cause(error)}") from error
+        except DatabaseError as error:
+            self.close()
+            raise StoreError(f"{self.location} is not a database that nas can use: {_cause(error)}") from error
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self.engine.dispose()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: all of it is stored, or nothing.
+
+        Raises:
+            StoreError: The database is read-only, or the disk is full. What was stored before stays.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except OperationalError as error:
+            raise StoreError(f"{self.location} cannot be written: {_cause(error)}") from error
+
+    def rows(self, query: Any, **values: Any) -> list[Row]:
+        """The rows of a query as mappings."""
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query, values).mappings()]
+
+    # --- studies -------------------------------------------------------------------------------------------------
+
+    def studies(self) -> list[Row]:
+        """Every study of the database."""
+        return self.rows(select(m.study).order_by(m.study.c.id))
+
+    def study(self, name: str | None = None) -> Row:
+        """The study called `name`, or the only one.
+
+        Raises:
+            NotFoundError: There is none, or the name is needed to choose.
+        """
+        found = [row for row in self.studies() if name is None or row["name"] == name]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(row["name"] for row in self.studies()) or "none"
+        raise NotFoundError(f"study {name!r} is not in {self.location} (studies: {names})")
+
+    def add_study(self, **values: Any) -> int:
+        """Records a study; returns its id."""
+        with self.write() as connection:
+            return insert(connection, m.study, **values, created_at=now())
+
+    # --- reading a search ----------------------------------------------------------------------------------------
+
+    def trials(self, study_id: int) -> list[Row]:
+        """The trials in the order of their numbers."""
+        return self.rows(select(m.trial).where(m.trial.c.study_id == study_id).order_by(m.trial.c.number))
+
+    def evaluations(self, study_id: int, *, purpose: str = "search", split: str = "val") -> list[Row]:
+        """Evaluations with their network's description and cost, in the order in which they were made."""
+        query = (
+            select(
+                m.evaluation,
+                m.architecture.c.description,
+                m.cost.c.macs,
+                m.cost.c.params,
+                m.cost.c.train_macs,
+                m.cost.c.activation_bytes,
+                m.trial.c.number,
+                m.trial.c.params.label("settings"),
+            )
+            .join(m.architecture, m.architecture.c.digest == m.evaluation.c.digest)
+            .join(m.study, m.study.c.id == m.evaluation.c.study_id)
+            .join(
+                m.cost,
+                (m.cost.c.digest == m.evaluation.c.digest)
+                & (m.cost.c.clip == m.study.c.clip)
+                & (m.cost.c.num_classes == m.study.c.num_classes),
+            )
+            .outerjoin(m.trial, m.trial.c.id == m.evaluation.c.trial_id)
+            .where(
+                m.evaluation.c.study_id == study_id,
+                m.evaluation.c.purpose == purpose,
+                m.evaluation.c.split == split,
+            )
+            .order_by(m.evaluation.c.id)
+        )
+        return self.rows(query)
+
+    def pareto_front(self, study: str) -> list[Row]:
+        """The rows of the view `pareto_front` for one study."""
+        return self.rows(text("SELECT * FROM pareto_front WHERE study = :study"), study=study)
+
+    def jobs(self, study_id: int, state: str | None = None) -> list[Row]:
+        """Jobs with the number and digest of their trial, oldest first."""
+        query = (
+            select(m.job, m.trial.c.number, m.trial.c.digest)
+            .join(m.trial)
+            .where(m.trial.c.study_id == study_id, *([m.job.c.state == state] if state else []))
+            .order_by(m.job.c.id)
+        )
+        return self.rows(query)
+
+    def events(self, study_id: int) -> list[Row]:
+        """Every decision and outcome in order."""
+        return self.rows(select(m.event).where(m.event.c.study_id == study_id).order_by(m.event.c.seq))
+
+    def epochs(self, trial_id: int) -> list[Row]:
+        """The epochs of one trial."""
+        return self.rows(select(m.epoch).where(m.epoch.c.trial_id == trial_id).order_by(m.epoch.c.epoch))
+
+    def promotions(self, study_id: int) -> list[Row]:
+        """The promotions of a study, oldest first."""
+        query = select(m.promotion).where(m.promotion.c.study_id == study_id).order_by(m.promotion.c.id)
+        return self.rows(query)
+
+    def sessions(self, study_id: int) -> list[Row]:
+        """Each start of the driver."""
+        return self.rows(select(m.session).where(m.session.c.study_id == study_id).order_by(m.session.c.id))
+
+    def find(self, prefix: str) -> Row:
+        """The architecture whose digest begins with `prefix`.
+
+        Raises:
+            NotFoundError: No digest matches, or more than one does.
+        """
+        pattern = prefix.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        found = self.rows(select(m.architecture).where(m.architecture.c.digest.like(pattern, escape="\\")))
+        if len(found) == 1:
+            return found[0]
+        total = self.rows(select(func.count().label("n")).select_from(m.architecture))[0]["n"]
+        if not found:
+            raise NotFoundError(
+                f"no digest in {self.location} begins with {prefix!r} ({total} networks; `nas status` lists)"
+            )
+        listed = ", ".join(row["digest"][: len(prefix) + 4] for row in found[:5])
+        raise NotFoundError(
+            f"{len(found)} digests in {self.location} begin with {prefix!r} ({listed}); give more letters"
+        )
+
+
+def insert(connection: Connection, table: Table, **values: Any) -> int:
+    """Adds a row; returns its integer key."""
+    key = connection.execute(table.insert().values(**values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def put_network(connection: Connection, network: Network, *, clip: str, num_classes: int) -> None:
+    """Stores an architecture and its cost, once."""
+    a, c = m.architecture, m.cost
+    if not connection.execute(select(a.c.digest).where(a.c.digest == network.digest)).first():
+        values = {"digest": network.digest, "description": network.description, "spec": dict(network.spec)}
+        connection.execute(a.insert().values(**values))
+    key = (c.c.digest == network.digest) & (c.c.clip == clip) & (c.c.num_classes == num_classes)
+    if not connection.execute(select(c.c.digest).where(key)).first():
+        connection.execute(
+            c.insert().values(
+                digest=network.digest,
+                clip=clip,
+                num_classes=num_classes,
+                params=network.params,
+                macs=network.macs,
+                train_macs=network.train_macs,
+                activation_bytes=network.activation_bytes,
+            )
+        )
+
+
+def put_event(connection: Connection, study_id: int, kind: str, *, trial: int, rung: int) -> None:
+    """Appends to the log of decisions and outcomes."""
+    connection.execute(m.event.insert().values(study_id=study_id, kind=kind, trial=trial, rung=rung, at=now()))
+
+
+def put_epochs(connection: Connection, trial_id: int, epochs: Iterable[Mapping[str, Any]]) -> None:
+    """Stores those epochs of a trial that are not stored yet."""
+    last = connection.execute(select(func.max(m.epoch.c.epoch)).where(m.epoch.c.trial_id == trial_id)).scalar()
+    new = [{"trial_id": trial_id, **row} for row in epochs if row["epoch"] > (last or 0)]
+    if new:
+        connection.execute(m.epoch.insert(), new)
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def is_database(path: Path) -> bool:
+    """Whether a path is (or is named like) an SQLite file."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return file.read(16) == b"SQLite format 3\x00" or path.suffix in _SUFFIXES
+    return path.suffix in _SUFFIXES
+
+
+_SUFFIXES: Sequence[str] = (".db", ".sqlite", ".sqlite3")
+
+
+def _engine(location: str, *, create: bool) -> Engine:
+    if "://" in location:
+        return create_engine(location, json_serializer=_dumps)
+    path = Path(location)
+    if create:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"the folder {path.parent} for the database cannot be made: {error.strerror}") from error
+    elif not path.is_file():
+        raise StoreError(f"there is no database at {path}; `nas search` makes it, or name another with --db")
+    engine = create_engine(f"sqlite:///{path}", json_serializer=_dumps)
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # Python's driver would leave schema changes out of transactions
+        connection.execute("PRAGMA busy_timeout = 30000")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _cause(error: DatabaseError) -> str:
+    return str(error.orig).splitlines()[0] if error.orig else type(error).__name__

@@ -1,0 +1,170 @@
+"""Study files and overrides: what is valid becomes a frozen value, what is not gets one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.config import apply_promote, changes, limit, load_study, parse_number, short_number, study_of
+from nas.errors import StudyError
+from tests.nas.studies import write_study
+
+STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_of_the_project_states_its_question(path: Path) -> None:
+    study = load_study(path)
+    for name in ("question", "hypothesis", "baseline", "decision_rule", "budget"):
+        assert study.texts[name], name
+
+
+def test_a_study_is_a_frozen_value(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "tiny.yaml"))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        study.seed = 1  # type: ignore[misc]
+    assert study.search.rungs == (1, 2, 3)
+
+
+def test_what_is_recorded_gives_the_same_study(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "tiny.yaml"), ["search.trials=5", "constraints=['macs <= 5G']"])
+    recorded = json.loads(json.dumps(study.config))
+    again = study_of(recorded, "a database")
+    assert dataclasses.replace(again, config={}) == dataclasses.replace(study, config={})
+
+
+def test_overrides_go_over_the_file(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "tiny.yaml")
+    study = load_study(
+        path, ["recipe.lr=1e-2", "data.clip.frames=8", "space.domains.kernel=[3,7]", "search.rungs=[2,6]"]
+    )
+    assert study.recipe.lr == 0.01
+    assert study.data.clip.frames == 8
+    assert study.search.rungs == (2, 6)
+    assert next(d.values for d in study.space.domains if d.name == "kernel") == (3, 7)
+
+
+def test_a_variant_of_the_file_is_picked_by_data(tmp_path: Path) -> None:
+    variants = {"small": {"data": {"name": "small", "clip": {"frames": 2}}, "space": {"domains": {"kernel": None}}}}
+    path = write_study(tmp_path / "tiny.yaml", {"variants": variants})
+    assert load_study(path).data.clip.frames == 4
+    assert load_study(path, ["data=motion"]).data.clip.frames == 4
+    study = load_study(path, ["data.clip.height=32", "data=small"])
+    assert (study.data.clip.frames, study.data.clip.height, study.data.clip.width) == (2, 32, 16)
+    assert "kernel" not in {domain.name for domain in study.space.domains}
+
+
+def test_the_environment_is_read_where_the_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_study(tmp_path / "tiny.yaml", {"data": {"root": '${oc.env:NAS_DATA,""}'}})
+    monkeypatch.delenv("NAS_DATA", raising=False)
+    assert load_study(path).data.root == ""
+    monkeypatch.setenv("NAS_DATA", "/videos")
+    assert load_study(path).data.root == "/videos"
+
+
+BAD: list[tuple[list[str], str]] = [
+    (["search.trals=3"], "key 'search.trals' is not known; did you mean search.trials"),
+    (["serch.trials=3"], "key 'serch' is not known; did you mean search"),
+    (["search.trials=many"], "search.trials: Value 'many' of type 'str' could not be converted to Integer"),
+    (["search.trials=0"], "search.trials must be at least 1, but is 0"),
+    (["search.rungs=[3,3]"], r"search.rungs must be ascending .* but is \[3, 3\]"),
+    (["search.rungs=[]"], "search.rungs must be ascending"),
+    (["search.eta=1"], "search.eta must be at least 2, but is 1"),
+    (["search.sampler=tpee"], "search.sampler 'tpee' is not known; did you mean tpe"),
+    (["search.objectives=[macs]"], "search.objectives must begin with error"),
+    (["search.objectives=[error,flops]"], "search.objectives 'flops' is not known"),
+    (["recipe.lr=-1"], "recipe.lr must be above 0, but is -1.0"),
+    (["recipe.schedule=step"], "recipe.schedule must be one of anytime, cosine, onecycle, but is step"),
+    (["recipe.schedule=cosine"], "recipe.epochs must be at least 1 with schedule cosine"),
+    (["data.clip.frames=0"], "clip.frames must be at least 1, but is 0"),
+    (["data.sampling=all"], "data.sampling must be one of dense, uniform, but is all"),
+    (["data.mean=[0.5]"], r"data.mean must hold three numbers, one a channel, but is \[0.5\]"),
+    (["data.crop_scale=[0.9,0.5]"], "data.crop_scale must be"),
+    (["data=movies"], "data 'movies' is not known"),
+    (["space.domains.kind=[4d]"], "kind must be one of its choices, but is 4d; did you mean 3d"),
+    (["space.domains.colour=[1]"], "unknown domain colour"),
+    (["constraints=['macs < 5G']"], "a constraint must read like 'macs <= 5G', but is 'macs < 5G'"),
+    (["constraints=['flops <= 5G']"], "constraint quantity 'flops' is not known"),
+    (["constraints=['macs <= 5X']"], "a number above 0 such as 300M or 2.5G is needed, but got '5X'"),
+    (["promote.recipe={speed:1}"], "promote.recipe key 'speed' is not known"),
+    (["name='a b'"], "name must be letters, digits"),
+    (["+search.trials=3"], "an override must read key=value without"),
+    (["~search.trials"], "an override must read key=value without"),
+    (["hydra.run.dir=x"], "an override must read key=value without"),
+    (["search.trials"], "an override must read key=value, but is 'search.trials'"),
+    (["search.trials=1,2"], "an override must name one value, but 'search.trials=1,2' names several"),
+    (["search=fast"], "search must hold keys"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), BAD, ids=[bad[0][0] for bad in BAD])
+def test_bad_input_gets_one_line(tmp_path: Path, overrides: list[str], message: str) -> None:
+    path = write_study(tmp_path / "tiny.yaml")
+    with pytest.raises(StudyError, match=message) as caught:
+        load_study(path, overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a\n- b\n", "must hold keys and values, but holds list"),
+        ("a: [1,\n", r"tiny.yaml:\d+ must be YAML"),
+        ("searhc: {}\n", "key 'searhc' is not known; did you mean search"),
+        ("variants: {x: {dat: 1}}\n", r"key 'dat' is not known; did you mean data.*variants\.x"),
+    ],
+)
+def test_a_bad_file_gets_one_line_with_its_place(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(StudyError, match=message):
+        load_study(path)
+
+
+def test_a_missing_file_names_those_beside_it(tmp_path: Path) -> None:
+    write_study(tmp_path / "tiny.yaml")
+    with pytest.raises(StudyError, match=r"nothing.yaml cannot be read: No such file .*tiny.yaml"):
+        load_study(tmp_path / "nothing.yaml")
+
+
+def test_numbers_with_units() -> None:
+    assert [parse_number(text) for text in ("5G", "2.5 M", "300k", "7", ".5T")] == [
+        5_000_000_000,
+        2_500_000,
+        300_000,
+        7,
+        500_000_000_000,
+    ]
+    assert str(limit("macs<=5G")) == "macs <= 5G"
+    assert [short_number(n) for n in (40_697_000_000, 1_500, 12)] == ["40.7G", "1.5k", "12"]
+
+
+def test_a_changed_study_is_told_from_a_longer_one(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "tiny.yaml")
+    old = load_study(path).config
+    longer = load_study(path, ["search.trials=99", "search.workers=2", "question=why", "data.root=elsewhere"]).config
+    assert changes(old, longer) == {}
+    other: dict[str, Any] = dict(changes(old, load_study(path, ["recipe.lr=0.1"]).config))
+    assert other == {"recipe.lr": (0.003, 0.1)}
+    assert "space.domains.kernel" in changes(old, load_study(path, ["space.domains.kernel=[3]"]).config)
+
+
+def test_a_promotion_may_change_its_own_settings_alone(tmp_path: Path) -> None:
+    recorded = load_study(write_study(tmp_path / "tiny.yaml")).config
+    changed = study_of(apply_promote(recorded, ["promote.epochs=7", "data.root=/new"]), "test")
+    assert changed.promote.epochs == 7
+    assert changed.data.root == "/new"
+    with pytest.raises(StudyError, match=r"a promotion keeps the search's recipe\.lr"):
+        apply_promote(recorded, ["recipe.lr=1"])
+
+
+def test_reading_a_study_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_study(tmp_path / "tiny.yaml")
+    monkeypatch.chdir(tmp_path)
+    load_study(path, ["search.trials=3"])
+    assert Path.cwd() == tmp_path
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.yaml"]

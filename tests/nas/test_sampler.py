@@ -1,0 +1,187 @@
+"""Samplers by name: nothing twice, nothing outside the pool, the same proposal for the same ledger, an end to every space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from nas.config import SAMPLERS, Study, load_study
+from nas.errors import SearchError
+from nas.search.pool import Candidate, Pool, build_pool, strata_of
+from nas.search.sampler import Observation, propose
+from tests.nas.studies import write_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("study")
+    return load_study(
+        write_study(
+            folder / "tiny.yaml",
+            {
+                "space": {
+                    "domains": {
+                        "kind": {"values": ["2d", "3d", "p3d_a", "p3d_b"], "per": "stage"},
+                        "dilation": [1, 2, [1, 2]],
+                    },
+                    "forbid": [{"kind": "3d", "kernel": 5}],
+                },
+                "constraints": ["macs <= 900k"],
+            },
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def pool(study: Study) -> Pool:
+    return build_pool(study, num_classes=8)
+
+
+def proposals(study: Study, pool: Pool, sampler: str, count: int, start: Sequence[str] = ()) -> list[str]:
+    """A search in which a network's error is made up from its digest."""
+    seen: list[str] = []
+    history: list[Observation] = []
+    for digest in start:
+        _try(pool.by_digest[digest], seen, history)
+    while len(seen) < count:
+        found = propose(
+            sampler=sampler,
+            space=study.space,
+            pool=pool,
+            seen=seen,
+            history=history,
+            num_objectives=2,
+            initial=6,
+            seed=study.seed,
+        )
+        if found is None:
+            break
+        _try(found[0], seen, history)
+    return seen
+
+
+def _try(candidate: Candidate, seen: list[str], history: list[Observation]) -> None:
+    seen.append(candidate.digest)
+    error = int(candidate.digest[:6], 16) / 16**6
+    history.append(Observation(params=candidate.params, objectives=(error, float(candidate.cost.macs))))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sampler_tries_every_network_once_and_then_stops(study: Study, pool: Pool, sampler: str) -> None:
+    """Also at the end, when nearly all that the sampler likes was tried: no livelock."""
+    assert len(pool.candidates) > 20
+    start = proposals(study, pool, "random", len(pool.candidates) - 6)
+    seen = proposals(study, pool, sampler, len(pool.candidates) + 5, start=start)
+    assert sorted(seen) == sorted(pool.by_digest)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_proposal_is_a_function_of_the_ledger(study: Study, pool: Pool, sampler: str) -> None:
+    assert proposals(study, pool, sampler, 16) == proposals(study, pool, sampler, 16)
+
+
+@pytest.mark.parametrize(("sampler", "start", "count"), [("tpe", 10, 25), ("gp", 10, 20), ("nsga2", 20, 50)])
+def test_a_sampler_learns(tmp_path: Path, sampler: str, start: int, count: int) -> None:
+    """Where an error follows from the settings, proposals after the start are better than a random draw."""
+    kinds = {"values": ["2d", "3d", "2plus1d", "p3d_a", "p3d_b"], "per": "stage"}
+    large = write_study(tmp_path / "t.yaml", {"space": {"domains": {"depth": ["1-1-1"], "kind": kinds}}})
+    study = load_study(large)
+    pool = build_pool(study, num_classes=8)
+    score = {c.digest: sum(v == "2d" for k, v in c.params.items() if k.startswith("kind")) for c in pool.candidates}
+    seen: list[str] = []
+    history: list[Observation] = []
+    for _ in range(count):
+        found = propose(
+            sampler=sampler,
+            space=study.space,
+            pool=pool,
+            seen=seen,
+            history=history,
+            num_objectives=1,
+            initial=start,
+            seed=1,
+        )
+        assert found is not None
+        seen.append(found[0].digest)
+        history.append(Observation(params=found[0].params, objectives=(3 - score[found[0].digest],)))
+    late = [score[digest] for digest in seen[start:]]
+    rest = [value for digest, value in score.items() if digest not in seen[:start]]
+    assert sum(late) / len(late) > sum(rest) / len(rest) + 0.2
+
+
+def test_the_start_is_even_over_log_macs(study: Study, pool: Pool) -> None:
+    low, high = (math.log(pool.candidates[i].cost.macs) for i in (0, -1))
+
+    def part(digest: str) -> int:
+        return min(5, int(6 * (math.log(pool.by_digest[digest].cost.macs) - low) / (high - low)))
+
+    filled = {part(digest) for digest in pool.by_digest}
+    assert {part(digest) for digest in proposals(study, pool, "random", 6)} == filled
+    assert len(filled) > 3
+
+
+def test_networks_in_training_are_not_proposed_again(study: Study, pool: Pool) -> None:
+    seen = proposals(study, pool, "random", 12)
+    history = [Observation(params=pool.by_digest[d].params, objectives=(0.5, 1.0)) for d in seen[:11]]
+    history.append(Observation(params=pool.by_digest[seen[11]].params, objectives=None))
+    for sampler in SAMPLERS:
+        found = propose(
+            sampler=sampler,
+            space=study.space,
+            pool=pool,
+            seen=seen,
+            history=history,
+            num_objectives=2,
+            initial=6,
+            seed=0,
+        )
+        assert found is not None
+        assert found[0].digest not in seen
+
+
+def test_the_pool_keeps_the_constraints_and_says_what_they_took(study: Study, pool: Pool) -> None:
+    assert all(candidate.cost.macs <= 900_000 for candidate in pool.candidates)
+    assert pool.dropped == {"macs <= 900k": sum(pool.dropped.values())}
+    assert pool.whole
+    assert len(pool.candidates) + sum(pool.dropped.values()) == study.space.size().networks
+
+
+def test_named_networks_come_first(tmp_path: Path) -> None:
+    study = load_study(
+        write_study(tmp_path / "t.yaml", {"data": {"clip": {"frames": 8}}, "search": {"start_with": ["mc3_18", "r3d_18"]}})
+    )
+    pool = build_pool(study, num_classes=8)
+    first = proposals(study, pool, "random", 2)
+    assert {pool.by_digest[digest].name for digest in first} == {"mc3_18", "r3d_18"}
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"constraints": ["macs <= 10"]}, r"no network of the space meets macs <= 10 at clip 4x16x16 .*least macs"),
+        (
+            {"search": {"start_with": ["r3d_18"]}, "constraints": ["macs <= 1M"]},
+            r"r3d_18 of search.start_with breaks macs <= 1M: it has .* macs",
+        ),
+        ({"search": {"start_with": ["r3d_81"]}}, "search.start_with: there is no network r3d_81; did you mean r3d_18"),
+    ],
+)
+def test_a_pool_that_cannot_be_gets_one_line(tmp_path: Path, over: dict[str, object], message: str) -> None:
+    study = load_study(write_study(tmp_path / "t.yaml", over))
+    with pytest.raises(SearchError, match=message):
+        build_pool(study, num_classes=8)
+
+
+def test_a_large_space_is_drawn_from(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "t.yaml", {"search": {"pool": 10}}))
+    pool = build_pool(study, num_classes=8)
+    assert (len(pool.candidates), pool.whole) == (10, False)
+    assert [c.digest for c in build_pool(study, num_classes=8).candidates] == [c.digest for c in pool.candidates]
+
+
+def test_strata_are_equal_parts_of_log_macs() -> None:
+    assert strata_of([1, 9, 10, 99, 100, 1000], 3) == [0, 0, 1, 1, 2, 2]
+    assert strata_of([5, 5], 3) == [0, 0]

@@ -1,0 +1,197 @@
+"""The store: its schema, its view, and databases that are not ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from nas import migrations as m
+from nas import store as s
+from nas.compare import front
+from nas.errors import NotFoundError, StoreError
+from nas.store import Network, Store
+
+
+def filled(path: Path, results: list[tuple[str, int, float, int]]) -> Store:
+    """A study with evaluations (digest, rung, accuracy, macs)."""
+    store = Store(path, create=True)
+    study = store.add_study(name="demo", seed=0, clip="8x32x32", num_classes=4, config={}, data={})
+    trials: dict[str, int] = {}
+    with store.write() as connection:
+        for number, (digest, rung, accuracy, macs) in enumerate(results):
+            network = Network(
+                digest=digest,
+                description=f"network {digest}",
+                spec={},
+                params=macs // 10,
+                macs=macs,
+                train_macs=macs,
+                activation_bytes=1,
+            )
+            s.put_network(connection, network, clip="8x32x32", num_classes=4)
+            if digest not in trials:
+                trials[digest] = s.insert(
+                    connection,
+                    m.trial,
+                    study_id=study,
+                    number=number,
+                    digest=digest,
+                    seed=0,
+                    stratum=0,
+                    params={"kind": "3d"},
+                    origin="random",
+                    state="paused",
+                )
+            s.insert(
+                connection,
+                m.evaluation,
+                study_id=study,
+                digest=digest,
+                seed=0,
+                purpose="search",
+                trial_id=trials[digest],
+                rung=rung,
+                epochs=3**rung,
+                split="val",
+                top1=accuracy,
+                top5=1.0,
+                loss=0.5,
+                num_clips=100,
+            )
+    return store
+
+
+def test_the_front_is_of_the_highest_fidelity_alone(tmp_path: Path) -> None:
+    store = filled(
+        tmp_path / "a.db",
+        [
+            ("aa", 0, 0.9, 10),
+            ("bb", 0, 0.4, 20),
+            ("cc", 0, 0.5, 30),
+            ("bb", 1, 0.6, 20),
+            ("cc", 1, 0.5, 30),
+            ("dd", 1, 0.7, 90),
+        ],
+    )
+    rows = store.pareto_front("demo")
+    assert [(r["digest"], r["accuracy"], r["epochs"]) for r in rows] == [("bb", 0.6, 3), ("dd", 0.7, 3)]
+    assert list(rows[0]) == ["study", "digest", "description", "accuracy", "num_clips", "macs", "params", "epochs"]
+
+
+def test_the_view_is_the_definition_in_any_client(tmp_path: Path) -> None:
+    results = [(f"{i:02x}", 0, (i * 7 % 11) / 11, 10 + i * 5 % 17) for i in range(20)]
+    filled(tmp_path / "a.db", results).close()
+    with sqlite3.connect(tmp_path / "a.db") as plain:
+        digests = {row[0] for row in plain.execute("SELECT digest FROM pareto_front")}
+    plain.close()
+    expected = front([(1 - accuracy, macs) for _, _, accuracy, macs in results])
+    assert digests == {results[i][0] for i in expected}
+
+
+def test_equal_networks_both_stand_on_the_front(tmp_path: Path) -> None:
+    store = filled(tmp_path / "a.db", [("aa", 0, 0.5, 10), ("bb", 0, 0.5, 10), ("cc", 0, 0.5, 11)])
+    assert [row["digest"] for row in store.pareto_front("demo")] == ["aa", "bb"]
+
+
+def test_no_network_is_evaluated_twice_at_one_fidelity(tmp_path: Path) -> None:
+    from sqlalchemy.exc import IntegrityError
+
+    with pytest.raises(IntegrityError):
+        filled(tmp_path / "a.db", [("aa", 0, 0.5, 10), ("aa", 0, 0.6, 10)])
+
+
+def test_a_transaction_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = filled(tmp_path / "a.db", [("aa", 0, 0.5, 10)])
+    study = store.study()["id"]
+    with pytest.raises(RuntimeError), store.write() as connection:
+        s.put_event(connection, study, "start", trial=0, rung=0)
+        raise RuntimeError
+    assert store.events(study) == []
+
+
+def test_a_digest_is_found_by_its_beginning(tmp_path: Path) -> None:
+    store = filled(tmp_path / "a.db", [("abc1", 0, 0.5, 10), ("abd2", 0, 0.5, 20)])
+    assert store.find("abc")["digest"] == "abc1"
+    with pytest.raises(NotFoundError, match=r"2 digests .* begin with 'ab' \(abc1, abd2\)"):
+        store.find("ab")
+    with pytest.raises(NotFoundError, match=r"no digest .* begins with 'f'"):
+        store.find("f")
+    with pytest.raises(NotFoundError, match="no digest"):
+        store.find("%")
+
+
+def test_foreign_keys_hold(tmp_path: Path) -> None:
+    from sqlalchemy.exc import IntegrityError
+
+    store = Store(tmp_path / "a.db", create=True)
+    with pytest.raises(IntegrityError), store.write() as connection:
+        s.put_event(connection, 7, "start", trial=0, rung=0)
+
+
+def test_a_database_of_others_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with sqlite3.connect(path) as plain:
+        plain.execute("CREATE TABLE recipes (name TEXT)")
+    plain.close()
+    before = path.read_bytes()
+    for create in (True, False):
+        with pytest.raises(StoreError, match=r"must be empty or written by nas, but .*\(recipes"):
+            Store(path, create=create)
+        assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.write_text("not a database, but a text of some length\n" * 50)
+    before = path.read_bytes()
+    for create in (True, False):
+        with pytest.raises(StoreError, match="is not a database that nas can use"):
+            Store(path, create=create)
+    assert path.read_bytes() == before
+
+
+def test_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    Store(path, create=True).close()
+    with sqlite3.connect(path) as plain:
+        plain.execute("INSERT INTO nas_migrations VALUES (99, 'from the future', 'then')")
+    plain.close()
+    for create in (True, False):
+        with pytest.raises(StoreError, match="schema version 99, and this nas knows versions up to 1"):
+            Store(path, create=create)
+
+
+def test_a_missing_database_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no database at"):
+        Store(tmp_path / "none.db")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_migrations_are_recorded_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        Store(tmp_path / "a.db", create=True).close()
+    store = Store(tmp_path / "a.db")
+    rows = store.rows(m.migrations.select())
+    assert [row["version"] for row in rows] == list(range(1, m.LATEST + 1))
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.db"
+    Store(path, create=True).close()
+
+    def broken(connection: object) -> None:
+        from sqlalchemy import text
+
+        connection.execute(text("CREATE TABLE half (id INTEGER)"))  # type: ignore[attr-defined]
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(m, "STEPS", (*m.STEPS, ("broken", broken)))
+    monkeypatch.setattr(m, "LATEST", m.LATEST + 1)
+    with pytest.raises(RuntimeError):
+        Store(path, create=True)
+    with sqlite3.connect(path) as plain:
+        assert not plain.execute("SELECT 1 FROM sqlite_master WHERE name = 'half'").fetchall()
+        assert plain.execute("SELECT MAX(version) FROM nas_migrations").fetchone() == (m.LATEST - 1,)
+    plain.close()

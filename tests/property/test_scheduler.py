@@ -1,0 +1,144 @@
+"""Promotion-type Pareto ASHA on random ledgers: one to three objectives, any strata, any order of outcomes."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.compare import dominates
+from nas.search.ledger import Entry, Ledger
+from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action, order, promotable
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[Rules, int, int, int, int, float]:
+    rules = Rules(num_rungs=draw(st.integers(1, 4)), eta=draw(st.integers(2, 4)), num_trials=draw(st.integers(1, 40)))
+    objectives, strata, slots = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    return rules, objectives, strata, slots, draw(st.integers(0, 10**6)), draw(st.sampled_from([0.0, 0.0, 0.2]))
+
+
+def run(
+    rules: Rules, objectives: int, strata: int, slots: int, seed: int, failing: float
+) -> tuple[Ledger, list[tuple[Ledger, Promote]]]:
+    """A whole search on random outcomes; returns its end, and every promotion with the ledger before it."""
+    rng = random.Random(seed)
+    ledger, running, promotions = Ledger(), [], []
+    for _ in range(10_000):
+        while len(running) < slots:
+            action = next_action(ledger, rules)
+            if isinstance(action, Promote):
+                promotions.append((ledger, action))
+                ledger = ledger.replace(replace(ledger.entries[action.number], running=True))
+                running.append(action.number)
+            elif isinstance(action, Start):
+                running.append(len(ledger))
+                ledger = ledger.replace(Entry(number=len(ledger), stratum=rng.randrange(strata), running=True))
+            else:
+                break
+        if not running:
+            assert isinstance(next_action(ledger, rules), Done)
+            return ledger, promotions
+        entry = ledger.entries[running.pop(rng.randrange(len(running)))]
+        if rng.random() < failing:
+            ledger = ledger.replace(replace(entry, running=False, failed=True))
+        else:
+            result = tuple(rng.choice([rng.random(), 0.5]) for _ in range(objectives))
+            ledger = ledger.replace(replace(entry, running=False, results=(*entry.results, result)))
+    raise AssertionError("the search does not end")
+
+
+@settings(max_examples=150, deadline=None)
+@given(searches())
+def test_a_search_ends_with_the_counts_of_successive_halving(search: tuple[Rules, int, int, int, int, float]) -> None:
+    rules, failing = search[0], search[-1]
+    ledger, _ = run(*search)
+    assert len(ledger) == rules.num_trials
+    counts = ledger.counts(rules.num_rungs)
+    for lower, upper in pairwise(counts):
+        assert upper <= lower // rules.eta
+        if not failing:
+            assert upper == lower // rules.eta
+
+
+@settings(max_examples=150, deadline=None)
+@given(searches())
+def test_every_promotion_is_the_best_free_member_and_never_one_too_many(
+    search: tuple[Rules, int, int, int, int, float],
+) -> None:
+    rules = search[0]
+    _, promotions = run(*search)
+    for ledger, action in promotions:
+        rung = action.rung - 1
+        members = ledger.members(rung)
+        allowed = len(members) // rules.eta
+        assert sum(m.left(rung) for m in members) < allowed
+        ranked = [members[i] for i in order([m.results[rung] for m in members], [m.stratum for m in members])]
+        assert action.number == next(m.number for m in ranked if not m.left(rung))
+        assert action.number in {m.number for m in ranked[:allowed]}
+        for higher in range(rung + 1, rules.num_rungs - 1):
+            assert promotable(ledger, higher, rules.eta) is None, "a higher rung goes first"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(1, 3).flatmap(
+        lambda m: st.lists(st.tuples(*[st.sampled_from([0.0, 0.25, 0.5, 1.0])] * m), min_size=1, max_size=25)
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_is_a_permutation_that_never_puts_a_dominated_member_of_a_stratum_first(
+    values: list[tuple[float, ...]], rng: random.Random
+) -> None:
+    strata = [rng.randrange(3) for _ in values]
+    places = {member: place for place, member in enumerate(order(values, strata))}
+    assert sorted(places) == list(range(len(values)))
+    for a in range(len(values)):
+        for b in range(len(values)):
+            if strata[a] == strata[b] and dominates(values[a], values[b]):
+                assert places[a] < places[b]
+    best = min(values)[0]
+    assert values[order(values, strata)[0]][0] == best, "the best of the first objective leads"
+
+
+def test_a_good_late_starter_is_promoted() -> None:
+    rules = Rules(num_rungs=2, eta=3, num_trials=30)
+    ledger = Ledger()
+    while not isinstance(action := next_action(ledger, rules), Done):
+        number = action.number if isinstance(action, Promote) else len(ledger)
+        late = number == 27
+        entry = ledger.entries[number] if number < len(ledger) else Entry(number=number)
+        ledger = ledger.replace(replace(entry, results=(*entry.results, (0.1 if late else 0.5 + number / 100,))))
+    assert len(ledger.entries[27].results) == 2
+
+
+def test_the_cheapest_do_not_fill_the_rungs_where_strata_take_turns() -> None:
+    """Cheap and useless networks are on the first front for ever; with strata they get their share and no more."""
+    cheap = [(0.9 + i / 1000, 1.0 + i / 100) for i in range(9)]
+    dear = [(0.5 - i / 1000, 3.0 + i / 100) for i in range(9)]
+    values = cheap + dear
+    assert sum(i >= 9 for i in order(values, [0] * 9 + [1] * 9)[:6]) == 3
+
+
+def test_failed_and_running_members_hold_their_place() -> None:
+    rules = Rules(num_rungs=2, eta=3, num_trials=3)
+    three = [Entry(number=i, results=((0.1 * i,),)) for i in range(3)]
+    assert next_action(Ledger(tuple(three)), rules) == Promote(0, 1)
+    assert next_action(Ledger((replace(three[0], running=True), *three[1:])), rules) == Wait()
+    assert next_action(Ledger((replace(three[0], failed=True), *three[1:])), rules) == Done()
+
+
+def test_a_failure_at_the_first_rung_never_becomes_a_member() -> None:
+    entries = (Entry(number=0, failed=True), Entry(number=1, results=((0.2,),)), Entry(number=2, results=((0.3,),)))
+    assert promotable(Ledger(entries), 0, 3) is None
+    assert promotable(Ledger(entries), 0, 2) == entries[1]
+
+
+@pytest.mark.parametrize("eta", [2, 3, 4])
+def test_one_objective_is_plain_successive_halving(eta: int) -> None:
+    values = [(0.5,), (0.1,), (0.9,), (0.3,)]
+    assert order(values, [0] * 4) == [1, 3, 0, 2]

@@ -1,0 +1,169 @@
+"""What a training run is told: clip, data and recipe, as frozen values that are checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Sampling = Literal["dense", "uniform"]
+Reversal = Literal["none", "eval", "always"]
+ShortClips = Literal["skip", "loop"]
+Schedule = Literal["anytime", "cosine", "onecycle"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class ConfigError(ValueError):
+    """A value is outside what its field allows; the message is one line with rule, value, field and choices."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clip:
+    """What a network sees.
+
+    Attributes:
+        frames: Frames of one clip, T.
+        height: Rows after cropping, in pixels.
+        width: Columns after cropping, in pixels.
+        stride: Distance between sampled frames, in frames of the video (dense sampling only).
+    """
+
+    frames: int
+    height: int
+    width: int
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError unless all four are at least 1."""
+        for name in ("frames", "height", "width", "stride"):
+            _at_least(f"clip.{name}", getattr(self, name), 1)
+
+    @property
+    def span(self) -> int:
+        """Frames of video that one densely sampled clip covers."""
+        return (self.frames - 1) * self.stride + 1
+
+    def __str__(self) -> str:
+        return f"{self.frames}x{self.height}x{self.width}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Which videos, and how clips are taken from them.
+
+    Attributes:
+        name: What the data set is called in records.
+        root: Folder with `{train,val[,test]}/<class>/*.mp4` below it.
+        cache: Folder for decoded uint8 clips.
+        clip: The clip that a network sees.
+        sampling: `dense` takes every `clip.stride`-th frame of a window, `uniform` one frame of each of T equal segments.
+        short_side: Frames are resized to this short side when decoded, in pixels; at least the crop.
+        max_frames: At most this many frames of a video are kept in the cache, evenly spaced; 0 keeps all.
+        crop_scale: Range of the random crop's side as a share of the largest crop of the clip's aspect; `None` crops
+            exactly `height x width` pixels at a random place.
+        flip: Mirror training clips left to right half of the time. Off unless the study says that the label survives it.
+        reversal: `eval` shows evaluation clips backwards, `always` training clips too.
+        short: `skip` leaves out and reports a video with fewer frames than a clip spans, `loop` repeats it.
+        eval_clips: Clips of each video whose class probabilities are averaged in evaluation.
+        mean: Mean of each channel, of values in 0..1.
+        std: Standard deviation of each channel.
+        num_workers: Loader processes; 0 loads in the training process.
+    """
+
+    name: str
+    root: str
+    cache: str
+    clip: Clip
+    sampling: Sampling = "dense"
+    short_side: int = 128
+    max_frames: int = 0
+    crop_scale: tuple[float, float] | None = None
+    flip: bool = False
+    reversal: Reversal = "none"
+    short: ShortClips = "skip"
+    eval_clips: int = 1
+    mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)
+    std: tuple[float, float, float] = (0.22803, 0.22145, 0.216989)
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a value is out of range."""
+        _one_of("data.sampling", self.sampling, ("dense", "uniform"))
+        _one_of("data.reversal", self.reversal, ("none", "eval", "always"))
+        _one_of("data.short", self.short, ("skip", "loop"))
+        _at_least("data.short_side", self.short_side, min(self.clip.height, self.clip.width))
+        _at_least("data.max_frames", self.max_frames, 0)
+        _at_least("data.eval_clips", self.eval_clips, 1)
+        _at_least("data.num_workers", self.num_workers, 0)
+        if any(s <= 0 for s in self.std):
+            raise ConfigError(f"data.std must be above 0 in every channel, but is {self.std}")
+        if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ConfigError(f"data.crop_scale must be [low, high] with 0 < low <= high <= 1, but is {self.crop_scale}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        batch_size: Clips a step.
+        optimizer: Name of a timm optimiser, such as `adamw` or `sgd`.
+        lr: Peak learning rate.
+        weight_decay: Weight decay, not applied to norms and biases.
+        schedule: `anytime` warms up and stays constant, so that training can go on at any horizon; `cosine` and
+            `onecycle` end at zero after `epochs`, and cannot be prolonged.
+        epochs: Horizon of `cosine` and `onecycle`; unused by `anytime`.
+        warmup_epochs: Epochs of linear warm-up from zero.
+        ema_decay: Decay per step of the averaged weights that are evaluated (with warm-up of the average); 0 turns it off.
+        label_smoothing: Share of the target that is spread over all classes.
+        mixup: Alpha of mixup; 0 turns it off.
+        dropout: Share of features dropped before the classifier.
+        clip_grad: Largest norm of the gradient; 0 does not clip.
+        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the device computes it natively.
+        channels_last: Keep activations in channels-last order.
+        eval_every: Epochs between evaluations on val; the last epoch of a run is always evaluated.
+    """
+
+    batch_size: int = 16
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    schedule: Schedule = "anytime"
+    epochs: int = 0
+    warmup_epochs: float = 1.0
+    ema_decay: float = 0.99
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    dropout: float = 0.0
+    clip_grad: float = 0.0
+    precision: Precision = "auto"
+    channels_last: bool = True
+    eval_every: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a value is out of range."""
+        _one_of("recipe.schedule", self.schedule, ("anytime", "cosine", "onecycle"))
+        _one_of("recipe.precision", self.precision, ("auto", "fp32", "bf16"))
+        _at_least("recipe.batch_size", self.batch_size, 1)
+        _at_least("recipe.eval_every", self.eval_every, 1)
+        _at_least("recipe.warmup_epochs", self.warmup_epochs, 0)
+        _at_least("recipe.weight_decay", self.weight_decay, 0)
+        _at_least("recipe.mixup", self.mixup, 0)
+        _at_least("recipe.clip_grad", self.clip_grad, 0)
+        if self.lr <= 0:
+            raise ConfigError(f"recipe.lr must be above 0, but is {self.lr}")
+        for name in ("ema_decay", "label_smoothing", "dropout"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ConfigError(f"recipe.{name} must be in [0, 1), but is {value}")
+        if self.schedule != "anytime" and self.epochs < 1:
+            raise ConfigError(f"recipe.epochs must be at least 1 with schedule {self.schedule}, but is {self.epochs}")
+
+
+def _at_least(field: str, value: float, low: float) -> None:
+    if value < low:
+        raise ConfigError(f"{field} must be at least {low}, but is {value}")
+
+
+def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{field} must be one of {', '.join(choices)}, but is {value}")
