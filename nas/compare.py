@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -42,17 +43,11 @@ def front(values: ArrayLike) -> list[int]:
 
 
 def hypervolume(values: ArrayLike, reference: Sequence[float]) -> float:
-    """Area dominated by points of two minimised objectives, up to `reference`.
+    """Volume dominated by points, up to `reference`.
 
     Args:
-        values: (points, 2).
-        reference: The corner (worst of both) that bounds the area; points beyond it add nothing.
+        values: (points, objectives), to be minimised.
+        reference: The corner (worst of all objectives) that bounds it; points beyond it add nothing.
     """
-    points = np.asarray(values, dtype=float).reshape(-1, 2)
-    inside = points[(points < np.asarray(reference)).all(axis=1)]
-    area, ceiling = 0.0, float(reference[1])
-    for x, y in inside[np.lexsort((inside[:, 1], inside[:, 0]))]:
-        if y < ceiling:
-            area += (float(reference[0]) - x) * (ceiling - y)
-            ceiling = y
-    return float(area)
+    points = np.asarray(values, dtype=float).reshape(-1, len(reference))
+    return float(moocore.hypervolume(points, ref=np.asarray(reference, dtype=float))) if len(points) else 0.0

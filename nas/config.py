@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nas.errors import StudyError, one_of
 from nas.schema import StudySchema
+from nas.search.scheduler import OrderBy
 from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import SpecError
 from trainer.config import Clip, ConfigError, DataConfig, Recipe
@@ -54,7 +55,8 @@ class SearchConfig:
         initial: How many of them are drawn evenly over log MACs before the sampler proposes.
         rungs: Epochs at which is decided, ascending.
         eta: Reduction factor.
-        strata: Classes of equal share in log MACs that take turns in promotion; 1 turns it off.
+        order: What ranks a rung: `hypervolume` (what a network adds to it) or `fronts` (with an epsilon-net inside).
+        strata: Classes of cost, equal parts of the range of log MACs, that take turns in promotion; 1 turns it off.
         objectives: What is minimised, `error` (1 - top-1 on val) first.
         pool: At most this many networks are held ready to be proposed.
         start_with: Named networks that are tried first.
@@ -66,6 +68,7 @@ class SearchConfig:
     initial: int
     rungs: tuple[int, ...]
     eta: int
+    order: OrderBy
     strata: int
     objectives: tuple[str, ...]
     pool: int
@@ -362,6 +365,8 @@ def _search(raw: Mapping[str, Any]) -> SearchConfig:
         raise StudyError(f"search.rungs must be ascending numbers of epochs such as [3, 9, 27], but is {list(rungs)}")
     if raw["sampler"] not in SAMPLERS:
         raise StudyError(one_of("search.sampler", raw["sampler"], SAMPLERS))
+    if raw["order"] not in get_args(OrderBy):
+        raise StudyError(one_of("search.order", raw["order"], get_args(OrderBy)))
     objectives = tuple(raw["objectives"])
     for name in objectives:
         if name not in OBJECTIVES:
@@ -374,6 +379,7 @@ def _search(raw: Mapping[str, Any]) -> SearchConfig:
         initial=_at_least("search.initial", raw["initial"], 0),
         rungs=rungs,
         eta=_at_least("search.eta", raw["eta"], 2),
+        order=raw["order"],
         strata=_at_least("search.strata", raw["strata"], 1),
         objectives=objectives,
         pool=_at_least("search.pool", raw["pool"], 1),

@@ -87,7 +87,7 @@ trial = Table(
     Column("stratum", Integer, nullable=False),
     Column("params", JSON, nullable=False),  # the settings that gave the network, as Optuna sees them
     Column("origin", String(40), nullable=False),  # initial design, or the sampler that proposed it
-    Column("state", String(20), nullable=False),  # running, paused, stopped, finished, failed
+    Column("state", String(20), nullable=False),  # running, preempted, paused, stopped, finished, failed
     Column("reason", String(40)),
     Column("detail", Text),
     UniqueConstraint("study_id", "number"),

@@ -80,7 +80,8 @@ class SearchSchema:
     initial: int = 9
     rungs: list[int] = field(default_factory=lambda: [1, 3, 9])
     eta: int = 3
-    strata: int = 3
+    order: str = "hypervolume"
+    strata: int = 1
     objectives: list[str] = field(default_factory=lambda: ["error", "macs"])
     pool: int = 4000
     start_with: list[str] = field(default_factory=list)

@@ -97,7 +97,9 @@ class DataConfig:
         if any(s <= 0 for s in self.std):
             raise ConfigError(f"data.std must be above 0 in every channel, but is {self.std}")
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ConfigError(f"data.crop_scale must be [low, high] with 0 < low <= high <= 1, but is {self.crop_scale}")
+            raise ConfigError(
+                f"data.crop_scale must be [low, high] with 0 < low <= high <= 1, but is {self.crop_scale}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

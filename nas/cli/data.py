@@ -77,7 +77,8 @@ def check(
             }
             for name, split in report.splits.items()
         ]
-        title = f"{config.name}: {config.root}, {len(report.classes)} classes, sizes as decoded"
+        size = f"decoded to a short side of {config.short_side}"
+        title = f"{config.name}: {config.root}, {len(report.classes)} classes, {size}"
         print_table(rows, {key: key for key in rows[0]}, title)
         for item in report.broken:
             print(f"left out: {item.path}: {item.reason}")

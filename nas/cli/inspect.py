@@ -54,7 +54,7 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
             print(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
         print(
             f"spent: {report['epochs_trained']:,} epochs, {duration(report['seconds'])} in {report['sessions']} "
-            f"session(s); {report['preempted']} job(s) were pre-empted and resumed"
+            f"session(s); {report['preempted']} job(s) were pre-empted"
         )
     finally:
         store.close()

@@ -136,7 +136,11 @@ def presets(as_json: bool = JSON, clip: str = CLIP, num_classes: int = CLASSES) 
         print_json(rows)
         return
     table = [
-        {**row, "cited": "; ".join(f"{p['video_top1']} ({p['clip']}, {p['views']} views)" for p in row["cited"])}
+        {
+            **row,
+            "year": str(row["year"]),
+            "cited": "; ".join(f"{p['video_top1']} ({p['clip']}, {p['views']} views)" for p in row["cited"]),
+        }
         for row in rows
     ]
     columns = {"name": "name", "family": "family", "year": "year", "params": "params", "macs": "MACs"}

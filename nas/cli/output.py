@@ -23,7 +23,7 @@ def console() -> Console:
 
 def print_json(value: Any) -> None:
     """Prints a value as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str = "") -> None:
@@ -71,6 +71,7 @@ class Progress:
         self._unit, self._every = unit, every
         self._began = self._last = time.monotonic()
         self._first: int | None = None
+        self._ended = False
         self._bar: Any = None
         self._task: Any = None
         self._terminal = sys.stderr.isatty()
@@ -89,8 +90,8 @@ class Progress:
             self._first, self._began = done, now
         if self._terminal:
             self._draw(done, total, label)
-        elif now - self._last >= self._every or (done == total and now - self._began > 2):
-            self._last = now
+        elif now - self._last >= self._every or (done == total and not self._ended and now - self._began > 2):
+            self._last, self._ended = now, done == total
             print(f"{label or self._unit}: {self._figures(done, total, now)}", file=sys.stderr, flush=True)
 
     def close(self) -> None:

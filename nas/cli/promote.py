@@ -20,6 +20,8 @@ def promote(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Train chosen networks in full, and report the test split once."""
+    from dataclasses import asdict
+
     from nas.config import apply_promote, parse_number, study_of
     from nas.errors import NotFoundError
 
@@ -71,7 +73,7 @@ def promote(
             store.close()
     summary = summarise(results)
     if as_json:
-        print_json({"networks": summary, "trainings": results})
+        print_json({"networks": summary, "trainings": [asdict(result) for result in results]})
         return
     for line in summary:
         line["digest"] = line["digest"][:10]

@@ -55,7 +55,8 @@ def search(
     finally:
         store.close()
     rungs = ", ".join(
-        f"{count} at {epochs} epochs" for count, epochs in zip(summary.counts, loaded.search.rungs, strict=True)
+        f"{count} at {epochs} epoch{'s' if epochs > 1 else ''}"
+        for count, epochs in zip(summary.counts, loaded.search.rungs, strict=True)
     )
     print(f"networks: {rungs}" + (f"; {summary.failed} failed" if summary.failed else ""))
     if summary.exhausted:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from nas import migrations as m
 from nas import store as s
-from nas.config import Study, changes
+from nas.config import SearchConfig, Study, changes
 from nas.errors import SearchError, StoreError
 from nas.objective import JobResult, TrainJob, job_key, run_job
 from nas.search.executors import InProcess, LocalPool, WorkerDied
@@ -170,7 +170,7 @@ class _Driver:
         self.listener = listener
         self.workers = workers
         search = study.search
-        self.rules = Rules(num_rungs=len(search.rungs), eta=search.eta, num_trials=search.trials)
+        self.rules = rules_of(search)
         self.record = Record(store, row, search.objectives, search.rungs)
         self.rungs = Rungs(str(database), study.name, search.rungs, search.objectives, study.space)
         self.executor = executor(workers)
@@ -324,7 +324,9 @@ class _Driver:
         """A mistake that meets every network alike is not searched to the end of the budget."""
         trials = self.store.trials(self.row["id"])
         failed = [row for row in trials if row["state"] == "failed"]
-        if len(failed) >= 3 and len(failed) == len([row for row in trials if row["state"] != "running"]):
+        if len(failed) >= 3 and len(failed) == len(
+            [row for row in trials if row["state"] not in ("running", "preempted")]
+        ):
             raise SearchError(
                 f"the first {len(failed)} networks all failed, the last with {failed[-1]['reason']}: "
                 f"{failed[-1]['detail']} (the rest is in {self.database.parent}/trials)"
@@ -390,6 +392,11 @@ class _Driver:
                     busy_seconds=self.summary.busy_seconds,
                 )
             )
+
+
+def rules_of(search: SearchConfig) -> Rules:
+    """What a study tells the scheduler."""
+    return Rules(num_rungs=len(search.rungs), eta=search.eta, num_trials=search.trials, order=search.order)
 
 
 def executor(workers: int) -> InProcess | LocalPool:

@@ -46,11 +46,13 @@ class Pool:
 
     Attributes:
         candidates: Distinct by digest, ascending in MACs; the named networks of the study among them.
+        named: The named networks, in the study's order.
         dropped: Networks that a constraint excluded, by the constraint's text.
         whole: Every network of the space was looked at; otherwise they are a random draw.
     """
 
     candidates: tuple[Candidate, ...]
+    named: tuple[Candidate, ...]
     dropped: Mapping[str, int]
     whole: bool
 
@@ -58,11 +60,6 @@ class Pool:
     def by_digest(self) -> Mapping[str, Candidate]:
         """Candidates by digest."""
         return {candidate.digest: candidate for candidate in self.candidates}
-
-    @property
-    def named(self) -> tuple[Candidate, ...]:
-        """The named networks in the study's order."""
-        return tuple(candidate for candidate in self.candidates if candidate.name)
 
 
 def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda done, total: None) -> Pool:
@@ -118,7 +115,9 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
         Candidate(digest=key, spec=spec, params=params, cost=price, stratum=stratum, name=named.get(key, ""))
         for (key, spec, params, price), stratum in zip(kept, strata, strict=True)
     )
-    return Pool(candidates=candidates, dropped={k: v for k, v in dropped.items() if v}, whole=whole)
+    by_name = {candidate.name: candidate for candidate in candidates if candidate.name}
+    first = tuple(by_name[name] for name in dict.fromkeys(named.values()))
+    return Pool(candidates=candidates, named=first, dropped={k: v for k, v in dropped.items() if v}, whole=whole)
 
 
 def strata_of(macs: Sequence[int], strata: int) -> list[int]:

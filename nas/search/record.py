@@ -41,7 +41,7 @@ class Record:
                 number=row["number"],
                 stratum=row["stratum"],
                 results=tuple(results.get(row["number"], ())),
-                running=row["state"] == "running",
+                running=row["state"] in ("running", "preempted"),  # it goes on before anything is decided
                 failed=row["state"] == "failed",
             )
             for row in self.store.trials(self.study["id"])
@@ -108,6 +108,7 @@ class Record:
         row = self._job(job)
         with self.store.write() as connection:
             self._end(connection, job, "preempted", reason=reason)
+            self._state(connection, row["trial_id"], "preempted", reason=reason)
             s.put_event(connection, self.study["id"], "preempt", trial=row["number"], rung=row["rung"])
 
     def finish(self, job: int, result: JobResult) -> None:
@@ -161,7 +162,8 @@ class Record:
 
     def unfinished(self) -> list[Row]:
         """The last job of every trial that is under way, as an earlier driver left them."""
-        under_way = {row["number"] for row in self.store.trials(self.study["id"]) if row["state"] == "running"}
+        trials = self.store.trials(self.study["id"])
+        under_way = {row["number"] for row in trials if row["state"] in ("running", "preempted")}
         last = {row["number"]: row for row in self.store.jobs(self.study["id"])}
         return [last[number] for number in sorted(under_way)]
 

@@ -75,6 +75,7 @@ BAD: list[tuple[list[str], str]] = [
     (["search.rungs=[]"], "search.rungs must be ascending"),
     (["search.eta=1"], "search.eta must be at least 2, but is 1"),
     (["search.sampler=tpee"], "search.sampler 'tpee' is not known; did you mean tpe"),
+    (["search.order=size"], "search.order 'size' is not known"),
     (["search.objectives=[macs]"], "search.objectives must begin with error"),
     (["search.objectives=[error,flops]"], "search.objectives 'flops' is not known"),
     (["recipe.lr=-1"], "recipe.lr must be above 0, but is -1.0"),

@@ -151,7 +151,9 @@ def test_the_pool_keeps_the_constraints_and_says_what_they_took(study: Study, po
 
 def test_named_networks_come_first(tmp_path: Path) -> None:
     study = load_study(
-        write_study(tmp_path / "t.yaml", {"data": {"clip": {"frames": 8}}, "search": {"start_with": ["mc3_18", "r3d_18"]}})
+        write_study(
+            tmp_path / "t.yaml", {"data": {"clip": {"frames": 8}}, "search": {"start_with": ["mc3_18", "r3d_18"]}}
+        )
     )
     pool = build_pool(study, num_classes=8)
     first = proposals(study, pool, "random", 2)

@@ -14,9 +14,9 @@ import pytest
 from nas.compare import front
 from nas.config import Study, load_study
 from nas.errors import SearchError, StoreError
-from nas.search.driver import News, locked, run_search
+from nas.search.driver import News, locked, rules_of, run_search
 from nas.search.record import Record, objectives_of, replay
-from nas.search.scheduler import Promote, Rules, Start, next_action
+from nas.search.scheduler import Promote, Start, next_action
 from nas.store import Row, Store
 from tests.nas.studies import write_study
 
@@ -42,7 +42,7 @@ def check_promotions(store: Store, study: Study) -> None:
     evaluations = store.evaluations(row["id"])
     results = {(e["number"], e["rung"]): objectives_of(e, study.search.objectives) for e in evaluations}
     strata = {t["number"]: t["stratum"] for t in store.trials(row["id"])}
-    rules = Rules(num_rungs=len(study.search.rungs), eta=study.search.eta, num_trials=study.search.trials)
+    rules = rules_of(study.search)
     for event, ledger in replay(store.events(row["id"]), results, strata):
         if event["kind"] == "promote":
             assert next_action(ledger, rules) == Promote(event["trial"], event["rung"])
@@ -90,7 +90,9 @@ def test_the_front_in_sql_is_the_front(finished: tuple[Study, Path, list[News]])
     store = Store(path)
     assert rows == [dict(row) for row in store.pareto_front("tiny")]
     last = [e for e in store.evaluations(store.study()["id"]) if e["rung"] == 2]
-    assert {row["digest"] for row in rows} == {last[i]["digest"] for i in front([objectives_of(e, ["error", "macs"]) for e in last])}
+    assert {row["digest"] for row in rows} == {
+        last[i]["digest"] for i in front([objectives_of(e, ["error", "macs"]) for e in last])
+    }
 
 
 def test_optuna_reads_a_study_a_rung_in_the_same_file(finished: tuple[Study, Path, list[News]]) -> None:
@@ -101,7 +103,9 @@ def test_optuna_reads_a_study_a_rung_in_the_same_file(finished: tuple[Study, Pat
     study = optuna.load_study(study_name=names[0], storage=storage)
     assert {t.state for t in study.trials} == {optuna.trial.TrialState.COMPLETE}
     store = Store(path)
-    mine = {e["digest"]: (e["top1"], float(e["macs"])) for e in store.evaluations(store.study()["id"]) if e["rung"] == 0}
+    mine = {
+        e["digest"]: (e["top1"], float(e["macs"])) for e in store.evaluations(store.study()["id"]) if e["rung"] == 0
+    }
     assert {t.user_attrs["digest"]: tuple(t.values) for t in study.trials} == mine
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PED-ANOVA says which way is better
@@ -130,9 +134,7 @@ def test_optuna_dashboard_lists_the_studies(finished: tuple[Study, Path, list[Ne
     storage.engine.dispose()
 
 
-def test_a_finished_search_started_again_does_nothing(
-    finished: tuple[Study, Path, list[News]], tmp_path: Path
-) -> None:
+def test_a_finished_search_started_again_does_nothing(finished: tuple[Study, Path, list[News]], tmp_path: Path) -> None:
     study, path, _ = finished
     store = Store(path)
     before = results_of(store)
@@ -236,7 +238,9 @@ def test_a_mistake_that_meets_every_network_ends_the_search(
         raise TypeError("this cannot work")
 
     monkeypatch.setattr(objective, "fit", never)
-    with pytest.raises(SearchError, match="the first 3 networks all failed, the last with error: TypeError: this cannot"):
+    with pytest.raises(
+        SearchError, match="the first 3 networks all failed, the last with error: TypeError: this cannot"
+    ):
         run_search(study_at(tmp_path, motion), tmp_path / "study.db", workers=0)
     errors = list((tmp_path / "trials").glob("*/error.txt"))
     assert len(errors) == 3

@@ -39,6 +39,8 @@ def test_hypervolume_is_the_share_of_dominated_area(values: list[tuple[float, fl
 def test_points_beyond_the_reference_add_nothing() -> None:
     assert hypervolume([(2.0, 0.1), (0.5, 1.5)], (1.0, 1.0)) == 0.0
     assert hypervolume([], (1.0, 1.0)) == 0.0
+    assert hypervolume([(0.25,)], (1.0,)) == 0.75
+    assert hypervolume([(0.5, 0.5, 0.5)], (1.0, 1.0, 1.0)) == 0.125
 
 
 def test_a_point_more_never_takes_area_away() -> None:

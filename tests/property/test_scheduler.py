@@ -10,14 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.compare import dominates
+from nas.compare import dominates, front, hypervolume
 from nas.search.ledger import Entry, Ledger
-from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action, order, promotable
+from nas.search.scheduler import Done, OrderBy, Promote, Rules, Start, Wait, next_action, order, promotable
+
+ORDERS: tuple[OrderBy, ...] = ("hypervolume", "fronts")
 
 
 @st.composite
 def searches(draw: st.DrawFn) -> tuple[Rules, int, int, int, int, float]:
-    rules = Rules(num_rungs=draw(st.integers(1, 4)), eta=draw(st.integers(2, 4)), num_trials=draw(st.integers(1, 40)))
+    rules = Rules(
+        num_rungs=draw(st.integers(1, 4)),
+        eta=draw(st.integers(2, 4)),
+        num_trials=draw(st.integers(1, 40)),
+        order=draw(st.sampled_from(ORDERS)),
+    )
     objectives, strata, slots = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
     return rules, objectives, strata, slots, draw(st.integers(0, 10**6)), draw(st.sampled_from([0.0, 0.0, 0.2]))
 
@@ -77,11 +84,12 @@ def test_every_promotion_is_the_best_free_member_and_never_one_too_many(
         members = ledger.members(rung)
         allowed = len(members) // rules.eta
         assert sum(m.left(rung) for m in members) < allowed
-        ranked = [members[i] for i in order([m.results[rung] for m in members], [m.stratum for m in members])]
+        places = order([m.results[rung] for m in members], [m.stratum for m in members], by=rules.order)
+        ranked = [members[i] for i in places]
         assert action.number == next(m.number for m in ranked if not m.left(rung))
         assert action.number in {m.number for m in ranked[:allowed]}
         for higher in range(rung + 1, rules.num_rungs - 1):
-            assert promotable(ledger, higher, rules.eta) is None, "a higher rung goes first"
+            assert promotable(ledger, higher, rules) is None, "a higher rung goes first"
 
 
 @settings(max_examples=100, deadline=None)
@@ -90,19 +98,35 @@ def test_every_promotion_is_the_best_free_member_and_never_one_too_many(
         lambda m: st.lists(st.tuples(*[st.sampled_from([0.0, 0.25, 0.5, 1.0])] * m), min_size=1, max_size=25)
     ),
     st.randoms(use_true_random=False),
+    st.sampled_from(ORDERS),
 )
 def test_the_order_is_a_permutation_that_never_puts_a_dominated_member_of_a_stratum_first(
-    values: list[tuple[float, ...]], rng: random.Random
+    values: list[tuple[float, ...]], rng: random.Random, by: OrderBy
 ) -> None:
     strata = [rng.randrange(3) for _ in values]
-    places = {member: place for place, member in enumerate(order(values, strata))}
+    places = {member: place for place, member in enumerate(order(values, strata, by=by))}
     assert sorted(places) == list(range(len(values)))
     for a in range(len(values)):
         for b in range(len(values)):
             if strata[a] == strata[b] and dominates(values[a], values[b]):
                 assert places[a] < places[b]
-    best = min(values)[0]
-    assert values[order(values, strata)[0]][0] == best, "the best of the first objective leads"
+    if by == "fronts":
+        assert values[order(values, strata, by=by)[0]][0] == min(values)[0], "the best of the first objective leads"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(*[st.sampled_from([0.0, 0.2, 0.4, 0.7, 1.0])] * 2), min_size=2, max_size=12, unique=True))
+def test_ordering_by_hypervolume_takes_what_adds_most(values: list[tuple[float, float]]) -> None:
+    """The lazy queue against looking at every member every time."""
+    low = [min(axis) for axis in zip(*values, strict=True)]
+    high = [max(axis) for axis in zip(*values, strict=True)]
+    unit = [tuple((x - a) / ((b - a) or 1) for x, a, b in zip(v, low, high, strict=True)) for v in values]
+    taken: list[int] = []
+    for place in order(values, [0] * len(values), by="hypervolume"):
+        left = [i for i in range(len(values)) if i not in taken]
+        volumes = {i: hypervolume([unit[j] for j in [*taken, i]], (1.05, 1.05)) for i in left}
+        assert volumes[place] == pytest.approx(max(volumes.values()))
+        taken.append(place)
 
 
 def test_a_good_late_starter_is_promoted() -> None:
@@ -116,12 +140,22 @@ def test_a_good_late_starter_is_promoted() -> None:
     assert len(ledger.entries[27].results) == 2
 
 
-def test_the_cheapest_do_not_fill_the_rungs_where_strata_take_turns() -> None:
-    """Cheap and useless networks are on the first front for ever; with strata they get their share and no more."""
-    cheap = [(0.9 + i / 1000, 1.0 + i / 100) for i in range(9)]
-    dear = [(0.5 - i / 1000, 3.0 + i / 100) for i in range(9)]
+def test_the_cheapest_do_not_fill_the_rungs() -> None:
+    """Cheap networks that have learned nothing are on the first front for ever, and an epsilon-net takes them in."""
+    cheap = [(0.90 - i / 1000, 1.0 + i / 5) for i in range(9)]
+    dear = [(0.5 - i / 100, 3.0 + i / 20) for i in range(9)]
     values = cheap + dear
-    assert sum(i >= 9 for i in order(values, [0] * 9 + [1] * 9)[:6]) == 3
+    assert front(values) == list(range(18))
+    places = {by: order(values, [0] * 18, by=by)[:6] for by in ORDERS}
+    assert sum(i < 9 for i in places["fronts"]) == 4
+    assert sum(i < 9 for i in places["hypervolume"]) == 2
+
+
+def test_strata_give_each_class_of_cost_its_share() -> None:
+    cheap = [(0.5 + i / 1000, 1.0 + i / 100) for i in range(9)]
+    dear = [(0.4 + i / 1000, 3.0 + i / 100) for i in range(9)]
+    for by in ORDERS:
+        assert sum(i >= 9 for i in order(cheap + dear, [0] * 9 + [1] * 9, by=by)[:6]) == 3
 
 
 def test_failed_and_running_members_hold_their_place() -> None:
@@ -134,11 +168,11 @@ def test_failed_and_running_members_hold_their_place() -> None:
 
 def test_a_failure_at_the_first_rung_never_becomes_a_member() -> None:
     entries = (Entry(number=0, failed=True), Entry(number=1, results=((0.2,),)), Entry(number=2, results=((0.3,),)))
-    assert promotable(Ledger(entries), 0, 3) is None
-    assert promotable(Ledger(entries), 0, 2) == entries[1]
+    assert promotable(Ledger(entries), 0, Rules(num_rungs=2, eta=3, num_trials=3)) is None
+    assert promotable(Ledger(entries), 0, Rules(num_rungs=2, eta=2, num_trials=3)) == entries[1]
 
 
-@pytest.mark.parametrize("eta", [2, 3, 4])
-def test_one_objective_is_plain_successive_halving(eta: int) -> None:
+@pytest.mark.parametrize("by", ORDERS)
+def test_one_objective_is_plain_successive_halving(by: OrderBy) -> None:
     values = [(0.5,), (0.1,), (0.9,), (0.3,)]
-    assert order(values, [0] * 4) == [1, 3, 0, 2]
+    assert order(values, [0] * 4, by=by) == [1, 3, 0, 2]

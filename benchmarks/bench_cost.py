@@ -1,0 +1,64 @@
+"""How long exact costs take: one R3D-18 with nothing remembered, and 1,000 networks sampled from a study.
+
+    python benchmarks/bench_cost.py [studies/kinetics_small.yaml]
+
+Side by side with one count of the whole network by each independent counter, as a ratio.
+"""
+
+from __future__ import annotations
+
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from nas.config import load_study
+from nas.cost import cost, count_flops, count_thop
+from search_spaces.catalogue import build
+from search_spaces.presets import preset
+
+COLD = (
+    "import time\nfrom nas.cost import cost\nfrom search_spaces.presets import preset\nspec = preset('r3d_18')\n"
+    "start = time.perf_counter()\ncost(spec, frames=16, height=112, width=112, num_classes=400)\n"
+    "print(time.perf_counter() - start)"
+)
+
+
+def main() -> None:
+    study = load_study(sys.argv[1] if len(sys.argv) > 1 else "studies/kinetics_small.yaml")
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads")
+    cold = [
+        float(subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    ]
+    shape = (1, 3, 16, 112, 112)
+    thop, flops = [], []
+    for _ in range(5):
+        with torch.device("meta"):
+            network = build(preset("r3d_18"), num_classes=400).eval()
+        start = time.perf_counter()
+        count_thop(network, shape)
+        middle = time.perf_counter()
+        count_flops(network, shape)
+        thop.append(middle - start)
+        flops.append(time.perf_counter() - middle)
+    one = statistics.median(cold)
+    print(f"r3d_18 at 16x112x112, new process: {1000 * one:.0f} ms (median of 5)")
+    print(
+        f"  a thop count takes {statistics.median(thop) / one:.2f} of it, FlopCounterMode {statistics.median(flops) / one:.2f}"
+    )
+    rng = random.Random(0)
+    points = [study.space.random(rng) for _ in range(1000)]
+    clip = study.data.clip
+    start = time.perf_counter()
+    for point in points:
+        cost(point.spec, frames=clip.frames, height=clip.height, width=clip.width, num_classes=200)
+    print(f"1,000 networks sampled from {study.name}: {time.perf_counter() - start:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

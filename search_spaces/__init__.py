@@ -1,0 +1,1 @@
+"""What a network is, and which networks may be searched."""

@@ -1,0 +1,226 @@
+"""The command line: what people script, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nas.cli.main import app, main
+from tests.nas.studies import write_study
+
+COMMANDS = [
+    ["search"],
+    ["status"],
+    ["pareto"],
+    ["promote"],
+    ["show"],
+    ["cost"],
+    ["diff"],
+    ["presets"],
+    ["space"],
+    ["doctor"],
+    ["data", "make"],
+    ["data", "check"],
+]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, motion: Path) -> Path:
+    """A folder with a study, and in it a finished search and its promotion."""
+    folder = tmp_path_factory.mktemp("cli")
+    over = {"data": {"root": str(motion), "cache": str(motion.parent / "cache")}, "search": {"trials": 3}}
+    write_study(folder / "tiny.yaml", over)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _inside(searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(searched)
+    monkeypatch.delenv("NAS_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    if not (searched / "runs").exists():
+        assert main(["search", "tiny.yaml"]) == 0
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(list(argv))
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def test_every_command_is_known_here() -> None:
+    names = {command.name for command in app.registered_commands}
+    assert names == {command[0] for command in COMMANDS if len(command) == 1}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    code, out, _ = run(capsys, *command, "--help")
+    assert code == 0
+    assert "Usage: nas" in out
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["search", "--help"], ["pareto", "tiny.yaml"], ["status", "tiny.yaml"]])
+def test_starting_up_and_looking_import_no_torch(argv: list[str]) -> None:
+    code = (
+        "import sys\nfrom nas.cli.main import main\n"
+        f"assert main({argv!r}) == 0\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'optuna', 'scipy', 'plotly'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_search_ends_with_the_front_and_the_database(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "search", "tiny.yaml")
+    assert code == 0
+    assert "Pareto front after 2 epochs, on 16 val clips" in out
+    assert "networks: 3 at 1 epoch, 1 at 2 epochs, 0 at 3 epochs" in out
+    assert out.rstrip().endswith("database: runs/tiny/study.db")
+
+
+@pytest.mark.parametrize("target", ["tiny.yaml", "runs/tiny/study.db"])
+def test_pareto_by_study_or_database(capsys: pytest.CaptureFixture[str], target: str) -> None:
+    code, out, _ = run(capsys, "pareto", target, "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert list(rows[0]) == ["study", "digest", "description", "accuracy", "num_clips", "macs", "params", "epochs"]
+    assert 0 <= rows[0]["accuracy"] <= 1
+
+
+@pytest.mark.parametrize(("name", "magic"), [("front.html", b"<html"), ("front.png", b"\x89PNG")])
+def test_pareto_plots(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, magic: bytes) -> None:
+    code, _, err = run(capsys, "pareto", "tiny.yaml", "--plot", str(tmp_path / name))
+    assert code == 0, err
+    assert magic in (tmp_path / name).read_bytes()[:40]
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_status(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "status", "tiny.yaml", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert [rung["networks"] for rung in report["rungs"]] == [3, 1, 0]
+    assert report["epochs_trained"] == 4
+    assert run(capsys, "status", "tiny.yaml")[0] == 0
+
+
+def test_cost_has_the_keys_that_people_script(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "cost", "r3d_18", "--clip", "16x112x112", "--num-classes", "400", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["params"] == 33_371_472
+    assert round(report["macs"] / 1e9, 3) == 40.697
+
+
+def test_a_network_goes_by_preset_digest_or_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    digest = json.loads(run(capsys, "pareto", "tiny.yaml", "--json")[1])[0]["digest"]
+    code, out, _ = run(capsys, "show", digest[:8], "--study", "tiny.yaml", "--json")
+    assert code == 0
+    file = tmp_path / "network.json"
+    file.write_text(out)
+    for name in (digest[:6], str(file)):
+        code, out, _ = run(capsys, "diff", digest, name, "--study", "tiny.yaml", "--json")
+        assert (code, json.loads(out)) == (0, [])
+    code, out, _ = run(capsys, "cost", digest[:8], "--study", "tiny.yaml", "--json")
+    assert json.loads(out)["clip"] == "4x16x16"
+    assert run(capsys, "show", "mc3_18")[0] == 0
+
+
+def test_diff_names_the_paths_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "diff", "r2plus1d_18", "r2plus1d_18_torchvision", "--json")
+    paths = {row["path"] for row in json.loads(out)}
+    assert code == 0
+    assert paths
+    assert all(path.endswith("temporal.midplanes") for path in paths)
+
+
+def test_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "presets", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows["mc3_18"]["params"] == 11_695_440
+    assert rows["r2plus1d_18"]["cited"]
+    assert run(capsys, "presets")[0] == 0
+
+
+def test_space(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "space", "tiny.yaml", "constraints=['macs <= 900k']", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["exact"]
+    assert report["pool"] + report["dropped"]["macs <= 900k"] == report["networks"]
+    assert run(capsys, "space", "tiny.yaml")[0] == 0
+
+
+def test_data_check_and_doctor(capsys: pytest.CaptureFixture[str], motion: Path) -> None:
+    code, out, _ = run(capsys, "data", "check", "tiny.yaml", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["splits"]["train"]["num_videos"] == 32
+    assert report["broken"] == []
+    assert run(capsys, "data", "check", str(motion))[0] == 0
+    code, out, _ = run(capsys, "doctor", "--json")
+    assert code == 0
+    assert all(row["ok"] for row in json.loads(out)), out
+
+
+BAD = [
+    (["search", "tiny.yaml", "search.trals=3"], "'search.trals' is not known; did you mean search.trials?"),
+    (["search", "none.yaml"], "study file none.yaml cannot be read"),
+    (["search", "tiny.yaml", "recipe.lr=0.5"], "was made with recipe.lr=0.003, but the study now says 0.5"),
+    (["search", "tiny.yaml", "data.root=nowhere", "--db", "b.db"], "nowhere does not exist"),
+    (["search", "tiny.yaml", "data.root=", "--db", "b.db"], "data.root is empty"),
+    (["pareto", "none.db"], "there is no database at none.db"),
+    (["pareto", "tiny.yaml", "--plot", "front.gif"], "a plot must end in .html or .png, but is front.gif"),
+    (["show", "r3d_81"], "no preset is called 'r3d_81', did you mean r3d_18?"),
+    (["show", "zz", "--study", "tiny.yaml"], "no digest in runs/tiny/study.db begins with 'zz'"),
+    (["show", "", "--study", "tiny.yaml"], "3 digests in runs/tiny/study.db begin with ''"),
+    (["show", "none.json"], "the network file none.json cannot be read"),
+    (["show", "tiny.yaml"], "tiny.yaml does not hold a network"),
+    (["cost", "r3d_18", "--clip", "16x112"], "a clip must read frames x height x width"),
+    (["cost", "r3d_18", "--clip", "axbxc"], "a clip must read frames x height x width"),
+    (["promote", "tiny.yaml"], "name one of: a digest, --best-under MACS"),
+    (["promote", "tiny.yaml", "--best-under", "10"], "no network of the front has at most 10 MACs; the cheapest has"),
+    (["promote", "tiny.yaml", "--best-under", "much"], "a number above 0 such as 300M or 2.5G is needed"),
+    (["promote", "tiny.yaml", "a", "b"], "name one network, but got 2"),
+    (["promote", "tiny.yaml", "--front", "recipe.lr=1"], "a promotion keeps the search's recipe.lr"),
+    (["promote", "none.db", "--front"], "there is no database at none.db"),
+    (["space", "tiny.yaml", "data.num_classes=0"], "data.num_classes must be stated"),
+    (["space", "tiny.yaml", "constraints=['macs <= 1']"], "no network of the space meets macs <= 1"),
+    (["space", "tiny.yaml", "space.domains.kind=[]"], "must have at least 1 value, but is empty"),
+    (["data", "make", "kinetics"], "data set 'kinetics' is not known"),
+    (["data", "check", "nowhere"], "study file nowhere cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD, ids=[" ".join(argv)[:50] for argv, _ in BAD])
+def test_bad_input_gets_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    database = Path("runs/tiny/study.db")
+    before = database.read_bytes()
+    code, _, err = run(capsys, *argv)
+    assert code == 2
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in err
+    assert database.read_bytes() == before
+
+
+def test_debug_shows_the_traceback() -> None:
+    from nas.errors import StoreError
+
+    with pytest.raises(StoreError):
+        main(["pareto", "none.db", "--debug"])
+
+
+def test_unknown_commands_and_options_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "serch")[0] == 2
+    assert run(capsys, "pareto", "--colour")[0] == 2

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search_spaces import resnet
+from search_spaces.catalogue import build
+from search_spaces.codec import decode, digest, dumps, encode, loads
+from search_spaces.edit import at, diff, leaves, put
+from search_spaces.show import describe, table
+from search_spaces.spec import MIDPLANES, ArchSpec, Block, SpecError, Stage, Stem, TemporalOp, canonicalise
+from tests.search_spaces.strategies import specs
+
+# Another valid value for a leaf, by the last part of its path.
+OTHER = {
+    "midplanes": lambda old: (set(MIDPLANES) - {old}).pop() if isinstance(old, str) else old + 1,
+    "width": lambda old: old + 8,
+    "spatial_stride": lambda old: 3 - old,
+    "temporal_stride": lambda old: 3 - old,
+    "kernel": lambda old: 5 if old != 5 else 3,
+    "dilation": lambda old: (*old, 7),
+    "spatial_kernel": lambda old: old + 2,
+    "temporal_kernel": lambda old: old + 2,
+    "pool": lambda old: "max" if old == "none" else "none",
+    "family": lambda old: old + "2",
+}
+
+
+@given(specs)
+def test_decoding_gives_back_what_was_encoded(spec):
+    assert decode(json.loads(json.dumps(encode(spec)))) == spec
+    assert loads(dumps(spec)) == spec
+
+
+@given(specs)
+def test_canonical_json_is_sorted_and_dense(spec):
+    assert dumps(spec) == json.dumps(encode(spec), sort_keys=True, separators=(",", ":"))
+
+
+@given(specs, st.data())
+def test_an_edit_changes_the_leaf_that_it_names_and_no_other(spec, data):
+    path = data.draw(st.sampled_from(sorted(p for p in leaves(spec) if p.split(".")[-1] in OTHER)))
+    new = OTHER[path.split(".")[-1]](at(spec, path))
+    edited = put(spec, path, new)
+    assert diff(spec, edited) == {path}
+    assert at(edited, path) == new
+    assert put(edited, path, at(spec, path)) == spec
+
+
+@given(specs)
+def test_canonicalise_is_idempotent_and_keeps_the_digest(spec):
+    canonical = canonicalise(spec)
+    assert canonicalise(canonical) == canonical
+    assert digest(canonical) == digest(spec)
+    assert len(digest(spec)) == 64
+
+
+@given(specs, specs)
+def test_one_line_and_digest_differ_where_networks_differ(a, b):
+    a, b = canonicalise(a), canonicalise(b)
+    assert (describe(a) == describe(b)) == (a == b) == (digest(a) == digest(b))
+    assert "\n" not in describe(a)
+
+
+@given(specs, st.data())
+def test_one_line_differs_after_any_single_edit_that_matters(spec, data):
+    path = data.draw(st.sampled_from(sorted(p for p in leaves(spec) if p.split(".")[-1] in OTHER)))
+    edited = canonicalise(put(spec, path, OTHER[path.split(".")[-1]](at(spec, path))))
+    assert (describe(edited) == describe(canonicalise(spec))) == (edited == canonicalise(spec))
+
+
+@given(specs)
+def test_table_has_a_row_for_the_stem_and_for_each_block(spec):
+    rows = table(spec)
+    assert len(rows) == 1 + sum(len(stage.blocks) for stage in spec.stages)
+    assert all(rows[0].keys() == row.keys() for row in rows)
+    assert at(spec, str(rows[-1]["site"])) == spec.stages[-1].blocks[-1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(specs)
+def test_equal_digests_build_equal_networks(spec):
+    outputs = []
+    for form in (spec, canonicalise(spec)):
+        torch.manual_seed(0)
+        network = build(form, num_classes=3)
+        clips = torch.randn((2, 3, 4, 16, 16))
+        with torch.no_grad():
+            outputs.append([p.detach() for p in network.parameters()])
+            outputs[-1] += [network.eval()(clips)]
+    assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+
+
+def test_what_is_canonical_computes_the_same_before_and_after():
+    """Each of the replacements of `canonicalise`, built as it was written and as it becomes."""
+    flat = TemporalOp(kind="2d", kernel=5, dilation=(2, 4), midplanes="shared")
+    pointlike = TemporalOp(kind="3d", kernel=1, dilation=(1, 2))
+    repeated = TemporalOp(kind="2plus1d", kernel=3, dilation=(2, 2), midplanes="shared")
+    clips = torch.randn((2, 3, 4, 8, 8), generator=torch.Generator().manual_seed(1))
+    for op in (flat, pointlike, repeated):
+        block = Block(kind="basic", width=8, spatial_stride=2, temporal_stride=1, temporal=op)
+        stem = Stem(width=8, midplanes=5, temporal_kernel=1, spatial_kernel=3, spatial_stride=1, temporal_padding=False)
+        spec = ArchSpec(stem=stem, stages=(Stage(blocks=(block,)),))
+        assert canonicalise(spec) != spec
+        outputs = []
+        for form in (spec, canonicalise(spec)):
+            torch.manual_seed(0)
+            outputs.append(resnet.build(form, num_classes=3).eval()(clips))
+        torch.testing.assert_close(*outputs)
+
+
+FLAT = TemporalOp(kind="2d")
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [
+        (TemporalOp(kind="2d", kernel=7, dilation=(3,), midplanes="shared"), FLAT),
+        (TemporalOp(kind="3d", kernel=1, dilation=(1, 2)), FLAT),
+        (TemporalOp(kind="3d", dilation=(4, 1, 4, 2)), TemporalOp(kind="3d", dilation=(1, 2, 4))),
+        (TemporalOp(kind="3d", midplanes="shared"), TemporalOp(kind="3d")),
+        (TemporalOp(kind="p3d_a", kernel=1, dilation=(2,)), TemporalOp(kind="p3d_a", kernel=1)),
+        (TemporalOp(kind="2plus1d", kernel=1, dilation=(2, 3)), TemporalOp(kind="2plus1d", kernel=1)),
+        # The first block sees as many planes as it gives, so both conventions agree there; the next one differs.
+        (TemporalOp(kind="2plus1d", midplanes="shared"), TemporalOp(kind="2plus1d")),
+    ],
+)
+def test_what_has_no_effect_takes_its_default(written, canonical):
+    stem = Stem(width=16, temporal_kernel=1, spatial_kernel=3, spatial_stride=1)
+    blocks = tuple(
+        Block(kind="basic", width=width, spatial_stride=1, temporal_stride=1, temporal=written) for width in (16, 32)
+    )
+    first, second = canonicalise(ArchSpec(stem=stem, stages=(Stage(blocks=blocks),))).stages[0].blocks
+    assert first.temporal == canonical
+    shared = written.kind == "2plus1d" and written.midplanes == "shared"
+    assert second.temporal == (written if shared else canonical)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("stages.9.blocks.0.width", 8, "index must be 0 to"),
+        ("stages.0.blocks.0.temporal.kernal", 3, "did you mean kernel?"),
+        ("stages.0.blocks.0.temporal.kind", "2plus1", "did you mean 2plus1d?"),
+        ("stages.0.blocks.0.width", "8", "must be int"),
+        ("stages.0.blocks.0.width", True, "must be int"),
+        ("stages.0.blocks.0.width", 0, "must be at least 1"),
+        ("stem.temporal_kernel", 4, "must be odd"),
+        ("stages", [], "at least 1 stage"),
+        ("stages.0.blocks.0.temporal.dilation", [], "dilation"),
+    ],
+)
+def test_a_bad_edit_is_refused_in_one_line(path, value, message, small_spec):
+    with pytest.raises(SpecError) as caught:
+        put(small_spec, path, value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o: o.update(version=2), "version must be 1, but is 2"),
+        (lambda o: o.pop("version"), "version must be 1"),
+        (lambda o: o.pop("stem"), "key stem is missing"),
+        (lambda o: o["stem"].update(widht=3), "stem: unknown key widht; did you mean width?"),
+        (lambda o: o["stages"][0]["blocks"][0].update(width=1.5), "stages.0.blocks.0.width: must be int"),
+        (lambda o: o["stages"][0]["blocks"][0]["temporal"].update(kind="2plus1"), "did you mean 2plus1d?"),
+        (lambda o: o["stages"][0].update(blocks=[]), "stages.0: blocks must hold at least 1"),
+        (lambda o: o.update(stages="x"), "stages: must be a list"),
+        (lambda o: o["stem"].update(temporal_padding=1), "stem.temporal_padding: must be bool"),
+        (lambda o: o["stages"][0].update(blocks=[3]), "stages.0.blocks.0: must be a mapping"),
+    ],
+)
+def test_bad_data_is_refused_with_its_path(change, message, small_spec):
+    obj = encode(small_spec)
+    change(obj)
+    with pytest.raises(SpecError) as caught:
+        decode(obj)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null"])
+def test_text_that_is_no_spec_is_refused(text):
+    with pytest.raises(SpecError):
+        loads(text)
+
+
+@pytest.fixture
+def small_spec():
+    from search_spaces.presets import preset
+
+    return preset("r3d_18")

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nas.cost import cost
+from search_spaces.catalogue import build
+from search_spaces.layers import RandomDilationConv3d, temporal_unit
+from search_spaces.presets import preset
+from search_spaces.resnet_specs import make_stem, place, scale, temporal_strides
+from search_spaces.spec import ArchSpec, SpecError, Stage, Stem, TemporalOp, midplanes
+
+COUNTS = (2, 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("label", "blocks", "stem"),
+    [
+        ("all", range(8), True),
+        ("none", (), False),
+        ("mc2", (), True),
+        ("mc3", (0, 1), True),
+        ("mc5", range(6), True),
+        ("rmc2", range(8), False),
+        ("rmc5", (6, 7), False),
+        ("top_heavy:6", (6, 7), False),
+        ("bottom_heavy:3", (0, 1, 2), True),
+        ("0,4", (0, 4), False),
+        ("stem,0,4", (0, 4), True),
+        ("stem", (), True),
+    ],
+)
+def test_placement_says_which_blocks_and_whether_the_stem(label, blocks, stem):
+    found = place(label, COUNTS)
+    assert found.blocks == frozenset(blocks)
+    assert found.stem is stem
+
+
+@pytest.mark.parametrize("label", ["mc6", "top_heavy:9", "8", "top_heavy", "", "0,,1", "first"])
+def test_a_placement_that_does_not_fit_is_refused(label):
+    with pytest.raises(SpecError, match="placement"):
+        place(label, COUNTS)
+
+
+def test_temporal_strides_follow_the_groups_that_have_time():
+    assert temporal_strides("as_paper", [True, True, False, True]) == (1, 2, 1, 2)
+    assert temporal_strides("none", [True] * 3) == (1, 1, 1)
+    assert temporal_strides("1-1-2-2", [False] * 4) == (1, 1, 2, 2)
+    with pytest.raises(SpecError, match="must have 3 strides"):
+        temporal_strides("1-1-2-2", [True] * 3)
+
+
+@pytest.mark.parametrize(
+    ("width", "multiplier", "scaled"),
+    [(64, 0.25, 16), (64, 0.1, 8), (48, 0.75, 40), (64, 0.3, 16), (20, 1.0, 20), (64, 1.5, 96)],
+)
+def test_multiplied_widths_are_multiples_of_eight(width, multiplier, scaled):
+    assert scale(width, multiplier) == scaled
+
+
+def test_stems_by_name():
+    assert make_stem("1x5x5/2", width=16) == Stem(width=16, temporal_kernel=1, spatial_kernel=5, spatial_stride=2)
+    assert make_stem("3x7x7") == make_stem("3x7x7/2")
+    assert make_stem("3x7x7", temporal=False) == make_stem("1x7x7")
+    assert make_stem("r2plus1d", temporal=False) == make_stem("1x7x7")
+    assert make_stem("r2plus1d").midplanes == 45
+    assert make_stem("3x3x3/1+max").pool == "max"
+
+
+def test_midplanes_keep_the_weights_of_a_3d_convolution():
+    assert midplanes(3, 64, 64) == 144
+    assert midplanes(3, 64, 128) == 230
+    for k in (1, 3, 5, 7):
+        m = midplanes(k, 96, 160)
+        assert m * (9 * 96 + k * 160) <= 9 * k * 96 * 160 < (m + 1) * (9 * 96 + k * 160)
+
+
+def test_a_random_dilation_draws_one_in_training_and_averages_in_evaluation():
+    conv = RandomDilationConv3d(2, 3, (3, 1, 1), stride=(1, 1, 1), dilations=(1, 2, 4))
+    x = torch.randn(2, 2, 9, 3, 3)
+    each = [F.conv3d(x, conv.weight, padding=(d, 0, 0), dilation=(d, 1, 1)) for d in (1, 2, 4)]
+    torch.testing.assert_close(conv.eval()(x), torch.stack(each).mean(0))
+    conv.train()
+    torch.manual_seed(0)
+    drawn = [next(i for i, e in enumerate(each) if torch.equal(out, e)) for out in (conv(x) for _ in range(30))]
+    assert set(drawn) == {0, 1, 2}
+    torch.manual_seed(0)
+    again = [next(i for i, e in enumerate(each) if torch.equal(out, e)) for out in (conv(x) for _ in range(30))]
+    assert again == drawn
+
+
+def test_a_fixed_dilation_reaches_that_far():
+    unit = temporal_unit(TemporalOp(kind="3d", dilation=(3,)), 1, 1, midplanes=1, act=False).eval()
+    x = torch.zeros(1, 1, 9, 3, 3)
+    x[:, :, 4] = 1
+    moved = (unit(x) != 0).flatten(3).any(-1).flatten().nonzero().flatten().tolist()
+    assert moved == [1, 4, 7]
+
+
+def p3d(kind: str, *, act: bool, **strides: int) -> torch.nn.Module:
+    unit = temporal_unit(TemporalOp(kind=kind), 4, 6, midplanes=1, act=act, **strides).eval()
+    for layer in unit.modules():
+        if isinstance(layer, torch.nn.BatchNorm3d):
+            torch.nn.init.normal_(layer.bias)
+    return unit
+
+
+@pytest.mark.parametrize("act", [True, False])
+def test_p3d_units_compute_what_the_paper_says(act):
+    """A: T(S(x)). B: S(x) + T(x). C: S(x) + T(S(x)). Rectified before the sum, or, at the end of a branch, not."""
+    x = torch.randn(2, 4, 5, 6, 6)
+    relu = F.relu if act else (lambda t: t)
+    for kind in ("p3d_a", "p3d_b", "p3d_c"):
+        unit = p3d(kind, act=act)
+        s = unit.spatial.norm(unit.spatial.conv(x))
+        seen = x if kind == "p3d_b" else F.relu(s)
+        t = relu(unit.temporal.norm(unit.temporal.conv(seen)))
+        torch.testing.assert_close(unit(x), t if kind == "p3d_a" else relu(s) + t)
+
+
+def test_a_unit_at_the_end_of_a_branch_can_be_negative_and_one_inside_cannot():
+    x = torch.randn(2, 4, 5, 6, 6)
+    for kind in ("2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c"):
+        for act in (True, False):
+            unit = temporal_unit(TemporalOp(kind=kind), 4, 6, midplanes=5, act=act)
+            assert (unit(x).min() >= 0) == act
+
+
+@pytest.mark.parametrize("kind", ["2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c"])
+@pytest.mark.parametrize("dilation", [(1,), (3,), (1, 2)])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+def test_every_operator_keeps_time_up_to_its_stride(kind, dilation, kernel):
+    op = TemporalOp(kind=kind, kernel=kernel, dilation=dilation)
+    for stride in (1, 2):
+        unit = temporal_unit(op, 3, 4, midplanes=2, spatial_stride=2, temporal_stride=stride, act=True)
+        assert unit(torch.randn(2, 3, 7, 9, 9)).shape == (2, 4, (7 + stride - 1) // stride, 5, 5)
+
+
+def test_frames_do_not_meet_in_a_2d_network_and_do_in_a_3d_one():
+    clips = torch.randn(1, 3, 8, 32, 32)
+    for name, meets in (("f_r2d_18", False), ("r3d_18", True)):
+        network = build(preset(name), num_classes=5).eval()
+        with torch.no_grad():
+            same = torch.allclose(network(clips), network(clips.flip(2)), atol=1e-4)
+        assert same is not meets
+
+
+def test_an_unpadded_stem_refuses_a_shorter_clip():
+    spec = preset("r2d_18", frames=8)
+    network = build(spec, num_classes=3)
+    with pytest.raises(SpecError, match="at least 8 frames, but got 7"):
+        network(torch.zeros(1, 3, 7, 32, 32))
+    with pytest.raises(SpecError, match="at least 8 frames, but got 7"):
+        cost(spec, frames=7, height=32, width=32, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: preset("r3d18"), "there is no network r3d18; did you mean r3d_18?"),
+        (lambda: preset("r2d_18", frames=0), "frames must be at least 1, but is 0"),
+        (lambda: build(preset("r3d_18"), num_classes=0), "num_classes must be at least 1, but is 0"),
+        (lambda: build(preset("r3d_18"), num_classes=2, dropout=1.0), "dropout must be in [0, 1), but is 1.0"),
+        (lambda: build(other_family(), num_classes=2), "but is resnets; did you mean resnet?"),
+        (lambda: cost(other_family(), frames=8, height=0, width=8, num_classes=2), "height must be at least 1"),
+    ],
+)  # fmt: skip
+def test_bad_requests_are_refused_in_one_line(call, message):
+    with pytest.raises(SpecError) as caught:
+        call()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def other_family() -> ArchSpec:
+    spec = preset("r3d_18")
+    return ArchSpec(family="resnets", stem=spec.stem, stages=(Stage(blocks=spec.stages[0].blocks),))
+
+
+def test_asking_for_a_cost_does_not_move_the_generator():
+    spec = ArchSpec(
+        stem=make_stem("3x3x3/1", width=8),
+        stages=(Stage(blocks=(_random_block(),)),),
+    )
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    cost(spec, frames=8, height=16, width=16, num_classes=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def _random_block():
+    from search_spaces.spec import Block
+
+    op = TemporalOp(kind="3d", dilation=(1, 2, 3))
+    return Block(kind="basic", width=8, spatial_stride=1, temporal_stride=1, temporal=op)
+
+
+def test_dropout_drops_in_training_only():
+    network = build(preset("f_r2d_18"), num_classes=5, dropout=0.5)
+    assert network.head.dropout.p == 0.5

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.config import Clip, DataConfig
+from trainer.data.clips import eval_batches, num_batches, open_data, train_batches
+from trainer.data.dataset import PackedSplit, VideoData
+from trainer.data.layouts import DataError
+
+
+def config(root: Path, **changes) -> DataConfig:
+    clip = changes.pop("clip", Clip(frames=4, height=16, width=20, stride=2))
+    values = {"name": "mine", "root": str(root), "cache": str(root.parent / "cache"), "short_side": 24}
+    # Plain levels of brightness come out: value = byte.
+    values |= {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+    return DataConfig(clip=clip, **{**values, **changes})
+
+
+def epoch(data, config, *, batch_size=4, seed=0, epoch=1):
+    return list(train_batches(data, config, batch_size=batch_size, seed=seed, epoch=epoch))
+
+
+def evaluation(data, config, *, batch_size=4, split="val"):
+    return list(eval_batches(data, config, split=split, batch_size=batch_size))
+
+
+def numbers(clips: torch.Tensor) -> list[list[int]]:
+    """The number that the brightness of each frame tells: twice the video's number plus the frame's."""
+    return [[round((float(frame) - 20) / 6) for frame in clip] for clip in clips.mean(dim=(1, 3, 4))]
+
+
+def same(one, two) -> bool:
+    return len(one) == len(two) and all(
+        torch.equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_an_epoch_shows_each_video_once_with_its_label(root):
+    c = config(root)
+    batches = epoch(open_data(c), c)
+    assert [tuple(clips.shape) for clips, _ in batches] == [(4, 3, 4, 16, 20)] * 2 + [(2, 3, 4, 16, 20)]
+    assert all(clips.dtype == torch.float32 and labels.dtype == torch.int64 for clips, labels in batches)
+    assert all(clips.is_contiguous(memory_format=torch.channels_last_3d) for clips, _ in batches)
+    shown = [clip for clips, _ in batches for clip in numbers(clips)]
+    assert all(np.diff(clip).tolist() == [2, 2, 2] for clip in shown)
+    # Each video has brightnesses of its own only at the start: find it by its first possible frames.
+    c = config(root, clip=Clip(frames=12, height=16, width=20))
+    batches = epoch(open_data(c), c)
+    pairs = [
+        (clip[0] // 2, int(label))
+        for clips, labels in batches
+        for clip, label in zip(numbers(clips), labels, strict=True)
+    ]
+    assert sorted(pairs) == [(video, int(video >= 5)) for video in range(10)]
+    assert pairs != sorted(pairs)
+
+
+def test_epochs_are_functions_of_seed_and_epoch(root):
+    c = config(root, crop_scale=(0.5, 1.0), flip=True)
+    data = open_data(c)
+    one = epoch(data, c, seed=3, epoch=2)
+    assert same(one, epoch(data, c, seed=3, epoch=2))
+    assert same(one, epoch(open_data(c), c, seed=3, epoch=2))
+    assert not same(one, epoch(data, c, seed=3, epoch=3))
+    assert not same(one, epoch(data, c, seed=4, epoch=2))
+
+
+@pytest.mark.parametrize("what", ["seed", "epoch"])
+def test_both_the_order_and_the_samples_change(root, what):
+    plain = config(root, clip=Clip(frames=12, height=24, width=32))  # leaves nothing to chance but the order
+    c = config(root)
+    data = open_data(c)
+    orders, samples = set(), set()
+    for number in range(8):
+        [(clips, _)] = epoch(data, plain, batch_size=16, **{what: number})
+        orders.add(tuple(clip[0] for clip in numbers(clips)))
+        [(clips, _)] = epoch(data, c, batch_size=16, **{what: number})
+        samples.add(tuple(sorted(tuple(clip) for clip in numbers(clips))))
+    assert len(orders) == 8 and len(samples) == 8
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_loader_processes_change_nothing(root):
+    c = config(root, crop_scale=(0.5, 1.0), flip=True)
+    many = config(root, crop_scale=(0.5, 1.0), flip=True, num_workers=2)
+    data = open_data(c)
+    generator = torch.get_rng_state()
+    assert same(epoch(data, c), epoch(data, many))
+    assert same(evaluation(data, c), evaluation(data, many))
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_a_sample_does_not_depend_on_its_batch(root):
+    c = config(root, crop_scale=(0.5, 1.0), flip=True)
+    data = open_data(c)
+    three, five = (torch.cat([clips for clips, _ in epoch(data, c, batch_size=size)]) for size in (3, 5))
+    assert torch.equal(three, five[:9])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [(4, [4, 4, 2]), (3, [3, 3, 3]), (9, [9]), (5, [5, 5]), (10, [10]), (64, [10]), (1, [1] * 10)],
+)
+def test_a_last_batch_of_one_is_dropped(root, batch_size, sizes):
+    c = config(root)
+    data = open_data(c)
+    assert [len(labels) for _, labels in epoch(data, c, batch_size=batch_size)] == sizes
+    assert num_batches(data, c, split="train", batch_size=batch_size) == len(sizes)
+
+
+def test_a_single_video_is_no_training_set(root):
+    c = config(root)
+    data = open_data(c)
+    split = PackedSplit(file=data.split("train").file, entries=data.split("train").entries[:1])
+    one = VideoData(classes=("one",), splits={"train": split}, broken=(), checksum=data.checksum, backend=data.backend)
+    with pytest.raises(DataError, match="train must have at least 2 usable videos, but has 1"):
+        epoch(one, c)
+
+
+def test_evaluation_goes_video_by_video_through_the_middle(root):
+    c = config(root)
+    data = open_data(c)
+    batches = evaluation(data, c, batch_size=3)
+    assert [len(clips) for clips, _, _ in batches] == [3, 1]
+    clips, labels, videos = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert labels.tolist() == [0, 0, 1, 1] and videos.tolist() == [0, 1, 2, 3]
+    # 12 frames, span 7: starts 0 to 5, so the middle one is 2. The val videos begin at 20, 22, 24, 26.
+    assert numbers(clips) == [[20 + 2 * video + frame for frame in (2, 4, 6, 8)] for video in range(4)]
+    assert clips.is_contiguous(memory_format=torch.channels_last_3d)
+    middle = data.split("val").video(0)[[2, 4, 6, 8], 4:20, 6:26]
+    assert torch.equal(clips[0].permute(1, 2, 3, 0).byte(), torch.from_numpy(middle))
+    assert same(batches, evaluation(data, c, batch_size=3))
+
+
+def test_several_clips_a_video(root):
+    c = config(root, eval_clips=3)
+    data = open_data(c)
+    batches = evaluation(data, c, batch_size=5)
+    clips, labels, videos = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert videos.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert labels.tolist() == [0] * 6 + [1] * 6
+    assert [clip[0] for clip in numbers(clips)[:3]] == [20, 23, 25]
+    assert num_batches(data, c, split="val", batch_size=5) == len(batches) == 3
+
+
+def test_uniform_sampling_and_evaluation_on_train(root):
+    c = config(root, sampling="uniform", clip=Clip(frames=12, height=16, width=16, stride=5))
+    data = open_data(c)
+    clips, _, videos = evaluation(data, c, split="train", batch_size=16)[0]
+    assert numbers(clips) == [list(range(2 * video, 2 * video + 12)) for video in videos.tolist()]
+
+
+@pytest.mark.parametrize(("reversal", "train", "val"), [("none", 1, 1), ("eval", 1, -1), ("always", -1, -1)])
+def test_reversal(root, reversal, train, val):
+    c = config(root, reversal=reversal)
+    data = open_data(c)
+    for clips, step in ((epoch(data, c)[0][0], train), (evaluation(data, c)[0][0], val)):
+        assert all(np.diff(clip).tolist() == [2 * step] * 3 for clip in numbers(clips))
+
+
+def left_and_right(root: Path, write_video) -> None:
+    """Makes every training video dark on the left and bright on the right."""
+    image = np.full((12, 24, 32, 3), 30, np.uint8)
+    image[:, :, 16:] = 200
+    for path in sorted((root / "train").rglob("*.mp4")):
+        write_video(path, image)
+
+
+def test_flips_are_off_by_default_and_half_of_the_clips_when_on(root, write_video):
+    left_and_right(root, write_video)
+    mirrored = {}
+    for flip in (None, True):
+        c = config(root) if flip is None else config(root, flip=flip)
+        data = open_data(c)
+        sides = [
+            bool(clip[..., 0].mean() > clip[..., -1].mean())
+            for e in range(10)
+            for clips, _ in epoch(data, c, epoch=e)
+            for clip in clips
+        ]
+        mirrored[flip] = sum(sides) / len(sides)
+    assert mirrored[None] == 0 and 0.3 < mirrored[True] < 0.7
+
+
+def test_crops_move_from_epoch_to_epoch_but_not_within_a_clip(root, write_video):
+    left_and_right(root, write_video)
+    for scale in (None, (0.5, 0.9)):
+        c = config(root, crop_scale=scale)
+        data = open_data(c)
+        edges = set()
+        for e in range(4):
+            for clips, _ in epoch(data, c, epoch=e):
+                bright = (clips > 115).float().mean(dim=(1, 3))  # (N, T, W)
+                assert torch.equal(bright, bright[:, :1].expand_as(bright))
+                edges |= {int(row.sum()) for row in bright[:, 0]}
+        assert len(edges) > 3
+
+
+def test_frames_smaller_than_the_crop_are_enlarged(root):
+    c = config(root, clip=Clip(frames=4, height=24, width=48))
+    data = open_data(c)
+    assert evaluation(data, c)[0][0].shape == (4, 3, 4, 24, 48)
+    assert epoch(data, c)[0][0].shape == (4, 3, 4, 24, 48)
+
+
+def test_videos_shorter_than_the_clip_are_looped(root):
+    c = config(root, clip=Clip(frames=16, height=16, width=16), short="loop")
+    data = open_data(c)
+    clips, _, _ = evaluation(data, c)[0]
+    assert numbers(clips)[0] == [20 + frame % 12 for frame in range(16)]
+    assert epoch(data, c)[0][0].shape[2] == 16
+
+
+def test_values_are_normalised_by_channel(root):
+    plain, c = config(root), config(root, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.2))
+    data = open_data(c)
+    bytes_, clips = (evaluation(data, one)[0][0] for one in (plain, c))
+    mean, std = (torch.tensor(v).reshape(3, 1, 1, 1) for v in (c.mean, c.std))
+    torch.testing.assert_close(clips, (bytes_ / 255 - mean) / std, rtol=0, atol=1e-5)
+
+
+def test_loading_leaves_no_descriptor_behind(root):
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("needs /proc")
+    c = config(root)
+    data = open_data(c)
+    epoch(data, c)
+    before = len(list(descriptors.iterdir()))
+    for e in range(5):
+        epoch(data, c, epoch=e)
+    assert len(list(descriptors.iterdir())) == before

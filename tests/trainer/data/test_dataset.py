@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainer.config import Clip, DataConfig
+from trainer.data.check import Range, check_data
+from trainer.data.dataset import VideoData, open_data
+from trainer.data.layouts import DataError
+from trainer.data.pack import Broken
+
+
+def config(root: Path, **changes) -> DataConfig:
+    clip = changes.pop("clip", Clip(frames=8, height=16, width=16))
+    values = {"name": "mine", "root": str(root), "cache": str(root.parent / "cache"), "short_side": 24}
+    return DataConfig(clip=clip, **{**values, **changes})
+
+
+def lengths(data: VideoData) -> dict[str, list[int]]:
+    return {name: [len(split.video(i)) for i in range(len(split))] for name, split in data.splits.items()}
+
+
+def test_videos_and_labels(root):
+    data = open_data(config(root))
+    assert data.classes == ("one", "two") and data.broken == () and len(data.checksum) == 64
+    train = data.split("train")
+    assert len(train) == 10 and train.labels.tolist() == [0] * 5 + [1] * 5
+    # Brightness tells each video's own number: see the fixture.
+    firsts = [round((float(train.video(i)[0].mean()) - 20) / 6) for i in range(10)]
+    assert firsts == list(range(0, 20, 2))
+    assert train.video(3).shape == (12, 24, 32, 3) and not train.video(3).flags.writeable
+    with pytest.raises(DataError, match="split must be one of train, val, but is test"):
+        data.split("test")
+
+
+def test_progress_is_told_on_first_use_only(root):
+    calls = []
+    for _ in range(2):
+        open_data(config(root), progress=lambda done, total: calls.append((done, total)))
+    assert len(calls) == 14 and calls[-1] == (14, 14)
+
+
+def test_short_videos_are_skipped_and_reported_or_looped(root, write_video):
+    write_video(root / "val" / "one" / "0.mp4", 10)
+    long = Clip(frames=4, stride=3, height=16, width=16)  # spans 10
+    assert lengths(open_data(config(root, clip=long)))["val"] == [10, 12, 12, 12]
+    longer = Clip(frames=6, stride=2, height=16, width=16)  # spans 11
+    calls = []
+    data = open_data(config(root, clip=longer), progress=lambda *_: calls.append(_))
+    assert calls == []  # another clip needs no other cache
+    assert data.broken == (Broken(path="val/one/0.mp4", reason="short: 10 frames, needs 11"),)
+    assert lengths(data)["val"] == [12, 12, 12]
+    assert len(open_data(config(root, clip=longer, sampling="uniform")).broken) == 0
+    uniform = open_data(config(root, clip=Clip(frames=11, height=16, width=16), sampling="uniform"))
+    assert uniform.broken[0].reason == "short: 10 frames, needs 11"
+    looped = open_data(config(root, clip=longer, short="loop"))
+    assert looped.broken == () and lengths(looped)["val"] == [10, 12, 12, 12]
+
+
+def test_a_class_without_a_usable_video_is_an_error(root):
+    for index in range(2):
+        (root / "val" / "two" / f"{index}.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match=r"val/two are broken or short \(the first: the file is empty\)") as error:
+        open_data(config(root))
+    assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match=r"train/one are broken or short \(the first: short: 12 frames, needs 13"):
+        open_data(config(root, clip=Clip(frames=13, height=16, width=16)))
+
+
+def test_splits_travel_to_other_processes_without_their_frames(root):
+    split = open_data(config(root)).split("train")
+    video = split.video(1).copy()
+    state = pickle.dumps(split)
+    assert len(state) < 4000
+    np.testing.assert_array_equal(pickle.loads(state).video(1), video)
+
+
+def test_a_cache_that_vanishes_is_an_error_of_one_line(root):
+    split = open_data(config(root)).split("train")
+    split.file.unlink()
+    with pytest.raises(DataError, match=r"data\.cache must stay in place"):
+        split.video(0)
+
+
+def test_report(root, write_video, write_audio):
+    (root / "train" / "one" / "0.mp4").write_bytes(b"")
+    write_audio(root / "train" / "two" / "5.mp4")
+    write_video(root / "train" / "two" / "6.mp4", 20, height=48, width=24, fps=25)
+    write_video(root / "train" / "two" / "7.mp4", 7)
+    report = check_data(config(root))
+    train = report.splits["train"]
+    assert train.num_videos == 10 and train.per_class == {"one": 4, "two": 6} and train.num_broken == 3
+    assert train.frames == Range(low=12, median=12, high=20)
+    assert train.height == Range(low=24, median=24, high=48)
+    assert train.width == Range(low=24, median=32, high=32)
+    assert train.fps == Range(low=10, median=10, high=25)
+    assert report.splits["val"].per_class == {"one": 2, "two": 2} and report.splits["val"].num_broken == 0
+    assert [one.path for one in report.broken] == ["train/one/0.mp4", "train/two/5.mp4", "train/two/7.mp4"]
+    assert report.problem is None and len(report.checksum) == 64
+
+
+def test_report_states_what_cannot_be_trained_on(root):
+    report = check_data(config(root, clip=Clip(frames=13, height=16, width=16)))
+    assert report.splits["train"].per_class == {"one": 0, "two": 0} and report.splits["train"].frames is None
+    assert report.problem is not None and "short: 12 frames, needs 13" in report.problem

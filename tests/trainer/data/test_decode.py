@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from trainer.data import decode
+from trainer.data.decode import DecodeError, backend, decode_video
+
+
+def levels(frames: np.ndarray) -> list[int]:
+    """The number that each frame's brightness tells (see `pictures`)."""
+    return [round((float(frame.mean()) - 20) / 6) for frame in frames]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".avi", ".mkv", ".webm"])
+def test_containers(tmp_path, write_video, suffix):
+    decoded = decode_video(write_video(tmp_path / f"a{suffix}", 12, fps=25), short_side=24)
+    assert decoded.frames.dtype == np.uint8 and decoded.frames.shape == (12, 24, 32, 3)
+    assert levels(decoded.frames) == list(range(12))
+    assert decoded.fps == pytest.approx(25, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "short", "shape"),
+    [(24, 32, 12, (12, 16)), (32, 24, 12, (16, 12)), (24, 32, 36, (36, 48)), (24, 34, 13, (13, 18))],
+)
+def test_short_side_is_met_and_the_aspect_kept(tmp_path, write_video, height, width, short, shape):
+    path = write_video(tmp_path / "a.mp4", 2, height=height, width=width)
+    assert decode_video(path, short_side=short).frames.shape[1:3] == shape
+
+
+def test_colours_and_sides_are_those_of_the_picture(tmp_path, write_video):
+    image = np.zeros((3, 32, 32, 3), dtype=np.uint8)
+    image[:, :16, :16] = (220, 30, 30)
+    image[:, 16:, 16:] = (30, 30, 220)
+    frames = decode_video(write_video(tmp_path / "a.mp4", image), short_side=32).frames.astype(int)
+    assert np.abs(frames[:, 4:12, 4:12] - [220, 30, 30]).max() < 12
+    assert np.abs(frames[:, 20:28, 20:28] - [30, 30, 220]).max() < 12
+    assert np.abs(frames[:, 4:12, 20:28]).max() < 12
+
+
+@pytest.mark.parametrize("buffer", [600, 4])
+def test_max_frames_are_evenly_spaced_with_one_pass_or_two(tmp_path, write_video, monkeypatch, buffer):
+    monkeypatch.setattr(decode, "_BUFFER", buffer)
+    path = write_video(tmp_path / "a.mp4", 20, fps=10)
+    few = decode_video(path, short_side=24, max_frames=4)
+    assert levels(few.frames) == [2, 7, 12, 17]
+    assert few.fps == pytest.approx(2)
+    assert levels(decode_video(path, short_side=24, max_frames=20).frames) == list(range(20))
+    assert levels(decode_video(path, short_side=24, max_frames=50).frames) == list(range(20))
+
+
+def test_sideways_recordings_are_turned_upright(tmp_path, write_video):
+    image = np.zeros((2, 24, 32, 3), dtype=np.uint8)
+    image[:, :8] = 230
+    path = write_video(tmp_path / "a.mp4", image)
+    data = bytearray(path.read_bytes())
+    # The track header (version 0) holds a 3x3 matrix 40 bytes behind its flags; this one turns a quarter clockwise.
+    start = data.index(b"tkhd") + 4 + 40
+    one = 1 << 16
+    assert struct.unpack(">9i", data[start : start + 36]) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    data[start : start + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 24 << 16, 0, 1 << 30)
+    path.write_bytes(data)
+    frames = decode_video(path, short_side=24).frames
+    assert frames.shape == (2, 32, 24, 3)
+    assert frames[:, :, -6:].mean() > 200 and frames[:, :, :-10].mean() < 20
+
+
+def reason(path: Path) -> str:
+    with pytest.raises(DecodeError) as error:
+        decode_video(path, short_side=24)
+    assert "\n" not in str(error.value) and str(path) not in str(error.value)
+    return str(error.value)
+
+
+def test_broken_files_are_refused_with_a_reason(tmp_path, write_video, write_audio):
+    good = write_video(tmp_path / "good.mp4", 30).read_bytes()
+    (tmp_path / "zero.mp4").touch()
+    assert reason(tmp_path / "zero.mp4") == "the file is empty"
+    (tmp_path / "half.mp4").write_bytes(good[: len(good) // 2])
+    assert reason(tmp_path / "half.mp4").startswith("cannot be decoded: ")
+    (tmp_path / "text.mp4").write_text("this is no video at all\n" * 100)
+    assert reason(tmp_path / "text.mp4").startswith("cannot be decoded: ")
+    assert reason(tmp_path / "missing.mp4") == "cannot be decoded: No such file or directory"
+    assert reason(write_audio(tmp_path / "sound.mp4")) == "there is no video stream, only audio"
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".avi", ".mp4"])
+def test_a_file_that_was_cut_off_is_refused(tmp_path, write_video, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (30, 64, 64, 3), np.uint8)
+    path = write_video(tmp_path / f"a{suffix}", noise, options={"movflags": "faststart"} if suffix == ".mp4" else {})
+    assert len(decode_video(path, short_side=24).frames) == 30
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 10])
+    assert reason(path).startswith({".mp4": "cannot be decoded: "}.get(suffix, "cut off: "))
+
+
+def test_a_file_cut_off_between_two_frames_is_refused(tmp_path, write_video):
+    path = write_video(tmp_path / "a.mp4", 30, options={"movflags": "faststart"})
+    with av.open(str(path)) as container:
+        starts = [packet.pos for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: starts[9]])
+    assert reason(path) == "cut off: 0.9 of 3.0 seconds"
+
+
+def test_a_video_stream_without_frames_is_refused(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w", format="matroska") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 24, 32, "yuv420p"
+        sound = container.add_stream("aac", rate=8000, layout="mono")
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), "fltp", "mono")
+        samples.sample_rate = 8000
+        container.mux(sound.encode(samples))
+        container.mux(sound.encode(None))
+    assert reason(tmp_path / "a.mkv") == "the video stream has no frame"
+
+
+def test_files_are_closed_after_success_and_failure(tmp_path, write_video):
+    path = write_video(tmp_path / "a.mp4", 4)
+    (tmp_path / "bad.mp4").write_bytes(path.read_bytes()[:200])
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("needs /proc")
+    before = len(list(descriptors.iterdir()))
+    for _ in range(5):
+        decode_video(path, short_side=24)
+        reason(tmp_path / "bad.mp4")
+    assert len(list(descriptors.iterdir())) == before
+
+
+def test_backend_names_versions():
+    assert backend().startswith(f"pyav {av.__version__} (libavcodec ")

@@ -1,0 +1,71 @@
+"""The loop on decoded videos: what the data layer gives is what the loop expects."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from trainer.config import Clip, DataConfig
+from trainer.data import clips as video_clips
+from trainer.data.motion import make_motion
+from trainer.evaluate import evaluate
+from trainer.failures import BrokenClip
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("motion")
+    make_motion(folder / "root", train_per_class=3, val_per_class=2, test_per_class=0, frames=8, size=16)
+    config = DataConfig(
+        name="motion",
+        root=str(folder / "root"),
+        cache=str(folder / "cache"),
+        clip=Clip(frames=4, height=12, width=12),
+        short_side=16,
+        eval_clips=2,
+    )
+    return video_clips.open_data(config), config
+
+
+def train(toy, videos, folder, until_epoch, **options):
+    data, config = videos
+    return toy.train(
+        folder, until_epoch, model=toy.network(8), data=data, config=config, batches=video_clips, **options
+    )
+
+
+def test_going_on_equals_never_stopping(toy, videos, tmp_path):
+    train(toy, videos, tmp_path / "whole", 2, mixup=0.2)
+    train(toy, videos, tmp_path / "parts", 1, mixup=0.2)
+    result = train(toy, videos, tmp_path / "parts", 2, mixup=0.2)
+    toy.same_run(tmp_path / "whole", tmp_path / "parts")
+    assert [e.steps for e in result.epochs] == [3, 3]
+    assert result.epochs[-1].val.num_clips == 16
+
+
+def test_loader_processes_do_not_change_the_run(toy, videos, tmp_path):
+    data, config = videos
+    train(toy, videos, tmp_path / "none", 1)
+    train(toy, (data, dataclasses.replace(config, num_workers=1)), tmp_path / "one", 1)
+    toy.same_run(tmp_path / "none", tmp_path / "one")
+
+
+def test_every_video_is_evaluated_once(toy, videos):
+    data, config = videos
+    got = evaluate(toy.network(8), data, config, toy.recipe(), "val")
+    assert got.videos.tolist() == list(range(16))
+    assert got.labels.tolist() == data.splits["val"].labels.tolist()
+    assert torch.equal(got.confusion.sum(1), torch.full((8,), 2))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_cache_that_vanishes_is_a_broken_clip(toy, videos, tmp_path, num_workers):
+    data, config = videos
+    gone = dataclasses.replace(data.splits["train"], file=tmp_path / "gone")
+    data = dataclasses.replace(data, splits=dict(data.splits) | {"train": gone})
+    config = dataclasses.replace(config, num_workers=num_workers)
+    with pytest.raises(BrokenClip, match="must stay in place") as caught:
+        train(toy, (data, config), tmp_path / "run", 1)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,252 @@
+"""A run's folder: `progress.jsonl`, one line an epoch, and `last.pt` with `prev.pt` behind it, to go on from.
+
+The checkpoint is the truth. It carries the lines of all epochs up to its own: after a kill at any instant the
+file of lines is made equal to them, and the epochs after it are trained again, with the same result.
+
+Order after an epoch: append the line, write `last.pt.tmp`, rename `last.pt` to `prev.pt`, rename the new file
+to `last.pt`; each is on the disk before the next begins. At every instant a complete checkpoint has its name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.config import ConfigError
+from trainer.failures import FolderBusy, disk_space
+
+_VERSION = 1
+_DAMAGE = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """What a run needs to go on after an epoch; no generator's state, as every epoch seeds its own.
+
+    Attributes:
+        epoch: Last epoch that is done.
+        run: What must be the same for the run to go on (seed, recipe, data), by name.
+        model: State of the network.
+        ema: State of the averaged network, if the recipe has one.
+        optimizer: State of the optimiser.
+        lines: Lines of progress of epochs 1 to `epoch`.
+    """
+
+    epoch: int
+    run: Mapping[str, str]
+    model: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor] | None
+    optimizer: Mapping[str, Any]
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of one run; hold `locked()` around every change.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before it."""
+        return self.path / "prev.pt"
+
+    @property
+    def progress(self) -> Path:
+        """The lines, one an epoch."""
+        return self.path / "progress.jsonl"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder and keeps it to this process; the lock goes with the process, however that ends.
+
+        Raises:
+            FolderBusy: Another run has it, such as a worker that outlived its driver.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise FolderBusy(f"a folder must be free to train in, but another run has {self.path}") from error
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def restore(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
+        """Reads the newest readable checkpoint and makes the folder agree with it.
+
+        Returns:
+            The checkpoint, or `None` to start anew, and a line for every checkpoint that was damaged.
+
+        Raises:
+            ConfigError: A checkpoint is of another version of this program.
+            DiskFull: There is no room to correct the lines.
+        """
+        self.last.with_suffix(".pt.tmp").unlink(missing_ok=True)
+        damaged: list[str] = []
+        found = None
+        for path in (self.last, self.previous):
+            if not path.exists():
+                continue
+            try:
+                found = _read(path)
+            except ConfigError:
+                raise
+            except _DAMAGE as error:
+                damaged.append(f"{path} is damaged ({(str(error).splitlines() or ['empty'])[0]})")
+                continue
+            if path != self.last:
+                path.replace(self.last)  # or the next write would put the damaged one in its place
+            break
+        self._set_lines(() if found is None else found.lines)
+        if found is None:
+            self.previous.unlink(missing_ok=True)
+            self.last.unlink(missing_ok=True)
+        return found, tuple(damaged)
+
+    def append(self, line: str) -> None:
+        """Adds one line of progress, on the disk when this returns.
+
+        Raises:
+            DiskFull: There is no room; the lines are as before.
+        """
+        with disk_space(self.progress), self.progress.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                _write_all(file.fileno(), line.encode() + b"\n")
+                os.fsync(file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    os.truncate(self.progress, before)
+                raise
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Makes a checkpoint the newest one, on the disk when this returns.
+
+        Raises:
+            DiskFull: There is no room; the checkpoints are as before.
+        """
+        temporary = self.last.with_suffix(".pt.tmp")
+        fields = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
+        fields |= {"version": _VERSION, "run": dict(checkpoint.run), "lines": list(checkpoint.lines)}
+        with disk_space(temporary):
+            try:
+                with temporary.open("wb") as file:
+                    torch.save(fields, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            if self.last.exists():
+                self.last.replace(self.previous)
+            temporary.replace(self.last)
+            self._sync_names()
+
+    def _set_lines(self, lines: Sequence[str]) -> None:
+        content = "".join(f"{line}\n" for line in lines).encode()
+        if not content:
+            self.progress.unlink(missing_ok=True)
+            return
+        if self.progress.exists() and self.progress.read_bytes() == content:
+            return
+        temporary = self.progress.with_suffix(".jsonl.tmp")
+        with disk_space(self.progress):
+            with temporary.open("wb", buffering=0) as file:
+                _write_all(file.fileno(), content)
+                os.fsync(file.fileno())
+            temporary.replace(self.progress)
+            self._sync_names()
+
+    def _sync_names(self) -> None:
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def load_weights(path: Path, model: nn.Module) -> int:
+    """Puts the weights that a checkpoint's evaluation used (averaged, where there are such) into a network.
+
+    Args:
+        path: A `last.pt`.
+        model: The network that was trained.
+
+    Returns:
+        The checkpoint's epoch.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: The checkpoint is damaged, of another version, or of another network.
+    """
+    try:
+        checkpoint = _read(path)
+    except ConfigError:
+        raise
+    except _DAMAGE as error:
+        raise ConfigError(f"a checkpoint must be readable, but {path} is damaged") from error
+    weights = checkpoint.model if checkpoint.ema is None else checkpoint.ema
+    check_network(model, weights, path)
+    model.load_state_dict(weights)
+    return checkpoint.epoch
+
+
+def check_network(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raises ConfigError, naming the first difference, unless the weights are those of such a network."""
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    kept = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in {**own, **kept}:
+        if own.get(name) != kept.get(name):
+            raise ConfigError(
+                f"a run must go on with the same network, but {name} is {own.get(name, 'absent')} and was "
+                f"{kept.get(name, 'absent')} in {path}; use another folder"
+            )
+
+
+def _read(path: Path) -> Checkpoint:
+    with zipfile.ZipFile(path) as archive:
+        bad = archive.testzip()  # torch writes checksums but does not look at them
+        if bad is not None:
+            raise zipfile.BadZipFile(f"checksum of {bad} is wrong")
+    fields = torch.load(path, map_location="cpu", weights_only=True)
+    version = fields.pop("version")
+    if version != _VERSION:
+        raise ConfigError(f"checkpoints must be of version {_VERSION}, but {path} is of version {version}")
+    return Checkpoint(**fields)
+
+
+def _write_all(handle: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]

@@ -1,0 +1,1 @@
+"""Videos on disk to normalised clips: layout, decoding, cache, sampling, augmentation, batches."""

@@ -1,0 +1,120 @@
+"""From the frames of a video to the numbers of a clip: crops and mirroring a sample, scaling a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from trainer.config import Clip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Box:
+    """A rectangle of a frame, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def train_box(
+    height: int,
+    width: int,
+    clip: Clip,
+    crop_scale: tuple[float, float] | None,
+    rng: np.random.Generator,
+) -> Box:
+    """Draws the part of the frame that a training clip shows.
+
+    Args:
+        height: Rows of the frame.
+        width: Columns of the frame.
+        clip: Gives the size of the crop.
+        crop_scale: Range of the box's side as a share of the largest box of the clip's aspect; `None` takes
+            exactly `clip.height` x `clip.width` pixels, or that largest box where the frame is too small
+            for them.
+        rng: Source of randomness.
+
+    Returns:
+        The box, within the frame.
+    """
+    share = None if crop_scale is None else rng.uniform(*crop_scale)
+    rows, columns = _box_size(height, width, clip, share)
+    return Box(
+        top=int(rng.integers(height - rows + 1)),
+        left=int(rng.integers(width - columns + 1)),
+        height=rows,
+        width=columns,
+    )
+
+
+def centre_box(height: int, width: int, clip: Clip) -> Box:
+    """Gives the part of the frame that an evaluation clip shows: its middle.
+
+    Args:
+        height: Rows of the frame.
+        width: Columns of the frame.
+        clip: Gives the size of the crop; where the frame is too small, the largest box of the clip's aspect
+            is taken.
+
+    Returns:
+        The box, within the frame.
+    """
+    rows, columns = _box_size(height, width, clip, None)
+    return Box(top=(height - rows) // 2, left=(width - columns) // 2, height=rows, width=columns)
+
+
+def cut(
+    video: NDArray[np.uint8], indices: NDArray[np.int64], box: Box, out: NDArray[np.uint8], *, mirror: bool
+) -> None:
+    """Copies one clip out of a video.
+
+    Args:
+        video: Frames (F, H, W, 3).
+        indices: Numbers of the T frames to take.
+        box: What to take of each; resized (bilinear, antialiased) where its size is not that of `out`.
+        out: Receives the clip (T, height, width, 3).
+        mirror: Swap left and right.
+    """
+    rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+    pixels = video[indices, rows, columns]
+    if pixels.shape != out.shape:
+        # (T, H, W, 3) seen as (T, 3, H, W): channels-last, which is what the uint8 kernel is fast on.
+        planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+        planes = functional.interpolate(planes, out.shape[1:3], mode="bilinear", antialias=True)
+        pixels = planes.permute(0, 2, 3, 1).numpy()
+    out[...] = pixels[:, :, ::-1] if mirror else pixels
+
+
+def normalise(pixels: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+    """Turns bytes into what a network sees.
+
+    Args:
+        pixels: Clips (N, T, H, W, 3), uint8, on the device that computes.
+        mean: Mean of each channel, of values in 0..1.
+        std: Standard deviation of each channel.
+
+    Returns:
+        (value / 255 - mean) / std as float32 (N, 3, T, H, W), laid out in memory as channels_last_3d.
+    """
+    size = pixels.shape
+    # Rows of W * 3 numbers: broadcasting over a last dimension of three alone would be several times slower.
+    factor = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32).repeat(size[3])
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32).repeat(size[3])
+    rows = pixels.reshape(-1, size[3] * 3).to(torch.float32)
+    rows.mul_(factor.to(pixels.device)).add_(shift.to(pixels.device))
+    return rows.reshape(size).permute(0, 4, 1, 2, 3)
+
+
+def _box_size(height: int, width: int, clip: Clip, share: float | None) -> tuple[int, int]:
+    if share is None and height >= clip.height and width >= clip.width:
+        return clip.height, clip.width
+    scale = min(height / clip.height, width / clip.width) * (1.0 if share is None else share)
+    rows, columns = round(clip.height * scale), round(clip.width * scale)
+    return min(max(rows, 1), height), min(max(columns, 1), width)

@@ -1,0 +1,175 @@
+"""Video files to arrays, with PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+VERSION = 1
+"""Raised whenever the same file would decode to other pixels; a part of every cache key."""
+
+# Seconds that opening or one read of a file may take, so that a dead network drive does not hang.
+_TIMEOUT = 60.0
+_BUFFER = 600  # small frames that are held in memory before a second pass over the file is the better choice
+
+# Exact rounding, the same on every processor, so that the same files give the same checksum on another machine.
+_INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+
+
+class DecodeError(ValueError):
+    """A file cannot be used; the message is the reason, without the path."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """The frames of one video.
+
+    Attributes:
+        frames: RGB frames (F, H, W, 3), F at least 1.
+        fps: Frames a second of what is in `frames`; 0 if the file does not say.
+    """
+
+    frames: NDArray[np.uint8]
+    fps: float
+
+
+def backend() -> str:
+    """Names the decoder and its version: other versions may give other pixels."""
+    parts = (f"{name} {'.'.join(map(str, av.library_versions[name]))}" for name in ("libavcodec", "libswscale"))
+    return f"pyav {av.__version__} ({', '.join(parts)})"
+
+
+def decode_video(path: str | Path, *, short_side: int, max_frames: int = 0) -> Decoded:
+    """Decodes the first video stream of a file, upright and in order of presentation.
+
+    Frames are counted as they are decoded, whatever their time stamps: no frame is dropped or repeated to
+    keep up a rate. One thread decodes, since callers decode many files at once.
+
+    Args:
+        path: The file.
+        short_side: Short side of the result, in pixels; the other side keeps the aspect, to the nearest
+            pixel.
+        max_frames: If the video has more frames, this many are kept, evenly spaced; 0 keeps all.
+
+    Returns:
+        The frames.
+
+    Raises:
+        DecodeError: The file is empty, damaged, cut off, or holds no video.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise DecodeError("the file is empty")
+        return _decode(path, short_side, max_frames)
+    except DecodeError:
+        raise
+    except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DecodeError(f"cannot be decoded: {' '.join(reason.split())}") from error
+
+
+def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
+    limit = max(max_frames, _BUFFER) if max_frames else None
+    images: list[NDArray[np.uint8]] = []
+    total = 0
+    first = last = None
+    with av.open(str(path), timeout=_TIMEOUT, metadata_errors="ignore") as container:
+        stream = _video_stream(container)
+        rate = stream.average_rate or stream.guessed_rate
+        scale = _Scaler(short_side)
+        for frame in _frames(container, stream):
+            total += 1
+            last = frame.time
+            first = last if total == 1 else first
+            if limit is None or total <= limit:
+                images.append(scale(frame))
+        seconds = None if first is None or last is None else last - first
+        lack = _lack(container, stream, total, seconds)
+    if total == 0:
+        raise DecodeError("the video stream has no frame")
+    if lack is not None:
+        raise DecodeError(lack)
+    fps = float(rate) if rate else 0.0
+    if not max_frames or total <= max_frames:
+        return Decoded(frames=np.stack(images), fps=fps)
+    keep = (2 * np.arange(max_frames) + 1) * total // (2 * max_frames)
+    if limit is not None and total > limit:
+        images = _pick(path, short_side, {int(i) for i in keep})
+    else:
+        images = [images[i] for i in keep]
+    return Decoded(frames=np.stack(images), fps=fps * max_frames / total)
+
+
+def _lack(container: Any, stream: Any, total: int, seconds: float | None) -> str | None:
+    """Says what a file lacks that was cut off: its reader sees an end, but its header promises more.
+
+    Args:
+        container: The file, read to its end.
+        stream: The video stream.
+        total: Frames found.
+        seconds: Time from the first to the last of them, if they have times.
+
+    Returns:
+        The reason to refuse the file, or None. Only half of what is promised is asked for, since a stream may end
+        before its sound does, and a last frame may stand for long.
+    """
+    if "avi" in container.format.name:
+        # The reader lowers the duration of a cut AVI to what is there, but not the count of frames.
+        return f"cut off: {total} of {stream.frames} frames" if total * 2 < stream.frames else None
+    promised = container.duration / av.time_base if container.duration else 0.0
+    if seconds is not None and total > 1:
+        found = seconds * total / (total - 1)
+        if found * 2 < promised:
+            return f"cut off: {found:.1f} of {promised:.1f} seconds"
+    return None
+
+
+def _pick(path: Path, short_side: int, keep: set[int]) -> list[NDArray[np.uint8]]:
+    """Decodes a file once more and returns the frames whose numbers are in `keep`."""
+    with av.open(str(path), timeout=_TIMEOUT, metadata_errors="ignore") as container:
+        scale = _Scaler(short_side)
+        frames = enumerate(_frames(container, _video_stream(container)))
+        return [scale(frame) for number, frame in frames if number in keep]
+
+
+def _video_stream(container: Any) -> Any:
+    """The first stream that is a video, and no cover picture of a piece of music."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            stream.codec_context.thread_count = 1
+            return stream
+    kinds = sorted({stream.type for stream in container.streams})
+    raise DecodeError(f"there is no video stream, only {', '.join(kinds) if kinds else 'nothing'}")
+
+
+def _frames(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+    yield from container.decode(stream)
+
+
+class _Scaler:
+    """Turns the frames of one video into RGB arrays of one size, which the first frame decides."""
+
+    def __init__(self, short_side: int) -> None:
+        self._short_side = short_side
+        self._size: tuple[int, int] | None = None
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        if self._size is None:
+            ratio = self._short_side / min(frame.width, frame.height)
+            self._size = max(1, round(frame.width * ratio)), max(1, round(frame.height * ratio))
+        width, height = self._size
+        small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=_INTERPOLATION, threads=1)
+        image = np.asarray(small.to_ndarray(), dtype=np.uint8)
+        # Telephones store sideways pictures with a note how to turn them.
+        turns = round(frame.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

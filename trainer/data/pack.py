@@ -1,0 +1,307 @@
+"""The cache: every video decoded once, as raw bytes that training processes map into memory.
+
+`CACHE/<key>/` holds one `<split>.bin` a split, the RGB frames of its videos back to back, and `index.json`,
+which says where each video starts. The key is a hash of what went in: the paths below the root, sizes and
+times of modification of the files, and how they were decoded; other inputs make another folder. Sizes and
+times are what make, rsync and git go by: reading hundreds of gigabytes at each start only to learn that
+nothing changed would cost more than it brings. A copy of the data on another disk has other times, and is
+packed again; the checksum that is *recorded* is one of the frames themselves, so it is the same there.
+
+A folder appears under its key by one rename, when it is complete, so neither a crash nor a second process
+that packs the same data can leave a half-written one behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from trainer.data import decode
+from trainer.data.layouts import DataError, Layout, Video
+from trainer.data.workers import Result, Task, decode_all
+
+FORMAT = 1
+"""Raised whenever the files of the cache change their form."""
+
+_INDEX = "index.json"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Broken:
+    """A video that was left out.
+
+    Attributes:
+        path: Path below the data set's root.
+        reason: Why, in a few words.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """Where a video lies in the file of its split.
+
+    Attributes:
+        path: Path below the data set's root.
+        label: Index of its class.
+        num_frames: Frames, F.
+        height: Rows.
+        width: Columns.
+        offset: First byte; the video takes F * height * width * 3.
+        fps: Frames a second; 0 if unknown.
+    """
+
+    path: str
+    label: int
+    num_frames: int
+    height: int
+    width: int
+    offset: int
+    fps: float
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that the video takes."""
+        return self.num_frames * self.height * self.width * 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pack:
+    """A complete cache folder.
+
+    Attributes:
+        folder: Where it is.
+        classes: Names of the classes.
+        splits: Decoded videos of each split, in the order of the layout.
+        broken: Videos that could not be decoded.
+        checksum: SHA-256 over classes, paths, labels, shapes and frames.
+        backend: What decoded them.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    splits: Mapping[str, tuple[Entry, ...]]
+    broken: tuple[Broken, ...]
+    checksum: str
+    backend: str
+
+    def file(self, split: str) -> Path:
+        """Path of the frames of a split."""
+        return self.folder / f"{split}.bin"
+
+
+def pack(
+    layout: Layout,
+    cache: str | Path,
+    *,
+    short_side: int,
+    max_frames: int = 0,
+    num_workers: int | None = None,
+    progress: Progress | None = None,
+) -> Pack:
+    """Opens the cache of a data set, and makes it first where there is none or a damaged one.
+
+    Args:
+        layout: The videos.
+        cache: Folder of all caches.
+        short_side: Short side of the decoded frames, in pixels.
+        max_frames: Largest number of frames kept of a video; 0 keeps all.
+        num_workers: Processes that decode; `None` takes as many as there are cores, but none for small data.
+        progress: Called with (videos done, videos in all) while decoding.
+
+    Returns:
+        The opened cache.
+
+    Raises:
+        DataError: The cache cannot be read or written.
+    """
+    cache = Path(cache)
+    settings = {"short_side": short_side, "max_frames": max_frames, "backend": decode.backend()}
+    settings |= {"decode": decode.VERSION, "format": FORMAT}
+    try:
+        key = _key(layout, settings)
+        folder = cache / key
+        found = _open(folder, key)
+        if found is not None:
+            return found
+        cache.mkdir(parents=True, exist_ok=True)
+        _sweep(cache)
+        part = cache / f".{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.part"
+        part.mkdir()
+        try:
+            results = decode_all(_tasks(layout, short_side, max_frames), num_workers=num_workers)
+            _write(part, key, layout, settings, results=results, progress=progress)
+            _publish(part, folder, key)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        found = _open(folder, key)
+    except OSError as error:
+        place, reason = error.filename or cache, error.strerror or error
+        raise DataError(
+            f"data.cache must be a folder that can be written and has room, but using {place} failed:"
+            f" {reason}; free space or choose another data.cache"
+        ) from error
+    if found is None:
+        raise DataError(f"data.cache must keep what is written, but {folder} is damaged right after packing")
+    return found
+
+
+def _key(layout: Layout, settings: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps([settings, layout.classes], sort_keys=True).encode())
+    for split, videos in layout.splits.items():
+        digest.update(f"\n{split}\n".encode())
+        for video in videos:
+            stat = (layout.root / video.path).stat()
+            digest.update(json.dumps([video.path, video.label, stat.st_size, stat.st_mtime_ns]).encode())
+    return digest.hexdigest()[:32]
+
+
+def _tasks(layout: Layout, short_side: int, max_frames: int) -> list[Task]:
+    return [
+        Task(path=str(layout.root / video.path), short_side=short_side, max_frames=max_frames)
+        for videos in layout.splits.values()
+        for video in videos
+    ]
+
+
+def _write(
+    part: Path,
+    key: str,
+    layout: Layout,
+    settings: Mapping[str, Any],
+    *,
+    results: Generator[Result, None, None],
+    progress: Progress | None,
+) -> None:
+    """Writes the files of all splits, and the index last."""
+    total = sum(len(videos) for videos in layout.splits.values())
+    digest = hashlib.sha256(json.dumps(layout.classes).encode())
+    splits: dict[str, list[dict[str, Any]]] = {}
+    broken: list[Broken] = []
+    done = 0
+    with contextlib.closing(results):
+        for split, videos in layout.splits.items():
+            entries: list[Entry] = []
+            with (part / f"{split}.bin").open("wb") as file:
+                for video in videos:
+                    result = next(results)
+                    if isinstance(result, str):
+                        broken.append(Broken(path=video.path, reason=result))
+                    else:
+                        entries.append(_append(file, video, result, digest))
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+                _flush(file)
+            splits[split] = [asdict(entry) for entry in entries]
+    index = {
+        "format": FORMAT,
+        "key": key,
+        "settings": settings,
+        "classes": layout.classes,
+        "checksum": digest.hexdigest(),
+        "splits": splits,
+        "broken": [asdict(one) for one in broken],
+    }
+    with (part / _INDEX).open("wb") as file:
+        file.write(json.dumps(index).encode())
+        _flush(file)
+
+
+def _append(file: BinaryIO, video: Video, decoded: decode.Decoded, digest: Any) -> Entry:
+    num_frames, height, width, _ = decoded.frames.shape
+    entry = Entry(
+        path=video.path,
+        label=video.label,
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        offset=file.tell(),
+        fps=round(decoded.fps, 3),
+    )
+    digest.update(json.dumps([video.path, video.label, num_frames, height, width]).encode())
+    digest.update(decoded.frames)
+    file.write(decoded.frames.data)
+    return entry
+
+
+def _flush(file: BinaryIO) -> None:
+    # Onto the disk, so that after a power cut the rename cannot be there without the bytes.
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _publish(part: Path, folder: Path, key: str) -> None:
+    """Renames a complete folder to its key, unless another process has done so in the meantime."""
+    if folder.exists() and _open(folder, key) is None:
+        aside = part.with_suffix(".old.part")
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(aside)
+        _remove(aside)
+    try:
+        part.rename(folder)
+    except OSError:
+        if _open(folder, key) is None:
+            raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _open(folder: Path, key: str) -> Pack | None:
+    """Reads the index of a cache folder; None if there is none, or it does not fit the files beside it."""
+    try:
+        index = json.loads((folder / _INDEX).read_bytes())
+        if index["format"] != FORMAT or index["key"] != key:
+            return None
+        splits = {split: tuple(Entry(**one) for one in entries) for split, entries in index["splits"].items()}
+        found = Pack(
+            folder=folder,
+            classes=tuple(index["classes"]),
+            splits=splits,
+            broken=tuple(Broken(**one) for one in index["broken"]),
+            checksum=str(index["checksum"]),
+            backend=str(index["settings"]["backend"]),
+        )
+        complete = all(
+            found.file(split).stat().st_size == sum(entry.num_bytes for entry in entries)
+            for split, entries in splits.items()
+        )
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found if complete else None
+
+
+def _sweep(cache: Path) -> None:
+    """Removes what processes of this machine that no longer live left half written."""
+    for part in cache.glob(f".{socket.gethostname()}.*.part"):
+        pid = part.name.removeprefix(f".{socket.gethostname()}.").split(".")[0]
+        if pid.isdigit() and not _alive(int(pid)):
+            _remove(part)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,107 @@
+"""Decoding many videos: in this process, or in several, none of which a bad file can take down for good."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.data.decode import Decoded, DecodeError, decode_video
+
+_SMALL = 32 * 2**20
+"""Bytes of video files that are decoded sooner than processes are started."""
+
+Result = Decoded | str
+"""The frames of a video, or the reason why there are none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One video to decode; see `decode_video`."""
+
+    path: str
+    short_side: int
+    max_frames: int = 0
+
+
+def decode_task(task: Task) -> Result:
+    """Decodes one video, and returns the reason if that fails."""
+    try:
+        return decode_video(task.path, short_side=task.short_side, max_frames=task.max_frames)
+    except DecodeError as error:
+        return str(error)
+
+
+def decode_all(
+    tasks: Sequence[Task],
+    *,
+    num_workers: int | None = None,
+    function: Callable[[Task], Result] = decode_task,
+) -> Generator[Result, None, None]:
+    """Decodes videos and yields the results in the order of the tasks.
+
+    Only a few videos a process are under way at a time, so memory stays bounded however many there are. If
+    a video makes the decoder crash, the ones that were under way are tried again, each in a process of its
+    own.
+
+    Args:
+        tasks: The videos.
+        num_workers: Processes; 0 decodes in this one, `None` takes as many as there are cores, or none for
+            little data.
+        function: What decodes a task; importable, since other processes run it.
+
+    Yields:
+        Frames or a reason, one a task.
+    """
+    if num_workers is None:
+        num_workers = 0 if _little(tasks) else os.cpu_count() or 1
+    if num_workers == 0:
+        yield from map(function, tasks)
+        return
+    waiting = deque(tasks)
+    while waiting:
+        under_way: deque[tuple[Task, Future[Result]]] = deque()
+        pool = _pool(num_workers)
+        try:
+            while waiting or under_way:
+                while waiting and len(under_way) < 4 * num_workers:
+                    under_way.append((waiting[0], pool.submit(function, waiting[0])))
+                    waiting.popleft()
+                result = under_way[0][1].result()
+                under_way.popleft()
+                yield result
+        except BrokenProcessPool:
+            for task, _ in under_way:
+                yield _alone(function, task)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _little(tasks: Sequence[Task]) -> bool:
+    total = 0
+    for task in tasks:
+        total += Path(task.path).stat().st_size
+        if total > _SMALL:
+            return False
+    return True
+
+
+def _alone(function: Callable[[Task], Result], task: Task) -> Result:
+    pool = _pool(1)
+    try:
+        return pool.submit(function, task).result()
+    except BrokenProcessPool:
+        return "the decoder crashed"
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(num_workers: int) -> ProcessPoolExecutor:
+    # Not forked: this process may hold threads (of torch, of a progress bar) that a fork would leave in
+    # mid-air.
+    return ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn"))

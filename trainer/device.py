@@ -1,0 +1,46 @@
+"""Where a network computes, and in which precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
+
+from trainer.config import Precision
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 numbers in hardware.
+
+    Emulation does not count: it is slower than float32.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def uses_bf16(precision: Precision, device: torch.device) -> bool:
+    """Resolves `auto`: bf16 wherever the hardware has it.
+
+    On a CPU with AVX512-BF16 the step of every network tried was 1.4 to 2.3 times as fast as in float32, from
+    16 to 512 channels (`benchmarks/bench_trainer.py`), so that no exception is made for small networks.
+    """
+    return precision == "bf16" or (precision == "auto" and computes_bf16(device))
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """The context in which the network's forward pass runs."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(precision, device))
+
+
+def fabric_for(precision: Precision, device: torch.device) -> Fabric:
+    """A Fabric of one device."""
+    # The precision goes in as a plugin because Fabric prints a notice for the string "bf16-mixed".
+    plugins: list[Any] = [MixedPrecision("bf16-mixed", device.type)] if uses_bf16(precision, device) else []
+    devices: list[int] | int = [device.index or 0] if device.type == "cuda" else 1
+    return Fabric(accelerator=device.type, devices=devices, plugins=plugins)

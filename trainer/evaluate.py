@@ -1,0 +1,127 @@
+"""Measuring a network: the mean of its class probabilities over the clips of each video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trainer.config import ConfigError, DataConfig, Recipe
+from trainer.data import clips as video_clips
+from trainer.device import autocast
+from trainer.failures import named
+from trainer.metrics import Metrics, confusion_of, measure
+
+
+class Batches(Protocol):
+    """Where clips come from; `trainer.data.clips` is one such source."""
+
+    def num_batches(self, data: Any, config: DataConfig, *, split: str, batch_size: int) -> int:
+        """Batches of one epoch of training, where the split is `train`."""
+        ...
+
+    def train_batches(
+        self, data: Any, config: DataConfig, *, batch_size: int, seed: int, epoch: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Clips (N, 3, T, H, W) and labels (N,); a function of seed and epoch alone."""
+        ...
+
+    def eval_batches(
+        self, data: Any, config: DataConfig, *, split: str, batch_size: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Clips (N, 3, T, H, W), labels (N,) and indices of the videos that the clips are of (N,)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Evaluation:
+    """What a network made of one split.
+
+    Attributes:
+        metrics: Accuracy and loss.
+        videos: (V,) indices in the split of the videos that were evaluated, ascending.
+        labels: (V,) true classes.
+        predictions: (V,) most probable classes.
+        confusion: (K, K) counts; rows are true classes, columns predicted ones.
+    """
+
+    metrics: Metrics
+    videos: Tensor
+    labels: Tensor
+    predictions: Tensor
+    confusion: Tensor
+
+
+def evaluate(
+    model: nn.Module,
+    data: Any,
+    data_config: DataConfig,
+    recipe: Recipe,
+    split: str,
+    device: str | torch.device = "cpu",
+    *,
+    batches: Batches = video_clips,
+) -> Evaluation:
+    """Evaluates a network in eval mode; its mode is afterwards as it was.
+
+    Args:
+        model: The network, on the device; takes (N, 3, T, H, W), gives logits (N, K).
+        data: The opened data.
+        data_config: Says how many clips stand for a video.
+        recipe: Its batch size, precision and memory order are used.
+        split: Name of the split.
+        device: Where to compute.
+        batches: Where clips come from.
+
+    Raises:
+        ConfigError: The split is empty, or the network has another number of classes than the data.
+        OutOfMemory, BrokenClip: As in training.
+    """
+    device = torch.device(device)
+    num_classes = len(data.classes)
+    rows: list[Tensor] = []
+    truths: list[Tensor] = []
+    owners: list[Tensor] = []
+    was_training = model.training
+    model.eval()
+    try:
+        with named(f"evaluation on {split}"), torch.inference_mode():
+            source = batches.eval_batches(data, data_config, split=split, batch_size=recipe.batch_size, device=device)
+            for clips, labels, videos in source:
+                if recipe.channels_last:
+                    clips = clips.to(memory_format=torch.channels_last_3d)
+                with autocast(recipe.precision, device):
+                    logits = model(clips)
+                check_classes(logits, num_classes)
+                rows.append(logits.float().softmax(1).cpu())
+                truths.append(labels.cpu())
+                owners.append(videos.cpu())
+    finally:
+        model.train(was_training)
+    if not rows:
+        raise ConfigError(f"a split to evaluate must hold a video, but {split} of {data_config.root} holds none")
+    # inference tensors end here: what is returned may be used anywhere
+    videos, place, num_clips = torch.unique(torch.cat(owners).clone(), return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(videos), num_classes).index_add_(0, place, torch.cat(rows).clone())
+    truth = torch.zeros(len(videos), dtype=torch.long).index_copy_(0, place, torch.cat(truths).clone())
+    means = sums / num_clips[:, None]
+    predictions = means.argmax(1)
+    return Evaluation(
+        metrics=measure(means, truth),
+        videos=videos,
+        labels=truth,
+        predictions=predictions,
+        confusion=confusion_of(predictions, truth, num_classes=num_classes),
+    )
+
+
+def check_classes(logits: Tensor, num_classes: int) -> None:
+    """Raises ConfigError unless logits are (N, num_classes)."""
+    if logits.ndim != 2 or logits.shape[1] != num_classes:
+        raise ConfigError(
+            f"a network must give logits (N, {num_classes}) for the data's {num_classes} classes, but gives "
+            f"{tuple(logits.shape)}"
+        )
