@@ -48,9 +48,8 @@ def main() -> None:
         flops.append(time.perf_counter() - middle)
     one = statistics.median(cold)
     print(f"r3d_18 at 16x112x112, new process: {1000 * one:.0f} ms (median of 5)")
-    print(
-        f"  a thop count takes {statistics.median(thop) / one:.2f} of it, FlopCounterMode {statistics.median(flops) / one:.2f}"
-    )
+    print(f"  times a thop count of the whole: {statistics.median(thop) / one:.2f}")
+    print(f"  times a FlopCounterMode count: {statistics.median(flops) / one:.2f}")
     rng = random.Random(0)
     points = [study.space.random(rng) for _ in range(1000)]
     clip = study.data.clip

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_orders.py path/to/nas_bench_macro_cifar10.json
 
-The table has final accuracies only. A rung below the last is made up: its error is the final one of one seed plus noise
-that shrinks with training, plus a delay that grows with log MACs (large networks learn later), both stated below. Score:
-the gap, in percent, between the hypervolume of the mean accuracies of the networks at the last rung and that of the true
-front; lower is better. Seeds are paired by the networks that are started.
+The table has final accuracies only. A rung below the last is made up: its error is the final one of one seed plus
+noise that shrinks with training, plus a delay that grows with log MACs (large networks learn later), both stated below.
+Score: the gap, in percent, between the hypervolume of the mean accuracies of the networks at the last rung and that of
+the true front; lower is better. Seeds are paired by the networks that are started.
 """
 
 from __future__ import annotations

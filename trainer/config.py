@@ -55,12 +55,12 @@ class DataConfig:
         root: Folder with `{train,val[,test]}/<class>/*.mp4` below it.
         cache: Folder for decoded uint8 clips.
         clip: The clip that a network sees.
-        sampling: `dense` takes every `clip.stride`-th frame of a window, `uniform` one frame of each of T equal segments.
+        sampling: `dense` takes every `clip.stride`-th frame of a window, `uniform` one of each of T equal segments.
         short_side: Frames are resized to this short side when decoded, in pixels; at least the crop.
         max_frames: At most this many frames of a video are kept in the cache, evenly spaced; 0 keeps all.
         crop_scale: Range of the random crop's side as a share of the largest crop of the clip's aspect; `None` crops
             exactly `height x width` pixels at a random place.
-        flip: Mirror training clips left to right half of the time. Off unless the study says that the label survives it.
+        flip: Mirror training clips left to right half of the time; only where the label survives it.
         reversal: `eval` shows evaluation clips backwards, `always` training clips too.
         short: `skip` leaves out and reports a video with fewer frames than a clip spans, `loop` repeats it.
         eval_clips: Clips of each video whose class probabilities are averaged in evaluation.
@@ -115,7 +115,7 @@ class Recipe:
             `onecycle` end at zero after `epochs`, and cannot be prolonged.
         epochs: Horizon of `cosine` and `onecycle`; unused by `anytime`.
         warmup_epochs: Epochs of linear warm-up from zero.
-        ema_decay: Decay per step of the averaged weights that are evaluated (with warm-up of the average); 0 turns it off.
+        ema_decay: Decay per step of the averaged weights that are evaluated, warmed up; 0 turns it off.
         label_smoothing: Share of the target that is spread over all classes.
         mixup: Alpha of mixup; 0 turns it off.
         dropout: Share of features dropped before the classifier.

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from nas.compare import front_ranks, hypervolume
 from nas.search.ledger import Entry, Ledger
 
-
 OrderBy = Literal["hypervolume", "fronts"]
 
 # A corner just beyond the worst of each objective (axes are scaled to 0..1), so that the extremes count for something.

@@ -70,7 +70,8 @@ def test_starting_up_and_looking_import_no_torch(argv: list[str]) -> None:
     code = (
         "import sys\nfrom nas.cli.main import main\n"
         f"assert main({argv!r}) == 0\n"
-        "heavy = {'torch', 'torchvision', 'timm', 'optuna', 'scipy', 'plotly'} & set(sys.modules)\nassert not heavy, heavy"
+        "heavy = {'torch', 'torchvision', 'timm', 'optuna', 'scipy', 'plotly'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

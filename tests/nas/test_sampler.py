@@ -1,4 +1,4 @@
-"""Samplers by name: nothing twice, nothing outside the pool, the same proposal for the same ledger, an end to every space."""
+"""Samplers by name: nothing twice, nothing outside the pool, the same for the same ledger, and always an end."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def test_a_full_disk_stops_the_search_and_it_goes_on_later(
         return fit(*args, **kwargs)
 
     monkeypatch.setattr(objective, "fit", full)
-    with pytest.raises(SearchError, match="the disk is full: no space left to write last.pt; free some room"):
+    with pytest.raises(SearchError, match=r"the disk is full: no space left to write last\.pt; free some room"):
         run_search(study, tmp_path / "study.db", workers=0)
     run_search(study, tmp_path / "study.db", workers=0)
     assert results_of(Store(tmp_path / "study.db")) == results_of(Store(path))
