@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.config import short_number
 from nas.errors import NasError, NotFoundError
 from nas.store import Row
+from nas.study import short_number
 
 
 def draw_front(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Path) -> None:

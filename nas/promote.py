@@ -15,11 +15,11 @@ import torch
 
 from nas import migrations as m
 from nas import store as s
-from nas.config import PromoteConfig, Study
 from nas.errors import NotFoundError, SearchError
 from nas.exported import load_network, save_network
 from nas.objective import TrainJob, derived_seed, job_key, network, opened
 from nas.store import Row, Store
+from nas.study import PromoteConfig, Study
 from search_spaces import codec, show
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nas.search.driver import News
+    from nas.search.session import News
 
 
 def console() -> Console:

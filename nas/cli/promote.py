@@ -22,8 +22,9 @@ def promote(
     """Train chosen networks in full, and report the test split once."""
     from dataclasses import asdict
 
-    from nas.config import apply_promote, parse_number, study_of
+    from nas.config import apply_promote
     from nas.errors import NotFoundError
+    from nas.study import parse_number, study_of
 
     given = arguments or []
     names = [word for word in given if "=" not in word]
@@ -34,7 +35,7 @@ def promote(
 
     from nas.promote import choose, summarise
     from nas.promote import promote as train
-    from nas.search.driver import locked
+    from nas.search.session import locked
     from nas.store import Store
 
     if not path.is_file():

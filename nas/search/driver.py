@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import platform
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import optuna
 import torch
-from filelock import FileLock, Timeout
 
 from nas import migrations as m
 from nas import store as s
-from nas.config import SearchConfig, Study, changes
-from nas.errors import SearchError, StoreError
+from nas.errors import SearchError
 from nas.objective import JobResult, TrainJob, job_key, run_job
 from nas.search.executors import InProcess, LocalPool, WorkerDied
 from nas.search.pool import Pool, build_pool
@@ -31,32 +21,13 @@ from nas.search.record import Record
 from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, propose
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action
+from nas.search.session import Listener, News, environment, locked, opened_data, study_row
 from nas.store import Row, Store
+from nas.study import SearchConfig, Study
 from search_spaces import codec
-from trainer.data.clips import VideoData, open_data
 
 MAX_DEATHS = 5  # of workers on one way of one trial, before the trial counts as failed
 POLL_SECONDS = 1.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class News:
-    """Something the user may want to see.
-
-    Attributes:
-        kind: `pack`, `cost`, `start`, `promote`, `resume`, `result`, `fail`, `preempt` or `tick`.
-        text: One line; empty for a tick.
-        done: Epochs (or videos, or networks) done.
-        total: Of how many.
-    """
-
-    kind: str
-    text: str = ""
-    done: int = 0
-    total: int = 0
-
-
-Listener = Callable[[News], None]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -103,7 +74,7 @@ def run_search(
         data = opened_data(study, listener)
         store = Store(database, create=True)
         try:
-            row = _study_row(store, study, data)
+            row = study_row(store, study, data)
             pool = build_pool(
                 study,
                 num_classes=len(data.classes),
@@ -113,46 +84,6 @@ def run_search(
             return driver.run()
         finally:
             store.close()
-
-
-@contextmanager
-def locked(database: Path) -> Iterator[None]:
-    """Holds the database for one driver; the lock goes with the process, however it ends.
-
-    Raises:
-        StoreError: Another driver holds it, or the folder cannot be written.
-    """
-    try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{database}.lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise StoreError(
-            f"one driver at a time: another process holds {database}; wait for it, or give --db another file"
-        ) from error
-    except OSError as error:
-        raise StoreError(f"the folder of {database} cannot be written: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def opened_data(study: Study, listener: Listener) -> VideoData:
-    """The study's data, decoded on first use; tells the listener how far it is.
-
-    Raises:
-        SearchError: The data does not have the classes that the study states.
-    """
-    data = open_data(
-        study.located_data(), progress=lambda done, total: listener(News(kind="pack", done=done, total=total))
-    )
-    if study.num_classes and study.num_classes != len(data.classes):
-        raise SearchError(
-            f"data.num_classes is {study.num_classes}, but {study.data.root} has {len(data.classes)} classes; "
-            "name the data that the study is about, or leave data.num_classes out"
-        )
-    return data
 
 
 class _Driver:
@@ -406,73 +337,9 @@ def executor(workers: int) -> InProcess | LocalPool:
     return LocalPool(workers, num_gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
 
 
-def environment() -> dict[str, Any]:
-    """Machine and versions, as they are recorded with every session."""
-    packages = ("torch", "torchvision", "timm", "optuna", "av", "lightning-fabric", "video-nas")
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "versions": {name: version(name) for name in packages},
-        "command": sys.argv,
-    }
-
-
 def lines_of(folder: Path) -> int:
     """Epochs that a job has written to its `progress.jsonl` so far."""
     try:
         return (folder / "progress.jsonl").read_bytes().count(b"\n")
     except OSError:
         return 0
-
-
-def data_record(study: Study, data: VideoData) -> dict[str, Any]:
-    """What is recorded of the data: classes, clips a split, checksum, broken videos."""
-    return {
-        "name": study.data.name,
-        "root": study.data.root,
-        "checksum": data.checksum,
-        "classes": list(data.classes),
-        "clips": {name: len(split) for name, split in data.splits.items()},
-        "broken": [{"path": str(item.path), "reason": item.reason} for item in data.broken],
-    }
-
-
-def _study_row(store: Store, study: Study, data: VideoData) -> Row:
-    """The study's row, made on the first start.
-
-    Raises:
-        StoreError: The database holds another study, or this one with other settings or other data.
-    """
-    found = store.studies()
-    config: Mapping[str, Any] = json.loads(json.dumps(study.config))
-    if not found:
-        store.add_study(
-            name=study.name,
-            seed=study.seed,
-            clip=str(study.data.clip),
-            num_classes=len(data.classes),
-            config=config,
-            data=data_record(study, data),
-        )
-        return store.study(study.name)
-    if found[0]["name"] != study.name:
-        raise StoreError(
-            f"{store.location} holds the study {found[0]['name']}, not {study.name}; give --db another file"
-        )
-    differ = changes(found[0]["config"], config)
-    if differ:
-        key, (old, new) = next(iter(differ.items()))
-        more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
-        raise StoreError(
-            f"{store.location} was made with {key}={old}, but the study now says {new}{more}; undo the change, or give "
-            "--db another file (search.trials and search.workers may change)"
-        )
-    if found[0]["data"]["checksum"] != data.checksum:
-        raise StoreError(
-            f"the videos under {study.data.root} have changed since {store.location} was made, so results could not be "
-            "compared; bring them back, or give --db another file"
-        )
-    return found[0]

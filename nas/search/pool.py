@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from nas.config import Limit, Study, short_number
 from nas.cost import Cost, cost
 from nas.errors import SearchError
+from nas.study import Limit, Study, short_number
 from search_spaces import presets
 from search_spaces.codec import digest
 from search_spaces.space import Point, SearchSpace

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from nas.config import apply_promote, changes, limit, load_study, parse_number, short_number, study_of
+from nas.config import apply_promote, load_study
 from nas.errors import StudyError
+from nas.schema import ClipSchema, DataSchema, RecipeSchema
+from nas.study import changes, limit, parse_number, short_number, study_of
 from tests.nas.studies import write_study
+from trainer.config import Clip, DataConfig, Recipe
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
@@ -161,6 +164,20 @@ def test_a_promotion_may_change_its_own_settings_alone(tmp_path: Path) -> None:
     assert changed.data.root == "/new"
     with pytest.raises(StudyError, match=r"a promotion keeps the search's recipe\.lr"):
         apply_promote(recorded, ["recipe.lr=1"])
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "apart"),
+    [(RecipeSchema, Recipe, set()), (DataSchema, DataConfig, {"num_classes"}), (ClipSchema, Clip, set())],
+)
+def test_the_schema_is_that_of_the_frozen_values(schema: Any, value: Any, apart: set[str]) -> None:
+    """OmegaConf needs loose dataclasses of its own; they must not drift from the values that they become."""
+    loose = {f.name: f for f in dataclasses.fields(schema)}
+    frozen = {f.name: f for f in dataclasses.fields(value)}
+    assert loose.keys() - apart == frozen.keys()
+    for name, field in frozen.items():
+        if field.default not in (dataclasses.MISSING, None) and not isinstance(field.default, tuple):
+            assert loose[name].default == field.default, name
 
 
 def test_reading_a_study_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

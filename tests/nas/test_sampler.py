@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from nas.config import SAMPLERS, Study, load_study
+from nas.config import load_study
 from nas.errors import SearchError
 from nas.search.pool import Candidate, Pool, build_pool, strata_of
 from nas.search.sampler import Observation, propose
+from nas.study import SAMPLERS, Study
 from tests.nas.studies import write_study
 
 

@@ -12,12 +12,14 @@ import optuna
 import pytest
 
 from nas.compare import front
-from nas.config import Study, load_study
+from nas.config import load_study
 from nas.errors import SearchError, StoreError
-from nas.search.driver import News, locked, rules_of, run_search
+from nas.search.driver import rules_of, run_search
 from nas.search.record import Record, objectives_of, replay
 from nas.search.scheduler import Promote, Start, next_action
+from nas.search.session import News, locked
 from nas.store import Row, Store
+from nas.study import Study
 from tests.nas.studies import write_study
 
 

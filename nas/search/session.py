@@ -1,0 +1,146 @@
+"""What a driver needs before it may decide anything: the lock, the data, and the study's row, each checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from nas.errors import SearchError, StoreError
+from nas.store import Row, Store
+from nas.study import Study, changes
+from trainer.data.clips import VideoData, open_data
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class News:
+    """Something the user may want to see.
+
+    Attributes:
+        kind: `pack`, `cost`, `start`, `promote`, `resume`, `result`, `fail`, `preempt` or `tick`.
+        text: One line; empty for a tick.
+        done: Epochs (or videos, or networks) done.
+        total: Of how many.
+    """
+
+    kind: str
+    text: str = ""
+    done: int = 0
+    total: int = 0
+
+
+Listener = Callable[[News], None]
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Holds the database for one driver; the lock goes with the process, however it ends.
+
+    Raises:
+        StoreError: Another driver holds it, or the folder cannot be written.
+    """
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{database}.lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StoreError(
+            f"one driver at a time: another process holds {database}; wait for it, or give --db another file"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"the folder of {database} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def opened_data(study: Study, listener: Listener) -> VideoData:
+    """The study's data, decoded on first use; tells the listener how far it is.
+
+    Raises:
+        SearchError: The data does not have the classes that the study states.
+    """
+    data = open_data(
+        study.located_data(), progress=lambda done, total: listener(News(kind="pack", done=done, total=total))
+    )
+    if study.num_classes and study.num_classes != len(data.classes):
+        raise SearchError(
+            f"data.num_classes is {study.num_classes}, but {study.data.root} has {len(data.classes)} classes; "
+            "name the data that the study is about, or leave data.num_classes out"
+        )
+    return data
+
+
+def environment() -> dict[str, Any]:
+    """Machine and versions, as they are recorded with every session."""
+    packages = ("torch", "torchvision", "timm", "optuna", "av", "lightning-fabric", "video-nas")
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "versions": {name: version(name) for name in packages},
+        "command": sys.argv,
+    }
+
+
+def data_record(study: Study, data: VideoData) -> dict[str, Any]:
+    """What is recorded of the data: classes, clips a split, checksum, broken videos."""
+    return {
+        "name": study.data.name,
+        "root": study.data.root,
+        "checksum": data.checksum,
+        "classes": list(data.classes),
+        "clips": {name: len(split) for name, split in data.splits.items()},
+        "broken": [{"path": str(item.path), "reason": item.reason} for item in data.broken],
+    }
+
+
+def study_row(store: Store, study: Study, data: VideoData) -> Row:
+    """The study's row, made on the first start.
+
+    Raises:
+        StoreError: The database holds another study, or this one with other settings or other data.
+    """
+    found = store.studies()
+    config: Mapping[str, Any] = json.loads(json.dumps(study.config))
+    if not found:
+        store.add_study(
+            name=study.name,
+            seed=study.seed,
+            clip=str(study.data.clip),
+            num_classes=len(data.classes),
+            config=config,
+            data=data_record(study, data),
+        )
+        return store.study(study.name)
+    if found[0]["name"] != study.name:
+        raise StoreError(
+            f"{store.location} holds the study {found[0]['name']}, not {study.name}; give --db another file"
+        )
+    differ = changes(found[0]["config"], config)
+    if differ:
+        key, (old, new) = next(iter(differ.items()))
+        more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+        raise StoreError(
+            f"{store.location} was made with {key}={old}, but the study now says {new}{more}; undo the change, or give "
+            "--db another file (search.trials and search.workers may change)"
+        )
+    if found[0]["data"]["checksum"] != data.checksum:
+        raise StoreError(
+            f"the videos under {study.data.root} have changed since {store.location} was made, so results could not be "
+            "compared; bring them back, or give --db another file"
+        )
+    return found[0]

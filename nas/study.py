@@ -1,0 +1,268 @@
+"""A study as frozen values: what a search is told, checked once.
+
+The plain values may come from a study file (`nas.config`) or from the record in a database.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from nas.errors import StudyError, one_of
+from nas.search.scheduler import OrderBy
+from search_spaces.space import SearchSpace, parse_space
+from search_spaces.spec import SpecError
+from trainer.config import Clip, ConfigError, DataConfig, Recipe
+
+SAMPLERS = ("random", "tpe", "nsga2", "gp")
+OBJECTIVES = ("error", "macs", "params")
+LIMITED = ("macs", "params", "activation_bytes")
+TEXTS = ("question", "hypothesis", "baseline", "decision_rule", "budget")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """A constraint on exact cost: `quantity <= bound`."""
+
+    quantity: str
+    bound: int
+
+    def __str__(self) -> str:
+        return f"{self.quantity} <= {short_number(self.bound)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """Sampler, rungs and budget of a search.
+
+    Attributes:
+        sampler: One of `random`, `tpe`, `nsga2`, `gp`.
+        trials: Networks to start in all, over all restarts.
+        initial: How many of them are drawn evenly over log MACs before the sampler proposes.
+        rungs: Epochs at which is decided, ascending.
+        eta: Reduction factor.
+        order: What ranks a rung: `hypervolume` (what a network adds to it) or `fronts` (with an epsilon-net inside).
+        strata: Classes of cost, equal parts of the range of log MACs, that take turns in promotion; 1 turns it off.
+        objectives: What is minimised, `error` (1 - top-1 on val) first.
+        pool: At most this many networks are held ready to be proposed.
+        start_with: Named networks that are tried first.
+        workers: Processes that train; 0 trains in the driver itself.
+    """
+
+    sampler: str
+    trials: int
+    initial: int
+    rungs: tuple[int, ...]
+    eta: int
+    order: OrderBy
+    strata: int
+    objectives: tuple[str, ...]
+    pool: int
+    start_with: tuple[str, ...]
+    workers: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromoteConfig:
+    """Full training: epochs, number of seeds, and the recipe."""
+
+    epochs: int
+    seeds: int
+    recipe: Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """One question: a space, data, a recipe and a budget.
+
+    Attributes:
+        name: Names the folder and the rows of the study.
+        texts: Question, hypothesis, baseline, decision rule and budget in words.
+        seed: Seeds the pool, the sampler and every training.
+        data: Videos and clips.
+        num_classes: Classes that costs are counted for when the data is not at hand; 0 asks the data.
+        space: What may be searched.
+        limits: Constraints on cost.
+        recipe: How networks are trained in the search.
+        search: Sampler, rungs, budget.
+        promote: Full training.
+        config: All of the above as plain JSON values, as it is recorded.
+        variants: Names that `data=NAME` may pick in the study's file.
+    """
+
+    name: str
+    texts: Mapping[str, str]
+    seed: int
+    data: DataConfig
+    num_classes: int
+    space: SearchSpace
+    limits: tuple[Limit, ...]
+    recipe: Recipe
+    search: SearchConfig
+    promote: PromoteConfig
+    config: Mapping[str, Any]
+    variants: tuple[str, ...] = ()
+
+    def located_data(self) -> DataConfig:
+        """The data, once the study says where it lies.
+
+        Raises:
+            StudyError: `data.root` is empty.
+        """
+        if not self.data.root:
+            others = "".join(f", or data={name} to take that variant of the study" for name in self.variants)
+            motion = " (`nas data make motion` writes it)" if "motion" in self.variants else ""
+            raise StudyError(
+                f"data.root is empty, so the videos of {self.data.name} are missing: lay them out as "
+                f"ROOT/{{train,val[,test]}}/<class>/*.mp4 and give data.root=ROOT or NAS_DATA=ROOT{others}{motion}"
+            )
+        return self.data
+
+
+def study_of(config: Mapping[str, Any], where: str) -> Study:
+    """The frozen study of plain values: those of a file, or those recorded in a database.
+
+    Raises:
+        StudyError: A value is out of range; the message names its key and `where`.
+    """
+    data, recipe = dict(config["data"]), dict(config["recipe"])
+    try:
+        num_classes = data.pop("num_classes")
+        data["clip"] = Clip(**data["clip"])
+        data["crop_scale"] = _pair(data["crop_scale"])
+        data["mean"], data["std"] = _triple("data.mean", data["mean"]), _triple("data.std", data["std"])
+        promote = dict(config["promote"])
+        unknown = sorted(set(promote["recipe"]) - set(recipe))
+        if unknown:
+            raise StudyError(one_of("promote.recipe key", unknown[0], recipe))
+        return Study(
+            name=_name(config["name"]),
+            texts={key: config[key] for key in TEXTS},
+            seed=config["seed"],
+            data=DataConfig(**data),
+            num_classes=num_classes,
+            space=parse_space(config["space"]),
+            limits=tuple(limit(text) for text in config["constraints"]),
+            recipe=Recipe(**recipe),
+            search=_search(config["search"]),
+            promote=PromoteConfig(
+                epochs=_at_least("promote.epochs", promote["epochs"], 1),
+                seeds=_at_least("promote.seeds", promote["seeds"], 1),
+                recipe=Recipe(**{**recipe, "epochs": promote["epochs"], **promote["recipe"]}),
+            ),
+            config=config,
+        )
+    except (StudyError, SpecError, ConfigError) as error:
+        raise StudyError(f"{error} (in {where})") from error
+
+
+def limit(text: str) -> Limit:
+    """A constraint such as `macs <= 5G`.
+
+    Raises:
+        StudyError: The text is not of that form.
+    """
+    match = re.fullmatch(r"\s*(\w+)\s*<=\s*(\S+)\s*", text)
+    if match is None:
+        raise StudyError(
+            f"a constraint must read like 'macs <= 5G', but is {text!r} (quantities: {', '.join(LIMITED)})"
+        )
+    if match[1] not in LIMITED:
+        raise StudyError(one_of("constraint quantity", match[1], LIMITED))
+    return Limit(quantity=match[1], bound=parse_number(match[2]))
+
+
+def parse_number(text: str) -> int:
+    """A whole number with an optional k, M, G or T, such as `2.5G`.
+
+    Raises:
+        StudyError: The text is not such a number, or it is not above 0.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([kKMGT]?)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise StudyError(f"a number above 0 such as 300M or 2.5G is needed, but got {text!r} (units: k, M, G, T)")
+    unit: int = 1000 ** " kMGT".index(match[2].replace("K", "k") or " ")
+    return round(float(match[1]) * unit)
+
+
+def short_number(value: float) -> str:
+    """`value` with three significant digits and a unit: 40.7G."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}" if value / size < 1000 else f"{value / size:.0f}{unit}"
+    return f"{value:.3g}"
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys whose values differ between two recorded studies, by dotted path; words, places and the budget may change.
+
+    `search.trials` and `search.workers` may change as well, since the same search can go on with more of either.
+    """
+    free = {*TEXTS, "search.trials", "search.workers", "data.root", "data.cache", "data.num_workers", "promote"}
+    a, b = dict(_leaves(old)), dict(_leaves(new))
+    differ = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+    return {key: (a.get(key), b.get(key)) for key in differ if not {key, key.split(".")[0]} & free}
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.loads(json.dumps(value))
+
+
+def _search(raw: Mapping[str, Any]) -> SearchConfig:
+    rungs = tuple(raw["rungs"])
+    if not rungs or any(a >= b for a, b in zip((0, *rungs), rungs, strict=False)):
+        raise StudyError(f"search.rungs must be ascending numbers of epochs such as [3, 9, 27], but is {list(rungs)}")
+    if raw["sampler"] not in SAMPLERS:
+        raise StudyError(one_of("search.sampler", raw["sampler"], SAMPLERS))
+    if raw["order"] not in get_args(OrderBy):
+        raise StudyError(one_of("search.order", raw["order"], get_args(OrderBy)))
+    objectives = tuple(raw["objectives"])
+    for name in objectives:
+        if name not in OBJECTIVES:
+            raise StudyError(one_of("search.objectives", name, OBJECTIVES))
+    if not objectives or objectives[0] != "error" or len(set(objectives)) != len(objectives):
+        raise StudyError(f"search.objectives must begin with error, each once, but is {list(objectives)}")
+    return SearchConfig(
+        sampler=raw["sampler"],
+        trials=_at_least("search.trials", raw["trials"], 1),
+        initial=_at_least("search.initial", raw["initial"], 0),
+        rungs=rungs,
+        eta=_at_least("search.eta", raw["eta"], 2),
+        order=raw["order"],
+        strata=_at_least("search.strata", raw["strata"], 1),
+        objectives=objectives,
+        pool=_at_least("search.pool", raw["pool"], 1),
+        start_with=tuple(raw["start_with"]),
+        workers=_at_least("search.workers", raw["workers"], 0),
+    )
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise StudyError(f"name must be letters, digits, '.', '_' and '-', but is {name!r}")
+    return name
+
+
+def _at_least(key: str, value: int, low: int) -> int:
+    if value < low:
+        raise StudyError(f"{key} must be at least {low}, but is {value}")
+    return value
+
+
+def _pair(value: Sequence[float]) -> tuple[float, float] | None:
+    if value and len(value) != 2:
+        raise StudyError(f"data.crop_scale must be [low, high] or [], but is {list(value)}")
+    return (value[0], value[1]) if value else None
+
+
+def _triple(key: str, value: Sequence[float]) -> tuple[float, float, float]:
+    if len(value) != 3:
+        raise StudyError(f"{key} must hold three numbers, one a channel, but is {list(value)}")
+    return (value[0], value[1], value[2])
