@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: search test test-all lint types imports setup bench clean
+.PHONY: search test test-slow test-all lint types imports setup bench clean
 
 search: $(STAMP)
 	$(BIN)/nas data make motion
@@ -13,8 +13,10 @@ search: $(STAMP)
 test: $(STAMP) lint types imports
 	$(BIN)/python -m pytest -q -m "not slow"
 
-test-all: $(STAMP) lint types imports
-	$(BIN)/python -m pytest -q
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+test-all: test test-slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {
             "kernel": [3, 5],
         }
     },
-    "recipe": {"batch_size": 8, "lr": 0.003, "ema_decay": 0.9, "precision": "fp32"},
+    "recipe": {"batch_size": 8, "lr": 0.003, "ema_decay": 0.9},
     "search": {"trials": 9, "initial": 3, "rungs": [1, 2, 3], "sampler": "random"},
     "promote": {"epochs": 2},
 }
