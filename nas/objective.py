@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -63,8 +64,12 @@ class JobResult:
     detail: str | None = None
 
 
-def run_job(job: TrainJob) -> JobResult:
+def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None) -> JobResult:
     """Trains a network to `job.until_epoch`, from its last checkpoint if it has one.
+
+    Args:
+        job: What to train.
+        on_epoch: Called after each epoch; for executors that run the job in the driver's process.
 
     Returns:
         The epochs, or the reason of the failure. Only an interrupt by the user is raised.
@@ -84,6 +89,7 @@ def run_job(job: TrainJob) -> JobResult:
             until_epoch=job.until_epoch,
             folder=folder,
             device=job.device,
+            on_epoch=on_epoch,
         )
         return JobResult(epochs=result.epochs, seconds=time.perf_counter() - start)
     except TrainingFailed as error:

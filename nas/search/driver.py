@@ -26,7 +26,7 @@ from nas.store import Row, Store
 from nas.study import SearchConfig, Study
 from search_spaces import codec
 
-MAX_DEATHS = 5  # of workers on one way of one trial, before the trial counts as failed
+MAX_TRIES = 5  # that one way of one trial is cut short for one reason, before the trial counts as failed
 POLL_SECONDS = 1.0
 
 
@@ -193,13 +193,14 @@ class _Driver:
         folder = self.database.parent / "trials" / f"{row['number']:05d}-{key}"
         self.folders[row["number"]] = folder
         task = dataclasses.replace(task, folder=str(folder))
+        if isinstance(self.executor, LocalPool):
+            self.under_way[self.executor.submit(run_job, task)] = job
+            return
         began = time.perf_counter()
         try:
-            future = self.executor.submit(run_job, task)
+            self.under_way[self.executor.submit(run_job, task, lambda epoch: self._tick())] = job
         finally:
-            if isinstance(self.executor, InProcess):
-                self.summary.busy_seconds += time.perf_counter() - began
-        self.under_way[future] = job
+            self.summary.busy_seconds += time.perf_counter() - began
 
     def _collect(self) -> None:
         """Waits for a job to end, and records what came of those that did."""
@@ -211,7 +212,7 @@ class _Driver:
             job = self.under_way.pop(future)
             error = future.exception()
             if isinstance(error, WorkerDied):
-                self._died(job)
+                self._again(job, "worker_died")
             elif error is not None:
                 raise error
             else:
@@ -224,6 +225,10 @@ class _Driver:
             raise SearchError(
                 f"the disk is full: {result.detail}; free some room and give the same command again to go on"
             )
+        if result.reason == "folder_busy":  # a worker of an earlier driver is about to notice that it is alone
+            time.sleep(POLL_SECONDS)
+            self._again(job, "folder_busy")
+            return
         self.record.finish(job, result)
         row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
         if result.reason is not None:
@@ -239,14 +244,15 @@ class _Driver:
             f"({result.seconds:.1f} s)",
         )
 
-    def _died(self, job: int) -> None:
+    def _again(self, job: int, reason: str) -> None:
+        """Submits a job once more that was cut short for a reason that is not its own."""
         row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
-        self.record.preempt(job, "worker_died")
-        self._say("preempt", f"the worker of trial {row['number']} died; it goes on from its last checkpoint")
+        self.record.preempt(job, reason)
+        self._say("preempt", f"trial {row['number']} was cut short ({reason}); it goes on from its last checkpoint")
         again = self.record.resubmit(row)
-        if self.record.deaths(row) >= MAX_DEATHS:
-            detail = f"its worker died {MAX_DEATHS} times on the way to {row['epochs']} epochs"
-            self.record.finish(again, JobResult(epochs=(), seconds=0.0, reason="worker_died", detail=detail))
+        if self.record.times_preempted(row, reason) >= MAX_TRIES:
+            detail = f"cut short {MAX_TRIES} times on the way to {row['epochs']} epochs"
+            self.record.finish(again, JobResult(epochs=(), seconds=0.0, reason=reason, detail=detail))
             self._say("fail", f"trial {row['number']} failed: {detail}")
         else:
             self._submit(again)

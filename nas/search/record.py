@@ -153,10 +153,10 @@ class Record:
                 .values(state="stopped")
             )
 
-    def deaths(self, job: Row) -> int:
-        """How often a worker died on the same way of the same trial."""
+    def times_preempted(self, job: Row, reason: str) -> int:
+        """How often the same way of the same trial was cut short for this reason."""
         return sum(
-            row["trial_id"] == job["trial_id"] and row["rung"] == job["rung"] and row["reason"] == "worker_died"
+            row["trial_id"] == job["trial_id"] and row["rung"] == job["rung"] and row["reason"] == reason
             for row in self.store.jobs(self.study["id"], "preempted")
         )
 
