@@ -86,4 +86,4 @@ def _not_a_preset(name: str) -> str:
     from search_spaces import presets
 
     near = difflib.get_close_matches(name, list(presets.PRESETS), n=1, cutoff=0.5)
-    return f"no preset is called {name!r}" + (f", did you mean {near[0]}?" if near else "")
+    return f"no preset is called {name!r}" + (f" (did you mean {near[0]}?)" if near else "")

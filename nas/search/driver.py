@@ -26,7 +26,7 @@ from nas.store import Row, Store
 from nas.study import SearchConfig, Study
 from search_spaces import codec
 
-MAX_TRIES = 5  # that one way of one trial is cut short for one reason, before the trial counts as failed
+MAX_TRIES = 10  # that a trial is cut short after the same epoch for one reason, before it counts as failed
 POLL_SECONDS = 1.0
 
 
@@ -247,11 +247,12 @@ class _Driver:
     def _again(self, job: int, reason: str) -> None:
         """Submits a job once more that was cut short for a reason that is not its own."""
         row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
-        self.record.preempt(job, reason)
+        place = f"after epoch {lines_of(self.folders[row['number']])}"
+        self.record.preempt(job, reason, place)
         self._say("preempt", f"trial {row['number']} was cut short ({reason}); it goes on from its last checkpoint")
         again = self.record.resubmit(row)
-        if self.record.times_preempted(row, reason) >= MAX_TRIES:
-            detail = f"cut short {MAX_TRIES} times on the way to {row['epochs']} epochs"
+        if self.record.times_preempted(row, reason, place) >= MAX_TRIES:
+            detail = f"cut short {MAX_TRIES} times {place}"
             self.record.finish(again, JobResult(epochs=(), seconds=0.0, reason=reason, detail=detail))
             self._say("fail", f"trial {row['number']} failed: {detail}")
         else:

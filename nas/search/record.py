@@ -103,11 +103,11 @@ class Record:
         with self.store.write() as connection:
             return self._begin(connection, "resume", job["trial_id"], job["number"], job["rung"])
 
-    def preempt(self, job: int, reason: str) -> None:
-        """The job's process is gone; its trial goes on later from the last checkpoint."""
+    def preempt(self, job: int, reason: str, detail: str | None = None) -> None:
+        """The job was cut short; its trial goes on later from the last checkpoint."""
         row = self._job(job)
         with self.store.write() as connection:
-            self._end(connection, job, "preempted", reason=reason)
+            self._end(connection, job, "preempted", reason=reason, detail=detail)
             self._state(connection, row["trial_id"], "preempted", reason=reason)
             s.put_event(connection, self.study["id"], "preempt", trial=row["number"], rung=row["rung"])
 
@@ -153,10 +153,10 @@ class Record:
                 .values(state="stopped")
             )
 
-    def times_preempted(self, job: Row, reason: str) -> int:
-        """How often the same way of the same trial was cut short for this reason."""
+    def times_preempted(self, job: Row, reason: str, detail: str) -> int:
+        """How often the same trial was cut short for this reason with this detail."""
         return sum(
-            row["trial_id"] == job["trial_id"] and row["rung"] == job["rung"] and row["reason"] == reason
+            (row["trial_id"], row["reason"], row["detail"]) == (job["trial_id"], reason, detail)
             for row in self.store.jobs(self.study["id"], "preempted")
         )
 

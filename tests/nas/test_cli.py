@@ -179,7 +179,7 @@ BAD = [
     (["search", "tiny.yaml", "data.root=", "--db", "b.db"], "data.root is empty"),
     (["pareto", "none.db"], "there is no database at none.db"),
     (["pareto", "tiny.yaml", "--plot", "front.gif"], "a plot must end in .html or .png, but is front.gif"),
-    (["show", "r3d_81"], "no preset is called 'r3d_81', did you mean r3d_18?"),
+    (["show", "r3d_81"], "no preset is called 'r3d_81' (did you mean r3d_18?)"),
     (["show", "zz", "--study", "tiny.yaml"], "no digest in runs/tiny/study.db begins with 'zz'"),
     (["show", "", "--study", "tiny.yaml"], "3 digests in runs/tiny/study.db begin with ''"),
     (["show", "none.json"], "the network file none.json cannot be read"),

@@ -327,3 +327,31 @@ def test_the_ledger_says_what_the_database_says(finished: tuple[Study, Path, lis
     ledger = Record(store, row, study.search.objectives, study.search.rungs).ledger()
     assert ledger.counts(3) == (9, 3, 1)
     assert ledger.num_running == 0
+
+
+def test_a_network_that_kills_every_worker_is_given_up(
+    tmp_path: Path, motion: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from concurrent.futures import Future
+
+    from nas.search import driver
+    from nas.search.executors import InProcess, WorkerDied
+
+    class Deadly(InProcess):
+        """Trains like InProcess, but whoever trains trial 1 dies."""
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if "/00001-" not in args[0].folder:
+                return super().submit(fn, *args, **kwargs)
+            future: Future[Any] = Future()
+            future.set_exception(WorkerDied("worker 0 died"))
+            return future
+
+    monkeypatch.setattr(driver, "executor", lambda workers: Deadly())
+    study = study_at(tmp_path, motion)
+    summary = run_search(study, tmp_path / "study.db", workers=0)
+    store = Store(tmp_path / "study.db")
+    assert summary.counts == (8, 2, 0)
+    assert [t["number"] for t in store.trials(1) if t["reason"] == "worker_died"] == [1]
+    assert len(store.jobs(1, "preempted")) == driver.MAX_TRIES
+    check_promotions(store, study)
