@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from nas.cli.output import Progress, print_json, print_table
+from nas.cli.resolve import load_target
 from nas.errors import NasError, one_of
 
 app = typer.Typer(help="Make the motion data set, or check a data set.", no_args_is_help=True, rich_markup_mode=None)
@@ -19,6 +20,7 @@ def make(
     name: str = typer.Argument("motion", help="The data set to make; motion is the one there is."),
     root: str = typer.Option("data/motion", "--root", help="Where its class folders go."),
     seed: int = typer.Option(0, "--seed", help="Seeds shapes, textures and motions."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Write MP4 files in which only motion tells the classes apart."""
     if name != "motion":
@@ -30,12 +32,17 @@ def make(
         written = make_motion(Path(root), seed=seed, progress=progress.update)
     finally:
         progress.close()
+    if as_json:
+        print_json({"name": name, "root": root, "seed": seed, "written": written})
+        return
     print(f"motion: {written} videos written to {root}" if written else f"motion: {root} is already complete")
 
 
 @app.command("check")
 def check(
-    target: str = typer.Argument(..., metavar="STUDY|ROOT", help="A study file, or a folder of class folders."),
+    target: str = typer.Argument(
+        ..., metavar="STUDY|DB|ROOT", help="A study file, a database, or a folder of class folders."
+    ),
     overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the study file."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -53,9 +60,7 @@ def check(
             clip = Clip(frames=1, height=1, width=1)
             config = DataConfig(name="folder", root=target, cache=scratch, clip=clip, short_side=16)
         else:
-            from nas.config import load_study
-
-            config = load_study(target, overlay).located_data()
+            config = load_target(target, overlay).located_data()
         progress = Progress("videos")
         try:
             report = check_data(config, progress=progress.update)

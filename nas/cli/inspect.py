@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from nas.cli.output import Progress, duration, print_json, print_table
-from nas.cli.resolve import open_study
+from nas.cli.resolve import load_target, open_study
 from nas.store import Row, Store
 
 STUDY = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database.")
@@ -150,15 +150,14 @@ def print_front(store: Store, study: str) -> None:
 
 
 def space(
-    study: str = typer.Argument(..., metavar="STUDY", help="A study file."),
+    study: str = STUDY,
     overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
     as_json: bool = JSON,
 ) -> None:
     """Show a study's space: its domains, its size, and what its constraints leave of it."""
-    from nas.config import load_study
     from nas.errors import StudyError
 
-    loaded = load_study(study, overrides or [])
+    loaded = load_target(study, overrides or [])
     if not loaded.num_classes:
         raise StudyError(
             f"data.num_classes must be stated to count costs before the data is read, but is 0 in {study}; add it, or "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.errors import NotFoundError
+from nas.errors import NotFoundError, StudyError
 from nas.store import Row, Store, is_database
 
 if TYPE_CHECKING:
+    from nas.study import Study
     from search_spaces.spec import ArchSpec
 
 RUNS = Path("runs")
@@ -40,6 +42,29 @@ def open_study(study: str, db: str | None) -> tuple[Store, Row]:
     """
     store = Store(database_of(study, db))
     return store, store.study()
+
+
+def load_target(target: str, overrides: list[str]) -> Study:
+    """The study of a file, or the one that a database was made with.
+
+    Args:
+        target: A YAML file or an SQLite file.
+        overrides: Settings laid over a file.
+
+    Raises:
+        StudyError: The study breaks a rule, or settings are given for a database.
+    """
+    if not is_database(Path(target)):
+        from nas.config import load_study
+
+        return load_study(target, overrides)
+    from nas.study import study_of
+
+    if overrides:
+        raise StudyError(f"settings go with a study file, but {target} is a database, whose study is settled")
+    store, row = open_study(target, None)
+    store.close()
+    return dataclasses.replace(study_of(row["config"], target), num_classes=row["num_classes"])
 
 
 def find_spec(name: str, *, study: str | None, db: str | None, frames: int = 16) -> ArchSpec:

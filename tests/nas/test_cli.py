@@ -157,6 +157,9 @@ def test_space(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["exact"]
     assert report["pool"] + report["dropped"]["macs <= 900k"] == report["networks"]
     assert run(capsys, "space", "tiny.yaml")[0] == 0
+    code, out, _ = run(capsys, "space", "runs/tiny/study.db", "--json")
+    assert code == 0
+    assert json.loads(out)["networks"] == report["networks"]
 
 
 def test_data_check_and_doctor(capsys: pytest.CaptureFixture[str], motion: Path) -> None:
@@ -166,6 +169,7 @@ def test_data_check_and_doctor(capsys: pytest.CaptureFixture[str], motion: Path)
     assert report["splits"]["train"]["num_videos"] == 32
     assert report["broken"] == []
     assert run(capsys, "data", "check", str(motion))[0] == 0
+    assert run(capsys, "data", "check", "runs/tiny/study.db", "--json")[1] == out
     code, out, _ = run(capsys, "doctor", "--json")
     assert code == 0
     assert all(row["ok"] for row in json.loads(out)), out
@@ -195,6 +199,7 @@ BAD = [
     (["space", "tiny.yaml", "data.num_classes=0"], "data.num_classes must be stated"),
     (["space", "tiny.yaml", "constraints=['macs <= 1']"], "no network of the space meets macs <= 1"),
     (["space", "tiny.yaml", "space.domains.kind=[]"], "must have at least 1 value, but is empty"),
+    (["space", "runs/tiny/study.db", "seed=1"], "settings go with a study file, but runs/tiny/study.db is a database"),
     (["data", "make", "kinetics"], "data set 'kinetics' is not known"),
     (["data", "check", "nowhere"], "study file nowhere cannot be read"),
 ]
@@ -213,6 +218,19 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     assert message in lines[0]
     assert "Traceback" not in err
     assert database.read_bytes() == before
+
+
+def test_data_make(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.data import motion as maker
+
+    few = {"train_per_class": 1, "val_per_class": 1, "test_per_class": 0, "frames": 2, "size": 16}
+    make = maker.make_motion
+    monkeypatch.setattr(maker, "make_motion", lambda root, **settings: make(root, **{**settings, **few}))
+    root = str(tmp_path / "m")
+    for written in (16, 0):
+        code, out, _ = run(capsys, "data", "make", "motion", "--root", root, "--json")
+        assert (code, json.loads(out)["written"]) == (0, written)
+    assert "already complete" in run(capsys, "data", "make", "--root", root)[1]
 
 
 def test_debug_shows_the_traceback() -> None:
