@@ -81,7 +81,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        near = ", ".join(sorted(str(p) for p in path.parent.glob("*.y*ml"))[:8]) if path.parent.is_dir() else "none"
+        near = ", ".join(sorted(str(p) for p in path.parent.glob("*.y*ml"))[:8]) or "none"
         raise StudyError(f"study file {path} cannot be read: {error.strerror} (files beside it: {near})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
