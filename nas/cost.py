@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -28,9 +28,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces.catalogue import Unit, units
+from search_spaces.catalogue import links
 from search_spaces.layers import RandomDilationConv3d
-from search_spaces.spec import ArchSpec, SpecError
+from search_spaces.network import SideHead
+from search_spaces.spec import ArchSpec, ClipError, SpecError, Unit
 
 Shape = tuple[int, ...]
 
@@ -81,16 +82,27 @@ def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: i
     for name, value in (("frames", frames), ("height", height), ("width", width)):
         if value < 1:
             raise SpecError(f"{name} must be at least 1, but is {value}")
-    shape: Shape = (3, frames, height, width)
+    shape: Any = (3, frames, height, width)
     params = macs = train_macs = 0
-    # The clip is kept by the first convolution; every other activation is counted by the unit that makes it.
-    kept = 4 * 3 * frames * height * width
-    for unit in units(spec, num_classes=num_classes):
-        part, shape = _unit_cost(unit, shape)
+    kept = 0
+    # What goes to the next unit, and whether a unit is known to keep it.
+    between: tuple[_Between, ...] = (_Between(4 * 3 * frames * height * width, False),)
+    for name, unit in links(spec, num_classes=num_classes):
+        try:
+            part, shape, keeps, gives = _unit_cost(unit, shape)
+        except (RuntimeError, ClipError) as error:
+            reason = str(error).splitlines()[0]
+            raise ClipError(
+                f"a clip of {frames}x{height}x{width} is too short or too small for the network: at {name}, {reason}"
+            ) from error
         params += part.params
         macs += part.macs
         train_macs += part.train_macs
+        # An activation between two units counts once, if any unit keeps it.
         kept += part.activation_bytes
+        kept += sum(b.size for b, asked in zip(between, keeps, strict=True) if asked and not b.kept)
+        between = tuple(b._replace(kept=b.kept or asked) for b, asked in zip(between, keeps, strict=True))
+        between = tuple(given if isinstance(given, _Between) else between[given] for given in gives)
     return Cost(params=params, macs=macs, train_macs=train_macs, activation_bytes=kept)
 
 
@@ -118,6 +130,8 @@ def count_thop(module: nn.Module, shape: Shape) -> int:
             # thop looks a layer's exact type up, so a subclass of a convolution would count as nothing. It
             # also always profiles in evaluation mode, so the mode to count in is handed over.
             handlers[type(layer)] = partial(_thop_conv, training=module.training)
+        elif hasattr(layer, "macs"):
+            handlers[type(layer)] = _thop_own
         elif not isinstance(layer, nn.Linear):
             handlers[type(layer)] = _thop_nothing
     total, _ = profile(copied, inputs=(torch.empty(shape, device="meta"),), custom_ops=handlers, verbose=False)
@@ -141,22 +155,24 @@ def count_flops(module: nn.Module, shape: Shape) -> int:
 
 
 @lru_cache(maxsize=200_000)
-def _unit_cost(unit: Unit, shape: Shape) -> tuple[Cost, Shape]:
-    """Counts one unit on an input (C, T, H, W); gives the shape of its output, too."""
+def _unit_cost(unit: Unit, shape: Any) -> tuple[Cost, Any, tuple[bool, ...], tuple[_Between | int, ...]]:
+    """Counts one unit on an input (C, T, H, W), or a tuple of such.
+
+    Returns:
+        Its cost, with activations that it makes and keeps; the shape of its output; which of its inputs it keeps; and
+        for each of its outputs its size and whether the unit keeps it, or the index of the input that it is.
+    """
     with torch.device("meta"):
         module = unit.build()
-        x = torch.empty((_BATCH, *shape)).requires_grad_()
+        x = _inputs(shape)
     macs = {True: 0, False: 0}
 
-    def count(layer: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        once = out.numel() * weight[0].numel() // _BATCH
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
         for training in macs:
-            macs[training] += once * _passes(layer, training=training)
+            macs[training] += _layer_macs(layer, inputs, out, training=training) // _BATCH
 
     for layer in module.modules():
-        if isinstance(layer, _ConvNd | nn.Linear):
+        if _counted(layer):
             layer.register_forward_hook(count)
         _stand_in(layer)
 
@@ -171,12 +187,17 @@ def _unit_cost(unit: Unit, shape: Shape) -> tuple[Cost, Shape]:
     # Drawing dilations must not move the generator of whoever asks for a cost.
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         out = module(x)
-    if out.dim() == x.dim():
-        # Kept by the next unit, if not by this one.
-        keep(out)
-    outside = {t.untyped_storage()._cdata for t in (x, *module.parameters(), *module.buffers())}
+    aside = isinstance(module, SideHead)
+    if aside:
+        macs[False] = 0
+    inputs = [_key(t) for t in _tensors(x)]
+    outside = {*inputs, *(_key(t) for t in (*module.parameters(), *module.buffers()))}
     # What has no batch dimension (batch statistics) does not grow with the clips.
     held = sum(size for key, (t, size) in kept.items() if key not in outside and t.dim() > 1) // _BATCH
+    gives: tuple[_Between | int, ...] = tuple(
+        inputs.index(_key(t)) if _key(t) in inputs else _Between(t.untyped_storage().nbytes() // _BATCH, _key(t) in kept)
+        for t in _tensors(out)
+    )
     return (
         Cost(
             params=sum(p.numel() for p in module.parameters()),
@@ -184,8 +205,49 @@ def _unit_cost(unit: Unit, shape: Shape) -> tuple[Cost, Shape]:
             train_macs=macs[True],
             activation_bytes=held,
         ),
-        tuple(out.shape[1:]),
+        shape if aside else _shape(out),
+        tuple(key in kept for key in inputs),
+        tuple(range(len(inputs))) if aside else gives,
     )
+
+
+class _Between(NamedTuple):
+    """An activation that a unit hands to the next one: its bytes for one clip, and whether it is kept."""
+
+    size: int
+    kept: bool
+
+
+def _key(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _inputs(shape: Any) -> Any:
+    if isinstance(shape[0], int):
+        return torch.empty((_BATCH, *shape)).requires_grad_()
+    return tuple(_inputs(part) for part in shape)
+
+
+def _tensors(value: Any) -> tuple[Tensor, ...]:
+    return (value,) if isinstance(value, Tensor) else tuple(value)
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape[1:]) if isinstance(value, Tensor) else tuple(_shape(part) for part in value)
+
+
+def _counted(layer: nn.Module) -> bool:
+    return isinstance(layer, _ConvNd | nn.Linear) or hasattr(layer, "macs")
+
+
+def _layer_macs(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor, *, training: bool) -> int:
+    """MACs of one call of a leaf, for the whole batch."""
+    own = getattr(layer, "macs", None)
+    if own is not None:
+        return int(own(*inputs, out=out))
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return out.numel() * weight[0].numel() * _passes(layer, training=training)
 
 
 class _Keep(torch.autograd.Function):
@@ -208,7 +270,7 @@ def _stand_in(layer: nn.Module) -> None:
         stand_in = lambda x: _Keep.apply(x, layer.weight, x.shape)  # noqa: E731
     elif isinstance(layer, nn.Linear):
         stand_in = lambda x: _Keep.apply(x, layer.weight, (*x.shape[:-1], layer.out_features))  # noqa: E731
-    elif isinstance(layer, nn.AdaptiveAvgPool3d):
+    elif isinstance(layer, nn.AdaptiveAvgPool3d) and layer.output_size == 1:
         stand_in = lambda x: x.new_empty((*x.shape[:2], 1, 1, 1))  # noqa: E731
     else:
         return
@@ -226,3 +288,7 @@ def _thop_conv(layer: Any, x: tuple[Tensor, ...], y: Tensor, *, training: bool) 
 
 def _thop_nothing(layer: Any, x: tuple[Tensor, ...], y: Tensor) -> None:
     layer.total_ops += 0
+
+
+def _thop_own(layer: Any, x: tuple[Tensor, ...], y: Tensor) -> None:
+    layer.total_ops += layer.macs(*x, out=y)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import torch
 
+from nas.weights import weights_of
 from search_spaces import codec
 from search_spaces.catalogue import build
-from trainer.config import DataConfig, Recipe
+from search_spaces.inflate import inflate
+from trainer.config import DataConfig, Init, Recipe
 from trainer.data.clips import VideoData, open_data
 from trainer.failures import TrainingFailed
 from trainer.loop import fit
@@ -79,7 +81,7 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         data = opened(job.data)
-        model = network(job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed)
+        model = first_network(job)
         result = fit(
             model,
             data,
@@ -99,20 +101,36 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
         return _failed(start, "error", error)
 
 
-def network(spec: str, *, num_classes: int, dropout: float, seed: int) -> torch.nn.Module:
-    """Builds the network of a spec with initial values that depend on `seed` alone."""
+def network(spec: str, *, num_classes: int, dropout: float, seed: int, init: Init = Init()) -> torch.nn.Module:  # noqa: B008
+    """Builds the network of a spec with initial values that depend on `seed` and the 2D weights of `init` alone.
+
+    Raises:
+        SearchError: The weights cannot be read, or are not those that they were.
+        SpecError: They are of another network.
+    """
+    state = weights_of(init) if init.weights else None  # before the seed: a hub may draw numbers
     torch.manual_seed(derived_seed(seed, "weights"))
-    return build(codec.loads(spec), num_classes=num_classes, dropout=dropout)
+    arch = codec.loads(spec)
+    model = build(arch, num_classes=num_classes, dropout=dropout)
+    if state is not None:
+        inflate(model, arch, state, init.mode)
+    return model
+
+
+def first_network(job: TrainJob) -> torch.nn.Module:
+    """The network of a job as its training begins."""
+    recipe = job.recipe
+    return network(job.spec, num_classes=job.num_classes, dropout=recipe.dropout, seed=job.seed, init=recipe.init)
 
 
 def job_key(job: TrainJob, data_checksum: str) -> str:
-    """Twelve letters that name what is trained: network, recipe, data and seed.
+    """Twelve letters that name what is trained: network, recipe, initial weights, data and seed.
 
     They are part of the folder's name, so that a checkpoint is only ever gone on from by the very same training.
     """
     moving = {"root", "cache", "num_workers"}  # where the data lies does not matter, what it is does
     data = {name: value for name, value in asdict(job.data).items() if name not in moving}
-    content = [job.spec, job.num_classes, data, asdict(job.recipe), job.seed, data_checksum]
+    content = [job.spec, job.num_classes, data, job.recipe.identity(), job.seed, data_checksum]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -17,10 +17,12 @@ from nas import migrations as m
 from nas import store as s
 from nas.errors import NotFoundError, SearchError
 from nas.exported import load_network, save_network
-from nas.objective import TrainJob, derived_seed, job_key, network, opened
+from nas.objective import TrainJob, derived_seed, first_network, job_key, network, opened
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study
-from search_spaces import codec, show
+from nas.weights import check_networks, settled
+from search_spaces import codec
+from search_spaces.inflate import Inflated
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData
 from trainer.evaluate import Evaluation, evaluate
@@ -118,12 +120,16 @@ def promote(
         listener: Hears each epoch.
 
     Raises:
-        SearchError: The training failed; the reason is recorded.
+        SearchError: The training failed, and the reason is recorded; or it cannot begin with the weights of
+            `recipe.init`, and nothing is.
     """
     data = opened(study.data)
     found = store.find(digest)
     spec = codec.decode(found["spec"])
-    recipe_digest = hashlib.sha256(json.dumps(asdict(config.recipe), sort_keys=True).encode()).hexdigest()
+    if not config.recipe.init.checksum:
+        recipe = dataclasses.replace(config.recipe, init=settled(config.recipe.init))
+        config = dataclasses.replace(config, recipe=recipe)
+    recipe_digest = hashlib.sha256(json.dumps(config.recipe.identity(), sort_keys=True).encode()).hexdigest()
     split = "test" if "test" in data.splits else "val"
     job = TrainJob(
         spec=codec.dumps(spec),
@@ -136,11 +142,14 @@ def promote(
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
     folder = root / "promoted" / f"{digest[:10]}-seed{seed}-{job_key(job, data.checksum)}"
+    begun: Inflated | None = None
+    if not (folder / "network.json").is_file():  # a promotion that is done needs its initial weights no more
+        begun = check_networks(config.recipe.init, [spec], num_classes=job.num_classes)
     promotion, done = _begin(store, row, digest, seed, recipe_digest, config, folder)
     if not done:
         try:
             _train(job, data, folder, listener)
-            _report(store, row, promotion, job, data, folder, spec, digest=digest, seed=seed, split=split)
+            _report(store, row, promotion, job, data, folder, spec, begun, digest=digest, seed=seed, split=split)
         except TrainingFailed as error:
             _state(store, promotion, "failed", reason=error.reason, detail=str(error))
             raise SearchError(f"the promotion of {digest[:10]} failed: {error.reason}: {error}") from error
@@ -149,7 +158,7 @@ def promote(
     )
     return Promoted(
         digest=digest,
-        description=show.describe(spec),
+        description=spec.describe(),
         seed=seed,
         split=split,
         top1=result["top1"],
@@ -212,7 +221,7 @@ def _begin(
 
 
 def _train(job: TrainJob, data: VideoData, folder: Path, listener: Listener) -> None:
-    model = network(job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed)
+    model = first_network(job)
 
     def say(epoch: EpochResult) -> None:
         text = f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}"
@@ -241,6 +250,7 @@ def _report(
     data: VideoData,
     folder: Path,
     spec: Any,
+    begun: Inflated | None,
     *,
     digest: str,
     seed: int,
@@ -259,6 +269,7 @@ def _report(
         "seed": seed,
         "epochs": job.until_epoch,
         "recipe": asdict(job.recipe),
+        "init": asdict(begun) if begun is not None else None,
         "accuracy": {name: asdict(result.metrics) for name, result in results.items()},
         "predictions": {name: _predictions(result, data, name) for name, result in results.items()},
         "confusion": {name: result.confusion.tolist() for name, result in results.items()},

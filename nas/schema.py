@@ -48,6 +48,16 @@ class SpaceSchema:
     family: str = "resnet"
     domains: dict[str, Any] = field(default_factory=dict)
     forbid: list[Any] = field(default_factory=list)
+    families: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class InitSchema:
+    """`recipe.init`: 2D weights that networks begin with."""
+
+    weights: str = ""
+    mode: str = "replicate"
+    checksum: str = ""
 
 
 @dataclass
@@ -69,6 +79,8 @@ class RecipeSchema:
     precision: str = "auto"
     channels_last: bool = True
     eval_every: int = 1
+    aux_weight: float = 0.4
+    init: InitSchema = field(default_factory=InitSchema)
 
 
 @dataclass

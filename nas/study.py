@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args
 
 from nas.errors import StudyError, one_of
+from nas.schema import StudySchema
 from nas.search.scheduler import OrderBy
 from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import SpecError
-from trainer.config import Clip, ConfigError, DataConfig, Recipe
+from trainer.config import Clip, ConfigError, DataConfig, Init, Recipe
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp")
 OBJECTIVES = ("error", "macs", "params")
@@ -128,16 +129,13 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
     Raises:
         StudyError: A value is out of range; the message names its key and `where`.
     """
-    data, recipe = dict(config["data"]), dict(config["recipe"])
+    data, recipe = dict(config["data"]), config["recipe"]
     try:
         num_classes = data.pop("num_classes")
         data["clip"] = Clip(**data["clip"])
         data["crop_scale"] = _pair(data["crop_scale"])
         data["mean"], data["std"] = _triple("data.mean", data["mean"]), _triple("data.std", data["std"])
         promote = dict(config["promote"])
-        unknown = sorted(set(promote["recipe"]) - set(recipe))
-        if unknown:
-            raise StudyError(one_of("promote.recipe key", unknown[0], recipe))
         return Study(
             name=_name(config["name"]),
             texts={key: config[key] for key in TEXTS},
@@ -146,12 +144,12 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
             num_classes=num_classes,
             space=parse_space(config["space"]),
             limits=tuple(limit(text) for text in config["constraints"]),
-            recipe=Recipe(**recipe),
+            recipe=_recipe(recipe, {}),
             search=_search(config["search"]),
             promote=PromoteConfig(
                 epochs=_at_least("promote.epochs", promote["epochs"], 1),
                 seeds=_at_least("promote.seeds", promote["seeds"], 1),
-                recipe=Recipe(**{**recipe, "epochs": promote["epochs"], **promote["recipe"]}),
+                recipe=_recipe({**recipe, "epochs": promote["epochs"]}, promote["recipe"]),
             ),
             config=config,
         )
@@ -199,10 +197,15 @@ def short_number(value: float) -> str:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Keys whose values differ between two recorded studies, by dotted path; words, places and the budget may change.
 
-    `search.trials` and `search.workers` may change as well, since the same search can go on with more of either.
+    `search.trials` and `search.workers` may change as well, since the same search can go on with more of either. A key
+    that a record lacks, because it is newer, has its default there.
     """
     free = {*TEXTS, "search.trials", "search.workers", "data.root", "data.cache", "data.num_workers", "promote"}
-    a, b = dict(_leaves(old)), dict(_leaves(new))
+    usual = dict(_leaves(asdict(StudySchema())))
+    a, b = {**usual, **dict(_leaves(old))}, {**usual, **dict(_leaves(new))}
+    weights, checksum = "recipe.init.weights", "recipe.init.checksum"
+    if a[weights] != b[weights]:  # the same weights may lie elsewhere; others are named by their place
+        free.add(weights if a[checksum] and a[checksum] == b[checksum] else checksum)
     differ = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
     return {key: (a.get(key), b.get(key)) for key in differ if not {key, key.split(".")[0]} & free}
 
@@ -213,6 +216,21 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", json.loads(json.dumps(value))
+
+
+def _recipe(raw: Mapping[str, Any], over: Mapping[str, Any]) -> Recipe:
+    """The recipe of plain values, with those of `promote.recipe` laid over them."""
+    for key in over:
+        if key not in {f.name for f in fields(Recipe)}:
+            raise StudyError(one_of("promote.recipe key", key, sorted(f.name for f in fields(Recipe))))
+    other = over.get("init", {})
+    names = [f.name for f in fields(Init)]
+    if not isinstance(other, Mapping) or not set(other) <= set(names):
+        raise StudyError(f"promote.recipe.init must hold keys ({', '.join(names)}), but is {other}")
+    init = {**raw.get("init", {}), **other}
+    if "weights" in other and "checksum" not in other:
+        init["checksum"] = ""  # that of the search's weights
+    return Recipe(**{**raw, **over, "init": Init(**init)})
 
 
 def _search(raw: Mapping[str, Any]) -> SearchConfig:

@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
-from torch import nn
+from search_spaces.families import c3d, inception_v1, inception_v3, resnet, slowfast, timm_family, x3d
+from search_spaces.family import Family
+from search_spaces.spec import ArchSpec, Link, SpecError, nearest
 
-from search_spaces import resnet
-from search_spaces.spec import ArchSpec, SpecError, canonicalise, nearest
-
-
-class Unit(Hashable, Protocol):
-    """A link of the chain that a network is; equal units have equal cost on equal input shapes."""
-
-    def build(self) -> nn.Module:
-        """Returns the module, which maps one tensor to one tensor."""
-
-
-class Builder(Protocol):
-    """From a spec to an initialised network."""
-
-    def __call__(self, spec: ArchSpec, *, num_classes: int, dropout: float = 0.0) -> nn.Module:
-        """Returns the network."""
-
-
-class Chain(Protocol):
-    """From a spec to the units of the same network."""
-
-    def __call__(self, spec: ArchSpec, *, num_classes: int) -> tuple[Unit, ...]:
-        """Returns the units in order."""
-
-
-class Family(NamedTuple):
-    """What a family of networks offers."""
-
-    build: Builder
-    units: Chain
-
+if TYPE_CHECKING:
+    from torch import nn
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "resnet": Family(build=resnet.build, units=resnet.units),
+        family.name: family
+        for family in (
+            resnet.FAMILY,
+            inception_v1.FAMILY,
+            inception_v3.FAMILY,
+            slowfast.FAMILY,
+            x3d.FAMILY,
+            timm_family.FAMILY,
+            c3d.FAMILY,
+        )
     }
 )
 
@@ -63,19 +45,25 @@ def build(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0) -> nn.Modul
         dropout: Share of features dropped before the classifier in training.
 
     Returns:
-        A module from clips (N, 3, T, H, W) to logits (N, num_classes).
+        A module from clips (N, 3, T, H, W) to logits (N, num_classes); in training mode, a network with side heads
+        gives a tuple of logits, its own first.
 
     Raises:
-        SpecError: The family is unknown, or `num_classes` or `dropout` is out of range.
+        SpecError: `num_classes` or `dropout` is out of range.
     """
-    if num_classes < 1:
-        raise SpecError(f"num_classes must be at least 1, but is {num_classes}")
+    from search_spaces.network import Network
+
     if not 0 <= dropout < 1:
         raise SpecError(f"dropout must be in [0, 1), but is {dropout}")
     # The canonical form, so that equal digests build equal networks down to the draws of random dilations.
-    return family(spec.family).build(canonicalise(spec), num_classes=num_classes, dropout=dropout)
+    canonical = spec.canonical()
+    network = Network(links(canonical, num_classes=num_classes, dropout=dropout))
+    canonical.initialise(network)
+    return network
 
 
-def units(spec: ArchSpec, *, num_classes: int) -> tuple[Unit, ...]:
-    """Returns the units whose chain is the network; raises SpecError if the family is unknown."""
-    return family(spec.family).units(canonicalise(spec), num_classes=num_classes)
+def links(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
+    """Returns the units whose chain is the network; raises SpecError if `num_classes` is out of range."""
+    if num_classes < 1:
+        raise SpecError(f"num_classes must be at least 1, but is {num_classes}")
+    return spec.canonical().links(num_classes=num_classes, dropout=dropout)

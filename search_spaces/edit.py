@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from search_spaces.codec import from_plain, read_field, to_plain
+from search_spaces.plain import from_plain, read_field, to_plain
 from search_spaces.spec import SpecError, nearest
 
 T = TypeVar("T")

@@ -5,44 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from math import prod
 
-from search_spaces.resnet_domains import Place, ResNetSites, Scalar, Settings
+from search_spaces.domains import Domains, Place, Scalar, Settings
 
 Params = tuple[tuple[str, Scalar], ...]
 Where = tuple[tuple[str, tuple[Scalar, ...]], ...]
 Choose = Callable[[Place, str, tuple[Scalar, ...]], Scalar]
-
-# Domains that decide which values fit, and those that decide whether another has an effect on a block.
-_FIT = ("depth", "widths", "placement", "temporal_stride")
-_GATES = {
-    "placement": ("kind",),
-    "kind": ("placement",),
-    "kernel": ("placement", "kind"),
-    "midplanes": ("placement", "kind"),
-    "dilation": ("placement", "kind", "kernel"),
-}
 
 
 class Engine:
     """A search space at work."""
 
     def __init__(
-        self, values: Mapping[str, tuple[Scalar, ...]], scopes: Mapping[str, str], rules: tuple[Where, ...]
+        self,
+        domains: Domains,
+        values: Mapping[str, tuple[Scalar, ...]],
+        scopes: Mapping[str, str],
+        rules: tuple[Where, ...],
     ) -> None:
         """Makes it.
 
         Args:
+            domains: What the domains of the family mean.
             values: Values of each domain.
             scopes: Scope of each domain.
             rules: Forbidden combinations.
         """
-        self.sites = ResNetSites(scopes, values)
+        self.sites = domains.sites(scopes, values)
+        self._blocks_by = domains.blocks_by
         self._values = dict(values)
         self._scopes = dict(scopes)
         self._rules = rules
         self._rules_of = {d: tuple(dict(rule)[d] for rule in rules if d in dict(rule)) for d in scopes}
-        wanted = {d for d in _FIT if scopes.get(d) == "network"}
+        wanted = set(domains.fit)
         for domain in {d for rule in rules for d, _ in rule}:
-            wanted |= {domain, *_GATES.get(domain, ())}
+            wanted |= {domain, *domains.gates.get(domain, ())}
+        # Whether a value that a stage or block chooses for itself may not suit the network.
+        self._local_fit = any(scopes.get(d, "network") != "network" and self.sites.picky(d) for d in domains.fit)
         self._tied = {s: tuple(d for d in self.sites.order if d in wanted and scopes[d] == s) for s in _LEVELS}
         self._wanted = wanted & set(scopes)
         self._slots: dict[tuple[int, ...], list[tuple[Place, str]]] = {}
@@ -123,9 +121,9 @@ class Engine:
         return free * self._count_network({}, 0)
 
     def _slot(self, settings: Settings, i: int) -> tuple[Place, str] | None:
-        """Returns place and base name number i, None behind the last; needs the depth unless it is next."""
-        if i == 0 and "depth" in self._scopes:
-            return ("depth",), "depth"
+        """Returns place and base name number i, None behind the last; needs what decides on blocks unless next."""
+        if i == 0 and self._blocks_by in self._scopes:
+            return (self._blocks_by,), self._blocks_by
         counts = self.sites.counts(settings)
         if counts not in self._slots:
             places = [here for d in self.sites.order for here in self._places(d, counts)]
@@ -159,8 +157,11 @@ class Engine:
         after = {**settings, here: value}
         if len(here) == 1 or any((d,) not in after for d in self._tied["network"]):
             return self._complete_network(after, 0)
-        # Stages are tied to each other only by what holds for the whole network, and that is settled.
-        return self._complete_stage(after, here[1], 0)
+        # Stages are tied to each other only by what holds for the whole network, and that is settled; blocks by what
+        # holds for their stage.
+        if len(here) == 2 or any((d, here[1]) not in after for d in self._tied["stage"]):
+            return self._complete_stage(after, here[1], 0)
+        return self._complete_block(after, here[1], here[2], 0)
 
     def _complete_network(self, settings: dict[Place, Scalar], i: int) -> bool:
         tied = self._tied["network"]
@@ -169,35 +170,38 @@ class Engine:
         if i < len(tied):
             return any(
                 self._complete_network({**settings, (tied[i],): value}, i + 1)
-                for value in self._values[tied[i]]
-                if self.sites.fits(settings, tied[i], value)
+                for value in self._fitting(settings, tied[i])
             )
-        if not self._could_match(settings, -1, -1):
+        if not self._local_fit and not self._could_match(settings, -1, -1):
             return True
         stages = range(len(self.sites.counts(settings)))
         return all(self._complete_stage(settings, s, 0) for s in stages)
 
     def _complete_stage(self, settings: dict[Place, Scalar], s: int, i: int) -> bool:
-        if not self._could_match(settings, s, -1):
+        if not self._local_fit and not self._could_match(settings, s, -1):
             return True
         tied = self._tied["stage"]
         while i < len(tied) and (tied[i], s) in settings:
             i += 1
         if i < len(tied):
-            values = self._values[tied[i]]
+            values = self._fitting(settings, tied[i])
             return any(self._complete_stage({**settings, (tied[i], s): value}, s, i + 1) for value in values)
         return all(self._complete_block(settings, s, b, 0) for b in range(self.sites.counts(settings)[s]))
 
     def _complete_block(self, settings: dict[Place, Scalar], s: int, b: int, i: int) -> bool:
-        if not self._could_match(settings, s, b):
+        if not self._local_fit and not self._could_match(settings, s, b):
             return True
         tied = self._tied["block"]
         while i < len(tied) and (tied[i], s, b) in settings:
             i += 1
         if i < len(tied):
-            values = self._values[tied[i]]
+            values = self._fitting(settings, tied[i])
             return any(self._complete_block({**settings, (tied[i], s, b): value}, s, b, i + 1) for value in values)
         return not self._violates(settings, s, b)
+
+    def _fitting(self, settings: Settings, domain: str) -> Iterator[Scalar]:
+        """Yields the values of a domain that suit what is settled."""
+        return (value for value in self._values[domain] if self.sites.fits(settings, domain, value))
 
     def _could_match(self, settings: Settings, s: int, b: int) -> bool:
         """Returns whether some rule may still match: every value settled here is one that it forbids."""
@@ -224,8 +228,7 @@ class Engine:
         if i < len(tied):
             return sum(
                 self._count_network({**settings, (tied[i],): value}, i + 1)
-                for value in self._values[tied[i]]
-                if self.sites.fits(settings, tied[i], value)
+                for value in self._fitting(settings, tied[i])
             )
         counts = self.sites.counts(settings)
         return prod(self._count_stage(settings, s, counts[s], 0) for s in range(len(counts)))
@@ -233,14 +236,14 @@ class Engine:
     def _count_stage(self, settings: dict[Place, Scalar], s: int, blocks: int, i: int) -> int:
         tied = self._tied["stage"]
         if i < len(tied):
-            values = self._values[tied[i]]
+            values = self._fitting(settings, tied[i])
             return sum(self._count_stage({**settings, (tied[i], s): value}, s, blocks, i + 1) for value in values)
         return self._free("stage") * prod(self._count_block(settings, s, b, 0) for b in range(blocks))
 
     def _count_block(self, settings: dict[Place, Scalar], s: int, b: int, i: int) -> int:
         tied = self._tied["block"]
         if i < len(tied):
-            values = self._values[tied[i]]
+            values = self._fitting(settings, tied[i])
             return sum(self._count_block({**settings, (tied[i], s, b): value}, s, b, i + 1) for value in values)
         return 0 if self._violates(settings, s, b) else self._free("block")
 

@@ -10,17 +10,20 @@ p3d_b, p3d_c); the BesNet report of the 2017 ActivityNet challenge (random dilat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.spec import TemporalOp
+from search_spaces.spec import POINTWISE_KINDS, SpecError, TemporalOp
 
 Triple = tuple[int, int, int]
 
 
 class Conv3d(nn.Conv3d):
-    """A convolution without bias that is right in bfloat16 on a CPU, too.
+    """A convolution that is right in bfloat16 on a CPU, too.
 
     Where an input is smaller than the kernel's reach, oneDNN's bfloat16 kernels (torch 2.15) write beyond their memory
     in the backward pass: weight gradients are noise, different at each call, and now and then the process aborts. With
@@ -28,7 +31,16 @@ class Conv3d(nn.Conv3d):
     """
 
     def __init__(
-        self, in_planes: int, out_planes: int, kernel: Triple, *, stride: Triple, padding: Triple, dilation: int = 1
+        self,
+        in_planes: int,
+        out_planes: int,
+        kernel: Triple,
+        *,
+        stride: Triple = (1, 1, 1),
+        padding: Triple = (0, 0, 0),
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = False,
     ) -> None:
         """Makes the layer.
 
@@ -39,9 +51,18 @@ class Conv3d(nn.Conv3d):
             stride: Stride over (T, H, W).
             padding: Zeros on each side of (T, H, W).
             dilation: Of the kernel over T.
+            groups: Groups of planes that are convolved apart; as many as planes make it depthwise.
+            bias: Add a bias to each plane.
         """
         super().__init__(
-            in_planes, out_planes, kernel, stride=stride, padding=padding, dilation=(dilation, 1, 1), bias=False
+            in_planes,
+            out_planes,
+            kernel,
+            stride=stride,
+            padding=padding,
+            dilation=(dilation, 1, 1),
+            groups=groups,
+            bias=bias,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +82,7 @@ class Conv3d(nn.Conv3d):
         ):
             t, h, w = padding
             x, padding = F.pad(x, (w, w, h, h, t, t)), (0, 0, 0)
-        return F.conv3d(x, self.weight, None, self.stride, padding, (dilation, 1, 1), self.groups)
+        return F.conv3d(x, self.weight, self.bias, self.stride, padding, (dilation, 1, 1), self.groups)
 
 
 class RandomDilationConv3d(Conv3d):
@@ -73,7 +94,15 @@ class RandomDilationConv3d(Conv3d):
     """
 
     def __init__(
-        self, in_planes: int, out_planes: int, kernel: Triple, *, stride: Triple, dilations: tuple[int, ...]
+        self,
+        in_planes: int,
+        out_planes: int,
+        kernel: Triple,
+        *,
+        stride: Triple,
+        dilations: tuple[int, ...],
+        padding: Triple | None = None,
+        groups: int = 1,
     ) -> None:
         """Makes the layer.
 
@@ -83,8 +112,11 @@ class RandomDilationConv3d(Conv3d):
             kernel: Kernel over (T, H, W), odd.
             stride: Stride over (T, H, W).
             dilations: The set of temporal dilations.
+            padding: Zeros on each side of (T, H, W) at a dilation of 1; as many as keep the size, unless given.
+            groups: Groups of planes that are convolved apart.
         """
-        super().__init__(in_planes, out_planes, kernel, stride=stride, padding=_padding(kernel, 1))
+        padding = _padding(kernel, 1) if padding is None else padding
+        super().__init__(in_planes, out_planes, kernel, stride=stride, padding=padding, groups=groups)
         self.dilations = dilations
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,27 +139,67 @@ class RandomDilationConv3d(Conv3d):
         return f"{usual}, dilations={self.dilations}"
 
     def _at(self, x: Tensor, dilation: int) -> Tensor:
-        kernel = self.kernel_size
-        return self.convolve(x, _padding((kernel[0], kernel[1], kernel[2]), dilation), dilation)
+        padding = self.padding
+        assert not isinstance(padding, str)
+        return self.convolve(x, (dilation * padding[0], padding[1], padding[2]), dilation)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Norm:
+    """Settings of batch norms.
+
+    Attributes:
+        eps: Added to the variance. Torch's default, as in torchvision's ResNets. The released networks of the R(2+1)D
+            paper used 1e-3; it changes neither parameters nor cost, and the parity with torchvision is exact only with
+            1e-5. Inception networks have 1e-3.
+        momentum: Share of a batch in the running statistics.
+    """
+
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    def __call__(self, planes: int) -> nn.BatchNorm3d:
+        """Returns a norm of so many planes."""
+        return nn.BatchNorm3d(planes, eps=self.eps, momentum=self.momentum)
+
+
+NORM = Norm()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spatial:
+    """The spatial side of a unit.
+
+    Attributes:
+        kernel: Rows and columns.
+        stride: Over rows and columns.
+        padding: Rows and columns of zeros on each side; None is as many as keep the size.
+    """
+
+    kernel: tuple[int, int] = (3, 3)
+    stride: int = 1
+    padding: tuple[int, int] | None = None
+
+    def padded(self) -> tuple[int, int]:
+        """Returns the padding."""
+        return (self.kernel[0] // 2, self.kernel[1] // 2) if self.padding is None else self.padding
 
 
 class ConvNorm(nn.Module):
     """Convolution, norm and, with `act`, ReLU: the unit of which everything is made."""
 
-    def __init__(self, conv: nn.Module, planes: int, *, act: bool) -> None:
+    def __init__(self, conv: nn.Module, planes: int, *, act: bool, norm: Norm = NORM) -> None:
         """Makes the unit.
 
         Args:
             conv: Any module that gives (N, planes, T, H, W).
             planes: Planes that it gives.
             act: End with a ReLU.
+            norm: Settings of its norm.
         """
         super().__init__()
         self.conv = conv
-        # Epsilon is torch's default, 1e-5, as in torchvision. The released networks of the R(2+1)D paper used
-        # 1e-3; it changes neither parameters nor cost, and the parity with torchvision is exact only with
-        # 1e-5.
-        self.norm = nn.BatchNorm3d(planes)
+        self.norm = norm(planes)
         # In place is safe: batch norm keeps its input for the backward pass and never its output.
         self.act = nn.ReLU(inplace=True) if act else nn.Identity()
 
@@ -138,19 +210,24 @@ class ConvNorm(nn.Module):
 
 
 class Conv2Plus1D(nn.Module):
-    """Spatial convolution, norm, ReLU, temporal convolution: together in the place of one convolution."""
+    """Spatial convolution, norm, ReLU, temporal convolution: together in the place of one convolution.
 
-    def __init__(self, spatial: Conv3d, temporal: Conv3d) -> None:
+    With `time_first`, the temporal one comes before the norm and the spatial one behind the ReLU.
+    """
+
+    def __init__(self, spatial: Conv3d, temporal: Conv3d, *, norm: Norm = NORM, time_first: bool = False) -> None:
         """Makes the pair from its two convolutions."""
         super().__init__()
+        self.time_first = time_first
         self.spatial = spatial
-        self.norm = nn.BatchNorm3d(spatial.out_channels)
+        self.norm = norm(temporal.out_channels if time_first else spatial.out_channels)
         self.act = nn.ReLU(inplace=True)
         self.temporal = temporal
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, T, H, W) to (N, out_planes, T', H', W')."""
-        out: Tensor = self.temporal(self.act(self.norm(self.spatial(x))))
+        first, last = (self.temporal, self.spatial) if self.time_first else (self.spatial, self.temporal)
+        out: Tensor = last(self.act(self.norm(first(x))))
         return out
 
 
@@ -173,9 +250,10 @@ class P3D(nn.Module):
         in_planes: int,
         out_planes: int,
         *,
-        spatial_stride: int,
+        spatial: Spatial,
         temporal_stride: int,
         act: bool,
+        norm: Norm = NORM,
     ) -> None:
         """Makes the unit.
 
@@ -183,30 +261,40 @@ class P3D(nn.Module):
             op: Operator of a p3d kind.
             in_planes: Planes in.
             out_planes: Planes out, of S and of T.
-            spatial_stride: Stride over rows and columns.
+            spatial: Spatial kernel, stride and padding.
             temporal_stride: Stride over frames.
             act: ReLUs before the sum (and after T in A).
+            norm: Settings of the norms.
+
+        Raises:
+            SpecError: The kind is B, and the spatial convolution is not padded to keep the size, so that S and T would
+                differ in theirs.
         """
         super().__init__()
         self.kind = op.kind
         parallel = op.kind == "p3d_b"
         s_stride = 1 if op.kind == "p3d_a" else temporal_stride
         t_stride = 1 if op.kind == "p3d_c" else temporal_stride
+        stride = spatial.stride
+        if parallel and spatial.padded() != Spatial(kernel=spatial.kernel).padded():
+            raise SpecError("p3d_b needs a spatial convolution that keeps the size, so padding, but it has none")
         self.spatial = ConvNorm(
-            spatial_conv(in_planes, out_planes, stride=(s_stride, spatial_stride, spatial_stride)),
+            spatial_conv(in_planes, out_planes, spatial, frames=s_stride),
             out_planes,
             act=act or op.kind == "p3d_a",
+            norm=norm,
         )
         self.temporal = ConvNorm(
             temporal_conv(
                 in_planes if parallel else out_planes,
                 out_planes,
                 op.kernel,
-                stride=(t_stride, spatial_stride, spatial_stride) if parallel else (t_stride, 1, 1),
+                stride=(t_stride, stride, stride) if parallel else (t_stride, 1, 1),
                 dilations=op.dilation,
             ),
             out_planes,
             act=act,
+            norm=norm,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -223,10 +311,15 @@ class P3D(nn.Module):
         return out
 
 
-def spatial_conv(in_planes: int, out_planes: int, *, stride: Triple, kernel: int = 3) -> Conv3d:
-    """Returns a 1 x kernel x kernel convolution that keeps the size up to its stride."""
-    shape = (1, kernel, kernel)
-    return Conv3d(in_planes, out_planes, shape, stride=stride, padding=_padding(shape, 1))
+def spatial_conv(in_planes: int, out_planes: int, spatial: Spatial, *, frames: int = 1) -> Conv3d:
+    """Returns a 1 x h x w convolution; `frames` is its stride over frames."""
+    return Conv3d(
+        in_planes,
+        out_planes,
+        (1, *spatial.kernel),
+        stride=(frames, spatial.stride, spatial.stride),
+        padding=(0, *spatial.padded()),
+    )
 
 
 def temporal_conv(
@@ -234,16 +327,38 @@ def temporal_conv(
     out_planes: int,
     kernel: int,
     *,
-    stride: Triple,
+    stride: Triple = (1, 1, 1),
     dilations: tuple[int, ...] = (1,),
-    size: int = 1,
+    size: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] | None = None,
+    groups: int = 1,
 ) -> Conv3d:
-    """Returns a kernel x size x size convolution that keeps T up to its stride; dilation one or random."""
-    shape = (kernel, size, size)
+    """Returns a kernel x h x w convolution that keeps T up to its stride; dilation one or random.
+
+    Args:
+        in_planes: Planes in.
+        out_planes: Planes out.
+        kernel: Temporal kernel, in frames.
+        stride: Stride over (T, H, W).
+        dilations: Temporal dilations; from several, one is drawn for each mini-batch.
+        size: Rows and columns h, w of the kernel.
+        padding: Rows and columns of zeros on each side; None is as many as keep the size.
+        groups: Groups of planes that are convolved apart.
+    """
+    shape = (kernel, *size)
+    rows, columns = (size[0] // 2, size[1] // 2) if padding is None else padding
     if len(dilations) > 1:
-        return RandomDilationConv3d(in_planes, out_planes, shape, stride=stride, dilations=dilations)
-    padding = _padding(shape, dilations[0])
-    return Conv3d(in_planes, out_planes, shape, stride=stride, padding=padding, dilation=dilations[0])
+        pads = (kernel // 2, rows, columns)
+        return RandomDilationConv3d(
+            in_planes, out_planes, shape, stride=stride, dilations=dilations, padding=pads, groups=groups
+        )
+    pads = (dilations[0] * (kernel // 2), rows, columns)
+    return Conv3d(in_planes, out_planes, shape, stride=stride, padding=pads, dilation=dilations[0], groups=groups)
+
+
+def pointwise(in_planes: int, out_planes: int, *, stride: Triple = (1, 1, 1)) -> Conv3d:
+    """Returns a 1x1x1 convolution."""
+    return Conv3d(in_planes, out_planes, (1, 1, 1), stride=stride)
 
 
 def temporal_unit(
@@ -251,35 +366,110 @@ def temporal_unit(
     in_planes: int,
     out_planes: int,
     *,
-    midplanes: int,
-    spatial_stride: int = 1,
+    midplanes: int = 0,
+    spatial: Spatial = Spatial(),
     temporal_stride: int = 1,
     act: bool,
+    norm: Norm = NORM,
 ) -> nn.Module:
-    """Returns what stands for a 3x3 convolution, its norm and, with `act`, its ReLU.
+    """Returns what stands for a spatial convolution, its norm and, with `act`, its ReLU.
 
     Args:
-        op: The operator.
+        op: The operator. A pointwise kind leaves this convolution as it is.
         in_planes: Planes in.
         out_planes: Planes out.
         midplanes: Planes between the two convolutions of `2plus1d`.
-        spatial_stride: Stride over rows and columns.
+        spatial: Spatial kernel, stride and padding.
         temporal_stride: Stride over frames.
         act: ReLU behind; False in a unit that closes a residual branch.
+        norm: Settings of the norms.
+
+    Raises:
+        SpecError: A channel-separated convolution would change the number of planes.
     """
-    both = (temporal_stride, spatial_stride, spatial_stride)
-    if op.kind == "2d":
-        return ConvNorm(spatial_conv(in_planes, out_planes, stride=both), out_planes, act=act)
-    if op.kind == "3d":
-        conv = temporal_conv(in_planes, out_planes, op.kernel, stride=both, dilations=op.dilation, size=3)
-        return ConvNorm(conv, out_planes, act=act)
-    if op.kind == "2plus1d":
-        pair = Conv2Plus1D(
-            spatial_conv(in_planes, midplanes, stride=(1, spatial_stride, spatial_stride)),
-            temporal_conv(midplanes, out_planes, op.kernel, stride=(temporal_stride, 1, 1), dilations=op.dilation),
+    both = (temporal_stride, spatial.stride, spatial.stride)
+    if op.kind == "2d" or op.kind in POINTWISE_KINDS:
+        flat = spatial_conv(in_planes, out_planes, spatial, frames=temporal_stride)
+        return ConvNorm(flat, out_planes, act=act, norm=norm)
+    if op.kind in ("3d", "csn"):
+        if op.kind == "csn" and in_planes != out_planes:
+            raise SpecError(f"csn must keep the number of planes, but is asked for {in_planes} to {out_planes}")
+        conv = temporal_conv(
+            in_planes,
+            out_planes,
+            op.kernel,
+            stride=both,
+            dilations=op.dilation,
+            size=spatial.kernel,
+            padding=spatial.padded(),
+            groups=in_planes if op.kind == "csn" else 1,
         )
-        return ConvNorm(pair, out_planes, act=act)
-    return P3D(op, in_planes, out_planes, spatial_stride=spatial_stride, temporal_stride=temporal_stride, act=act)
+        return ConvNorm(conv, out_planes, act=act, norm=norm)
+    if op.kind == "2plus1d":
+        ends = (in_planes, midplanes, out_planes)
+        s_planes, t_planes = (ends[1:], ends[:2]) if op.time_first else (ends[:2], ends[1:])
+        pair = Conv2Plus1D(
+            spatial_conv(*s_planes, spatial),
+            temporal_conv(*t_planes, op.kernel, stride=(temporal_stride, 1, 1), dilations=op.dilation),
+            norm=norm,
+            time_first=op.time_first,
+        )
+        return ConvNorm(pair, out_planes, act=act, norm=norm)
+    return P3D(op, in_planes, out_planes, spatial=spatial, temporal_stride=temporal_stride, act=act, norm=norm)
+
+
+class Branches(nn.Module):
+    """Branches side by side on the same input, their planes joined in order."""
+
+    def __init__(self, branches: Sequence[nn.Module]) -> None:
+        """Makes it; the branches are called branch0, branch1, ..."""
+        super().__init__()
+        self.num = len(branches)
+        for i, branch in enumerate(branches):
+            self.add_module(f"branch{i}", branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, T, H, W) to (N, sum of the branches' planes, T', H', W')."""
+        return torch.cat([self.get_submodule(f"branch{i}")(x) for i in range(self.num)], dim=1)
+
+
+class Classifier(nn.Module):
+    """Pooling over space and time, dropout, linear classifier."""
+
+    def __init__(self, in_planes: int, num_classes: int, *, dropout: float = 0.0, pool: str = "avg") -> None:
+        """Makes the head.
+
+        Args:
+            in_planes: Planes into it.
+            num_classes: Classes.
+            dropout: Share of features dropped in training.
+            pool: `avg` over space and time; `avg_max` is the average over space, then the maximum over time.
+        """
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool3d(1) if pool == "avg" else None
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(in_planes, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, in_planes, T, H, W) to logits (N, num_classes)."""
+        features = x.mean((3, 4)).amax(2) if self.pool is None else self.pool(x).flatten(1)
+        out: Tensor = self.fc(self.dropout(features))
+        return out
+
+
+def initialise(module: nn.Module) -> None:
+    """Draws weights as torchvision does: Kaiming normal by fan-out, norms at identity, linear by 0.01, biases at 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm3d):
+            layer.reset_parameters()
+        elif isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, 0, 0.01)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _padding(kernel: Triple, dilation: int) -> Triple:

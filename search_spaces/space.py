@@ -1,98 +1,22 @@
-"""Search spaces: named domains, rules, sampling, enumeration, counting and neighbours.
+"""Search spaces: the spaces of one or several families, and how they are read.
 
-A space is a value. `sample` asks a trial for one categorical parameter after another, and for none that has
-no effect: values that do the same in the context of what was chosen before are offered once, and a place
-where only one is left is not asked for. A value is offered only if some completion fits and obeys every rule,
-so nothing is sampled in vain.
-
-Where the context leaves only some of a domain's values, the parameter's name states them (`kernel[3;5]`), so
-that every name has one fixed distribution, which is what Optuna's storage demands.
+With several families, the first parameter is `family`, and the parameters of a family have its name before them
+(`resnet.kind`): what does not belong to the chosen family is not asked for.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from search_spaces.codec import digest_canonical
-from search_spaces.engine import Choose, Engine
-from search_spaces.resnet_domains import SCOPES, Place, Scalar, normalise
-from search_spaces.spec import ArchSpec, SpecError, nearest
+from search_spaces.catalogue import FAMILIES, family
+from search_spaces.domains import Scalar
+from search_spaces.family_space import FamilySpace, Point, Size, Suggests, mapping, parse_domain, parse_rule
+from search_spaces.spec import SpecError, nearest
 
-if TYPE_CHECKING:
-    import optuna
-
-    # An Optuna trial is a `Suggests`: the type checker holds this to be true.
-    _trial_fits: Callable[[optuna.Trial], Suggests] = lambda trial: trial  # noqa: E731
-
-Scope = Literal["network", "stage", "block"]
-
-
-class Suggests(Protocol):
-    """Whoever decides on values; an Optuna trial fits."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Returns one of the choices."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Domain:
-    """Values that a named choice may have.
-
-    Attributes:
-        name: What is chosen; for the residual family a key of `resnet_domains.DEFAULTS`.
-        values: The choices.
-        per: Whether it is chosen once, for each stage or for each block.
-    """
-
-    name: str
-    values: tuple[Scalar, ...]
-    per: Scope = "network"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A forbidden combination.
-
-    It matches a network in which some block has, for every domain named, one of the
-    values. A domain matches only where it has an effect, so `{kernel: 5}` says nothing about 2d blocks.
-    """
-
-    where: tuple[tuple[str, tuple[Scalar, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One architecture of a space.
-
-    Attributes:
-        params: What was suggested, in order.
-        spec: The canonical spec.
-        digest: Its digest.
-    """
-
-    params: tuple[tuple[str, Scalar], ...]
-    spec: ArchSpec
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How large a space is.
-
-    Attributes:
-        networks: Distinct networks, or an upper bound of them.
-        exact: Whether `networks` is exact; otherwise it equals `settings`.
-        settings: Assignments of a value to every domain at every place that fit and obey the rules, those
-            included that differ only in what has no effect.
-    """
-
-    networks: int
-    exact: bool
-    settings: int
+_KEYS = ("family", "domains", "forbid")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,35 +24,30 @@ class SearchSpace:
     """Which networks may be searched.
 
     Attributes:
-        family: Family of the catalogue.
-        domains: What is chosen. A domain that is left out has its default (`resnet_domains.DEFAULTS`).
-        forbid: Combinations that are never sampled.
+        families: The space of each family.
     """
 
-    family: str = "resnet"
-    domains: tuple[Domain, ...]
-    forbid: tuple[Rule, ...] = ()
+    families: tuple[FamilySpace, ...]
 
     def __post_init__(self) -> None:
-        """Raises SpecError where a name, value or scope is not valid, or nothing can be sampled."""
-        if self.family != "resnet":
-            hint = nearest(self.family, ("resnet",))
-            raise SpecError(f"family must be one with a search space, but is {self.family}{hint}")
-        _check_domains(self.domains)
-        _check_rules(self)
-        if not self.engine().feasible({}):
-            raise SpecError(
-                "domains: no combination of values has one number of stages and obeys the forbid rules"
-                " (depth, widths, placement and temporal_stride must agree)"
-            )
+        """Raises SpecError if there is no family, or one stands twice."""
+        names = [space.family for space in self.families]
+        if not names:
+            raise SpecError(f"families must hold at least 1 family (valid: {', '.join(FAMILIES)}), but is empty")
+        if len(set(names)) != len(names):
+            raise SpecError(f"families: a family must stand once, but are {', '.join(names)}")
 
     def sample(self, trial: Suggests) -> Point:
         """Returns an architecture, each of whose settings the trial has chosen."""
-        return self._point(lambda _, name, choices: trial.suggest_categorical(name, choices))
+        if len(self.families) == 1:
+            return self.families[0].sample(trial)
+        name = trial.suggest_categorical("family", [space.family for space in self.families])
+        return self._named(self._of(name).sample(_Prefixed(trial, name)), name)
 
     def random(self, rng: random.Random) -> Point:
-        """Returns an architecture with every parameter drawn uniformly."""
-        return self._point(lambda _, __, choices: rng.choice(choices))
+        """Returns an architecture with every parameter, the family before all, drawn uniformly."""
+        space = rng.choice(self.families) if len(self.families) > 1 else self.families[0]
+        return self._named(space.random(rng), space.family)
 
     def point(self, params: Mapping[str, Scalar]) -> Point:
         """Returns the architecture whose parameters these are, such as those of a stored trial.
@@ -136,225 +55,129 @@ class SearchSpace:
         Raises:
             SpecError: A parameter is missing, unknown, or has a value that is not offered.
         """
-        left = dict(params)
-
-        def take(_: Place, name: str, choices: tuple[Scalar, ...]) -> Scalar:
-            if name not in left:
-                raise SpecError(f"parameter {name} is missing{nearest(name, left)}")
-            value = left.pop(name)
-            if value not in choices:
-                raise SpecError(f"parameter {name} must be one of its choices, but is {value}{nearest(value, choices)}")
-            return choices[choices.index(value)]
-
-        point = self._point(take)
-        if left:
-            known = [name for name, _ in point.params]
-            raise SpecError(f"parameter {min(left)} is not one of this architecture{nearest(min(left), known)}")
-        return point
+        name, inner = self._split(params)
+        return self._named(self._of(name).point(inner), name)
 
     def choices_of(self, point: Point) -> dict[str, tuple[Scalar, ...]]:
         """Returns what each parameter of a point could have been, given those before it."""
-        seen: dict[str, tuple[Scalar, ...]] = {}
-        params = dict(point.params)
-
-        def take(_: Place, name: str, choices: tuple[Scalar, ...]) -> Scalar:
-            seen[name] = choices
-            return params[name]
-
-        self.engine().run(take)
-        return seen
+        name, inner = self._split(dict(point.params))
+        choices = self._of(name).choices_of(replace(point, params=tuple(inner.items())))
+        if len(self.families) == 1:
+            return choices
+        names: tuple[Scalar, ...] = tuple(space.family for space in self.families)
+        return {"family": names, **{f"{name}.{key}": values for key, values in choices.items()}}
 
     def points(self) -> Iterator[Point]:
         """Yields every architecture once, in a fixed order."""
-        engine = self.engine()
-        seen: set[ArchSpec] = set()
-        for settings, params in engine.walk():
-            spec = engine.sites.build(settings)
-            if spec not in seen:
-                seen.add(spec)
-                yield Point(params, spec, digest_canonical(spec))
+        for space in self.families:
+            yield from (self._named(point, space.family) for point in space.points())
 
     def size(self, limit: int = 200_000) -> Size:
         """Counts the space.
 
         Args:
-            limit: Networks are told apart, and so counted exactly, where there are at most this many
-                settings.
+            limit: Networks are told apart, and so counted exactly, where a family has at most this many settings.
         """
-        engine = self.engine()
-        settings = engine.count()
-        if settings > limit:
-            return Size(settings, False, settings)
-        return Size(len({engine.sites.build(found) for found, _ in engine.walk()}), True, settings)
+        sizes = [space.size(limit) for space in self.families]
+        return Size(
+            networks=sum(size.networks for size in sizes),
+            exact=all(size.exact for size in sizes),
+            settings=sum(size.settings for size in sizes),
+        )
 
     def neighbours(self, point: Point) -> list[Point]:
-        """Returns the architectures one setting away, without repeats and without the point itself.
+        """Returns the architectures of the same family one setting away, without repeats and without the point itself.
 
         Settings of a place that only the neighbour has (a block that a greater depth adds) are those of the
         nearest place before it. A change after which another setting would no longer be allowed is left out.
         """
-        at_places: dict[Place, tuple[Scalar, ...]] = {}
-        params = dict(point.params)
+        name, inner = self._split(dict(point.params))
+        found = self._of(name).neighbours(replace(point, params=tuple(inner.items())))
+        return [self._named(other, name) for other in found]
 
-        def take(here: Place, name: str, choices: tuple[Scalar, ...]) -> Scalar:
-            at_places[here] = choices
-            return params[name]
+    def _of(self, name: str) -> FamilySpace:
+        return next(space for space in self.families if space.family == name)
 
-        old, _ = self.engine().run(take)
-        found = {point.digest}
-        out: list[Point] = []
-        for here, choices in at_places.items():
-            for value in choices:
-                other = self._moved(old, here, value) if value != old[here] else None
-                if other is not None and other.digest not in found:
-                    found.add(other.digest)
-                    out.append(other)
-        return out
+    def _split(self, params: Mapping[str, Scalar]) -> tuple[str, dict[str, Scalar]]:
+        """Returns the family of parameters, and those parameters as the family's own space names them."""
+        if len(self.families) == 1:
+            return self.families[0].family, dict(params)
+        names = [space.family for space in self.families]
+        name = params.get("family")
+        if name not in names:
+            raise SpecError(f"parameter family must be one of its choices, but is {name}{nearest(name, names)}")
+        inner = {}
+        for key, value in params.items():
+            if key == "family":
+                continue
+            if not key.startswith(f"{name}."):
+                raise SpecError(f"parameter {key} is not one of a network of family {name}")
+            inner[key.removeprefix(f"{name}.")] = value
+        return str(name), inner
 
-    def engine(self) -> Engine:
-        """Returns what does the walking; one for equal spaces."""
-        return _engine(self)
-
-    def _point(self, choose: Choose) -> Point:
-        engine = self.engine()
-        settings, params = engine.run(choose)
-        spec = engine.sites.build(settings)
-        return Point(params, spec, digest_canonical(spec))
-
-    def _moved(self, old: Mapping[Place, Scalar], changed: Place, value: Scalar) -> Point | None:
-        """Returns the point with one setting changed and the others kept, None if they cannot be."""
-        engine = self.engine()
-        settings: dict[Place, Scalar] = {}
-
-        def keep(here: Place, name: str, choices: tuple[Scalar, ...]) -> Scalar:
-            if here == changed:
-                wanted: Scalar | None = value
-            elif here in old:
-                wanted = engine.stand_in(settings, here, old[here], choices)
-            else:
-                before = [at for at in old if at[0] == here[0] and at < here]
-                wanted = engine.stand_in(settings, here, old[max(before)], choices) if before else None
-                wanted = choices[0] if wanted is None else wanted
-            if wanted not in choices:
-                raise _CannotStay
-            return wanted
-
-        try:
-            settings, params = engine.run(keep, settings)
-        except _CannotStay:
-            return None
-        spec = engine.sites.build(settings)
-        return Point(params, spec, digest_canonical(spec))
+    def _named(self, point: Point, name: str) -> Point:
+        """Returns a point of a family's space as one of this space."""
+        if len(self.families) == 1:
+            return point
+        return replace(point, params=(("family", name), *((f"{name}.{key}", value) for key, value in point.params)))
 
 
-class _CannotStay(Exception):  # noqa: N818
-    """A setting is no longer allowed after another has changed."""
+class _Prefixed:
+    """A trial that is asked under a family's name."""
 
+    def __init__(self, trial: Suggests, name: str) -> None:
+        self._trial, self._name = trial, name
 
-@lru_cache(maxsize=64)
-def _engine(space: SearchSpace) -> Engine:
-    return Engine(
-        values={domain.name: domain.values for domain in space.domains},
-        scopes={domain.name: domain.per for domain in space.domains},
-        rules=tuple(rule.where for rule in space.forbid),
-    )
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Returns one of the choices."""
+        return self._trial.suggest_categorical(f"{self._name}.{name}", choices)
 
 
 def parse_space(obj: Mapping[str, Any]) -> SearchSpace:
     """Reads a space from plain data.
 
     Args:
-        obj: `family` (optional), `domains` (name to a list of values, or to `values` and `per`) and `forbid`
-            (optional list of mappings from domain to a value or a list of values). A list as a value is a set
-            of dilations, blocks or widths a stage, block indices, or strides a stage; it becomes a label such
-            as `1|2|4`.
+        obj: `family` (`resnet` unless given), `domains` (name to a list of values, or to `values` and `per`) and
+            `forbid` (optional list of mappings from domain to a value or a list of values); or `families`, from a
+            family's name to its `domains` and `forbid`. A list as a value is a set of dilations, blocks or widths a
+            stage, block indices, or strides a stage; it becomes a label such as `1|2|4`.
 
     Raises:
-        SpecError: A key, domain, value or scope is unknown; the message names the place and the nearest valid
+        SpecError: A key, family, domain, value or scope is unknown; the message names the place and the nearest valid
             one.
     """
-    _mapping("the search space", obj)
+    mapping("the search space", obj)
     for key in obj:
-        if key not in ("family", "domains", "forbid"):
-            raise SpecError(f"unknown key {key}{nearest(key, ('family', 'domains', 'forbid'))}")
+        if key not in (*_KEYS, "families"):
+            raise SpecError(f"unknown key {key}{nearest(key, (*_KEYS, 'families'))}")
+    several = obj.get("families")
+    if not several:
+        return SearchSpace(families=(_parse_family(str(obj.get("family") or "resnet"), obj),))
+    if obj.get("domains") or obj.get("forbid"):
+        raise SpecError("with families, domains and forbid belong to each of them, but stand beside it")
+    families = []
+    for name, body in mapping("families", several).items():
+        if body is None:
+            continue
+        try:
+            families.append(_parse_family(name, mapping("the family", body)))
+        except SpecError as error:
+            raise SpecError(f"families.{name}: {error}") from None
+    return SearchSpace(families=tuple(families))
+
+
+def _parse_family(name: str, obj: Mapping[str, Any]) -> FamilySpace:
+    family(name)
+    for key in obj:
+        if key not in (*_KEYS, "families"):
+            raise SpecError(f"unknown key {key}{nearest(key, _KEYS)}")
     if "domains" not in obj:
         raise SpecError("key domains is missing")
-    _mapping("domains", obj["domains"])
-    domains = tuple(_parse_domain(name, value) for name, value in obj["domains"].items())
+    listed = mapping("domains", obj["domains"])
+    domains = tuple(parse_domain(name, key, value) for key, value in listed.items() if value is not None)
     scopes = {domain.name: domain.per for domain in domains}
     forbid = obj.get("forbid") or ()
     if not isinstance(forbid, list | tuple):
         raise SpecError(f"forbid must be a list of rules, but is {forbid}")
-    rules = tuple(_parse_rule(i, rule, scopes) for i, rule in enumerate(forbid))
-    return SearchSpace(family=obj.get("family", "resnet"), domains=domains, forbid=rules)
-
-
-def _parse_domain(name: str, obj: object) -> Domain:
-    place = f"domains.{name}"
-    if name not in SCOPES:
-        raise SpecError(f"domains: unknown domain {name}{nearest(name, SCOPES)}")
-    per: Any = "network"
-    if isinstance(obj, Mapping):
-        for key in obj:
-            if key not in ("values", "per"):
-                raise SpecError(f"{place}: unknown key {key}{nearest(key, ('values', 'per'))}")
-        per, obj = obj.get("per", "network"), obj.get("values")
-    if per not in SCOPES[name]:
-        raise SpecError(f"{place}.per must be one of its scopes, but is {per}{nearest(per, SCOPES[name])}")
-    if not isinstance(obj, list | tuple):
-        raise SpecError(f"{place} must be a list of values, but is {obj}")
-    return Domain(name=name, values=tuple(_parse_value(place, name, value, per) for value in obj), per=per)
-
-
-def _parse_rule(index: int, obj: object, scopes: Mapping[str, str]) -> Rule:
-    place = f"forbid.{index}"
-    where = []
-    for name, values in _mapping(place, obj).items():
-        if name not in scopes:
-            raise SpecError(f"{place}: there is no domain {name}{nearest(name, scopes)}")
-        listed = values if isinstance(values, list | tuple) else [values]
-        where.append((name, tuple(_parse_value(f"{place}.{name}", name, v, scopes[name]) for v in listed)))
-    return Rule(tuple(where))
-
-
-def _parse_value(place: str, name: str, value: object, scope: str) -> Scalar:
-    try:
-        return normalise(name, value, scope)
-    except SpecError as error:
-        raise SpecError(f"{place}: {error}") from None
-
-
-def _mapping(place: str, obj: object) -> Mapping[str, Any]:
-    if not isinstance(obj, Mapping):
-        raise SpecError(f"{place} must be a mapping, but is {type(obj).__name__}")
-    return obj
-
-
-def _check_domains(domains: tuple[Domain, ...]) -> None:
-    names = [domain.name for domain in domains]
-    for domain in domains:
-        place = f"domains.{domain.name}"
-        checked = _parse_domain(domain.name, {"values": domain.values, "per": domain.per})
-        if names.count(domain.name) > 1:
-            raise SpecError(f"{place}: a domain must stand once, but stands {names.count(domain.name)} times")
-        if checked.values != domain.values:
-            raise SpecError(f"{place}: values must be written as {checked.values}, but are {domain.values}")
-        if not domain.values:
-            raise SpecError(f"{place} must have at least 1 value, but is empty")
-        repeated = [v for i, v in enumerate(checked.values) if v in checked.values[:i]]
-        if repeated:
-            raise SpecError(f"{place}: a value must stand once, but {repeated[0]} is repeated")
-
-
-def _check_rules(space: SearchSpace) -> None:
-    values = {domain.name: domain.values for domain in space.domains}
-    for i, rule in enumerate(space.forbid):
-        if not rule.where:
-            raise SpecError(f"forbid.{i} must name at least 1 domain, but is empty")
-        for name, forbidden in rule.where:
-            if name not in values:
-                raise SpecError(f"forbid.{i}: there is no domain {name}{nearest(name, values)}")
-            for value in forbidden:
-                if value not in values[name]:
-                    hint = nearest(value, values[name])
-                    raise SpecError(f"forbid.{i}.{name}: {value} is not a value of the domain{hint}")
+    rules = tuple(parse_rule(name, i, rule, scopes) for i, rule in enumerate(forbid))
+    return FamilySpace(family=name, domains=domains, forbid=rules)

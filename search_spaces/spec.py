@@ -1,31 +1,53 @@
-"""A network as a value: frozen, validated on construction, free of torch.
+"""What all networks have in common as values: frozen, validated on construction, free of torch.
 
 A spec says everything that decides what is built except the number of classes. Two specs that build the same
-network have the same canonical form (`canonicalise`), so duplicates are found before anything is trained.
+network have the same canonical form (`ArchSpec.canonical`), so duplicates are found before anything is trained.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self
 
-Kind = Literal["2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c"]
-Midplanes = Literal["per_conv", "shared"]
-BlockKind = Literal["basic", "bottleneck"]
-StemKind = Literal["conv", "2plus1d"]
-Pool = Literal["none", "max"]
+if TYPE_CHECKING:
+    from torch import nn
 
-KINDS: tuple[Kind, ...] = ("2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c")
+Kind = Literal["2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c", "csn", "t1x1_first", "t1x1_both", "t1x1_all"]
+Midplanes = Literal["per_conv", "shared", "equal"]
+Attention = Literal["none", "se", "gate", "nonlocal"]
+
+KINDS: tuple[Kind, ...] = (
+    "2d",
+    "3d",
+    "2plus1d",
+    "p3d_a",
+    "p3d_b",
+    "p3d_c",
+    "csn",
+    "t1x1_first",
+    "t1x1_both",
+    "t1x1_all",
+)
+# Those whose time is in the 1x1x1 convolutions of a bottleneck, so that a block without them cannot have it.
+POINTWISE_KINDS: tuple[Kind, ...] = ("t1x1_first", "t1x1_both", "t1x1_all")
 KERNELS: tuple[int, ...] = (1, 3, 5, 7)
-MIDPLANES: tuple[Midplanes, ...] = ("per_conv", "shared")
-EXPANSION = {"basic": 1, "bottleneck": 4}
+MIDPLANES: tuple[Midplanes, ...] = ("per_conv", "shared", "equal")
+ATTENTIONS: tuple[Attention, ...] = ("none", "se", "gate", "nonlocal")
+# Fields that came later. They are left out of a spec's JSON at their default, so that digests stay.
+ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 
 
 class SpecError(ValueError):
     """A value is outside what its place allows; one line with rule, value, place and choices."""
+
+
+class ClipError(SpecError):
+    """A network is sound, but the clip is too short or too small for it."""
 
 
 def nearest(value: object, choices: Iterable[object]) -> str:
@@ -44,221 +66,162 @@ def nearest(value: object, choices: Iterable[object]) -> str:
     return f"{hint} (valid: {', '.join(names)})" if len(names) <= 40 else hint.rstrip(";")
 
 
+def at_least(field: str, value: int, low: int) -> None:
+    """Raises SpecError unless `value >= low`."""
+    if value < low:
+        raise SpecError(f"{field} must be at least {low}, but is {value}")
+
+
+def one_of(field: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raises SpecError, with the nearest choice, unless the value is one of them."""
+    if value not in choices:
+        raise SpecError(f"{field} must be one of its choices, but is {value}{nearest(value, choices)}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TemporalOp:
-    """How a 3x3 spatial convolution gets time.
+    """How a spatial convolution, 3x3 for example, gets time.
 
     Attributes:
         kind: `2d` 1x3x3; `3d` kx3x3; `2plus1d` 1x3x3, BN, ReLU, kx1x1 (Tran et al. 2018, section 3.5);
-            `p3d_a`, `p3d_b`, `p3d_c` the three blocks of Qiu et al. 2017, section 3.2.
+            `p3d_a`, `p3d_b`, `p3d_c` the three blocks of Qiu et al. 2017, section 3.2 (`p3d_a` is the separable unit of
+            S3D, too); `csn` kx3x3 for each plane alone (channel-separated, Tran et al. 2019). The others leave the 3x3
+            convolution as it is and put kx1x1 into the 1x1x1 convolutions of a bottleneck: `t1x1_first` into the first
+            (SlowFast), `t1x1_both` into both, `t1x1_all` into those and the shortcut's (three readings of BesNet).
         kernel: Temporal kernel k, in frames.
         dilation: Temporal dilations. One is fixed; from several, each layer draws one per mini-batch in
             training and averages its outputs over all of them in evaluation (BesNet).
         midplanes: Width between the two convolutions of `2plus1d`: `per_conv` computes it for each
             convolution as the paper does, `shared` for each block from its input and width, as torchvision
-            does.
+            does, `equal` is the width of the convolution's output.
+        time_first: The temporal convolution of `2plus1d` comes before the spatial one, as in pytorchvideo's R(2+1)D.
     """
 
     kind: Kind
     kernel: int = 3
     dilation: tuple[int, ...] = (1,)
     midplanes: Midplanes = "per_conv"
+    time_first: bool = field(default=False, metadata=ADDED)
 
     def __post_init__(self) -> None:
         """Raises SpecError where a value is out of range."""
-        _one_of("kind", self.kind, KINDS)
-        _one_of("kernel", self.kernel, KERNELS)
-        _one_of("midplanes", self.midplanes, MIDPLANES)
+        one_of("kind", self.kind, KINDS)
+        one_of("kernel", self.kernel, KERNELS)
+        one_of("midplanes", self.midplanes, MIDPLANES)
         if not self.dilation or min(self.dilation) < 1:
             raise SpecError(f"dilation must be one or more integers of at least 1, but is {list(self.dilation)}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
-    """One residual block.
-
-    Attributes:
-        kind: `basic` is two 3x3 units; `bottleneck` one between two 1x1x1, with four times `width` planes
-            out.
-        width: Planes of the 3x3 units.
-        spatial_stride: Stride over rows and columns, on the first 3x3 unit and the shortcut.
-        temporal_stride: Stride over frames, at the same places.
-        temporal: Operator of the 3x3 units.
-    """
-
-    kind: BlockKind
-    width: int
-    spatial_stride: int
-    temporal_stride: int
-    temporal: TemporalOp
-
-    def __post_init__(self) -> None:
-        """Raises SpecError where a value is out of range."""
-        _one_of("kind", self.kind, tuple(EXPANSION))
-        _at_least("width", self.width, 1)
-        _at_least("spatial_stride", self.spatial_stride, 1)
-        _at_least("temporal_stride", self.temporal_stride, 1)
-
-    @property
-    def out_planes(self) -> int:
-        """Planes that the block gives."""
-        return self.width * EXPANSION[self.kind]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stem:
-    """The layers before the first residual block.
-
-    Attributes:
-        kind: `conv` is one convolution; `2plus1d` a spatial one, BN, ReLU and a temporal one.
-        width: Planes out.
-        midplanes: Planes between the two convolutions of `2plus1d`; unused by `conv`.
-        temporal_kernel: In frames; odd where padded.
-        spatial_kernel: In pixels; odd.
-        spatial_stride: Stride over rows and columns.
-        temporal_stride: Stride over frames.
-        temporal_padding: Pad so that frames are kept; without, a kernel of all L frames makes them one (R2D).
-        pool: `max` appends a 1x3x3 max pool of stride (1, 2, 2).
-    """
-
-    kind: StemKind = "conv"
-    width: int
-    midplanes: int = 0
-    temporal_kernel: int
-    spatial_kernel: int
-    spatial_stride: int
-    temporal_stride: int = 1
-    temporal_padding: bool = True
-    pool: Pool = "none"
-
-    def __post_init__(self) -> None:
-        """Raises SpecError where a value is out of range."""
-        _one_of("kind", self.kind, ("conv", "2plus1d"))
-        _one_of("pool", self.pool, ("none", "max"))
-        for name in ("width", "temporal_kernel", "spatial_kernel", "spatial_stride", "temporal_stride"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("midplanes", self.midplanes, 1 if self.kind == "2plus1d" else 0)
-        if self.spatial_kernel % 2 == 0:
-            raise SpecError(f"spatial_kernel must be odd, but is {self.spatial_kernel}")
-        if self.temporal_padding and self.temporal_kernel % 2 == 0:
-            raise SpecError(f"temporal_kernel must be odd where it is padded, but is {self.temporal_kernel}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
-    """Blocks at one level of the network (conv2, conv3, ... in the papers)."""
-
-    blocks: tuple[Block, ...]
-
-    def __post_init__(self) -> None:
-        """Raises SpecError if there is no block."""
-        if not self.blocks:
-            raise SpecError("blocks must hold at least 1 block, but is empty")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArchSpec:
-    """A network: what `build` needs besides the number of classes.
-
-    Attributes:
-        family: Which builder of the catalogue; at present `resnet`.
-        stem: Layers before the first block.
-        stages: Residual stages in order.
-    """
-
-    family: str = "resnet"
-    stem: Stem
-    stages: tuple[Stage, ...]
-
-    def __post_init__(self) -> None:
-        """Raises SpecError if there is no stage."""
-        if not self.stages:
-            raise SpecError("stages must hold at least 1 stage, but is empty")
-
-    def walk(self) -> Iterator[tuple[int, int, int, Block]]:
-        """Yields (stage index, block index, planes into the block, block) in order."""
-        planes = self.stem.width
-        for s, stage in enumerate(self.stages):
-            for b, block in enumerate(stage.blocks):
-                yield s, b, planes, block
-                planes = block.out_planes
-
-
-@lru_cache(maxsize=4096)
-def midplanes(kernel: int, in_planes: int, out_planes: int) -> int:
-    """Width M that gives kernel-by-3-by-3 and (2+1)D the same number of weights.
-
-    M = floor(9 k Ni No / (9 Ni + k No)), Tran et al. 2018, section 3.5 with d = 3 and t = k.
-    """
-    return (9 * kernel * in_planes * out_planes) // (9 * in_planes + kernel * out_planes)
-
-
-def block_midplanes(block: Block, in_planes: int) -> tuple[int, ...]:
-    """Midplanes of every 3x3 unit of a block, were it (2+1)D.
-
-    Args:
-        block: The block.
-        in_planes: Planes into it.
-
-    Returns:
-        Two numbers for a basic block, one for a bottleneck. The shared convention takes torchvision's, whose
-        bottleneck computes M from the planes into the block although its 3x3 unit sees `width` planes.
-    """
-    kernel, width = block.temporal.kernel, block.width
-    ins = (in_planes, width) if block.kind == "basic" else (width,)
-    if block.temporal.midplanes == "shared":
-        return (midplanes(kernel, in_planes, width),) * len(ins)
-    return tuple(midplanes(kernel, planes, width) for planes in ins)
+FLAT = TemporalOp(kind="2d")
 
 
 @lru_cache(maxsize=65536)
-def canonical_block(block: Block, in_planes: int) -> Block:
-    """The block without what has no effect, given the planes into it."""
-    op = block.temporal
-    if op.kind == "2d" or (op.kind == "3d" and op.kernel == 1):
-        # The default kernel rather than 1, so that an edit of `kind` alone makes such a block temporal.
-        return replace(block, temporal=TemporalOp(kind="2d"))
+def canonical_op(op: TemporalOp) -> TemporalOp:
+    """The operator without what has no effect, its midplanes aside unless they are unused.
+
+    A 3d or pointwise one of kernel 1 is 2d. Kernel, dilation, midplanes and order of 2d take their defaults, the kernel
+    too, so that an edit of `kind` alone makes such an operator temporal. Dilation is sorted without repeats.
+    """
+    if op.kind == "2d" or (op.kernel == 1 and (op.kind == "3d" or op.kind in POINTWISE_KINDS)):
+        return FLAT
     dilation = tuple(sorted(set(op.dilation))) if op.kernel > 1 else (1,)
-    convention: Midplanes = "per_conv"
-    if op.kind == "2plus1d" and op.midplanes == "shared":
-        paper = replace(block, temporal=replace(op, midplanes="per_conv"))
-        if block_midplanes(block, in_planes) != block_midplanes(paper, in_planes):
-            convention = "shared"
-    return replace(block, temporal=replace(op, dilation=dilation, midplanes=convention))
+    if op.kind == "2plus1d":
+        return replace(op, dilation=dilation)
+    return TemporalOp(kind=op.kind, kernel=op.kernel, dilation=dilation)
 
 
 @lru_cache(maxsize=4096)
-def canonical_stem(stem: Stem) -> Stem:
-    """The stem without what has no effect."""
-    return replace(
-        stem,
-        midplanes=stem.midplanes if stem.kind == "2plus1d" else 0,
-        temporal_padding=stem.temporal_padding or stem.temporal_kernel == 1,
-    )
+def midplanes(kernel: int, in_planes: int, out_planes: int, spatial: int = 9) -> int:
+    """Width M that gives k x h x w and (2+1)D the same number of weights.
+
+    M = floor(k h w Ni No / (h w Ni + k No)), Tran et al. 2018, section 3.5 with d^2 = h w and t = k; at least 1.
+
+    Args:
+        kernel: Temporal kernel k.
+        in_planes: Planes in, Ni.
+        out_planes: Planes out, No.
+        spatial: Weights of the spatial kernel, h w.
+    """
+    return max(1, (spatial * kernel * in_planes * out_planes) // (spatial * in_planes + kernel * out_planes))
+
+
+class Unit(Hashable, Protocol):
+    """A link of the chain that a network is, as a value; equal units have equal cost on equal input shapes."""
+
+    def build(self) -> nn.Module:
+        """Returns the module, which maps what the link before gives to what the next one takes."""
+
+
+class Link(NamedTuple):
+    """A unit and the path of its module in the network; dots nest."""
+
+    name: str
+    unit: Unit
+
+
+class Twin(NamedTuple):
+    """A unit with a 2D parent.
+
+    Attributes:
+        path: The unit's module in our network: a convolution with its norm, or a linear layer.
+        conv: Prefix of the convolution's (or linear layer's) names in the 2D network's state dict.
+        norm: Prefix of the norm's names; empty for a linear layer.
+    """
+
+    path: str
+    conv: str
+    norm: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchSpec(ABC):
+    """A network as a value: all that `build` needs besides the number of classes. Each family has its own kind.
+
+    Attributes:
+        family: Its family in the catalogue.
+    """
+
+    family: str
+
+    def canonical(self) -> Self:
+        """Returns the one spec that stands for all specs of the same network: what has no effect takes its default."""
+        return self
+
+    @abstractmethod
+    def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
+        """Returns the network as a chain of units, from clips (N, 3, T, H, W) to logits (N, num_classes)."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Returns one line that differs wherever canonical specs differ."""
+
+    @abstractmethod
+    def rows(self) -> list[dict[str, object]]:
+        """Returns a table of the network's parts; `site` is a part's path in the spec."""
+
+    @abstractmethod
+    def scaled(self, multiplier: float) -> Self:
+        """Returns the same network with all widths times a multiplier, as multiples of 8 and at least 8."""
+
+    def initialise(self, network: nn.Module) -> None:
+        """Draws the network's initial values from torch's generator."""
+        from search_spaces.layers import initialise
+
+        initialise(network)
+
+    def twin(self) -> tuple[Twin, ...]:
+        """Returns which layers can take the weights of which 2D network's; none unless the family says so."""
+        return ()
 
 
 def canonicalise(spec: ArchSpec) -> ArchSpec:
-    """Returns the one spec that stands for all specs of the same network.
+    """Returns the one spec that stands for all specs of the same network; see `ArchSpec.canonical`."""
+    return spec.canonical()
 
-    What has no effect takes its default: kernel, dilation and midplanes of a 2d operator; a 3d one of kernel
-    1 is 2d; dilation of a kernel of 1; dilation is sorted without repeats; shared midplanes are per
-    convolution where both conventions give the same planes; midplanes and padding of a stem where unused.
+
+def scale(width: int, multiplier: float) -> int:
+    """Returns the width times the multiplier, as a multiple of 8 and at least 8.
+
+    It is rounded to the nearest multiple, halves up. A multiplier of 1 leaves any width as it is.
     """
-    blocks: list[list[Block]] = [[] for _ in spec.stages]
-    for s, _, planes, block in spec.walk():
-        blocks[s].append(canonical_block(block, planes))
-    return ArchSpec(
-        family=spec.family,
-        stem=canonical_stem(spec.stem),
-        stages=tuple(Stage(blocks=tuple(group)) for group in blocks),
-    )
-
-
-def _at_least(field: str, value: int, low: int) -> None:
-    if value < low:
-        raise SpecError(f"{field} must be at least {low}, but is {value}")
-
-
-def _one_of(field: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        raise SpecError(f"{field} must be one of its choices, but is {value}{nearest(value, choices)}")
+    return width if multiplier == 1 else max(8, int(width * multiplier / 8 + 0.5) * 8)

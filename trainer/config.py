@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal
 
 Sampling = Literal["dense", "uniform"]
 Reversal = Literal["none", "eval", "always"]
 ShortClips = Literal["skip", "loop"]
 Schedule = Literal["anytime", "cosine", "onecycle"]
 Precision = Literal["auto", "fp32", "bf16"]
+InitMode = Literal["replicate", "centre", "random", "identity"]
+
+# Fields that came later. They are left out of a recipe's identity at their default, so that what was begun without them
+# goes on.
+_ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 
 
 class ConfigError(ValueError):
@@ -103,6 +110,25 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Init:
+    """Which 2D weights a network begins with. The trainer gets networks that are initialised; this says how they were.
+
+    Attributes:
+        weights: A file, or a name such as `timm:resnet50`; empty draws all weights at random.
+        mode: How 2D kernels become 3D ones.
+        checksum: Of the weights; empty where they were not read yet.
+    """
+
+    weights: str = ""
+    mode: InitMode = "replicate"
+    checksum: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a value is out of range."""
+        _one_of("recipe.init.mode", self.mode, ("replicate", "centre", "random", "identity"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """How a network is trained.
 
@@ -123,6 +149,9 @@ class Recipe:
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the device computes it natively.
         channels_last: Keep activations in channels-last order.
         eval_every: Epochs between evaluations on val; the last epoch of a run is always evaluated.
+        aux_weight: Weight of the loss of each auxiliary classifier, for networks that return theirs in training. The
+            default is that of the authors' code for Inception-v3 (the paper of Inception-v1 says 0.3).
+        init: 2D weights to begin with.
     """
 
     batch_size: int = 16
@@ -140,6 +169,8 @@ class Recipe:
     precision: Precision = "auto"
     channels_last: bool = True
     eval_every: int = 1
+    aux_weight: float = field(default=0.4, metadata=_ADDED)
+    init: Init = field(default_factory=Init, metadata=_ADDED)
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
@@ -151,6 +182,7 @@ class Recipe:
         _at_least("recipe.weight_decay", self.weight_decay, 0)
         _at_least("recipe.mixup", self.mixup, 0)
         _at_least("recipe.clip_grad", self.clip_grad, 0)
+        _at_least("recipe.aux_weight", self.aux_weight, 0)
         if self.lr <= 0:
             raise ConfigError(f"recipe.lr must be above 0, but is {self.lr}")
         for name in ("ema_decay", "label_smoothing", "dropout"):
@@ -159,6 +191,21 @@ class Recipe:
                 raise ConfigError(f"recipe.{name} must be in [0, 1), but is {value}")
         if self.schedule != "anytime" and self.epochs < 1:
             raise ConfigError(f"recipe.epochs must be at least 1 with schedule {self.schedule}, but is {self.epochs}")
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values that are equal where recipes train alike.
+
+        Initial weights go by their checksum once they have one: where they lie does not matter.
+        """
+        usual = type(self)()
+        values = asdict(self)
+        for f in fields(self):
+            if "added" in f.metadata and getattr(self, f.name) == getattr(usual, f.name):
+                del values[f.name]
+        values.pop("init", None)
+        if self.init.weights:
+            values["init"] = {"weights": self.init.checksum or self.init.weights, "mode": self.init.mode}
+        return values
 
 
 def _at_least(field: str, value: float, low: float) -> None:

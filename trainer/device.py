@@ -8,6 +8,8 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision
 
+from torch import nn
+
 from trainer.config import Precision
 
 
@@ -36,6 +38,15 @@ def uses_bf16(precision: Precision, device: torch.device) -> bool:
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The context in which the network's forward pass runs."""
     return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(precision, device))
+
+
+def channels_last(model: nn.Module) -> None:
+    """Puts the weights of convolutions into channels-last order, 2D and 3D each into their own, in place."""
+    for parameter in model.parameters():
+        if parameter.dim() == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+        elif parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def fabric_for(precision: Precision, device: torch.device) -> Fabric:

@@ -118,8 +118,13 @@ def evaluate(
     )
 
 
-def check_classes(logits: Tensor, num_classes: int) -> None:
-    """Raises ConfigError unless logits are (N, num_classes)."""
+def check_classes(logits: object, num_classes: int) -> None:
+    """Raises ConfigError unless logits are a tensor (N, num_classes)."""
+    if not isinstance(logits, Tensor):
+        raise ConfigError(
+            f"a network must give logits (N, {num_classes}), in training also a tuple of them, but gives "
+            f"{type(logits).__name__}"
+        )
     if logits.ndim != 2 or logits.shape[1] != num_classes:
         raise ConfigError(
             f"a network must give logits (N, {num_classes}) for the data's {num_classes} classes, but gives "

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from trainer.checkpoint import Checkpoint
 from trainer.config import Recipe
-from trainer.device import fabric_for
+from trainer.device import channels_last, fabric_for
 from trainer.evaluate import check_classes
 from trainer.failures import NonFiniteLoss
 from trainer.optim import average_of, make_optimizer, mixup, set_lr
@@ -30,8 +30,8 @@ class Learner:
         self.recipe = recipe
         self.raw = model.to(device)
         if recipe.channels_last:
-            # Spares oneDNN and cuDNN reordering around convolutions; touches 5-D weights alone.
-            self.raw = self.raw.to(memory_format=torch.channels_last_3d)
+            # Spares oneDNN and cuDNN reordering around convolutions.
+            channels_last(self.raw)
         self.fabric: Fabric = fabric_for(recipe.precision, device)
         self.optimizer = make_optimizer(self.raw, recipe)
         self.average: ModelEmaV3 | None = average_of(self.raw, recipe)
@@ -48,7 +48,10 @@ class Learner:
     def step(
         self, clips: Tensor, labels: Tensor, *, lr: float, share: float | None, num_classes: int, done: int
     ) -> Tensor:
-        """Updates the weights once; returns the loss as a scalar on the device, without waiting for it."""
+        """Updates the weights once; returns the loss as a scalar on the device, without waiting for it.
+
+        A network with auxiliary classifiers gives their logits behind its own in a tuple. They have the same targets.
+        """
         recipe = self.recipe
         set_lr(self.optimizer, lr)
         smoothing = recipe.label_smoothing
@@ -58,9 +61,13 @@ class Learner:
             smoothing = 0.0  # it is in the targets
         if recipe.channels_last:
             clips = clips.to(memory_format=torch.channels_last_3d)
-        logits = self.model(clips)
+        given = self.model(clips)
+        logits, *sides = given if isinstance(given, tuple) else (given,)
         check_classes(logits, num_classes)
         loss = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        for side in sides:
+            check_classes(side, num_classes)
+            loss = loss + recipe.aux_weight * F.cross_entropy(side, targets, label_smoothing=smoothing)
         self.fabric.backward(loss)
         if recipe.clip_grad:
             nn.utils.clip_grad_norm_(self.raw.parameters(), recipe.clip_grad)

@@ -166,7 +166,7 @@ def _check(recipe: Recipe, *, until_epoch: int, checkpoint_every: int) -> None:
 
 def _identity(data: Any, data_config: DataConfig, recipe: Recipe, seed: int) -> dict[str, str]:
     """What must not change for a run to go on, by name."""
-    fields = {f"recipe.{name}": value for name, value in asdict(recipe).items() if name not in _FREE}
+    fields = {f"recipe.{name}": value for name, value in recipe.identity().items() if name not in _FREE}
     fields |= {f"data.{name}": value for name, value in asdict(data_config).items() if name not in _FREE}
     fields |= {"seed": seed, "data checksum": data.checksum, "classes": tuple(data.classes)}
     return {name: str(value) for name, value in fields.items()}

@@ -174,8 +174,12 @@ def space(
         "study": loaded.name,
         "clip": str(loaded.data.clip),
         "num_classes": loaded.num_classes,
-        "domains": {d.name: {"values": list(d.values), "per": d.per} for d in loaded.space.domains},
-        "forbid": loaded.config["space"]["forbid"],
+        "domains": {
+            f"{space.family}.{d.name}": {"values": list(d.values), "per": d.per}
+            for space in loaded.space.families
+            for d in space.domains
+        },
+        "families": dict(Counter(candidate.spec.family for candidate in pool.candidates)),
         "settings": size.settings,
         "networks": size.networks,
         "exact": size.exact,

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from nas.cli import data, doctor, inspect, networks, promote, search
+from nas.cli import catalogue, data, doctor, inspect, networks, promote, search
 from nas.errors import NasError
 
 app = typer.Typer(
@@ -24,7 +24,8 @@ app.command("promote")(promote.promote)
 app.command("show")(networks.show)
 app.command("cost")(networks.cost)
 app.command("diff")(networks.diff)
-app.command("presets")(networks.presets)
+app.command("presets")(catalogue.presets)
+app.command("path")(catalogue.path)
 app.command("space")(inspect.space)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")

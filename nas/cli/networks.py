@@ -1,4 +1,4 @@
-"""`nas show`, `nas cost`, `nas diff` and `nas presets`: networks by name, digest or file."""
+"""`nas show`, `nas cost` and `nas diff`: networks by name, digest or file."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ CLASSES = typer.Option(None, "--num-classes", min=1, help="Outputs of the networ
 def show(name: str = NAME, study: str = STUDY, db: str = DB, clip: str = CLIP, as_json: bool = JSON) -> None:
     """Show a network block by block."""
     from search_spaces import codec
-    from search_spaces import show as render
 
-    shape, _ = _clip_and_classes(clip, None, study, db)
+    shape, _ = clip_and_classes(name, clip, None, study, db)
     spec = find_spec(name, study=study, db=db, frames=shape[0])
     if as_json:
         print_json(codec.encode(spec))
         return
-    rows = render.table(spec)
-    print_table(rows, {key: key for key in rows[0]}, f"{name}: {render.describe(spec)}")
+    rows = spec.rows()
+    print_table(rows, {key: key for key in rows[0]}, f"{name}: {spec.describe()}")
     print(f"digest: {codec.digest(spec)}")
 
 
@@ -43,7 +42,7 @@ def cost(
     as_json: bool = JSON,
 ) -> None:
     """Count params, MACs and activation memory of a network, exactly."""
-    shape, classes = _clip_and_classes(clip, num_classes, study, db)
+    shape, classes = clip_and_classes(name, clip, num_classes, study, db)
     spec = find_spec(name, study=study, db=db, frames=shape[0])
     from nas.cost import cost as cost_of
 
@@ -77,17 +76,11 @@ def diff(
 ) -> None:
     """Show the paths at which two networks differ, and nothing else."""
     from search_spaces import edit
-    from search_spaces.spec import SpecError, canonicalise
+    from search_spaces.path import value_at
+    from search_spaces.spec import canonicalise
 
     left, right = (canonicalise(find_spec(name, study=study, db=db)) for name in (a, b))
-
-    def value(spec: Any, path: str) -> Any:
-        try:
-            return edit.at(spec, path)
-        except SpecError:
-            return None  # the other network has no such block
-
-    rows = [{"path": path, "a": value(left, path), "b": value(right, path)} for path in sorted(edit.diff(left, right))]
+    rows = [{"path": path, "a": value_at(left, path), "b": value_at(right, path)} for path in sorted(edit.diff(left, right))]
     if as_json:
         print_json(rows)
     elif rows:
@@ -96,62 +89,10 @@ def diff(
         print(f"{a} and {b} are the same network")
 
 
-def presets(as_json: bool = JSON, clip: str = CLIP, num_classes: int = CLASSES) -> None:
-    """List the published networks with their cost at one clip, and cited accuracies in a column of their own."""
-    from nas.cost import cost as cost_of
-    from search_spaces import codec
-    from search_spaces.presets import PRESETS
-
-    frames, height, width = _parse_clip(clip) if clip else (16, 112, 112)
-    classes = num_classes or 400
-    rows: list[dict[str, Any]] = []
-    for name, entry in PRESETS.items():
-        spec = entry.make(frames)
-        price = cost_of(spec, frames=frames, height=height, width=width, num_classes=classes)
-        rows.append(
-            {
-                "name": name,
-                "family": entry.family,
-                "year": entry.year,
-                "paper": entry.paper,
-                "digest": codec.digest(spec),
-                "clip": f"{frames}x{height}x{width}",
-                "num_classes": classes,
-                "params": price.params,
-                "macs": price.macs,
-                "cited": [
-                    {
-                        "clip_top1": p.clip_top1,
-                        "video_top1": p.video_top1,
-                        "clip": f"{p.frames}x{p.size}x{p.size}",
-                        "views": p.views,
-                        "data": p.data,
-                        "source": p.source,
-                    }
-                    for p in entry.published
-                ],
-            }
-        )
-    if as_json:
-        print_json(rows)
-        return
-    table = [
-        {
-            **row,
-            "year": str(row["year"]),
-            "cited": "; ".join(f"{p['video_top1']} ({p['clip']}, {p['views']} views)" for p in row["cited"]),
-        }
-        for row in rows
-    ]
-    columns = {"name": "name", "family": "family", "year": "year", "params": "params", "macs": "MACs"}
-    title = f"published networks; params and MACs of one {frames}x{height}x{width} clip, {classes} classes"
-    print_table(table, {**columns, "cited": "cited video top-1 %"}, title)
-
-
-def _clip_and_classes(
-    clip: str | None, num_classes: int | None, study: str | None, db: str | None
+def clip_and_classes(
+    name: str, clip: str | None, num_classes: int | None, study: str | None, db: str | None
 ) -> tuple[tuple[int, int, int], int]:
-    """Clip and classes as given; else those of the study, else 16x112x112 and 400."""
+    """Clip and classes as given; else those of the study, else the network's own clip, if it is named, and 400."""
     if (study is not None or db is not None) and (clip is None or num_classes is None):
         from nas.store import Store
 
@@ -161,10 +102,19 @@ def _clip_and_classes(
         finally:
             store.close()
         clip, num_classes = clip or row["clip"], num_classes or row["num_classes"]
-    return _parse_clip(clip or "16x112x112"), num_classes or 400
+    if clip is None:
+        from search_spaces.presets import PRESETS
+
+        return PRESETS[name].clip if name in PRESETS else (16, 112, 112), num_classes or 400
+    return parse_clip(clip), num_classes or 400
 
 
-def _parse_clip(text: str) -> tuple[int, int, int]:
+def parse_clip(text: str) -> tuple[int, int, int]:
+    """Frames, rows and columns of a text such as 16x112x112.
+
+    Raises:
+        NotFoundError: The text has another form.
+    """
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)
     if match is None:
         raise NotFoundError(f"a clip must read frames x height x width, such as 16x112x112, but is {text!r}")

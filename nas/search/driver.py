@@ -24,6 +24,7 @@ from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action
 from nas.search.session import Listener, News, environment, locked, opened_data, study_row
 from nas.store import Row, Store
 from nas.study import SearchConfig, Study
+from nas.weights import check_networks, settled_study
 from search_spaces import codec
 
 MAX_TRIES = 10  # that a trial is cut short after the same epoch for one reason, before it counts as failed
@@ -70,6 +71,7 @@ def run_search(
         KeyboardInterrupt: The user stopped it; all that was done is stored.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = settled_study(study)
     with locked(database):
         data = opened_data(study, listener)
         store = Store(database, create=True)
@@ -80,10 +82,21 @@ def run_search(
                 num_classes=len(data.classes),
                 progress=lambda done, total: listener(News(kind="cost", done=done, total=total)),
             )
+            _check_weights(study, pool, len(data.classes), listener)
             driver = _Driver(study, database, store, row, pool, workers, listener)
             return driver.run()
         finally:
             store.close()
+
+
+def _check_weights(study: Study, pool: Pool, num_classes: int, listener: Listener) -> None:
+    """Makes sure that every network can begin with the study's initial weights, and says what becomes of them."""
+    init = study.recipe.init
+    done = check_networks(init, [candidate.spec for candidate in pool.candidates], num_classes=num_classes)
+    if done is not None:
+        left = f"; {', '.join(done.left)} as drawn" if done.left else ""
+        text = f"networks begin with {done.taken} tensors of {init.weights} ({init.checksum[:10]}), {init.mode}{left}"
+        listener(News(kind="init", text=text))
 
 
 class _Driver:

@@ -13,8 +13,9 @@ from nas.errors import SearchError
 from nas.study import Limit, Study, short_number
 from search_spaces import presets
 from search_spaces.codec import digest
-from search_spaces.space import Point, SearchSpace
-from search_spaces.spec import ArchSpec, SpecError, canonicalise
+from search_spaces.family_space import Point
+from search_spaces.space import SearchSpace
+from search_spaces.spec import ArchSpec, ClipError, SpecError, canonicalise
 
 Progress = Callable[[int, int], None]
 
@@ -86,7 +87,7 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     for done, (key, (spec, params)) in enumerate(specs.items(), start=1):
         try:
             price = cost(spec, frames=clip.frames, height=clip.height, width=clip.width, num_classes=num_classes)
-        except SpecError as error:
+        except ClipError as error:
             if key in named:
                 raise SearchError(f"{named[key]} of search.start_with does not fit the clip {clip}: {error}") from error
             dropped["does not fit the clip"] = dropped.get("does not fit the clip", 0) + 1

@@ -13,7 +13,7 @@ from nas.search.ledger import Entry, Ledger, ledger_of
 from nas.search.pool import Candidate
 from nas.search.sampler import Observation
 from nas.store import Row, Store
-from search_spaces import codec, show
+from search_spaces import codec
 
 
 class Record:
@@ -69,7 +69,7 @@ class Record:
         """A new trial and its first job; returns the job's id."""
         network = s.Network(
             digest=candidate.digest,
-            description=show.describe(candidate.spec),
+            description=candidate.spec.describe(),
             spec=codec.encode(candidate.spec),
             params=candidate.cost.params,
             macs=candidate.cost.macs,

@@ -21,6 +21,7 @@ COMMANDS = [
     ["cost"],
     ["diff"],
     ["presets"],
+    ["path"],
     ["space"],
     ["doctor"],
     ["data", "make"],
@@ -147,7 +148,29 @@ def test_presets(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert rows["mc3_18"]["params"] == 11_695_440
     assert rows["r2plus1d_18"]["cited"]
-    assert run(capsys, "presets")[0] == 0
+    assert {row["clip"] for row in rows.values()} >= {"16x112x112", "32x112x112"}
+    code, out, _ = run(capsys, "presets", "--family", "c3d", "--clip", "16x64x64", "--num-classes", "10", "--json")
+    (row,) = json.loads(out)
+    assert (row["family"], row["clip"], row["num_classes"]) == ("c3d", "16x64x64", 10)
+    assert row["params"] < rows["c3d"]["params"]
+    assert run(capsys, "presets", "--family", "c3d")[0] == 0
+
+
+def test_path_lists_valid_steps_with_their_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "path", "r3d_18", "r2plus1d_18", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert len(rows) == 10
+    assert (rows[1]["from"], rows[1]["to"]) == ("3d", "2plus1d")
+    assert rows[0]["params"] == 33_371_472
+    assert rows[-1]["params"] == 33_370_839
+    assert rows[-1]["macs"] == 41_496_308_736
+    assert "midplanes 0" in rows[-1]["from"]
+    assert "width" not in rows[-1]["from"]
+    code, out, _ = run(capsys, "path", "r3d_18", "r2plus1d_18", "--clip", "8x32x32")
+    assert code == 0
+    assert "8x32x32" in out
+    assert len(json.loads(run(capsys, "path", "r3d_18", "r3d_18", "--json")[1])) == 1
 
 
 def test_space(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,6 +213,10 @@ BAD = [
     (["show", "tiny.yaml"], "tiny.yaml does not hold a network"),
     (["cost", "r3d_18", "--clip", "16x112"], "a clip must read frames x height x width"),
     (["cost", "r3d_18", "--clip", "axbxc"], "a clip must read frames x height x width"),
+    (["cost", "r2d_18", "--clip", "0x8x8"], "a clip must read frames x height x width"),
+    (["cost", "c3d", "--clip", "4x112x112"], "a clip of 4x112x112 is too short or too small for the network: at pool4"),
+    (["path", "r3d_18", "c3d"], "a path needs two networks of one family, but they are of resnet and c3d"),
+    (["presets", "--family", "resnets"], "family must be one of the catalogue, but is resnets; did you mean resnet?"),
     (["promote", "tiny.yaml"], "name one of: a digest, --best-under MACS"),
     (["promote", "tiny.yaml", "--best-under", "10"], "no network of the front has at most 10 MACs; the cheapest has"),
     (["promote", "tiny.yaml", "--best-under", "much"], "a number above 0 such as 300M or 2.5G is needed"),

@@ -48,7 +48,7 @@ def test_overrides_go_over_the_file(tmp_path: Path) -> None:
     assert study.recipe.lr == 0.01
     assert study.data.clip.frames == 8
     assert study.search.rungs == (2, 6)
-    assert next(d.values for d in study.space.domains if d.name == "kernel") == (3, 7)
+    assert next(d.values for d in study.space.families[0].domains if d.name == "kernel") == (3, 7)
 
 
 def test_a_variant_of_the_file_is_picked_by_data(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_variant_of_the_file_is_picked_by_data(tmp_path: Path) -> None:
     assert load_study(path, ["data=motion"]).data.clip.frames == 4
     study = load_study(path, ["data.clip.height=32", "data=small"])
     assert (study.data.clip.frames, study.data.clip.height, study.data.clip.width) == (2, 32, 16)
-    assert "kernel" not in {domain.name for domain in study.space.domains}
+    assert "kernel" not in {domain.name for domain in study.space.families[0].domains}
 
 
 def test_the_environment_is_read_where_the_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

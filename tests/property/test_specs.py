@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import resnet
 from search_spaces.catalogue import build
 from search_spaces.codec import decode, digest, dumps, encode, loads
 from search_spaces.edit import at, diff, leaves, put
-from search_spaces.show import describe, table
-from search_spaces.spec import MIDPLANES, ArchSpec, Block, SpecError, Stage, Stem, TemporalOp, canonicalise
+from search_spaces.families.resnet_blocks import Block, Stage, Stem, canonical_block
+from search_spaces.families.resnet_spec import ResNetSpec
+from search_spaces.network import Network
+from search_spaces.spec import MIDPLANES, SpecError, TemporalOp, canonicalise
 from tests.search_spaces.strategies import specs
 
 # Another valid value for a leaf, by the last part of its path.
@@ -26,7 +28,12 @@ OTHER = {
     "spatial_kernel": lambda old: old + 2,
     "temporal_kernel": lambda old: old + 2,
     "pool": lambda old: "max" if old == "none" else "none",
-    "family": lambda old: old + "2",
+    "pool_frames": lambda old: 3 - old,
+    "time_pool": lambda old: 3 - old,
+    "time_first": lambda old: not old,
+    "stride_on": lambda old: "1x1" if old == "3x3" else "3x3",
+    "attention": lambda old: "se" if old != "se" else "gate",
+    "head": lambda old: "avg" if old == "avg_max" else "avg_max",
 }
 
 
@@ -62,23 +69,25 @@ def test_canonicalise_is_idempotent_and_keeps_the_digest(spec):
 @given(specs, specs)
 def test_one_line_and_digest_differ_where_networks_differ(a, b):
     a, b = canonicalise(a), canonicalise(b)
-    assert (describe(a) == describe(b)) == (a == b) == (digest(a) == digest(b))
-    assert "\n" not in describe(a)
+    assert (a.describe() == b.describe()) == (a == b) == (digest(a) == digest(b))
+    assert "\n" not in a.describe()
 
 
 @given(specs, st.data())
 def test_one_line_differs_after_any_single_edit_that_matters(spec, data):
     path = data.draw(st.sampled_from(sorted(p for p in leaves(spec) if p.split(".")[-1] in OTHER)))
     edited = canonicalise(put(spec, path, OTHER[path.split(".")[-1]](at(spec, path))))
-    assert (describe(edited) == describe(canonicalise(spec))) == (edited == canonicalise(spec))
+    assert (edited.describe() == canonicalise(spec).describe()) == (edited == canonicalise(spec))
 
 
 @given(specs)
-def test_table_has_a_row_for_the_stem_and_for_each_block(spec):
-    rows = table(spec)
-    assert len(rows) == 1 + sum(len(stage.blocks) for stage in spec.stages)
+def test_table_has_a_row_for_the_stem_each_block_and_each_pool_of_frames(spec):
+    rows = spec.rows()
+    assert len(rows) == 1 + sum(len(stage.blocks) + (stage.time_pool > 1) for stage in spec.stages)
     assert all(rows[0].keys() == row.keys() for row in rows)
-    assert at(spec, str(rows[-1]["site"])) == spec.stages[-1].blocks[-1]
+    found = [at(spec, str(row["site"])) for row in rows]
+    pools = [2] if spec.stages[-1].time_pool > 1 else []
+    assert found[-1 - len(pools) :] == [spec.stages[-1].blocks[-1], *pools]
 
 
 @settings(max_examples=40, deadline=None)
@@ -95,22 +104,50 @@ def test_equal_digests_build_equal_networks(spec):
     assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
 
 
-def test_what_is_canonical_computes_the_same_before_and_after():
-    """Each of the replacements of `canonicalise`, built as it was written and as it becomes."""
-    flat = TemporalOp(kind="2d", kernel=5, dilation=(2, 4), midplanes="shared")
-    pointlike = TemporalOp(kind="3d", kernel=1, dilation=(1, 2))
-    repeated = TemporalOp(kind="2plus1d", kernel=3, dilation=(2, 2), midplanes="shared")
+def as_written(spec: ResNetSpec) -> torch.nn.Module:
+    """The network of the spec itself, where `build` takes its canonical form."""
+    torch.manual_seed(0)
+    network = Network(spec.links(num_classes=3))
+    spec.initialise(network)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        Block(kind="basic", width=8, spatial_stride=2, temporal_stride=1, temporal=op)
+        for op in (
+            TemporalOp(kind="2d", kernel=5, dilation=(2, 4), midplanes="shared"),
+            TemporalOp(kind="3d", kernel=1, dilation=(1, 2)),
+            TemporalOp(kind="2plus1d", kernel=3, dilation=(2, 2), midplanes="shared"),
+            TemporalOp(kind="p3d_c", time_first=True),
+        )
+    ]
+    + [
+        Block(kind="bottleneck", width=2, spatial_stride=1, temporal_stride=1, temporal=op, stride_on="1x1")
+        for op in (
+            TemporalOp(kind="t1x1_all", dilation=(3, 1)),
+            TemporalOp(kind="t1x1_both", kernel=1),
+            TemporalOp(kind="csn", kernel=1, dilation=(2,)),
+        )
+    ],
+)
+def test_what_is_canonical_computes_the_same_before_and_after(block):
+    """Each of the replacements of `canonical`, built as it was written and as it becomes."""
+    stem = Stem(
+        width=8,
+        midplanes=5,
+        temporal_kernel=1,
+        spatial_kernel=3,
+        spatial_stride=1,
+        temporal_padding=False,
+        pool_frames=2,
+    )
+    spec = ResNetSpec(stem=stem, stages=(Stage(blocks=(block,)),))
     clips = torch.randn((2, 3, 4, 8, 8), generator=torch.Generator().manual_seed(1))
-    for op in (flat, pointlike, repeated):
-        block = Block(kind="basic", width=8, spatial_stride=2, temporal_stride=1, temporal=op)
-        stem = Stem(width=8, midplanes=5, temporal_kernel=1, spatial_kernel=3, spatial_stride=1, temporal_padding=False)
-        spec = ArchSpec(stem=stem, stages=(Stage(blocks=(block,)),))
-        assert canonicalise(spec) != spec
-        outputs = []
-        for form in (spec, canonicalise(spec)):
-            torch.manual_seed(0)
-            outputs.append(resnet.build(form, num_classes=3).eval()(clips))
-        torch.testing.assert_close(*outputs)
+    canonical = canonicalise(spec)
+    assert canonical.stages != spec.stages and canonical.stem != spec.stem
+    torch.testing.assert_close(as_written(spec)(clips), as_written(canonical)(clips))
 
 
 FLAT = TemporalOp(kind="2d")
@@ -127,6 +164,8 @@ FLAT = TemporalOp(kind="2d")
         (TemporalOp(kind="2plus1d", kernel=1, dilation=(2, 3)), TemporalOp(kind="2plus1d", kernel=1)),
         # The first block sees as many planes as it gives, so both conventions agree there; the next one differs.
         (TemporalOp(kind="2plus1d", midplanes="shared"), TemporalOp(kind="2plus1d")),
+        (TemporalOp(kind="p3d_b", time_first=True), TemporalOp(kind="p3d_b")),
+        (TemporalOp(kind="2plus1d", time_first=True), TemporalOp(kind="2plus1d", time_first=True)),
     ],
 )
 def test_what_has_no_effect_takes_its_default(written, canonical):
@@ -134,15 +173,50 @@ def test_what_has_no_effect_takes_its_default(written, canonical):
     blocks = tuple(
         Block(kind="basic", width=width, spatial_stride=1, temporal_stride=1, temporal=written) for width in (16, 32)
     )
-    first, second = canonicalise(ArchSpec(stem=stem, stages=(Stage(blocks=blocks),))).stages[0].blocks
+    first, second = canonicalise(ResNetSpec(stem=stem, stages=(Stage(blocks=blocks),))).stages[0].blocks
     assert first.temporal == canonical
     shared = written.kind == "2plus1d" and written.midplanes == "shared"
     assert second.temporal == (written if shared else canonical)
 
 
 @pytest.mark.parametrize(
+    ("settings", "in_planes", "canonical"),
+    [
+        # Without strides, and in a basic block, there is no choice of where they are.
+        ({"stride_on": "1x1"}, 64, {"stride_on": "3x3"}),
+        ({"stride_on": "1x1", "spatial_stride": 2}, 64, {}),
+        ({"stride_on": "1x1", "temporal_stride": 2}, 64, {}),
+        ({"stride_on": "1x1", "spatial_stride": 2, "kind": "basic"}, 64, {"stride_on": "3x3"}),
+        # Without a projection, there is none to hold time.
+        ({"temporal": TemporalOp(kind="t1x1_all")}, 64, {"temporal": TemporalOp(kind="t1x1_both")}),
+        ({"temporal": TemporalOp(kind="t1x1_all")}, 32, {}),
+        ({"temporal": TemporalOp(kind="t1x1_all"), "spatial_stride": 2}, 64, {}),
+        ({"temporal": TemporalOp(kind="t1x1_all", kernel=1)}, 32, {"temporal": FLAT}),
+        (
+            {"temporal": TemporalOp(kind="csn", kernel=1, dilation=(2,))},
+            64,
+            {"temporal": TemporalOp(kind="csn", kernel=1)},
+        ),
+        # M of planes as wide as the convolution's output is 3 * 9 * 16 * 16 / (9 * 16 + 3 * 16) = 36, not 16.
+        ({"temporal": TemporalOp(kind="2plus1d", midplanes="equal")}, 64, {}),
+        ({"attention": "gate"}, 64, {}),
+    ],
+)
+def test_settings_of_a_block_without_effect_take_their_default(settings, in_planes, canonical):
+    usual = {"kind": "bottleneck", "width": 16, "spatial_stride": 1, "temporal_stride": 1, "temporal": FLAT}
+    block = Block(**{**usual, **settings})
+    assert canonical_block(block, in_planes) == replace(block, **canonical)
+
+
+@pytest.mark.parametrize(
     ("path", "value", "message"),
     [
+        ("stages.0.time_pool", 0, "time_pool must be at least 1"),
+        ("stages.0.blocks.0.attention", "sE", "did you mean se?"),
+        ("stages.0.blocks.0.stride_on", "1x3", "must be one of its choices"),
+        ("stages.0.blocks.0.temporal.kind", "csn", "csn needs the 1x1x1 convolutions of a bottleneck"),
+        ("stem.pool_frames", 0, "pool_frames must be at least 1"),
+        ("head", "max", "did you mean avg_max?"),
         ("stages.9.blocks.0.width", 8, "index must be 0 to"),
         ("stages.0.blocks.0.temporal.kernal", 3, "did you mean kernel?"),
         ("stages.0.blocks.0.temporal.kind", "2plus1", "did you mean 2plus1d?"),

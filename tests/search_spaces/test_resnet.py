@@ -6,10 +6,12 @@ from torch.nn import functional as F
 
 from nas.cost import cost
 from search_spaces.catalogue import build
-from search_spaces.layers import RandomDilationConv3d, temporal_unit
+from search_spaces.families.resnet_blocks import Block, Stage, Stem
+from search_spaces.families.resnet_make import depth_blocks, make_stem, place, temporal_strides, time_pools
+from search_spaces.families.resnet_spec import ResNetSpec
+from search_spaces.layers import RandomDilationConv3d, Spatial, temporal_unit
 from search_spaces.presets import preset
-from search_spaces.resnet_specs import make_stem, place, scale, temporal_strides
-from search_spaces.spec import ArchSpec, SpecError, Stage, Stem, TemporalOp, midplanes
+from search_spaces.spec import KINDS, SpecError, TemporalOp, midplanes, scale
 
 COUNTS = (2, 2, 2, 2)
 
@@ -51,6 +53,23 @@ def test_temporal_strides_follow_the_groups_that_have_time():
         temporal_strides("1-1-2-2", [True] * 3)
 
 
+def test_pools_of_frames_follow_their_label():
+    assert time_pools("none", 3) == (1, 1, 1)
+    assert time_pools("2-2-1", 3) == (2, 2, 1)
+    for label in ("2-2", "2-0-1", "2"):
+        with pytest.raises(SpecError, match="must be none or have 3 pools"):
+            time_pools(label, 3)
+
+
+def test_depths_say_which_blocks():
+    assert depth_blocks(152) == ("bottleneck", (3, 8, 36, 3))
+    assert depth_blocks("1-2") == ("basic", (1, 2))
+    assert depth_blocks("b1-2-1") == ("bottleneck", (1, 2, 1))
+    for depth in ("b3", "c1-2", "1-0", 51, 18.0, True):
+        with pytest.raises(SpecError, match="depth must be one of 10, 18"):
+            depth_blocks(depth)
+
+
 @pytest.mark.parametrize(
     ("width", "multiplier", "scaled"),
     [(64, 0.25, 16), (64, 0.1, 8), (48, 0.75, 40), (64, 0.3, 16), (20, 1.0, 20), (64, 1.5, 96)],
@@ -65,7 +84,10 @@ def test_stems_by_name():
     assert make_stem("3x7x7", temporal=False) == make_stem("1x7x7")
     assert make_stem("r2plus1d", temporal=False) == make_stem("1x7x7")
     assert make_stem("r2plus1d").midplanes == 45
-    assert make_stem("3x3x3/1+max").pool == "max"
+    assert make_stem("3x3x3/1+max") == Stem(width=64, temporal_kernel=3, spatial_kernel=3, spatial_stride=1, pool="max")
+    assert make_stem("1x7x7/2+max2") == Stem(
+        width=64, temporal_kernel=1, spatial_kernel=7, spatial_stride=2, pool="max", pool_frames=2
+    )
 
 
 def test_midplanes_keep_the_weights_of_a_3d_convolution():
@@ -98,8 +120,8 @@ def test_a_fixed_dilation_reaches_that_far():
     assert moved == [1, 4, 7]
 
 
-def p3d(kind: str, *, act: bool, **strides: int) -> torch.nn.Module:
-    unit = temporal_unit(TemporalOp(kind=kind), 4, 6, midplanes=1, act=act, **strides).eval()
+def p3d(kind: str, *, act: bool) -> torch.nn.Module:
+    unit = temporal_unit(TemporalOp(kind=kind), 4, 6, midplanes=1, act=act).eval()
     for layer in unit.modules():
         if isinstance(layer, torch.nn.BatchNorm3d):
             torch.nn.init.normal_(layer.bias)
@@ -121,20 +143,21 @@ def test_p3d_units_compute_what_the_paper_says(act):
 
 def test_a_unit_at_the_end_of_a_branch_can_be_negative_and_one_inside_cannot():
     x = torch.randn(2, 4, 5, 6, 6)
-    for kind in ("2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c"):
+    for kind in KINDS:
         for act in (True, False):
-            unit = temporal_unit(TemporalOp(kind=kind), 4, 6, midplanes=5, act=act)
+            unit = temporal_unit(TemporalOp(kind=kind), 4, 4 if kind == "csn" else 6, midplanes=5, act=act)
             assert (unit(x).min() >= 0) == act
 
 
-@pytest.mark.parametrize("kind", ["2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dilation", [(1,), (3,), (1, 2)])
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 def test_every_operator_keeps_time_up_to_its_stride(kind, dilation, kernel):
-    op = TemporalOp(kind=kind, kernel=kernel, dilation=dilation)
-    for stride in (1, 2):
-        unit = temporal_unit(op, 3, 4, midplanes=2, spatial_stride=2, temporal_stride=stride, act=True)
-        assert unit(torch.randn(2, 3, 7, 9, 9)).shape == (2, 4, (7 + stride - 1) // stride, 5, 5)
+    for stride, time_first in ((1, False), (2, False), (2, True)):
+        op = TemporalOp(kind=kind, kernel=kernel, dilation=dilation, time_first=time_first)
+        spatial = Spatial(stride=2)
+        unit = temporal_unit(op, 4, 4, midplanes=2, spatial=spatial, temporal_stride=stride, act=True)
+        assert unit(torch.randn(2, 4, 7, 9, 9)).shape == (2, 4, (7 + stride - 1) // stride, 5, 5)
 
 
 def test_frames_do_not_meet_in_a_2d_network_and_do_in_a_3d_one():
@@ -162,8 +185,7 @@ def test_an_unpadded_stem_refuses_a_shorter_clip():
         (lambda: preset("r2d_18", frames=0), "frames must be at least 1, but is 0"),
         (lambda: build(preset("r3d_18"), num_classes=0), "num_classes must be at least 1, but is 0"),
         (lambda: build(preset("r3d_18"), num_classes=2, dropout=1.0), "dropout must be in [0, 1), but is 1.0"),
-        (lambda: build(other_family(), num_classes=2), "but is resnets; did you mean resnet?"),
-        (lambda: cost(other_family(), frames=8, height=0, width=8, num_classes=2), "height must be at least 1"),
+        (lambda: cost(preset("r3d_18"), frames=8, height=0, width=8, num_classes=2), "height must be at least 1"),
     ],
 )  # fmt: skip
 def test_bad_requests_are_refused_in_one_line(call, message):
@@ -173,13 +195,8 @@ def test_bad_requests_are_refused_in_one_line(call, message):
     assert "\n" not in str(caught.value)
 
 
-def other_family() -> ArchSpec:
-    spec = preset("r3d_18")
-    return ArchSpec(family="resnets", stem=spec.stem, stages=(Stage(blocks=spec.stages[0].blocks),))
-
-
 def test_asking_for_a_cost_does_not_move_the_generator():
-    spec = ArchSpec(
+    spec = ResNetSpec(
         stem=make_stem("3x3x3/1", width=8),
         stages=(Stage(blocks=(_random_block(),)),),
     )
@@ -190,8 +207,6 @@ def test_asking_for_a_cost_does_not_move_the_generator():
 
 
 def _random_block():
-    from search_spaces.spec import Block
-
     op = TemporalOp(kind="3d", dilation=(1, 2, 3))
     return Block(kind="basic", width=8, spatial_stride=1, temporal_stride=1, temporal=op)
 

@@ -8,10 +8,20 @@ import optuna
 import pytest
 
 from search_spaces.codec import digest
-from search_spaces.presets import preset
-from search_spaces.resnet_specs import depth_blocks, ints, make_resnet, make_stem, place, scale, temporal_strides
-from search_spaces.space import Domain, Rule, SearchSpace, parse_space
-from search_spaces.spec import SpecError, TemporalOp, canonicalise
+from search_spaces.families.resnet_assemble import Extras, make_resnet
+from search_spaces.families.resnet_make import (
+    depth_blocks,
+    ints,
+    make_stem,
+    place,
+    temporal_strides,
+    time_pools,
+)
+from search_spaces.families.resnet_spec import ResNetSpec
+from search_spaces.family_space import Domain, FamilySpace, Rule
+from search_spaces.presets import PRESETS, preset
+from search_spaces.space import SearchSpace, parse_space
+from search_spaces.spec import SpecError, TemporalOp, canonicalise, scale
 from tests.search_spaces.strategies import wide_space
 
 SMALL = {"depth": ["1-1"], "widths": ["8-16"], "stem": ["1x3x3/1"]}
@@ -81,22 +91,95 @@ SPACES = {
         },
         "forbid": [{"temporal_stride": 2, "kind": "2d"}],
     },
+    "cuts": {
+        "domains": {
+            **SMALL,
+            "depth": ["1-1", "b2-1-1"],
+            "widths": ["8-16", "8-16-16"],
+            "stem": ["3x3x3/1", "1x3x3/1+max2"],
+            "placement": ["all", "top_heavy", "bottom_heavy", "top_heavy:1"],
+            "cut": [0, 2, 3],
+            "kind": ["2d", "3d", "csn"],
+        },
+        "forbid": [{"placement": "top_heavy", "cut": 2}, {"cut": 3, "kind": "csn"}],
+    },
+    "operators that only bottlenecks have": {
+        "domains": {
+            "depth": ["1-1", "b1-2"],
+            "widths": ["8-16"],
+            "stem": ["1x3x3/1"],
+            "stem_width": [8, 32],
+            "first_stride": [1, 2],
+            "kind": {"values": ["3d", "t1x1_all", "t1x1_both", "p3d_mixed", "1plus2d"], "per": "block"},
+            "temporal_stride": ["none", "2-1"],
+        },
+        "forbid": [{"kind": "p3d_mixed", "temporal_stride": "none"}],
+    },
+    "operators that every depth but one has": {
+        "domains": {
+            "depth": ["1-1", "b1-1"],
+            "widths": ["8-16"],
+            "kind": {"values": ["csn", "t1x1_first"], "per": "stage"},
+            "kernel": {"values": [1, 3], "per": "block"},
+        },
+    },
+    "conventions of midplanes": {
+        "domains": {
+            "depth": ["b1-1", "1-1"],
+            "widths": ["8-16"],
+            "stem_width": [8],
+            "stem": ["1x3x3/1"],
+            "kind": ["2plus1d", "1plus2d"],
+            "kernel": {"values": [1, 3], "per": "stage"},
+            "midplanes": {"values": ["per_conv", "equal", "shared"], "per": "block"},
+        },
+        "forbid": [{"midplanes": "equal", "kernel": 1}],
+    },
+    "what is settled last": {
+        "domains": {
+            "depth": ["1-1", "b1-1"],
+            "widths": ["8-16"],
+            "first_stride": [1, 2],
+            "temporal_stride": {"values": ["none", 2], "per": "stage"},
+            "stride_on": {"values": ["3x3", "1x1"], "per": "stage"},
+            "time_pool": {"values": [1, 2], "per": "stage"},
+            "attention": {"values": ["none", "gate"], "per": "block"},
+            "head": ["avg", "avg_max"],
+        },
+        "forbid": [
+            {"attention": "gate", "head": "avg_max"},
+            {"stride_on": "1x1", "temporal_stride": 2},
+            {"first_stride": 2, "time_pool": 2},
+        ],
+    },
+    "pools as labels": {
+        "domains": {
+            **SMALL,
+            "depth": ["1-1", "1-1-1"],
+            "widths": ["8-16", "8-16-16"],
+            "time_pool": ["none", "1-1", "2-1", [1, 2, 1]],
+            "attention": ["none", "se"],
+        },
+        "forbid": [{"time_pool": "2-1", "attention": "se"}],
+    },
 }
 DEFAULTS = {
-    "depth": 18, "widths": None, "stem_width": None, "width": 1.0, "stem": "3x7x7", "placement": "all", "kind": "3d",
-    "kernel": 3, "dilation": 1, "midplanes": "per_conv", "temporal_stride": "as_paper",
+    "depth": 18, "widths": None, "stem_width": None, "width": 1.0, "stem": "3x7x7", "placement": "all", "cut": None,
+    "first_stride": 1, "kind": "3d", "kernel": 3, "dilation": 1, "midplanes": "per_conv", "temporal_stride": "as_paper",
+    "stride_on": "3x3", "time_pool": "none", "attention": "none", "head": "avg",
 }  # fmt: skip
 
 
 def by_brute_force(space: SearchSpace) -> tuple[set[str], int]:
     """Digests of all networks of a space, and the number of its settings, by trying every assignment."""
     digests, settings = set(), 0
-    domains = {d.name: d for d in space.domains}
+    (family,) = space.families
+    domains = {d.name: d for d in family.domains}
     for depth in domains["depth"].values if "depth" in domains else [18]:
         kind, counts = depth_blocks(depth)
         sites = [(s, b) for s, n in enumerate(counts) for b in range(n)]
         places = []
-        for d in space.domains:
+        for d in family.domains:
             if d.name != "depth":
                 places += {
                     "network": [(d.name,)],
@@ -105,7 +188,7 @@ def by_brute_force(space: SearchSpace) -> tuple[set[str], int]:
                 }[d.per]
         for values in itertools.product(*(domains[at[0]].values for at in places)):
             chosen = {**dict(zip(places, values, strict=True)), ("depth",): depth}
-            spec = assembled(chosen, kind, counts, space)
+            spec = assembled(chosen, kind, counts, family)
             if spec is not None:
                 settings += 1
                 digests.add(digest(spec))
@@ -119,45 +202,55 @@ def assembled(chosen, kind, counts, space):
                 return chosen[at]
         return DEFAULTS[name]
 
+    num_stages, every = len(counts), [(s, b) for s, n in enumerate(counts) for b in range(n)]
+    heavy = get("placement") in ("top_heavy", "bottom_heavy")
+    own_pools = ("time_pool", 0) in chosen
     try:
-        where = place(get("placement"), counts)
-        temporal_strides(str(get("temporal_stride")), [True] * len(counts)) if ("temporal_stride",) in chosen else None
+        where = place(f"{get('placement')}:{get('cut')}" if heavy else get("placement"), counts)
+        temporal_strides(str(get("temporal_stride")), [True] * num_stages) if ("temporal_stride",) in chosen else None
+        pools = (
+            [get("time_pool", s) for s in range(num_stages)] if own_pools else time_pools(get("time_pool"), num_stages)
+        )
     except SpecError:
         return None
-    widths = ints(get("widths")) if get("widths") else [(get("stem_width") or 64) * 2**s for s in range(len(counts))]
-    if len(widths) != len(counts):
+    if kind == "basic" and any(get("kind", *at) in ("csn", "t1x1_first", "t1x1_both", "t1x1_all") for at in every):
+        return None
+    widths = ints(get("widths")) if get("widths") else [(get("stem_width") or 64) * 2**s for s in range(num_stages)]
+    if len(widths) != num_stages:
         return None
     stems = next((d.values for d in space.domains if d.name == "stem"), ["3x7x7"])
-    index = 0
+    own_strides = ("temporal_stride", 0) in chosen
+    first = get("temporal_stride", 0) if own_strides else str(get("temporal_stride")).split("-")[0]
     ops = {}
-    for s, n in enumerate(counts):
-        for b in range(n):
-            at = {name: get(name, s, b) for name in DEFAULTS}
-            there = index in where.blocks
-            effective = {
-                "kind": there,
-                "kernel": there and at["kind"] != "2d",
-                "dilation": there and at["kind"] != "2d" and at["kernel"] > 1,
-                "midplanes": there and at["kind"] == "2plus1d",
-                "temporal_stride": b == 0,
-                "placement": chosen.get(("kind",)) != "2d" or any(not stem.startswith("1x") for stem in stems),
-            }
-            for rule in space.forbid:
-                if all(at[name] in values and effective.get(name, True) for name, values in rule.where):
-                    return None
-            op = TemporalOp(
-                kind=at["kind"] if there else "2d",
-                kernel=at["kernel"],
-                dilation=tuple(int(d) for d in str(at["dilation"]).split("|")),
-                midplanes=at["midplanes"],
-            )
-            ops[s, b] = op
-            index += 1
+    for index, (s, b) in enumerate(every):
+        at = {name: get(name, s, b) for name in DEFAULTS}
+        there = index in where.blocks
+        effective = {
+            "kind": there,
+            "kernel": there and at["kind"] != "2d",
+            "dilation": there and at["kind"] != "2d" and at["kernel"] > 1,
+            "midplanes": there and at["kind"] in ("2plus1d", "1plus2d"),
+            "temporal_stride": b == 0,
+            "stride_on": kind == "bottleneck" and b == 0 and (s > 0 or get("first_stride") == 2 or str(first) == "2"),
+            "cut": heavy and chosen.get(("kind",)) != "2d",
+            "placement": chosen.get(("kind",)) != "2d" or any(not stem.startswith("1x") for stem in stems),
+        }
+        for rule in space.forbid:
+            if all(at[name] in values and effective.get(name, True) for name, values in rule.where):
+                return None
+        label = {"p3d_mixed": f"p3d_{'abc'[index % 3]}", "1plus2d": "2plus1d"}.get(at["kind"], at["kind"])
+        ops[s, b] = TemporalOp(
+            kind=label if there else "2d",
+            kernel=at["kernel"],
+            dilation=tuple(int(d) for d in str(at["dilation"]).split("|")),
+            midplanes=at["midplanes"],
+            time_first=at["kind"] == "1plus2d",
+        )
 
     def strides(temporal):
-        if ("temporal_stride",) in chosen or ("temporal_stride", 0) not in chosen:
+        if not own_strides:
             return temporal_strides(str(get("temporal_stride")), temporal)
-        own = [get("temporal_stride", s) for s in range(len(counts))]
+        own = [get("temporal_stride", s) for s in range(num_stages)]
         paper = temporal_strides("as_paper", temporal)
         return [{"none": 1, "as_paper": paper[s]}.get(v, v) for s, v in enumerate(own)]
 
@@ -169,6 +262,13 @@ def assembled(chosen, kind, counts, space):
         stem=make_stem(get("stem"), width=scale(get("stem_width") or widths[0], width), temporal=where.stem),
         op_at=lambda s, b, _: ops[s, b],
         strides=strides,
+        extras=Extras(
+            stride_on=lambda s, b: get("stride_on", s, b),
+            attention=lambda s, b: get("attention", s, b),
+            pools=pools,
+            head=get("head"),
+            first_stride=get("first_stride"),
+        ),
     )
 
 
@@ -190,9 +290,9 @@ def test_sampling_reaches_every_network_and_nothing_else(name):
     space = parse_space(SPACES[name])
     digests, _ = by_brute_force(space)
     rng = random.Random(0)
-    seen = {space.random(rng).digest for _ in range(25 * len(digests))}
+    seen = {space.random(rng).digest for _ in range(min(25 * len(digests), 1500))}
     assert seen <= digests
-    assert len(seen) > 0.9 * len(digests)
+    assert len(seen) > 0.9 * min(len(digests), 150)
 
 
 def spaces():
@@ -217,17 +317,17 @@ def test_a_parameter_set_gives_back_its_point(space):
 @pytest.mark.parametrize("space", spaces())
 def test_a_name_has_one_set_of_choices_for_ever(space):
     rng, known = random.Random(2), {}
-    for _ in range(300):
+    for _ in range(150):
         for name, choices in space.choices_of(space.random(rng)).items():
             assert known.setdefault(name, choices) == choices
-            domain = next(d for d in space.domains if d.name == re.split(r"[.\[]", name)[0])
+            domain = next(d for d in space.families[0].domains if d.name == re.split(r"[.\[]", name)[0])
             assert ("[" in name) == (choices != domain.values)
 
 
 @pytest.mark.parametrize("space", spaces())
 def test_neighbours_differ_in_one_setting(space):
     rng, total = random.Random(3), 0
-    for _ in range(8):
+    for _ in range(3):
         point = space.random(rng)
         neighbours = space.neighbours(point)
         total += len(neighbours)
@@ -286,6 +386,127 @@ def test_only_parameters_with_an_effect_are_asked_for():
         space.point({**short, "kernel.stage3": 5})
 
 
+def test_labels_that_come_to_the_same_are_offered_once():
+    kinds = ["p3d_a", "p3d_b", "p3d_c", "p3d_mixed", "t1x1_both", "t1x1_all"]
+    space = parse_space({"domains": {"depth": ["b2-1"], "widths": ["8-16"], "kind": {"values": kinds, "per": "block"}}})
+    choices = space.choices_of(space.random(random.Random(0)))
+    # Each block has one of the forms, and only the first of a stage has a shortcut with a convolution.
+    first, second, third = (set(values) for values in choices.values())
+    assert first == third == set(kinds) - {"p3d_mixed"}
+    assert second == set(kinds) - {"p3d_mixed", "t1x1_all"}
+    by_stage = parse_space(
+        {"domains": {"depth": ["b2-1"], "widths": ["8-16"], "kind": {"values": kinds, "per": "stage"}}}
+    )
+    first, second = (set(values) for values in by_stage.choices_of(by_stage.random(random.Random(0))).values())
+    assert (first, second) == (set(kinds), set(kinds) - {"p3d_mixed"})
+    for name in ("operators that every depth but one has", "conventions of midplanes", "what is settled last"):
+        (family,) = parse_space(SPACES[name]).families
+        assert len(list(family.engine().walk())) == family.size().networks, name
+    pools = parse_space(SPACES["pools as labels"])
+    assert pools.point({"depth": "1-1", "widths": "8-16", "time_pool": "none", "attention": "none"}).params
+    assert pools.choices_of(pools.point({"depth": "1-1", "time_pool[none;2-1]": "none", "attention": "se"}))
+
+
+def test_a_cut_is_asked_for_beside_a_placement_that_needs_it():
+    space = parse_space(
+        {
+            "domains": {
+                "placement": ["all", "top_heavy", "bottom_heavy"],
+                "cut": [0, 3, 12],
+                "depth": [10, 18, 34],
+                "kind": ["2d", "3d"],
+            }
+        }
+    )
+    assert space.point({"depth": 18, "kind": "3d", "placement": "all"}).digest == digest(preset("r3d_18"))
+    cut = space.point({"depth": 18, "kind": "3d", "placement": "top_heavy", "cut[0;3]": 3})
+    kinds = [block.temporal.kind for _, _, _, block in cut.spec.walk()]
+    assert kinds == ["2d"] * 3 + ["3d"] * 5
+    assert cut.spec.stem.temporal_kernel == 1
+    assert space.choices_of(cut)["cut[0;3]"] == (0, 3)
+    other = space.point({"depth": 34, "kind": "3d", "placement": "bottom_heavy", "cut": 12})
+    assert [block.temporal.kind for _, _, _, block in other.spec.walk()] == ["3d"] * 12 + ["2d"] * 4
+    assert other.spec.stem.temporal_kernel == 3
+    flat = space.point({"depth": 18, "kind": "2d", "placement": "top_heavy"})
+    assert [name for name, _ in flat.params] == ["depth", "kind", "placement[all;top_heavy]"]
+    with pytest.raises(SpecError, match="must be one of its choices, but is 12"):
+        space.point({"depth": 18, "kind": "3d", "placement": "top_heavy", "cut[0;3]": 12})
+
+
+class Told:
+    """A trial that answers with what it was told, whatever else is offered."""
+
+    def __init__(self, wanted: dict[str, object]) -> None:
+        self.wanted = wanted
+
+    def suggest_categorical(self, name, choices):
+        return self.wanted[name.split("[")[0]]
+
+
+def settings_of(spec: ResNetSpec) -> tuple[dict[str, object], dict[str, object]]:
+    """A space that holds a network, by the values of its own parts, and what to choose there."""
+    stem, blocks = spec.stem, [(s, b, block) for s, b, _, block in spec.walk()]
+    counts = "-".join(str(len(stage.blocks)) for stage in spec.stages)
+    label = f"{stem.temporal_kernel}x{stem.spatial_kernel}x{stem.spatial_kernel}/{stem.spatial_stride}"
+    label += "" if stem.temporal_padding else "-unpadded"
+    label += "" if stem.pool == "none" else f"+max{'' if stem.pool_frames == 1 else stem.pool_frames}"
+    placed = [i for i, (_, _, block) in enumerate(blocks) if block.temporal.kind != "2d"]
+    stem_places = ["stem"] if stem.temporal_kernel > 1 else []
+    network = {
+        "depth": counts if blocks[0][2].kind == "basic" else f"b{counts}",
+        "widths": "-".join(str(stage.blocks[0].width) for stage in spec.stages),
+        "stem_width": stem.width,
+        "first_stride": blocks[0][2].spatial_stride,
+        "stem": "r2plus1d" if stem.kind == "2plus1d" else label,
+        "placement": ",".join(map(str, [*stem_places, *placed])) or "none",
+        "temporal_stride": "-".join(str(stage.blocks[0].temporal_stride) for stage in spec.stages),
+        "time_pool": "-".join(str(stage.time_pool) for stage in spec.stages),
+        "head": spec.head,
+    }
+    each: dict[str, dict[str, object]] = {}
+    for s, b, block in blocks:
+        op = block.temporal
+        of_block = {"attention": block.attention}
+        if op.kind != "2d":
+            of_block["kind"] = "1plus2d" if op.time_first else op.kind
+            of_block |= {"kernel": op.kernel, "midplanes": op.midplanes}
+            of_block["dilation"] = op.dilation[0] if len(op.dilation) == 1 else "|".join(map(str, op.dilation))
+        if b == 0:
+            of_block["stride_on"] = block.stride_on
+        for name, value in of_block.items():
+            each.setdefault(name, {})[f"{name}.stage{s}.block{b}"] = value
+    domains = {name: [value] for name, value in network.items()}
+    domains |= {name: {"values": [*dict.fromkeys(at.values())], "per": "block"} for name, at in each.items()}
+    return {"domains": domains}, {key: value for at in each.values() for key, value in at.items()}
+
+
+@pytest.mark.parametrize("name", [name for name, entry in PRESETS.items() if entry.family == "resnet"])
+def test_every_published_network_is_a_point_of_a_space(name):
+    space, wanted = settings_of(preset(name).canonical())
+    assert parse_space(space).sample(Told(wanted)).digest == digest(preset(name))
+
+
+def test_mixed_blocks_in_a_part_of_a_network_are_those_of_the_paper():
+    space = parse_space(
+        {
+            "domains": {
+                "depth": [50, 101, 152],
+                "stem": ["1x7x7/2+max2"],
+                "placement": ["bottom_heavy"],
+                "cut": [13, 30, 47],
+                "kind": ["p3d_a", "p3d_b", "p3d_c", "p3d_mixed"],
+                "temporal_stride": ["none"],
+                "stride_on": ["1x1"],
+                "time_pool": [[2, 2, 2, 1]],
+            }
+        }
+    )
+    for depth, cut in ((50, 13), (101, 30), (152, 47)):
+        for kind, name in (("p3d_mixed", f"p3d_{depth}"), ("p3d_b", f"p3d_{depth}_b")):
+            point = space.sample(Told({"depth": depth, "kind": kind, "cut": cut}))
+            assert point.digest == digest(preset(name))
+
+
 def test_optuna_samples_the_space_and_its_trials_rebuild():
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = wide_space()
@@ -303,7 +524,7 @@ def test_optuna_samples_the_space_and_its_trials_rebuild():
 
 def test_rules_hold_for_every_block_of_many_samples():
     space, rng = wide_space(), random.Random(4)
-    for _ in range(400):
+    for _ in range(150):
         point = space.random(rng)
         params = dict(point.params)
         ops = [block.temporal for _, _, _, block in point.spec.walk()]
@@ -376,15 +597,15 @@ def test_lists_become_labels():
             "forbid": [{"dilation": [[2, 1, 4]], "depth": [[1, 2]]}],
         }
     )
-    values = {d.name: d.values for d in space.domains}
+    values = {d.name: d.values for d in space.families[0].domains}
     assert values == {"dilation": (1, "1|2|4"), "depth": (10, "1-2"), "placement": ("0,1", "all"), "width": (1.0, 0.5)}
-    assert space.forbid == (Rule((("dilation", ("1|2|4",)), ("depth", ("1-2",)))),)
+    assert space.families[0].forbid == (Rule((("dilation", ("1|2|4",)), ("depth", ("1-2",)))),)
 
 
 @pytest.mark.parametrize(
     ("obj", "message"),
     [
-        ({"domains": {"kinds": ["3d"]}}, "domains: unknown domain kinds; did you mean kind?"),
+        ({"domains": {"kinds": ["3d"]}}, "domains: unknown domain kinds of family resnet; did you mean kind?"),
         ({"domains": {"kind": ["2plus1"]}}, "domains.kind: kind must be one of its choices, but is 2plus1; did you"),
         ({"domains": {"kind": {"values": ["3d"], "per": "blok"}}}, "is blok; did you mean block? (valid: network"),
         ({"domains": {"width": {"values": [1], "per": "stage"}}}, "domains.width.per"),
@@ -402,6 +623,19 @@ def test_lists_become_labels():
         ({"domains": {"placement": ["mc7"]}}, "domains.placement: placement must have a form such as all"),
         ({"domains": {"dilation": [[0, 1]]}}, "domains.dilation: dilation must be whole numbers"),
         ({"domains": {"temporal_stride": ["1-x"]}}, "domains.temporal_stride"),
+        ({"domains": {"depth": ["b1"]}}, "blocks a stage as 1-2-1 (basic) or b1-2-1 (bottlenecks), but is b1"),
+        ({"domains": {"cut": [-1]}}, "domains.cut: cut must be a whole number of at least 0, but is -1"),
+        ({"domains": {"cut": [3, 9], "depth": [10, 18]}}, "cut must be 0 to 8, the number of blocks, but is 9"),
+        ({"domains": {"placement": ["top_heavy:9"]}}, "placement top_heavy:9 must cut at 0 to 8 in 8 blocks"),
+        ({"domains": {"placement": ["top_heavy"]}}, "placement top_heavy needs a domain cut"),
+        ({"domains": {"stem": ["3x7x7+max1"]}}, "domains.stem: stem must have a form such as 3x7x7"),
+        ({"domains": {"time_pool": [[2, 0]]}}, "domains.time_pool: time_pool must be none or have 2 pools"),
+        ({"domains": {"time_pool": {"values": ["none"], "per": "stage"}}}, "time_pool of a stage must be a whole"),
+        ({"domains": {"stride_on": ["1x3"]}}, "domains.stride_on: stride_on must be one of its choices, but is 1x3"),
+        ({"domains": {"attention": ["sE"]}}, "domains.attention: attention must be one of its choices, but is sE"),
+        ({"domains": {"head": ["max"]}}, "domains.head: head must be one of its choices, but is max"),
+        ({"domains": {"kind": {"values": ["csn"], "per": "block"}}}, "no combination of values"),
+        ({"domains": {"kind": ["csn", "t1x1_all"], "depth": [18]}}, "no combination of values"),
         ({"domains": {"kind": ["3d"]}, "forbid": [{"kernel": 3}]}, "forbid.0: there is no domain kernel"),
         ({"domains": {"kind": ["3d"]}, "forbid": [{"kind": "2d"}]}, "forbid.0.kind: 2d is not a value of the domain"),
         ({"domains": {"kind": ["3d"]}, "forbid": [{"kind": "3d"}]}, "no combination of values"),
@@ -424,6 +658,6 @@ def test_a_bad_space_is_refused_in_one_line(obj, message):
 
 def test_a_space_made_by_hand_is_checked_too():
     with pytest.raises(SpecError, match="did you mean 2plus1d"):
-        SearchSpace(domains=(Domain(name="kind", values=("2plus1",)),))
+        FamilySpace(domains=(Domain(name="kind", values=("2plus1",)),))
     with pytest.raises(SpecError, match="must stand once"):
-        SearchSpace(domains=(Domain(name="kernel", values=(3,)), Domain(name="kernel", values=(5,))))
+        FamilySpace(domains=(Domain(name="kernel", values=(3,)), Domain(name="kernel", values=(5,))))

@@ -1,4 +1,4 @@
-"""Specs of the residual family, without torch: depths, widths, stems, placements and temporal strides.
+"""The labels that choices in residual networks are written as: depths, stems, placements, strides and time pools.
 
 Groups are numbered as in Tran et al. 2018: conv1 is the stem and conv2 the first residual stage.
 """
@@ -6,21 +6,13 @@ Groups are numbered as in Tran et al. 2018: conv1 is the stem and conv2 the firs
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
-from search_spaces.spec import (
-    EXPANSION,
-    ArchSpec,
-    Block,
-    BlockKind,
-    SpecError,
-    Stage,
-    Stem,
-    TemporalOp,
-    canonical_block,
-)
+from search_spaces.domains import Scalar
+from search_spaces.families.resnet_blocks import BlockKind, Stem
+from search_spaces.spec import SpecError
 
 DEPTHS: dict[int, tuple[BlockKind, tuple[int, ...]]] = {
     10: ("basic", (1, 1, 1, 1)),
@@ -28,15 +20,20 @@ DEPTHS: dict[int, tuple[BlockKind, tuple[int, ...]]] = {
     26: ("basic", (3, 3, 3, 3)),
     34: ("basic", (3, 4, 6, 3)),
     50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
 }
 PLACEMENTS = ("all", "none", "mc2", "mc3", "mc4", "mc5", "rmc2", "rmc3", "rmc4", "rmc5")
+# Placements whose k is a choice of its own.
+HEAVY = ("top_heavy", "bottom_heavy")
 PLACEMENT_FORMS = (*PLACEMENTS, "top_heavy:k", "bottom_heavy:k", "0,1,4", "stem,0,1,4")
-STEM_FORMS = ("3x7x7", "1x7x7", "3x5x5", "1x5x5", "1x3x3/1", "3x7x7/2+max", "r2plus1d")
+STEM_FORMS = ("3x7x7", "1x5x5", "1x3x3/1", "3x7x7/2+max", "1x7x7/2+max2", "16x7x7-unpadded", "r2plus1d")
 
-_STEM = re.compile(r"(\d+)x(\d+)x(\d+)(?:/([124]))?(\+max)?")
+_STEM = re.compile(r"(\d+)x(\d+)x(\d+)(?:/([124]))?(-unpadded)?(?:\+max([2-9]?))?")
 _HEAVY = re.compile(r"(top|bottom)_heavy:(\d+)")
 _EXPLICIT = re.compile(r"(stem|\d+)(,\d+)*")
 _INTS = re.compile(r"\d+(-\d+)*")
+_BLOCKS = re.compile(r"(b?)(\d+(?:-\d+)+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +50,24 @@ class Placement:
 
 
 @lru_cache(maxsize=1024)
-def depth_blocks(depth: int | str) -> tuple[BlockKind, tuple[int, ...]]:
+def depth_blocks(depth: Scalar) -> tuple[BlockKind, tuple[int, ...]]:
     """Returns kind and number of blocks of each stage.
 
     Args:
-        depth: 10, 18, 26, 34 (basic blocks), 50 (bottlenecks), or a list of basic blocks a stage such as
-            `1-2-1`.
+        depth: 10, 18, 26, 34 (basic blocks), 50, 101, 152 (bottlenecks), or blocks a stage: `1-2-1` of basic ones,
+            `b1-2-1` of bottlenecks.
 
     Raises:
         SpecError: Neither of these.
     """
     if isinstance(depth, int) and depth in DEPTHS:
         return DEPTHS[depth]
-    if isinstance(depth, str) and _INTS.fullmatch(depth) and 0 not in (counts := ints(depth)) and "-" in depth:
-        return "basic", counts
-    raise SpecError(f"depth must be one of {', '.join(map(str, DEPTHS))} or blocks a stage as 1-2-1, but is {depth}")
+    if isinstance(depth, str) and (match := _BLOCKS.fullmatch(depth)) and 0 not in (counts := ints(match[2])):
+        return ("bottleneck" if match[1] else "basic"), counts
+    raise SpecError(
+        f"depth must be one of {', '.join(map(str, DEPTHS))}, or blocks a stage as 1-2-1 (basic) or b1-2-1"
+        f" (bottlenecks), but is {depth}"
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -78,21 +78,14 @@ def ints(label: str) -> tuple[int, ...]:
     return tuple(int(part) for part in label.split("-"))
 
 
-def scale(width: int, multiplier: float) -> int:
-    """Returns the width times the multiplier, as a multiple of 8 and at least 8.
-
-    It is rounded to the nearest multiple, halves up. A multiplier of 1 leaves any width as it is.
-    """
-    return width if multiplier == 1 else max(8, int(width * multiplier / 8 + 0.5) * 8)
-
-
 @lru_cache(maxsize=1024)
 def make_stem(label: str, *, width: int = 64, temporal: bool = True) -> Stem:
     """Returns a stem by name.
 
     Args:
-        label: `TxSxS`, then optionally `/stride` (2 unless said), then optionally `+max` for the max pool; or
-            `r2plus1d`: 1x7x7 to 45 planes for 64 (in proportion for other widths), BN, ReLU, 3x1x1.
+        label: `TxSxS`, then optionally `/stride` (2 unless said), then optionally `-unpadded`, so that T frames become
+            one (R2D), then optionally `+max` for the max pool of 1x3x3, or `+max2` for one of 2x3x3 that halves the
+            frames, too; or `r2plus1d`: 1x7x7 to 45 planes for 64 (in proportion for other widths), BN, ReLU, 3x1x1.
         width: Planes out.
         temporal: False makes the temporal kernel 1.
 
@@ -118,7 +111,9 @@ def make_stem(label: str, *, width: int = 64, temporal: bool = True) -> Stem:
         temporal_kernel=int(match[1]) if temporal else 1,
         spatial_kernel=int(match[2]),
         spatial_stride=int(match[4] or 2),
-        pool="max" if match[5] else "none",
+        temporal_padding=match[5] is None or not temporal,
+        pool="none" if match[6] is None else "max",
+        pool_frames=int(match[6] or 1),
     )
 
 
@@ -182,46 +177,20 @@ def temporal_strides(label: str, groups_3d: Sequence[bool]) -> tuple[int, ...]:
     return strides
 
 
-@lru_cache(maxsize=65536)
-def _block(kind: BlockKind, width: int, s_stride: int, t_stride: int, op: TemporalOp) -> Block:
-    return Block(kind=kind, width=width, spatial_stride=s_stride, temporal_stride=t_stride, temporal=op)
-
-
-def make_resnet(
-    *,
-    kind: BlockKind = "basic",
-    counts: Sequence[int],
-    widths: Sequence[int],
-    stem: Stem,
-    op_at: Callable[[int, int, int], TemporalOp],
-    strides: Callable[[Sequence[bool]], Sequence[int]],
-) -> ArchSpec:
-    """Returns a canonical spec: every stage but the first halves the image in its first block.
+@lru_cache(maxsize=4096)
+def time_pools(label: str, num_stages: int) -> tuple[int, ...]:
+    """Returns how many frames the pool behind each stage makes one.
 
     Args:
-        kind: Kind of all blocks.
-        counts: Blocks of each stage.
-        widths: Width of each stage.
-        stem: The stem.
-        op_at: Operator by stage index, block index in the stage, and global block index.
-        strides: Temporal stride of each stage, given which stages begin with a temporal operator.
+        label: `none`, or frames a stage such as `2-2-2-1`.
+        num_stages: Stages.
+
+    Raises:
+        SpecError: The label has another form or another number of stages.
     """
-    planes, index = stem.width, 0
-    stages: list[list[Block]] = []
-    for s, (count, width) in enumerate(zip(counts, widths, strict=True)):
-        blocks = []
-        for b in range(count):
-            block = _block(kind, width, 2 if s > 0 and b == 0 else 1, 1, op_at(s, b, index))
-            blocks.append(canonical_block(block, planes))
-            planes, index = width * EXPANSION[kind], index + 1
-        stages.append(blocks)
-    per_stage = strides([blocks[0].temporal.kind != "2d" for blocks in stages])
-    for blocks, stride in zip(stages, per_stage, strict=True):
-        if stride != 1:
-            blocks[0] = _with_stride(blocks[0], stride)
-    return ArchSpec(stem=stem, stages=tuple(Stage(blocks=tuple(blocks)) for blocks in stages))
-
-
-@lru_cache(maxsize=65536)
-def _with_stride(block: Block, stride: int) -> Block:
-    return replace(block, temporal_stride=stride)
+    if label == "none":
+        return (1,) * num_stages
+    pools = ints(label)
+    if len(pools) != num_stages or 0 in pools:
+        raise SpecError(f"time_pool must be none or have {num_stages} pools of at least 1 frame, but is {label}")
+    return pools

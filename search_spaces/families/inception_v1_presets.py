@@ -1,0 +1,183 @@
+"""Published Inception-v1 networks for clips: I3D, S3D in its three forms, S3D-G, and networks temporal in part.
+
+Carreira and Zisserman 2017 (https://arxiv.org/abs/1705.07750); Xie et al. 2018 (https://arxiv.org/abs/1712.04851).
+
+Three different networks are called S3D:
+
+- `s3d_v1`: torchvision's. Every convolution of 3x3 and more, the first too, is 1xkxk, norm, ReLU, kx1x1, norm, ReLU.
+- `s3d_slim`: TF slim's `s3dg` without its gates. The first convolution is 3x7x7 and not separable; in the others the
+  temporal convolution has a bias in place of the norm, and begins as the identity. `s3d_g_slim` has the gates.
+- `s3d_paper`: a reading of the paper's text. It says that filters of k x n x n are replaced by 1xnxn followed by kx1x1,
+  and that I3D has time in only two of the four branches of a block, while separable convolutions allow it in all four.
+  Read as: as torchvision's, and a 3x1x1 convolution behind the 1x1x1 of branches 0 and 3. The paper's own parameters
+  and operations belong to none of the three.
+
+`i3d_top_heavy_4b` is temporal from block 4b on, `i3d_bottom_heavy_4b` up to block 4b; below or above, kernels see one
+frame, while the temporal strides and pools stay. The 2D networks of the paper (`i2d`) have those, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+
+from search_spaces.families.inception_units import FramePool, Separable
+from search_spaces.families.inception_v1_blocks import WIDTHS, First, Mixed, Second, Stage
+from search_spaces.families.inception_v1_show import name
+from search_spaces.families.inception_v1_spec import InceptionV1Spec
+from search_spaces.family import Preset, Published
+from search_spaces.spec import FLAT, Attention, Kind, TemporalOp, scale
+
+STRIDES = (2, 1, 1, 2, 2)
+POOLS = (1, 1, 3, 2)
+# Layers that can be temporal, as cuts count them.
+UNITS = ("conv1", "2c", *(name(s, b) for s, stage in enumerate(WIDTHS) for b in range(len(stage))))
+CLIP = (64, 224, 224)
+QUO_VADIS = "Carreira and Zisserman 2017, Quo Vadis, Action Recognition?"
+RETHINKING = "Xie et al. 2018, Rethinking Spatiotemporal Feature Learning"
+_REPORT = "Gupta, Dharmaraj and Hayes, Reproducing Action Recognition Experiments, section 4 ('roughly')"
+
+
+def make_inception_v1(
+    op_at: Callable[[int], TemporalOp],
+    *,
+    attention_at: Callable[[int], Attention] = lambda unit: "none",
+    width: float = 1.0,
+    strides: Sequence[int] = STRIDES,
+    pools: Sequence[int] = POOLS,
+    all_branches: bool = False,
+    separable: Separable = "norm_both",
+    norm_momentum: float = 0.1,
+) -> InceptionV1Spec:
+    """Returns a canonical spec.
+
+    Args:
+        op_at: From the index of a layer in `UNITS` to its operator.
+        attention_at: The same for attention; conv1 has none.
+        width: Multiplier of all widths.
+        strides: Over frames, of conv1 and of the four pools.
+        pools: Temporal kernels of the four pools.
+        all_branches: Time in branches 0 and 3 of mixed blocks, too.
+        separable: Form of `p3d_a` operators.
+        norm_momentum: Of the norms.
+    """
+    frames = [_frames(kernel, stride) for kernel, stride in zip(pools, strides[1:], strict=True)]
+    unit, stages = 2, []
+    for s, widths in enumerate(WIDTHS):
+        blocks = []
+        for sizes in widths:
+            blocks.append(_mixed(sizes, width, op_at(unit), all_branches, attention_at(unit)))
+            unit += 1
+        stages.append(Stage(pool=frames[s + 1], blocks=tuple(blocks)))
+    return InceptionV1Spec(
+        conv1=First(width=scale(64, width), temporal=op_at(0), temporal_stride=strides[0]),
+        pool1=frames[0],
+        conv2b=scale(64, width),
+        conv2c=Second(width=scale(192, width), temporal=op_at(1), attention=attention_at(1)),
+        stages=tuple(stages),
+        separable=separable,
+        norm_momentum=norm_momentum,
+    ).canonical()
+
+
+@lru_cache(maxsize=1024)
+def _frames(kernel: int, stride: int) -> FramePool:
+    return FramePool(kernel=kernel, stride=stride)
+
+
+@lru_cache(maxsize=65536)
+def _mixed(sizes: tuple[int, ...], width: float, op: TemporalOp, all_branches: bool, attention: Attention) -> Mixed:
+    b0, r1, b1, r2, b2, b3 = (scale(size, width) for size in sizes)
+    return Mixed(
+        b0=b0,
+        b1_reduce=r1,
+        b1=b1,
+        b2_reduce=r2,
+        b2=b2,
+        b3=b3,
+        temporal=op,
+        all_branches=all_branches,
+        attention=attention,
+    )
+
+
+def _published(
+    frames: int,
+    *,
+    kind: Kind,
+    first: int = 0,
+    last: int = len(UNITS) - 1,
+    stem: TemporalOp | None = None,
+    gate: bool = False,
+    all_branches: bool = False,
+    separable: Separable = "norm_both",
+) -> InceptionV1Spec:
+    """A network whose layers `first` to `last` have an operator of a kind: of 7 frames in conv1, else of 3."""
+
+    def op_at(unit: int) -> TemporalOp:
+        if unit == 0 and stem is not None:
+            return stem
+        return TemporalOp(kind=kind, kernel=3 if unit else 7) if first <= unit <= last else FLAT
+
+    return make_inception_v1(
+        op_at,
+        attention_at=lambda unit: "gate" if gate else "none",
+        all_branches=all_branches,
+        separable=separable,
+        norm_momentum=0.001,
+    )
+
+
+def _preset(named: str, paper: str, make: Callable[[int], InceptionV1Spec], *published: Published) -> Preset:
+    year = 2017 if paper == QUO_VADIS else 2018
+    return Preset(
+        name=named, family="inception_v1", paper=paper, year=year, clip=CLIP, make=make, published=tuple(published)
+    )
+
+
+def _in_part() -> list[Preset]:
+    found = []
+    kinds: dict[str, Kind] = {"i3d": "3d", "s3d": "p3d_a"}
+    for network, kind in kinds.items():
+        whole: Callable[..., InceptionV1Spec] = partial(_published, kind=kind)
+        for cut, unit in enumerate(UNITS):
+            if cut > 0:
+                found.append(_preset(f"{network}_top_heavy_{unit}", RETHINKING, partial(whole, first=cut)))
+        for cut, unit in enumerate(UNITS[:-1]):
+            found.append(_preset(f"{network}_bottom_heavy_{unit}", RETHINKING, partial(whole, last=cut)))
+    return found
+
+
+def _roughly(value: float) -> Published:
+    return Published(
+        metric="top-1",
+        value=value,
+        frames=64,
+        size=224,
+        views="not stated",
+        data="5 classes of Kinetics-400, 25 validation videos each",
+        source=_REPORT,
+    )
+
+
+_TORCHVISION = Published(
+    metric="clip top-1",
+    value=68.368,
+    frames=128,
+    size=224,
+    views="1 clip",
+    data="Kinetics-400 val",
+    source="torchvision, S3D_Weights.KINETICS400_V1",
+)
+_SLIM = partial(_published, kind="p3d_a", stem=TemporalOp(kind="3d", kernel=3), separable="norm_spatial")
+
+PRESETS: tuple[Preset, ...] = (
+    _preset("i3d", QUO_VADIS, partial(_published, kind="3d"), _roughly(64.0)),
+    _preset("i2d", RETHINKING, partial(_published, kind="2d")),
+    _preset("s3d_v1", RETHINKING, partial(_published, kind="p3d_a"), _TORCHVISION, _roughly(68.0)),
+    _preset("s3d_g", RETHINKING, partial(_published, kind="p3d_a", gate=True)),
+    _preset("s3d_slim", RETHINKING, _SLIM),
+    _preset("s3d_g_slim", RETHINKING, partial(_SLIM, gate=True)),
+    _preset("s3d_paper", RETHINKING, partial(_published, kind="p3d_a", all_branches=True)),
+    *_in_part(),
+)

@@ -1,0 +1,139 @@
+"""Modules of residual networks: the stem and the residual block.
+
+The family of Tran et al. 2018, "A Closer Look at Spatiotemporal Convolutions for Action Recognition"
+(https://arxiv.org/abs/1711.11248): R2D, f-R2D, MCx, rMCx, R3D and R(2+1)D; with bottlenecks, P3D (Qiu et al. 2017),
+the pathways of SlowFast (Feichtenhofer et al. 2019), BesNet and channel-separated networks (Tran et al. 2019); and with
+them every network whose blocks each choose their own temporal operator.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from search_spaces.families.resnet_blocks import Block, Stem, block_midplanes, has_projection
+from search_spaces.layers import (
+    Conv2Plus1D,
+    Conv3d,
+    ConvNorm,
+    Spatial,
+    Triple,
+    spatial_conv,
+    temporal_conv,
+    temporal_unit,
+)
+from search_spaces.spec import POINTWISE_KINDS, Attention, ClipError, TemporalOp
+
+
+class StemLayers(ConvNorm):
+    """Convolution (or spatial and temporal pair), norm, ReLU and, where the spec says so, max pooling."""
+
+    def __init__(self, stem: Stem) -> None:
+        """Makes the stem for clips of 3 channels."""
+        size, kernel = stem.spatial_kernel, stem.temporal_kernel
+        stride = stem.spatial_stride
+        padding = kernel // 2 if stem.temporal_padding else 0
+        if stem.kind == "2plus1d":
+            temporal = temporal_conv(stem.midplanes, stem.width, kernel, stride=(stem.temporal_stride, 1, 1))
+            temporal.padding = (padding, 0, 0)
+            conv: nn.Module = Conv2Plus1D(
+                spatial_conv(3, stem.midplanes, Spatial(kernel=(size, size), stride=stride)), temporal
+            )
+        else:
+            conv = temporal_conv(
+                3, stem.width, kernel, stride=(stem.temporal_stride, stride, stride), size=(size, size)
+            )
+            conv.padding = (padding, size // 2, size // 2)
+        super().__init__(conv, stem.width, act=True)
+        self.min_frames = 1 if stem.temporal_padding else kernel
+        self.pool: nn.Module = nn.Identity()
+        if stem.pool == "max":
+            frames = stem.pool_frames
+            self.pool = nn.MaxPool3d((frames, 3, 3), stride=(frames, 2, 2), padding=(0, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps clips (N, 3, T, H, W) to (N, width, T', H', W').
+
+        Raises:
+            ClipError: The clip is shorter than an unpadded temporal kernel.
+        """
+        if x.shape[2] < self.min_frames:
+            raise ClipError(f"the stem needs a clip of at least {self.min_frames} frames, but got {x.shape[2]}")
+        out: Tensor = self.pool(super().forward(x))
+        return out
+
+
+class ResidualBlock(nn.Module):
+    """A basic block (two temporal units) or a bottleneck (one between two 1x1x1), and its shortcut."""
+
+    def __init__(self, block: Block, in_planes: int) -> None:
+        """Makes the block.
+
+        Args:
+            block: Its spec.
+            in_planes: Planes into it.
+        """
+        super().__init__()
+        op, width, out = block.temporal, block.width, block.out_planes
+        s_stride, t_stride = block.spatial_stride, block.temporal_stride
+        strided = Spatial(stride=s_stride)
+        mids = block_midplanes(block, in_planes)
+        if block.kind == "basic":
+            self.conv1 = temporal_unit(
+                op, in_planes, width, midplanes=mids[0], spatial=strided, temporal_stride=t_stride, act=True
+            )
+            self.conv2 = temporal_unit(op, width, width, midplanes=mids[1], act=False)
+            self.conv3: nn.Module = nn.Identity()
+        else:
+            early = block.stride_on == "1x1"
+            first = (t_stride, s_stride, s_stride) if early else (1, 1, 1)
+            self.conv1 = ConvNorm(_pointwise(op, 0, in_planes, width, first), width, act=True)
+            self.conv2 = temporal_unit(
+                op,
+                width,
+                width,
+                midplanes=mids[0],
+                spatial=Spatial() if early else strided,
+                temporal_stride=1 if early else t_stride,
+                act=True,
+            )
+            self.conv3 = ConvNorm(_pointwise(op, 1, width, out, (1, 1, 1)), out, act=False)
+        if has_projection(block, in_planes):
+            conv = _pointwise(op, 2, in_planes, out, (t_stride, s_stride, s_stride))
+            self.shortcut: nn.Module = ConvNorm(conv, out, act=False)
+        else:
+            self.shortcut = nn.Identity()
+        behind = block.attention == "nonlocal"
+        self.gate = nn.Identity() if behind else _attention(block.attention, out)
+        self.last = _attention(block.attention, out) if behind else nn.Identity()
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, in_planes, T, H, W) to (N, out_planes, T', H', W')."""
+        out: Tensor = self.gate(self.conv3(self.conv2(self.conv1(x))))
+        # In place is safe: the branch ends in a batch norm, a sum or a product, none of which keeps its output.
+        out += self.shortcut(x)
+        activated: Tensor = self.last(self.act(out))
+        return activated
+
+
+def _attention(kind: Attention, planes: int) -> nn.Module:
+    if kind == "none":
+        return nn.Identity()
+    from search_spaces.attention import attention_unit
+
+    return attention_unit(kind, planes)
+
+
+def _pointwise(op: TemporalOp, place: int, in_planes: int, out_planes: int, stride: Triple) -> nn.Module:
+    """Returns a 1x1x1 convolution of a block, kx1x1 if the operator is of a pointwise kind that reaches it.
+
+    Args:
+        op: Operator of the block.
+        place: 0 is the first convolution of the branch, 1 its last, 2 the shortcut's.
+        in_planes: Planes in.
+        out_planes: Planes out.
+        stride: Stride over (T, H, W).
+    """
+    if op.kind in POINTWISE_KINDS and place <= POINTWISE_KINDS.index(op.kind):
+        return temporal_conv(in_planes, out_planes, op.kernel, stride=stride, dilations=op.dilation)
+    return Conv3d(in_planes, out_planes, (1, 1, 1), stride=stride)

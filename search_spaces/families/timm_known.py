@@ -1,0 +1,74 @@
+"""What is known of timm's networks without timm: enough to read a study of them without importing torch."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from search_spaces.spec import KINDS, POINTWISE_KINDS, Kind
+
+NUM_STAGES = 5
+_ALL = (0, 1, 2, 3, 4)
+
+
+class Ways(NamedTuple):
+    """How networks of one kind can be made into networks for clips. Per frame, all of them can.
+
+    Attributes:
+        name: What they are called.
+        spatial: Stages with convolutions larger than 1x1, which the kinds 3d, 2plus1d and p3d are for.
+        pointwise: Stages with 1x1 convolutions, which the kinds t1x1 are for.
+        shift: Whether their residual branches take TSM and TIN.
+        chain: Whether they are a chain of parts, which pools and attention can stand between.
+    """
+
+    name: str
+    spatial: tuple[int, ...] = _ALL
+    pointwise: tuple[int, ...] = ()
+    shift: bool = False
+    chain: bool = True
+
+
+_KNOWN: tuple[tuple[str, Ways], ...] = (
+    (r"(se|ecase)?resnet(18|34)", Ways("ResNet of basic blocks", shift=True)),
+    (r"legacy_seresnet(18|34)", Ways("SE-ResNet of basic blocks", shift=True)),
+    (r"(wide_)?resnet(50|101|152)(_2)?", Ways("ResNet", pointwise=_ALL[1:], shift=True)),
+    (r"(legacy_)?seresnet(50|101|152)", Ways("SE-ResNet", pointwise=_ALL[1:], shift=True)),
+    (r"legacy_senet154", Ways("SENet-154", pointwise=_ALL[1:], shift=True)),
+    (r"regnet[xy]_\d{3}", Ways("RegNet", pointwise=_ALL[1:], shift=True)),
+    (r"mobilenetv2_\d{3}", Ways("MobileNetV2", pointwise=_ALL, shift=True)),
+    (r"mobilenetv3_large_\d{3}", Ways("MobileNetV3", pointwise=_ALL, shift=True)),
+    (r"mobilenetv3_small_\d{3}", Ways("MobileNetV3", pointwise=_ALL[1:], shift=True)),
+    (r"efficientnet_b[0-4]", Ways("EfficientNet", pointwise=_ALL, shift=True)),
+    (r"densenet\d{3}", Ways("DenseNet", pointwise=_ALL[1:])),
+    (r"inception_v3", Ways("Inception-v3", pointwise=_ALL[1:])),
+    (r"inception_resnet_v2", Ways("Inception-ResNet-v2", pointwise=_ALL[1:])),
+    (r"convnext_(atto|femto|pico|nano|tiny|small|base|large)", Ways("ConvNeXt", spatial=_ALL[1:], shift=True)),
+    (r"(vit|deit)_(tiny|small|base|large)_patch\d+_\d+", Ways("ViT", spatial=(), chain=False)),
+)
+# Those that can do more than see frames one by one, for messages.
+KNOWN = tuple(known.name for _, known in _KNOWN if known.chain and not known.name.endswith("blocks"))
+
+
+@lru_cache(maxsize=1024)
+def ways(model: str) -> Ways | None:
+    """Returns what is known of a network; None if nothing is, so that timm has to be asked."""
+    return next((found for pattern, found in _KNOWN if re.fullmatch(pattern, model)), None)
+
+
+@lru_cache(maxsize=4096)
+def stages_for(model: str, kind: Kind) -> tuple[int, ...]:
+    """Returns the stages of a network that have convolutions for a kind; asks timm about those that are not known."""
+    if kind == "2d":
+        return ()
+    known = ways(model)
+    if known is None or kind == "t1x1_all":
+        from search_spaces.families.timm_parts import stages_with
+
+        return stages_with(model, kind)
+    return known.pointwise if kind in POINTWISE_KINDS else known.spatial
+
+
+# Depthwise convolutions would take the place of others, whose 2D weights they could not have.
+TIMM_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "csn")

@@ -1,0 +1,278 @@
+"""Networks for clips made from image networks of timm, as values.
+
+Two ways: per frame, with a temporal head and, in residual branches, TSM or TIN; and inflated, where convolutions of
+chosen stages take time. They go together. Stages are counted by resolution, so that all networks have the same five:
+stage 0 is what halves the image once (the stem), stages 1 to 4 end at a quarter to a thirty-second of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from search_spaces.families.timm_known import KNOWN, NUM_STAGES, TIMM_KINDS
+from search_spaces.families.timm_units import AttentionUnit, HeadUnit, Network, PartUnit
+from search_spaces.parts import Pool
+from search_spaces.spec import (
+    ATTENTIONS,
+    FLAT,
+    ArchSpec,
+    Attention,
+    Link,
+    SpecError,
+    TemporalOp,
+    at_least,
+    canonical_op,
+    one_of,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ShiftKind = Literal["none", "tsm", "tin"]
+HeadKind = Literal["average", "trn", "conv", "lstm", "attention"]
+SHIFTS: tuple[ShiftKind, ...] = ("none", "tsm", "tin")
+HEADS: tuple[HeadKind, ...] = ("average", "trn", "conv", "lstm", "attention")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimmStage:
+    """Time in one stage.
+
+    Attributes:
+        temporal: Operator of its convolutions: of all larger than 1x1, or of the 1x1 convolutions of its blocks.
+        pool: Kernel and stride of a max pool over time before it, which takes what is left at the end, too; 1 is none.
+        attention: What stands behind it.
+    """
+
+    temporal: TemporalOp = FLAT
+    pool: int = 1
+    attention: Attention = "none"
+
+    def __post_init__(self) -> None:
+        """Raises SpecError where a value is out of range."""
+        one_of("temporal.kind", self.temporal.kind, TIMM_KINDS)
+        if self.temporal.midplanes != "per_conv":
+            raise SpecError(f"temporal.midplanes must be per_conv in timm's networks, but is {self.temporal.midplanes}")
+        at_least("pool", self.pool, 1)
+        one_of("attention", self.attention, ATTENTIONS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimmShift:
+    """What moves features between frames in residual branches.
+
+    Attributes:
+        kind: `tsm` shifts planes by a frame (Lin et al. 2019); `tin` by what a small network says (Shao et al. 2020).
+        every: In every so-manieth block of a stage, from its first on.
+        share: Of so many planes, TSM shifts one forward and one back.
+    """
+
+    kind: ShiftKind = "none"
+    every: int = 1
+    share: int = 8
+
+    def __post_init__(self) -> None:
+        """Raises SpecError where a value is out of range."""
+        one_of("kind", self.kind, SHIFTS)
+        at_least("every", self.every, 1)
+        at_least("share", self.share, 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimmHead:
+    """From features of frames to logits of the clip.
+
+    Attributes:
+        kind: `average` of the frames' logits (TSN); `trn` relations of frames (TRN, multi-scale); `conv` a convolution
+            over three frames; `lstm`; `attention` a weighted mean of the frames' features.
+        width: Inner width of all but the average.
+    """
+
+    kind: HeadKind = "average"
+    width: int = 256
+
+    def __post_init__(self) -> None:
+        """Raises SpecError where a value is out of range."""
+        one_of("kind", self.kind, HEADS)
+        at_least("width", self.width, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimmSpec(ArchSpec):
+    """An image network of timm on clips.
+
+    Attributes:
+        family: `timm`.
+        model: timm's name, without a tag of pretrained weights. Whether timm has it is asked when it is built;
+            `timm_walk.check_model` asks before.
+        frames: Frames of a clip, for TIN and TRN, which have layers over all of them; unused by the others.
+        stages: The five stages.
+        shift: What moves features between frames.
+        head: From frames to logits.
+    """
+
+    family: Literal["timm"] = "timm"
+    model: str
+    frames: int = 8
+    stages: tuple[TimmStage, ...] = (TimmStage(),) * NUM_STAGES
+    shift: TimmShift = TimmShift()
+    head: TimmHead = TimmHead()
+
+    def __post_init__(self) -> None:
+        """Raises SpecError where a value is out of range."""
+        check_name(self.model)
+        at_least("frames", self.frames, 1)
+        if len(self.stages) != NUM_STAGES:
+            raise SpecError(f"stages must hold {NUM_STAGES} stages, but hold {len(self.stages)}")
+        if self.stages[0].pool > 1:
+            raise SpecError(f"stages.0.pool must be 1, as there is nothing before it, but is {self.stages[0].pool}")
+
+    def canonical(self) -> TimmSpec:
+        """Returns the spec without what has no effect: settings of unused shifts and heads, unused frames."""
+        return _canonical(self)
+
+    def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
+        """Returns timm's parts, the pools and attention between them, and the head.
+
+        Raises:
+            SpecError: timm has no such network, or it cannot do what is asked of it.
+        """
+        from search_spaces.families.timm_parts import branch, check_stages, check_whole
+        from search_spaces.families.timm_walk import plan
+
+        found = plan(self.model)
+        network = Network(self.model, num_classes)
+        frames = self._frames_at(NUM_STAGES - 1) if self.head.kind == "trn" else 0
+        head = HeadUnit(self.model, self.head.kind, self.head.width, frames, num_classes, dropout, network)
+        if not found.parts:
+            check_whole(self)
+            return (Link("network", head),)
+        check_stages(self)
+        links: list[Link] = []
+        blocks = [0] * NUM_STAGES
+        before = 0
+        for i, part in enumerate(found.parts):
+            stage = self.stages[part.stage]
+            if part.stage != before or i == 0:
+                for passed in range(before + (i > 0), part.stage + 1):
+                    pool = self.stages[passed].pool
+                    if pool > 1:
+                        links.append(Link(f"pools.{passed}", Pool(kernel=(pool, 1, 1), stride=(pool, 1, 1), ceil=True)))
+                before = part.stage
+            shift: ShiftKind = "none"
+            if self.shift.kind != "none" and branch(self.model, part.name):
+                shift = self.shift.kind if blocks[part.stage] % self.shift.every == 0 else "none"
+                blocks[part.stage] += 1
+            unit = PartUnit(
+                self.model,
+                part.name,
+                stage.temporal,
+                shift,
+                self.shift.share if shift == "tsm" else 0,
+                self._frames_at(part.stage) if shift == "tin" else 0,
+                i == 0,
+                network,
+            )
+            links.append(Link(f"backbone.{part.name}", unit))
+            last = i + 1 == len(found.parts) or found.parts[i + 1].stage != part.stage
+            if last and stage.attention != "none":
+                links.append(Link(f"attention.{part.stage}", AttentionUnit(stage.attention, part.out_planes)))
+        return (*links, Link("head", head))
+
+    def describe(self) -> str:
+        """Returns one line: model, stages, shift, head."""
+        stages = [
+            f"{_op_text(x.temporal)}{f' /{x.pool}' if x.pool > 1 else ''}"
+            f"{f' +{x.attention}' if x.attention != 'none' else ''}"
+            for x in self.stages
+        ]
+        parts = [f"timm {self.model}"]
+        if any(text != "2d" for text in stages):
+            parts.append(", ".join(stages))
+        if self.shift.kind != "none":
+            share = f" 1/{self.shift.share}" if self.shift.kind == "tsm" else ""
+            parts.append(f"{self.shift.kind}{share}{f' every {self.shift.every}' if self.shift.every > 1 else ''}")
+        parts.append(self.head.kind if self.head.kind == "average" else f"{self.head.kind} {self.head.width}")
+        return " | ".join((*parts, f"{self.frames} frames") if self._frames_matter() else parts)
+
+    def rows(self) -> list[dict[str, object]]:
+        """Returns one row for each part of timm's network, with the operator of its stage; asks timm."""
+        from search_spaces.families.timm_parts import sites
+        from search_spaces.families.timm_walk import plan
+
+        rows: list[dict[str, object]] = []
+        for part in plan(self.model).parts:
+            op = self.stages[part.stage].temporal
+            taken = sites(self.model, part.name, op)
+            rows.append(
+                {
+                    "site": f"stages.{part.stage}",
+                    "block": part.name,
+                    "in": part.in_planes,
+                    "out": part.out_planes,
+                    "operator": op.kind if taken else "2d",
+                    "kernel": op.kernel if taken else 1,
+                    "dilation": "|".join(map(str, op.dilation)) if taken else "1",
+                    "stride": f"1x{part.stride}x{part.stride}",
+                }
+            )
+        features = plan(self.model).features
+        tail: dict[str, object] = {"site": "head", "block": self.head.kind, "in": features, "out": "classes"}
+        return [*rows, tail | {"operator": "", "kernel": "", "dilation": "", "stride": ""}]
+
+    def scaled(self, multiplier: float) -> TimmSpec:
+        """Raises SpecError unless the multiplier is 1: timm's networks have the widths that they have."""
+        if multiplier != 1:
+            raise SpecError(f"the widths of timm's {self.model} cannot be scaled; choose a smaller model instead")
+        return self
+
+    def initialise(self, network: nn.Module) -> None:
+        """Draws the values of attention; all others had theirs when they were built, those of timm from timm."""
+        from search_spaces.layers import initialise
+
+        for name, module in network.named_children():
+            if name == "attention":
+                initialise(module)
+
+    def _frames_matter(self) -> bool:
+        return self.head.kind == "trn" or self.shift.kind == "tin"
+
+    def _frames_at(self, stage: int) -> int:
+        """Returns frames in a stage, were there as many in the clip as the spec says."""
+        frames = self.frames
+        for passed in self.stages[: stage + 1]:
+            frames = -(-frames // passed.pool)
+        return frames
+
+
+@lru_cache(maxsize=8192)
+def _canonical(spec: TimmSpec) -> TimmSpec:
+    shift, head = spec.shift, spec.head
+    if shift.kind != "tsm":
+        shift = replace(shift, share=TimmShift().share, every=shift.every if shift.kind == "tin" else 1)
+    if head.kind == "average":
+        head = TimmHead()
+    return TimmSpec(
+        model=spec.model,
+        frames=spec.frames if spec._frames_matter() else 8,
+        stages=tuple(replace(stage, temporal=canonical_op(stage.temporal)) for stage in spec.stages),
+        shift=shift,
+        head=head,
+    )
+
+
+def check_name(model: str) -> None:
+    """Raises SpecError unless a name could be one of timm's."""
+    if not _NAME.fullmatch(model):
+        raise SpecError(
+            f"model must be a name of timm without a tag, such as resnet50, but is {model} (best: {', '.join(KNOWN)})"
+        )
+
+
+def _op_text(op: TemporalOp) -> str:
+    text = op.kind if op == FLAT else f"{op.kind}.{op.kernel}"
+    return text if op.dilation == (1,) else f"{text} d{'|'.join(map(str, op.dilation))}"

@@ -1,0 +1,124 @@
+"""Units of networks made from timm's, as values. Torch and timm are imported only where they are built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from search_spaces.spec import Attention, TemporalOp
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from search_spaces.families.timm_source import Source
+
+
+class Network:
+    """timm's network of one build; made where the first unit is built."""
+
+    def __init__(self, model: str, num_classes: int) -> None:
+        """Makes it; timm is not imported yet."""
+        self._model, self._num_classes = model, num_classes
+        self._source: Source | None = None
+
+    def source(self) -> Source:
+        """Returns what the units take their modules from."""
+        if self._source is None:
+            from search_spaces.families.timm_source import Source
+
+            self._source = Source(self._model, self._num_classes)
+        return self._source
+
+
+@dataclass(frozen=True, slots=True)
+class PartUnit:
+    """A part of timm's network on every frame of a clip.
+
+    Attributes:
+        model: timm's name.
+        name: Path of the part in timm's network.
+        op: Operator of its convolutions.
+        shift: `none`, `tsm` or `tin` before its residual branch.
+        share: Of so many planes, TSM shifts one forward and one back.
+        frames: Frames here, for TIN.
+        entry: Whether it takes the clip itself.
+        network: Shared by the units of one network, so that timm's constructor runs once for all of them.
+    """
+
+    model: str
+    name: str
+    op: TemporalOp
+    shift: str
+    share: int
+    frames: int
+    entry: bool
+    network: Network = field(compare=False, repr=False)
+
+    def build(self) -> nn.Module:
+        """Returns the module."""
+        from search_spaces.families.timm_parts import build_part
+
+        return build_part(
+            self.network.source(),
+            self.name,
+            op=self.op,
+            shift=self.shift,
+            share=self.share,
+            frames=self.frames,
+            entry=self.entry,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeadUnit:
+    """timm's layers behind the maps, and the head; of a network that is no chain, the whole network and the head.
+
+    Attributes:
+        model: timm's name.
+        kind: Kind of the head.
+        width: Its inner width.
+        frames: Frames here, for TRN.
+        num_classes: Classes.
+        dropout: Share of features dropped in training.
+        network: As of PartUnit.
+    """
+
+    model: str
+    kind: str
+    width: int
+    frames: int
+    num_classes: int
+    dropout: float
+    network: Network = field(compare=False, repr=False)
+
+    def build(self) -> nn.Module:
+        """Returns the module."""
+        from search_spaces.families.timm_parts import build_head
+
+        return build_head(
+            self.network.source(),
+            kind=self.kind,
+            width=self.width,
+            frames=self.frames,
+            num_classes=self.num_classes,
+            dropout=self.dropout,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionUnit:
+    """Attention behind a stage.
+
+    Attributes:
+        kind: Its kind.
+        planes: Planes in and out.
+    """
+
+    kind: Attention
+    planes: int
+
+    def build(self) -> nn.Module:
+        """Returns the module."""
+        from search_spaces.attention import attention_unit
+
+        return attention_unit(self.kind, self.planes)

@@ -1,0 +1,132 @@
+"""Frozen dataclasses as plain data and canonical JSON, and back, with every value checked against its field's type."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Hashable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache, lru_cache
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from search_spaces.spec import SpecError, nearest
+
+T = TypeVar("T")
+
+
+def to_plain(value: object) -> Any:
+    """Returns any frozen dataclass of scalars, tuples and dataclasses as plain data.
+
+    A field marked as added later is left out at its default.
+    """
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    if is_dataclass(value):
+        return {name: to_plain(getattr(value, name)) for name in written_fields(value)}
+    return value
+
+
+def from_plain(cls: type[T], obj: object, path: str = "") -> T:
+    """Reads plain data as a dataclass.
+
+    Args:
+        cls: The dataclass. Its fields are scalars, Literals, tuples of one type, optionals, or dataclasses.
+        obj: Plain data.
+        path: Where `obj` stands, for messages.
+
+    Raises:
+        SpecError: As `decode`.
+    """
+    if not isinstance(obj, Mapping):
+        raise SpecError(f"{_at(path)}must be a mapping, but is {_type_name(obj)}")
+    target: Any = cls
+    known = _hints(target)
+    for key in obj:
+        if key not in known:
+            raise SpecError(f"{_at(path)}unknown key {key}{nearest(key, known)}")
+    values: dict[str, Any] = {}
+    for name, (hint, field) in known.items():
+        if name in obj:
+            values[name] = _read(hint, obj[name], f"{path}.{name}" if path else name)
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise SpecError(f"{_at(path)}key {name} is missing")
+    try:
+        return cls(**values)
+    except SpecError as error:
+        raise SpecError(f"{_at(path)}{error}") from None
+
+
+def read_field(cls: type, name: str, value: object, path: str) -> Any:
+    """Returns a value, plain or not, as one of the type that a dataclass's field has.
+
+    Raises:
+        SpecError: The value has another type or is out of range; the message names `path`.
+    """
+    target: Any = cls
+    return _read(_hints(target)[name][0], to_plain(value), path)
+
+
+def to_json(value: object) -> str:
+    """Returns canonical JSON. Parts are cached, because the networks of a space share most of theirs."""
+    if isinstance(value, tuple):
+        return f"[{','.join(map(to_json, value))}]"
+    return _json_part(value) if is_dataclass(value) and isinstance(value, Hashable) else json.dumps(value)
+
+
+@lru_cache(maxsize=65536)
+def _json_part(value: Hashable) -> str:
+    return json_object({name: to_json(getattr(value, name)) for name in written_fields(value)})
+
+
+def json_object(parts: Mapping[str, str]) -> str:
+    """Returns a JSON object of parts that are JSON already, its keys sorted."""
+    return "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
+
+
+def _read(hint: Any, obj: object, path: str) -> Any:
+    origin = get_origin(hint)
+    if origin is Literal:
+        choices = get_args(hint)
+        if not any(type(obj) is type(c) and obj == c for c in choices):
+            raise SpecError(f"{_at(path)}must be one of its choices, but is {obj}{nearest(obj, choices)}")
+        return obj
+    if origin is tuple:
+        if not isinstance(obj, list | tuple):
+            raise SpecError(f"{_at(path)}must be a list, but is {_type_name(obj)}")
+        return tuple(_read(get_args(hint)[0], item, f"{path}.{i}") for i, item in enumerate(obj))
+    if origin in (Union, types.UnionType):
+        inner = [arg for arg in get_args(hint) if arg is not type(None)]
+        return None if obj is None else _read(inner[0], obj, path)
+    if is_dataclass(hint):
+        target: Any = hint
+        return from_plain(target, obj, path)
+    if hint is float and type(obj) is int:
+        return float(obj)
+    if type(obj) is not hint:
+        raise SpecError(f"{_at(path)}must be {hint.__name__}, but is {_type_name(obj)} {obj!r}")
+    return obj
+
+
+def written_fields(value: object) -> list[str]:
+    """Returns the names of the fields that are written: all but those added later that have their default."""
+    return [name for name, skip in _names(type(value)) if skip is MISSING or getattr(value, name) != skip]
+
+
+@cache
+def _names(cls: Any) -> tuple[tuple[str, object], ...]:
+    """Every field's name and the value at which it is left out; MISSING where it never is."""
+    return tuple((field.name, field.default if field.metadata.get("added") else MISSING) for field in fields(cls))
+
+
+@cache
+def _hints(cls: type) -> dict[str, tuple[Any, Field[Any]]]:
+    hints = get_type_hints(cls)
+    return {field.name: (hints[field.name], field) for field in fields(cls)}
+
+
+def _at(path: str) -> str:
+    return f"{path}: " if path else ""
+
+
+def _type_name(obj: object) -> str:
+    return "nothing" if obj is None else type(obj).__name__

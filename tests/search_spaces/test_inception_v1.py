@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nas.cost import cost
+from search_spaces.edit import at, diff
+from search_spaces.families.inception_layers import AveragePool, LocalClassifier, SpatialNormSeparable
+from search_spaces.families.inception_units import FramePool
+from search_spaces.families.inception_v1 import DOMAINS, FAMILY
+from search_spaces.families.inception_v1_blocks import KINDS, Mixed
+from search_spaces.families.inception_v1_presets import UNITS, make_inception_v1
+from search_spaces.families.inception_v1_spec import InceptionV1Spec, MixedUnit
+from search_spaces.inflate import inflate, parent_shapes
+from search_spaces.layers import P3D
+from search_spaces.network import Network
+from search_spaces.spec import FLAT, ClipError, SpecError, TemporalOp
+
+PRESETS = {preset.name: preset for preset in FAMILY.presets}
+PATHS = ("conv1", "conv2c", *(f"stages.{s}.{b}" for s, n in enumerate((2, 5, 2)) for b in range(n)))
+SMALL = {"b0": 8, "b1_reduce": 8, "b1": 16, "b2_reduce": 8, "b2": 8, "b3": 8}
+
+
+def network(spec: InceptionV1Spec, num_classes: int = 5) -> Network:
+    spec = spec.canonical()
+    built = Network(spec.links(num_classes=num_classes))
+    if next(built.parameters()).device.type != "meta":
+        spec.initialise(built)
+    return built
+
+
+def kernels(module: nn.Module) -> list[tuple[int, ...]]:
+    """Kernels of more than one pixel or frame, in order."""
+    return [c.kernel_size for c in module.modules() if isinstance(c, nn.Conv3d) and c.kernel_size != (1, 1, 1)]
+
+
+def whole(kind: str, unit: int) -> list[tuple[int, ...]]:
+    """Kernels of a layer: conv1 and 2c have one convolution, a mixed block has two."""
+    size = 7 if unit == 0 else 3
+    one = {"3d": [(size,) * 3], "p3d_a": [(1, size, size), (size, 1, 1)], "2d": [(1, size, size)]}[kind]
+    return one * (1 if unit < 2 else 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["i3d_top_heavy_4b", "s3d_top_heavy_5c", "i3d_bottom_heavy_3c", "s3d_bottom_heavy_conv1"]
+)
+def test_networks_in_part_temporal_are_so_up_to_their_cut_and_keep_their_pools(name):
+    network_name, heavy, _, unit = name.split("_")
+    kind, cut = {"i3d": "3d", "s3d": "p3d_a"}[network_name], UNITS.index(unit)
+    with torch.device("meta"):
+        built = network(PRESETS[name].make(64))
+    for index, path in enumerate(PATHS):
+        temporal = index >= cut if heavy == "top" else index <= cut
+        assert kernels(built.get_submodule(path)) == whole(kind if temporal else "2d", index)
+    pools = [m for m in built.modules() if isinstance(m, nn.MaxPool3d) and m.stride != (1, 1, 1)]
+    assert [(p.kernel_size[0], p.stride[0]) for p in pools] == [(1, 1), (1, 1), (3, 2), (2, 2)]
+    inner = [m for m in built.modules() if isinstance(m, nn.MaxPool3d) and m.stride == (1, 1, 1)]
+    assert [p.kernel_size for p in inner] == [(3, 3, 3)] * 9
+
+
+def test_slims_network_has_a_whole_stem_and_begins_as_the_identity_in_time():
+    torch.manual_seed(0)
+    built = network(PRESETS["s3d_slim"].make(64).scaled(1 / 8))
+    assert kernels(built.get_submodule("conv1")) == [(3, 7, 7)]
+    units = [m for m in built.modules() if isinstance(m, SpatialNormSeparable)]
+    assert len(units) == 1 + 2 * 9
+    assert not any(isinstance(m, P3D) for m in built.modules())
+    unit = units[3].eval()
+    assert [type(m).__name__ for m in unit.modules()].count("BatchNorm3d") == 1
+    assert unit.temporal.bias is not None
+    clips = torch.randn(2, unit.spatial.conv.in_channels, 5, 6, 6)
+    assert torch.equal(unit(clips), unit.spatial(clips))
+    nn.init.ones_(unit.temporal.bias)
+    assert torch.equal(unit(clips), unit.spatial(clips) + 1)
+
+
+def test_in_the_papers_reading_all_branches_have_time():
+    with torch.device("meta"):
+        block = network(PRESETS["s3d_paper"].make(64)).get_submodule("stages.1.2")
+    assert kernels(block.get_submodule("branch0")) == kernels(block.get_submodule("branch3")) == [(3, 1, 1)]
+    assert kernels(block.get_submodule("branch1")) == [(1, 3, 3), (3, 1, 1)]
+
+
+def test_a_gate_stands_behind_every_branch():
+    torch.manual_seed(0)
+    gated = replace(MIXED, attention="gate")
+    block = MixedUnit(gated, 4, "norm_both", 0.1).build().eval()
+    plain = MixedUnit(MIXED, 4, "norm_both", 0.1).build().eval()
+    found, expected = block.state_dict(), plain.state_dict()
+    plain.load_state_dict({k: v for k, v in found.items() if k in expected})
+    clips = torch.randn(2, 4, 3, 6, 6)
+    branches = plain(clips).split((8, 16, 8, 8), dim=1)
+    weights = [v for k, v in found.items() if k not in expected]
+    assert [tuple(w.shape) for w in weights] == [(8, 8), (16, 16), (8, 8), (8, 8)]
+    scaled = [
+        x * torch.sigmoid(x.mean((2, 3, 4)) @ w.T)[:, :, None, None, None]
+        for x, w in zip(branches, weights, strict=True)
+    ]
+    torch.testing.assert_close(block(clips), torch.cat(scaled, 1))
+
+
+MIXED = Mixed(**SMALL, temporal=TemporalOp(kind="p3d_a"))
+
+
+def test_s3d_g_has_a_gate_behind_conv2c_too():
+    links = PRESETS["s3d_g"].make(64).links(num_classes=5)
+    assert [link.name for link in links][3:6] == ["conv2c", "attention2c", "stages.0.pool"]
+
+
+def test_the_head_averages_two_frames_of_7x7_or_what_is_left():
+    torch.manual_seed(0)
+    head = LocalClassifier(3, 5)
+    large = torch.randn(2, 3, 4, 8, 9)
+    local = [large[:, :, t : t + 2, y : y + 7, x : x + 7] for t in range(3) for y in range(2) for x in range(3)]
+    expected = torch.stack([head.fc(part.mean((2, 3, 4))) for part in local]).mean(0)
+    torch.testing.assert_close(head(large), expected)
+    small = torch.randn(2, 3, 1, 2, 9)
+    places = torch.stack([head.fc(small[..., x : x + 7].mean((2, 3, 4))) for x in range(3)])
+    torch.testing.assert_close(head(small), places.mean(0))
+
+
+@pytest.mark.parametrize("kernel", [(1, 3, 3), (3, 3, 3), (5, 3, 3)])
+@pytest.mark.parametrize("shape", [(6, 5, 4), (1, 1, 1), (2, 3, 1)])
+def test_an_average_counts_zeros_around_pixels_and_not_around_frames(kernel, shape):
+    torch.manual_seed(0)
+    clips = torch.randn(2, 3, *shape)
+    half = kernel[0] // 2
+    spatial = torch.stack([nn.functional.avg_pool2d(nn.functional.pad(f, (1,) * 4), 3, 1) for f in clips.unbind(2)], 2)
+    expected = [spatial[:, :, max(0, t - half) : t + half + 1].mean(2) for t in range(shape[0])]
+    torch.testing.assert_close(AveragePool(kernel)(clips), torch.stack(expected, 2))
+
+
+def test_what_has_no_effect_is_not_in_the_canonical_form():
+    equal = TemporalOp(kind="2plus1d", kernel=5, midplanes="equal")
+    spec = make_inception_v1(lambda unit: equal, all_branches=True)
+    assert spec.conv2c.temporal == TemporalOp(kind="p3d_a", kernel=5)
+    assert spec == make_inception_v1(lambda unit: TemporalOp(kind="p3d_a", kernel=5), all_branches=True)
+    slim = make_inception_v1(lambda unit: equal, separable="norm_spatial")
+    assert (slim.conv2c.temporal, slim.separable) == (equal, "norm_both")
+    flat = make_inception_v1(lambda unit: TemporalOp(kind="3d", kernel=1), all_branches=True, separable="norm_spatial")
+    assert flat == make_inception_v1(lambda unit: FLAT)
+    assert not any(block.all_branches for *_, block in flat.walk())
+
+
+operators = st.builds(
+    TemporalOp,
+    kind=st.sampled_from(KINDS),
+    kernel=st.sampled_from([1, 3, 5]),
+    dilation=st.sampled_from([(1,), (2,), (2, 1)]),
+    midplanes=st.sampled_from(["per_conv", "equal", "shared"]),
+)
+blocks = st.builds(
+    Mixed,
+    **{name: st.just(width) for name, width in SMALL.items()},
+    temporal=operators,
+    all_branches=st.booleans(),
+    attention=st.sampled_from(["none", "gate", "se"]),
+)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> InceptionV1Spec:
+    spec = make_inception_v1(lambda unit: FLAT, width=1 / 16)
+    block = draw(blocks)
+    stages = tuple(replace(stage, blocks=(block,)) for stage in spec.stages)
+    separable = draw(st.sampled_from(["norm_both", "norm_spatial"]))
+    return replace(
+        spec,
+        stages=stages,
+        separable=separable,
+        conv2c=replace(spec.conv2c, temporal=draw(operators)),
+        pool1=FramePool(kernel=draw(st.sampled_from([1, 2, 3])), stride=draw(st.sampled_from([1, 2]))),
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(first=specs(), second=specs())
+def test_specs_are_equal_where_their_networks_are(first, second):
+    """A spec changed in one place is canonically the same exactly where the modules are."""
+    for other in (
+        replace(first, separable=second.separable),
+        replace(first, stages=(first.stages[0], *second.stages[1:])),
+        replace(first, conv2c=second.conv2c),
+        replace(first, pool1=second.pool1),
+    ):
+        same = first.canonical() == other.canonical()
+        assert same == (modules(first) == modules(other))
+        assert same == (first.canonical().describe() == other.canonical().describe())
+
+
+def modules(spec: InceptionV1Spec) -> str:
+    with torch.device("meta"):
+        built = network(spec)
+    return str(built) + str([m.kind for m in built.modules() if isinstance(m, P3D)])
+
+
+POINTS = {
+    "i3d": {"norm_momentum": 0.001},
+    "i2d": {"kind": "2d", "norm_momentum": 0.001},
+    "s3d_v1": {"kind": "p3d_a", "norm_momentum": 0.001},
+    "s3d_g": {"kind": "p3d_a", "attention": "gate", "norm_momentum": 0.001},
+    "s3d_g_slim": {
+        "kind": "p3d_a",
+        "stem_kind": "3d",
+        "stem_kernel": 3,
+        "separable": "norm_spatial",
+        "attention": "gate",
+        "norm_momentum": 0.001,
+    },
+    "s3d_paper": {"kind": "p3d_a", "all_branches": True, "norm_momentum": 0.001},
+    "i3d_top_heavy_4b": {"placement": "top_heavy", "cut": 4, "norm_momentum": 0.001},
+    "s3d_bottom_heavy_4b": {"kind": "p3d_a", "placement": "bottom_heavy", "cut": 5, "norm_momentum": 0.001},
+}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_published_networks_are_points_of_the_space(name):
+    values = POINTS[name]
+    scopes = dict.fromkeys(values, "network")
+    sites = DOMAINS.sites(scopes, {domain: (value,) for domain, value in values.items()})
+    assert sites.build({(domain,): value for domain, value in values.items()}) == PRESETS[name].make(64)
+
+
+def test_operator_kernel_and_attention_can_be_chosen_for_each_layer():
+    places = {("kind", s, b): "p3d_a" for s, n in enumerate((2, 2, 5, 2)) for b in range(n)}
+    places |= {
+        ("kind", 0, 0): "3d",
+        ("kind", 2, 1): "2d",
+        ("kernel", 3): 5,
+        ("attention", 1): "se",
+        ("stem_kernel",): 5,
+    }
+    places |= {("kernel", s): 3 for s in range(3)} | {("attention", s): "none" for s in (0, 2, 3)}
+    scopes = {"kind": "block", "kernel": "stage", "attention": "stage", "stem_kernel": "network"}
+    spec = DOMAINS.sites(scopes, {}).build(places)
+    assert spec.conv1.temporal == TemporalOp(kind="3d", kernel=5)
+    assert [block.temporal.kind for block in spec.stages[1].blocks] == ["p3d_a", "2d", "p3d_a", "p3d_a", "p3d_a"]
+    assert [block.temporal.kernel for block in spec.stages[2].blocks] == [5, 5]
+    assert [stage.blocks[0].attention for stage in spec.stages] == ["se", "none", "none"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "value", "message"),
+    [
+        ("cut", 12, r"cut must be a layer or 11 for the end, but is 12 \(0 conv1, 1 2c, 2 3b, .*10 5c\)$"),
+        ("cut", True, "cut must be"),
+        ("temporal_stride", "2-1", "temporal_stride must be as_paper, none or 5 numbers of 1 to 4 as 2-1-1-2-2"),
+        ("pool_kernel", "1-1-3-0", "pool_kernel must be"),
+        ("kind", "csn", "kind must be one of its choices"),
+    ],
+)
+def test_a_value_that_a_domain_cannot_have_is_refused_in_one_line(domain, value, message):
+    with pytest.raises(SpecError, match=message) as error:
+        DOMAINS.normalise(domain, value, "network")
+    assert "\n" not in str(error.value)
+
+
+def test_strides_and_pools_are_read_from_lists_and_names():
+    assert DOMAINS.normalise("temporal_stride", [2, 1, 1, 2, 1], "network") == "2-1-1-2-1"
+    assert DOMAINS.normalise("temporal_stride", "as_paper", "network") == "2-1-1-2-2"
+    assert DOMAINS.normalise("pool_kernel", "none", "network") == "1-1-1-1"
+
+
+def test_a_clip_too_short_is_refused():
+    spec = PRESETS["s3d_v1"].make(64)
+    assert cost(spec, frames=8, height=17, width=17, num_classes=5).params > 0
+    for frames, size in ((4, 32), (8, 16)):
+        with pytest.raises(ClipError, match="too short or too small"):
+            cost(spec, frames=frames, height=size, width=size, num_classes=5)
+
+
+def test_rows_and_diff_name_places_in_the_spec():
+    spec = PRESETS["s3d_v1"].make(64)
+    rows = spec.rows()
+    for row in rows:
+        at(spec, str(row["site"]))
+    assert [row["out"] for row in rows] == [
+        64,
+        64,
+        64,
+        192,
+        192,
+        256,
+        480,
+        480,
+        512,
+        512,
+        512,
+        528,
+        832,
+        832,
+        832,
+        1024,
+    ]
+    assert rows[0]["kernel"] == "1x7x7, 7x1x1"
+    assert diff(spec, PRESETS["s3d_g"].make(64)) == {
+        "conv2c.attention",
+        *(f"stages.{s}.blocks.{b}.attention" for s, n in enumerate((2, 5, 2)) for b in range(n)),
+    }
+
+
+@pytest.mark.parametrize("name", ["s3d_v1", "s3d_slim", "s3d_paper", "i3d"])
+def test_the_2d_parents_weights_fit_every_form(name):
+    """On identical frames each form then computes what the 2D network does: a temporal side is the identity."""
+    flat, spec = (replace(PRESETS[n].make(64).scaled(1 / 8), norm_momentum=0.1) for n in ("i2d", name))
+    generator = torch.Generator().manual_seed(0)
+    shapes = parent_shapes(flat, num_classes=5)
+    assert shapes == parent_shapes(spec, num_classes=5)
+    state = {key: 0.2 * torch.rand(shape, generator=generator) + 0.05 for key, shape in shapes.items()}
+    clip = torch.randn(2, 3, 1, 32, 32, generator=generator).expand(-1, -1, 8, -1, -1)
+    outputs = []
+    for each in (spec, flat):
+        built = network(each).eval()
+        left = inflate(built, each, state, "centre").left
+        # Slim's temporal convolutions begin as the identity, so they can stay as they are.
+        assert all(path.endswith(".temporal") for path in left)
+        assert bool(left) == (each is spec and name == "s3d_slim")
+        with torch.no_grad():
+            outputs.append(built(clip))
+    assert outputs[1].abs().max() > 0.1
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+
+
+def test_values_are_free_of_torch():
+    code = "import sys; from search_spaces.families import inception_v1, inception_v3; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
