@@ -19,7 +19,8 @@ import time
 import torch
 
 from nas.config import load_study
-from nas.cost import cost, count_flops, count_thop
+from nas.cost import cost
+from nas.counters import count_flops, count_thop
 from search_spaces.catalogue import build
 from search_spaces.presets import preset
 from search_spaces.spec import ClipError

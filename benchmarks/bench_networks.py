@@ -51,7 +51,9 @@ def only_built() -> dict[str, Callable[[], nn.Module]]:
     video = torchvision.models.video
     return {
         "mc3_18": lambda: video.mc3_18(num_classes=CLASSES),
-        "inception_v3_2d": lambda: torchvision.models.inception_v3(num_classes=CLASSES, init_weights=False, aux_logits=False),
+        "inception_v3_2d": lambda: torchvision.models.inception_v3(
+            num_classes=CLASSES, init_weights=False, aux_logits=False
+        ),
         "tsn_r101": lambda: PerFrame(timm.create_model("resnet101", num_classes=CLASSES)),
         "tsn_senet154": lambda: PerFrame(timm.create_model("legacy_senet154", num_classes=CLASSES)),
         "tsn_inception_resnet_v2": lambda: PerFrame(timm.create_model("inception_resnet_v2", num_classes=CLASSES)),

@@ -1,42 +1,37 @@
 """What a network costs, exactly and before it is trained.
 
-Counting convention: one multiply-accumulate (MAC) is 1, of convolutions and linear layers only; norms,
-activations, pooling and biases are 0. The FLOPs of the papers on video networks are these MACs. All figures
-are for one clip.
+Counting convention: one multiply-accumulate (MAC) is 1, of convolutions, linear layers and products of matrices only;
+norms, activations, pooling and biases are 0. The FLOPs of the papers on video networks are these MACs. All figures are
+for one clip.
 
-`cost` adds up the units of a network, each counted once for an input shape, on the meta device, where shapes
-are computed and numbers are not. `count_thop` and `count_flops` count a whole network in two ways that share
-no code with it or with each other; tests hold all three to the same integer.
+`cost` adds up the units of a network, each counted once for an input shape, on the meta device, where shapes are computed
+and numbers are not. `nas.counters` counts a whole network in two ways that share no code with it or with each other;
+tests hold all three to the same integer.
 """
 
 from __future__ import annotations
 
-import copy
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import prod
+from typing import Any, Literal, NamedTuple
 
 import torch
-
-# Convolutions on the meta device import this on first use, a third of a second: better spent here than in a
-# cost.
-import torch.fx.experimental.symbolic_shapes
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.utils.flop_counter import FlopCounterMode
 
+from nas.shapes import RememberedShapes
 from search_spaces.catalogue import links
+from search_spaces.flow import Convolved, Flow, Rectified, Step, Summed
 from search_spaces.layers import RandomDilationConv3d
 from search_spaces.network import SideHead
+from search_spaces.parts import Chain, Concat
 from search_spaces.spec import ArchSpec, ClipError, SpecError, Unit
-
-Shape = tuple[int, ...]
 
 # Batch norm refuses a batch of one value a plane in training, which small clips reach in the last stage.
 _BATCH = 2
+_FLOAT = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,86 +77,161 @@ def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: i
     for name, value in (("frames", frames), ("height", height), ("width", width)):
         if value < 1:
             raise SpecError(f"{name} must be at least 1, but is {value}")
-    shape: Any = (3, frames, height, width)
-    params = macs = train_macs = 0
-    kept = 0
-    # What goes to the next unit, and whether a unit is known to keep it.
-    between: tuple[_Between, ...] = (_Between(4 * 3 * frames * height * width, False),)
+    chain = _Chained((3, frames, height, width), (_Activation(_size((3, frames, height, width))),))
     for name, unit in links(spec, num_classes=num_classes):
         try:
-            part, shape, keeps, gives = _unit_cost(unit, shape)
+            chain.add(unit)
         except (RuntimeError, ClipError) as error:
             reason = str(error).splitlines()[0]
             raise ClipError(
                 f"a clip of {frames}x{height}x{width} is too short or too small for the network: at {name}, {reason}"
             ) from error
-        params += part.params
-        macs += part.macs
-        train_macs += part.train_macs
-        # An activation between two units counts once, if any unit keeps it.
-        kept += part.activation_bytes
-        kept += sum(b.size for b, asked in zip(between, keeps, strict=True) if asked and not b.kept)
-        between = tuple(b._replace(kept=b.kept or asked) for b, asked in zip(between, keeps, strict=True))
-        between = tuple(given if isinstance(given, _Between) else between[given] for given in gives)
-    return Cost(params=params, macs=macs, train_macs=train_macs, activation_bytes=kept)
+    return chain.cost()
 
 
-def count_thop(module: nn.Module, shape: Shape) -> int:
-    """Counts MACs with thop, in the module's mode.
+class _Activation:
+    """A tensor between two units: its bytes for one clip, and whether some unit keeps it. One object for one storage."""
 
-    Args:
-        module: A network; it is copied, because thop leaves buffers behind.
-        shape: Shape of the input, batch included.
+    __slots__ = ("kept", "size")
 
-    Returns:
-        MACs of convolutions and linear layers.
+    def __init__(self, size: int, kept: bool = False) -> None:
+        self.size, self.kept = size, kept
+
+
+class _Made(NamedTuple):
+    """An output that a unit makes: its bytes for one clip, and whether the unit keeps it, and so counts it."""
+
+    size: int
+    kept: bool
+
+
+class _Counted(NamedTuple):
+    """A unit on an input shape.
+
+    Attributes:
+        cost: Its cost, with activations that it makes and keeps.
+        shape: Of its output, (C, T, H, W) or a tuple of such.
+        keeps: Which of its inputs it keeps.
+        gives: Its outputs, each one that it makes or the index of the input that it is.
     """
-    with warnings.catch_warnings():
-        # thop 0.1.1 reads torch's version with distutils.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from thop import profile
 
-    copied = copy.deepcopy(module).to("meta")
-    handlers: dict[type[nn.Module], Any] = {}
-    for layer in copied.modules():
-        if any(True for _ in layer.children()):
-            continue
-        if isinstance(layer, _ConvNd):
-            # thop looks a layer's exact type up, so a subclass of a convolution would count as nothing. It
-            # also always profiles in evaluation mode, so the mode to count in is handed over.
-            handlers[type(layer)] = partial(_thop_conv, training=module.training)
-        elif hasattr(layer, "macs"):
-            handlers[type(layer)] = _thop_own
-        elif not isinstance(layer, nn.Linear):
-            handlers[type(layer)] = _thop_nothing
-    total, _ = profile(copied, inputs=(torch.empty(shape, device="meta"),), custom_ops=handlers, verbose=False)
-    return int(total)
+    cost: Cost
+    shape: Any
+    keeps: tuple[bool, ...]
+    gives: tuple[_Made | int, ...]
 
 
-def count_flops(module: nn.Module, shape: Shape) -> int:
-    """Counts MACs with torch's FlopCounterMode, which sees the operators that run, in the module's mode.
+class _Chained:
+    """Units one after the other: what they cost together, an activation between them counted once if any keeps it."""
 
-    Args:
-        module: A network; it is copied, because training mode changes running statistics.
-        shape: Shape of the input, batch included.
+    def __init__(self, shape: Any, inputs: tuple[_Activation, ...]) -> None:
+        self.shape, self.outputs = shape, inputs
+        self._params = self._macs = self._train_macs = self._bytes = 0
 
-    Returns:
-        MACs of convolutions and linear layers, half of what the counter calls floating point operations.
-    """
-    copied = copy.deepcopy(module).to("meta")
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
-        copied(torch.empty(shape, device="meta"))
-    return int(counter.get_total_flops()) // 2
+    def add(self, unit: Step) -> None:
+        """Puts a unit behind the others."""
+        cost, self.shape, keeps, gives = _count(unit, self.shape)
+        self._params += cost.params
+        self._macs += cost.macs
+        self._train_macs += cost.train_macs
+        self._bytes += cost.activation_bytes
+        inputs = self.outputs
+        for activation, asked in zip(inputs, keeps, strict=True):
+            if asked and not activation.kept:
+                activation.kept = True
+                self._bytes += activation.size
+        self.outputs = tuple(inputs[g] if isinstance(g, int) else _Activation(g.size, g.kept) for g in gives)
+
+    def cost(self) -> Cost:
+        """Returns the cost of all of them."""
+        return Cost(
+            params=self._params, macs=self._macs, train_macs=self._train_macs, activation_bytes=self._bytes
+        )
+
+
+_NOTHING = Cost(params=0, macs=0, train_macs=0, activation_bytes=0)
 
 
 @lru_cache(maxsize=200_000)
-def _unit_cost(unit: Unit, shape: Any) -> tuple[Cost, Any, tuple[bool, ...], tuple[_Between | int, ...]]:
-    """Counts one unit on an input (C, T, H, W), or a tuple of such.
+def _count(unit: Step | Flow, shape: Any) -> _Counted:
+    """Counts one unit on an input (C, T, H, W), or a tuple of such."""
+    if isinstance(unit, Convolved):
+        return _count_convolved(unit, shape)
+    if isinstance(unit, Rectified):
+        # It keeps its output, which in place is its input.
+        if unit.in_place:
+            return _Counted(_NOTHING, shape, (True,), (0,))
+        size = _size(shape)
+        return _Counted(replace(_NOTHING, activation_bytes=size), shape, (False,), (_Made(size, True),))
+    if isinstance(unit, Flow):
+        return _count_branches((unit.steps,), shape)
+    if isinstance(unit, Summed):
+        return _count_branches(unit.branches, shape, join="first" if unit.in_place else "sum")
+    if isinstance(unit, Chain):
+        return _count_branches((unit.parts,), shape)
+    if isinstance(unit, Concat):
+        return _count_branches(unit.branches, shape, join="planes")
+    whole = getattr(unit, "whole", None)
+    return _measured(unit, shape) if whole is None else _count(whole(), shape)
 
-    Returns:
-        Its cost, with activations that it makes and keeps; the shape of its output; which of its inputs it keeps; and
-        for each of its outputs its size and whether the unit keeps it, or the index of the input that it is.
+
+def _count_convolved(step: Convolved, shape: Any) -> _Counted:
+    """Counts a convolution and its norm, which keep the input and what is between them."""
+    planes, *sizes = shape
+    if planes != step.in_planes:
+        raise RuntimeError(f"a convolution of {step.in_planes} planes cannot take {planes}")
+    padded = [size + 2 * padding for size, padding in zip(sizes, step.padding, strict=True)]
+    if any(size < kernel for size, kernel in zip(padded, step.kernel, strict=True)):
+        raise RuntimeError(f"the kernel {_by(step.kernel)} is larger than its input, {_by(padded)} with its padding")
+    out = (
+        step.out_planes,
+        *((size - kernel) // stride + 1 for size, kernel, stride in zip(padded, step.kernel, step.stride, strict=True)),
+    )
+    weights = step.in_planes // step.groups * prod(step.kernel)
+    macs, size = prod(out) * weights, _size(out)
+    cost = Cost(
+        params=step.out_planes * (weights + 2), macs=macs * step.passes, train_macs=macs, activation_bytes=size
+    )
+    return _Counted(cost, out, (True,), (_Made(size, False),))
+
+
+def _count_branches(
+    branches: Iterable[tuple[Step, ...]],
+    shape: Any,
+    *,
+    join: Literal["first", "sum", "planes"] = "first",
+) -> _Counted:
+    """Counts chains of steps on the same input.
+
+    Args:
+        branches: The chains.
+        shape: Of the input.
+        join: The others are added to the `first`, in its memory; their `sum` is a new tensor; their `planes` are
+            joined to one.
     """
+    # Of no size, since whoever makes the input counts it, if it is kept.
+    inputs = tuple(_Activation(0) for _ in _each(shape))
+    chains = [_Chained(shape, inputs) for _ in branches]
+    for chain, steps in zip(chains, branches, strict=True):
+        for step in steps:
+            chain.add(step)
+    total = sum((chain.cost() for chain in chains), _NOTHING)
+    first = chains[0]
+    out = first.shape
+    if len(chains) > 1 and len({chain.shape[join == "planes" :] for chain in chains}) > 1:
+        raise RuntimeError(f"branches give {' and '.join(_by(chain.shape) for chain in chains)}, which do not fit")
+    gives: tuple[_Made | int, ...]
+    if join == "first":
+        gives = tuple(inputs.index(x) if x in inputs else _Made(x.size, x.kept) for x in first.outputs)
+    else:
+        if join == "planes":
+            out = (sum(chain.shape[0] for chain in chains), *out[1:])
+        gives = (_Made(_size(out), False),)
+    return _Counted(total, out, tuple(x.kept for x in inputs), gives)
+
+
+def _measured(unit: Unit, shape: Any) -> _Counted:
+    """Counts one unit by running it on the meta device."""
     with torch.device("meta"):
         module = unit.build()
         x = _inputs(shape)
@@ -174,7 +244,6 @@ def _unit_cost(unit: Unit, shape: Any) -> tuple[Cost, Any, tuple[bool, ...], tup
     for layer in module.modules():
         if _counted(layer):
             layer.register_forward_hook(count)
-        _stand_in(layer)
 
     # Storages by their address: views and in-place results share one. The tensors are held so that none is
     # reused.
@@ -185,20 +254,20 @@ def _unit_cost(unit: Unit, shape: Any) -> tuple[Cost, Any, tuple[bool, ...], tup
         return tensor
 
     # Drawing dilations must not move the generator of whoever asks for a cost.
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), _shapes:
         out = module(x)
     aside = isinstance(module, SideHead)
     if aside:
         macs[False] = 0
-    inputs = [_key(t) for t in _tensors(x)]
+    inputs = [_key(t) for t in _each(x)]
     outside = {*inputs, *(_key(t) for t in (*module.parameters(), *module.buffers()))}
     # What has no batch dimension (batch statistics) does not grow with the clips.
     held = sum(size for key, (t, size) in kept.items() if key not in outside and t.dim() > 1) // _BATCH
-    gives: tuple[_Between | int, ...] = tuple(
-        inputs.index(_key(t)) if _key(t) in inputs else _Between(t.untyped_storage().nbytes() // _BATCH, _key(t) in kept)
-        for t in _tensors(out)
+    gives = tuple(
+        inputs.index(_key(t)) if _key(t) in inputs else _Made(t.untyped_storage().nbytes() // _BATCH, _key(t) in kept)
+        for t in _each(out)
     )
-    return (
+    return _Counted(
         Cost(
             params=sum(p.numel() for p in module.parameters()),
             macs=macs[False],
@@ -211,11 +280,7 @@ def _unit_cost(unit: Unit, shape: Any) -> tuple[Cost, Any, tuple[bool, ...], tup
     )
 
 
-class _Between(NamedTuple):
-    """An activation that a unit hands to the next one: its bytes for one clip, and whether it is kept."""
-
-    size: int
-    kept: bool
+_shapes = RememberedShapes()
 
 
 def _key(tensor: Tensor) -> int:
@@ -228,8 +293,18 @@ def _inputs(shape: Any) -> Any:
     return tuple(_inputs(part) for part in shape)
 
 
-def _tensors(value: Any) -> tuple[Tensor, ...]:
-    return (value,) if isinstance(value, Tensor) else tuple(value)
+def _size(shape: tuple[int, ...]) -> int:
+    """Returns bytes."""
+    return _FLOAT * prod(shape)
+
+
+def _by(sizes: Iterable[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    """Returns the tensors, or shapes, of one or of several."""
+    return (value,) if isinstance(value, Tensor) or isinstance(value[0], int) else tuple(value)
 
 
 def _shape(value: Any) -> Any:
@@ -250,45 +325,5 @@ def _layer_macs(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor, *, tr
     return out.numel() * weight[0].numel() * _passes(layer, training=training)
 
 
-class _Keep(torch.autograd.Function):
-    """A layer as far as cost goes: a new tensor, and the input kept for the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, shape: Shape) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.new_empty(shape)
-
-
-def _stand_in(layer: nn.Module) -> None:
-    """Replaces the computation of layers whose own on the meta device is a chain of many operators.
-
-    Those chains take 20 times as long, and their first run imports torch's compiler, a second by itself. What
-    the stand-ins keep is held to what real tensors keep by a test.
-    """
-    stand_in: Callable[[Tensor], Any]
-    if isinstance(layer, _BatchNorm):
-        stand_in = lambda x: _Keep.apply(x, layer.weight, x.shape)  # noqa: E731
-    elif isinstance(layer, nn.Linear):
-        stand_in = lambda x: _Keep.apply(x, layer.weight, (*x.shape[:-1], layer.out_features))  # noqa: E731
-    elif isinstance(layer, nn.AdaptiveAvgPool3d) and layer.output_size == 1:
-        stand_in = lambda x: x.new_empty((*x.shape[:2], 1, 1, 1))  # noqa: E731
-    else:
-        return
-    layer.forward = stand_in  # type: ignore[method-assign, assignment]
-
-
 def _passes(layer: nn.Module, *, training: bool) -> int:
     return layer.passes(training=training) if isinstance(layer, RandomDilationConv3d) else 1
-
-
-def _thop_conv(layer: Any, x: tuple[Tensor, ...], y: Tensor, *, training: bool) -> None:
-    per_output = (layer.in_channels // layer.groups) * torch.Size(layer.kernel_size).numel()
-    layer.total_ops += y.numel() * per_output * _passes(layer, training=training)
-
-
-def _thop_nothing(layer: Any, x: tuple[Tensor, ...], y: Tensor) -> None:
-    layer.total_ops += 0
-
-
-def _thop_own(layer: Any, x: tuple[Tensor, ...], y: Tensor) -> None:
-    layer.total_ops += layer.macs(*x, out=y)

@@ -54,26 +54,27 @@ class Sites(Protocol):
 
 
 class Domains(Protocol):
-    """What a search may choose in a family.
-
-    Attributes:
-        defaults: What a domain is where a space leaves it out.
-        scopes: At which of network, stage and block a domain may be chosen.
-        fit: Domains that decide which values of others fit, or whose values do not always fit.
-        gates: For a domain, those that decide whether it has an effect.
-        blocks_by: The domain that decides how many blocks there are; empty where that is fixed.
-    """
+    """What a search may choose in a family."""
 
     @property
-    def defaults(self) -> Mapping[str, Scalar]: ...
+    def defaults(self) -> Mapping[str, Scalar]:
+        """What a domain is where a space leaves it out."""
+
     @property
-    def scopes(self) -> Mapping[str, tuple[str, ...]]: ...
+    def scopes(self) -> Mapping[str, tuple[str, ...]]:
+        """At which of network, stage and block a domain may be chosen."""
+
     @property
-    def fit(self) -> tuple[str, ...]: ...
+    def fit(self) -> tuple[str, ...]:
+        """Domains that decide which values of others fit, or whose values do not always fit."""
+
     @property
-    def gates(self) -> Mapping[str, tuple[str, ...]]: ...
+    def gates(self) -> Mapping[str, tuple[str, ...]]:
+        """For a domain, those that decide whether it has an effect."""
+
     @property
-    def blocks_by(self) -> str: ...
+    def blocks_by(self) -> str:
+        """The domain that decides how many blocks there are; empty where that is fixed."""
 
     def normalise(self, domain: str, value: object, scope: str) -> Scalar:
         """Returns a value of a domain as the scalar that stands for it.

@@ -36,13 +36,19 @@ class Engine:
         self._scopes = dict(scopes)
         self._rules = rules
         self._rules_of = {d: tuple(dict(rule)[d] for rule in rules if d in dict(rule)) for d in scopes}
-        wanted = set(domains.fit)
+        ruled = {domains.blocks_by}
         for domain in {d for rule in rules for d, _ in rule}:
-            wanted |= {domain, *domains.gates.get(domain, ())}
+            ruled |= {domain, *domains.gates.get(domain, ())}
+        wanted = {*ruled, *domains.fit}
         # Whether a value that a stage or block chooses for itself may not suit the network.
         self._local_fit = any(scopes.get(d, "network") != "network" and self.sites.picky(d) for d in domains.fit)
         self._tied = {s: tuple(d for d in self.sites.order if d in wanted and scopes[d] == s) for s in _LEVELS}
         self._wanted = wanted & set(scopes)
+        # What bears on stages and blocks, and all that is settled before the first of them that matters.
+        self._ruled = tuple(d for d in self._tied["network"] if d in ruled or self._local_fit)
+        local = [i for i, d in enumerate(self.sites.order) if d in wanted and scopes[d] != "network"]
+        self._early = frozenset(self.sites.order[: min(local, default=None)])
+        self._completable: dict[Hashable, bool] = {}
         self._slots: dict[tuple[int, ...], list[tuple[Place, str]]] = {}
 
     def run(self, choose: Choose, settings: dict[Place, Scalar] | None = None) -> tuple[dict[Place, Scalar], Params]:
@@ -155,7 +161,16 @@ class Engine:
         if domain not in self._wanted:
             return True
         after = {**settings, here: value}
-        if len(here) == 1 or any((d,) not in after for d in self._tied["network"]):
+        if domain in self._early and len(here) == 1:
+            key = tuple(after.get((d,)) for d in self._tied["network"])
+            if key not in self._completable:
+                self._completable[key] = self._complete_network(after, 0)
+            return self._completable[key]
+        bears = any((d,) not in settings for d in self._ruled)
+        if len(here) == 1:
+            # Where all that bears on stages and blocks was settled before, they can still be completed as then.
+            return self._complete_network(after, 0, local=bears)
+        if bears:
             return self._complete_network(after, 0)
         # Stages are tied to each other only by what holds for the whole network, and that is settled; blocks by what
         # holds for their stage.
@@ -163,16 +178,16 @@ class Engine:
             return self._complete_stage(after, here[1], 0)
         return self._complete_block(after, here[1], here[2], 0)
 
-    def _complete_network(self, settings: dict[Place, Scalar], i: int) -> bool:
+    def _complete_network(self, settings: dict[Place, Scalar], i: int, *, local: bool = True) -> bool:
         tied = self._tied["network"]
         while i < len(tied) and (tied[i],) in settings:
             i += 1
         if i < len(tied):
             return any(
-                self._complete_network({**settings, (tied[i],): value}, i + 1)
+                self._complete_network({**settings, (tied[i],): value}, i + 1, local=local)
                 for value in self._fitting(settings, tied[i])
             )
-        if not self._local_fit and not self._could_match(settings, -1, -1):
+        if not self._local_fit and not (local and self._could_match(settings, -1, -1)):
             return True
         stages = range(len(self.sites.counts(settings)))
         return all(self._complete_stage(settings, s, 0) for s in stages)

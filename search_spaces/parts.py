@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from search_spaces.flow import Flow, temporal_steps
 from search_spaces.spec import FLAT, TemporalOp, Unit
 
 if TYPE_CHECKING:
@@ -59,6 +60,22 @@ class Conv:
             temporal_stride=self.temporal_stride,
             act=self.act,
             norm=Norm(eps=self.eps, momentum=self.momentum),
+        )
+
+    def whole(self) -> Flow:
+        """Returns what it is made of, for its cost."""
+        return Flow(
+            temporal_steps(
+                self.op,
+                self.in_planes,
+                self.out_planes,
+                midplanes=self.midplanes,
+                kernel=self.kernel,
+                stride=self.spatial_stride,
+                padding=self.padding,
+                temporal_stride=self.temporal_stride,
+                act=self.act,
+            )
         )
 
 

@@ -109,7 +109,8 @@ def _read(hint: Any, obj: object, path: str) -> Any:
 
 def written_fields(value: object) -> list[str]:
     """Returns the names of the fields that are written: all but those added later that have their default."""
-    return [name for name, skip in _names(type(value)) if skip is MISSING or getattr(value, name) != skip]
+    cls: Any = type(value)
+    return [name for name, skip in _names(cls) if skip is MISSING or getattr(value, name) != skip]
 
 
 @cache

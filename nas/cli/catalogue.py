@@ -9,7 +9,6 @@ import typer
 from nas.cli.networks import CLASSES, CLIP, DB, JSON, STUDY, clip_and_classes, parse_clip
 from nas.cli.output import print_json, print_table
 from nas.cli.resolve import find_spec
-from nas.errors import NotFoundError
 
 if TYPE_CHECKING:
     from search_spaces.family import Preset
@@ -82,7 +81,14 @@ def path(
     first, last = (find_spec(name, study=study, db=db, frames=shape[0]) for name in (a, b))
     before = canonicalise(first)
     rows: list[dict[str, Any]] = [
-        {"step": 0, "path": a, "from": None, "to": None, "digest": codec.digest(before), **_price(before, shape, classes)}
+        {
+            "step": 0,
+            "path": a,
+            "from": None,
+            "to": None,
+            "digest": codec.digest(before),
+            **_price(before, shape, classes),
+        }
     ]
     for number, step in enumerate(steps(first, last), start=1):
         old, new = value_at(before, step.path), value_at(step.spec, step.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import typer
 
@@ -80,7 +79,9 @@ def diff(
     from search_spaces.spec import canonicalise
 
     left, right = (canonicalise(find_spec(name, study=study, db=db)) for name in (a, b))
-    rows = [{"path": path, "a": value_at(left, path), "b": value_at(right, path)} for path in sorted(edit.diff(left, right))]
+    rows = [
+        {"path": path, "a": value_at(left, path), "b": value_at(right, path)} for path in sorted(edit.diff(left, right))
+    ]
     if as_json:
         print_json(rows)
     elif rows:

@@ -1,7 +1,7 @@
 """C3D: eight convolutions of one kind, five pools, three linear layers. The smallest family, in one file.
 
-Tran et al. 2015, "Learning Spatiotemporal Features with 3D Convolutional Networks" (https://arxiv.org/abs/1412.0767),
-section 3.2. The original has biases and no norms; with norms it trains without a pretrained start. Its first linear layer
+Tran et al. 2015, "Learning Spatiotemporal Features with 3D Convolutional Networks", section 3.2
+(https://arxiv.org/abs/1412.0767). The original has biases and no norms; with norms it trains without a pretrained start. Its first linear layer
 sees a grid of 1x4x4 cells, which is what a clip of 16x112x112 leaves; maps of other sizes are averaged to that grid.
 """
 
@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Literal
 from search_spaces.domains import At, Choice, Declared, Pick
 from search_spaces.family import Family, Preset
 from search_spaces.parts import Conv, Pool
-from search_spaces.spec import FLAT, KERNELS, ArchSpec, Link, SpecError, TemporalOp, at_least, canonical_op, one_of, scale
+from search_spaces.spec import (
+    FLAT,
+    KERNELS,
+    ArchSpec,
+    Link,
+    SpecError,
+    TemporalOp,
+    at_least,
+    canonical_op,
+    one_of,
+    scale,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -182,9 +193,7 @@ def _op_text(op: TemporalOp) -> str:
 def make_c3d(*, op: TemporalOp, width: float = 1.0, cut: int = 0, norm: bool = False) -> C3DSpec:
     """Returns a C3D whose convolutions from index `cut` on have the operator, those before being 2D."""
     widths = [w for w, count in zip(_WIDTHS, _GROUPS, strict=True) for _ in range(count)]
-    layers = tuple(
-        Layer(width=scale(w, width), temporal=op if i >= cut else FLAT) for i, w in enumerate(widths)
-    )
+    layers = tuple(Layer(width=scale(w, width), temporal=op if i >= cut else FLAT) for i, w in enumerate(widths))
     return C3DSpec(layers=layers, fc_width=scale(4096, width), norm=norm).canonical()
 
 

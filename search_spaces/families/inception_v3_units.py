@@ -54,6 +54,10 @@ class MixedUnit:
 
     def build(self) -> nn.Module:
         """Returns the module."""
+        return self.whole().build()
+
+    def whole(self) -> Unit:
+        """Returns the units that it is made of."""
         make = {
             "type1": _type1,
             "reduction1": _reduction1,
@@ -62,7 +66,7 @@ class MixedUnit:
             "type3": _type3,
         }[self.block.kind]
         branches = make(self.block, self.in_planes)
-        return attended(branches, branch_planes(self.block, self.in_planes), self.block.attention).build()
+        return attended(branches, branch_planes(self.block, self.in_planes), self.block.attention)
 
 
 def _type1(block: Mixed, planes: int) -> tuple[tuple[Unit, ...], ...]:

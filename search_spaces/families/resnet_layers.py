@@ -44,17 +44,17 @@ class StemLayers(ConvNorm):
             )
             conv.padding = (padding, size // 2, size // 2)
         super().__init__(conv, stem.width, act=True)
-        self.min_frames = 1 if stem.temporal_padding else kernel
         self.pool: nn.Module = nn.Identity()
+        frames = stem.pool_frames if stem.pool == "max" else 1
+        self.min_frames = (1 if stem.temporal_padding else kernel) + (frames - 1) * stem.temporal_stride
         if stem.pool == "max":
-            frames = stem.pool_frames
             self.pool = nn.MaxPool3d((frames, 3, 3), stride=(frames, 2, 2), padding=(0, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps clips (N, 3, T, H, W) to (N, width, T', H', W').
 
         Raises:
-            ClipError: The clip is shorter than an unpadded temporal kernel.
+            ClipError: The clip is shorter than an unpadded temporal kernel, or has too few frames for the pool.
         """
         if x.shape[2] < self.min_frames:
             raise ClipError(f"the stem needs a clip of at least {self.min_frames} frames, but got {x.shape[2]}")

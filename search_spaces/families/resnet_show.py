@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_spaces.spec import FLAT, TemporalOp
+from search_spaces.spec import FLAT, POINTWISE_KINDS, TemporalOp
 
 if TYPE_CHECKING:
     from search_spaces.families.resnet_blocks import Block, Stem
@@ -66,8 +66,10 @@ def kernel_text(op: TemporalOp, spatial: str = "3x3") -> str:
         return f"{op.kernel}x{spatial}"
     if op.kind == "2d":
         return f"1x{spatial}"
-    kernels = (f"1x{spatial}", f"{op.kernel}x1x1")
-    return ", ".join(kernels[::-1] if op.time_first or op.kind == "t1x1_first" else kernels)
+    flat, time = f"1x{spatial}", f"{op.kernel}x1x1"
+    if op.kind in POINTWISE_KINDS:
+        return f"{time}, {flat}" if op.kind == "t1x1_first" else f"{time}, {flat}, {time}"
+    return f"{time}, {flat}" if op.time_first else f"{flat}, {time}"
 
 
 def stem_text(stem: Stem) -> str:

@@ -8,7 +8,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from search_spaces.families.resnet_blocks import Block, Stage, Stem, canonical_block, canonical_stem
+from search_spaces.families.resnet_flow import block_flow
 from search_spaces.families.resnet_show import block_row, block_text, pool_row, stem_row, stem_text
+from search_spaces.flow import Flow
 from search_spaces.parts import HEAD_POOLS, Head, HeadPool, Pool
 from search_spaces.spec import ADDED, ArchSpec, Link, SpecError, Twin, one_of, scale
 
@@ -152,6 +154,10 @@ class BlockUnit:
         from search_spaces.families.resnet_layers import ResidualBlock
 
         return ResidualBlock(self.block, self.in_planes)
+
+    def whole(self) -> Flow:
+        """Returns what it is made of, for its cost."""
+        return block_flow(self.block, self.in_planes)
 
 
 def _time_pool(frames: int) -> Pool:

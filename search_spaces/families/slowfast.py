@@ -257,7 +257,7 @@ def _sample() -> dict[str, object]:
             ("dilation", [1, 2, [1, 2]], "block"),
         )
     }
-    return {
+    domains: dict[str, object] = {
         "depth": ["1-1", "2-1", "1-1-1"],
         "width": [0.125, 0.25],
         "alpha": [1, 2, 3, 8],
@@ -272,6 +272,7 @@ def _sample() -> dict[str, object]:
         "attention": {"values": list(ATTENTIONS), "per": "stage"},
         **operators,
     }
+    return {"domains": domains}
 
 
 def _kinetics(top1: float, frames: int) -> tuple[Published, ...]:

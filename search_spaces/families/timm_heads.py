@@ -82,8 +82,8 @@ class Relation(nn.Module):
     """TRN, multi-scale: what two to all frames in order say together, summed over the numbers of frames.
 
     All frames are looked at once. Of the subsets of each smaller size, at most three are: in training drawn for each
-    mini-batch by torch's CPU generator, all different; in evaluation always the same, evenly spread at three phases (the
-    authors draw there, too). Both modes cost the same.
+    mini-batch by torch's CPU generator, all different; in evaluation always the same, evenly spread at three phases,
+    while the authors draw there, too. Both modes cost the same.
     """
 
     def __init__(self, features: int, num_classes: int, dropout: float, *, width: int, frames: int) -> None:

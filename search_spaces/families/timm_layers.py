@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from search_spaces.layers import Conv3d, temporal_conv
 from search_spaces.spec import TemporalOp, midplanes
 
-Conv = TypeVar("Conv", nn.Conv2d, nn.Conv3d)
+Conv = TypeVar("Conv", nn.Conv2d, Conv3d)
 
 
 class Clock:
@@ -79,6 +79,27 @@ class FrameWise(nn.Module):
         for part in self.children():
             x = part(x)
         return unfold(x, frames)
+
+
+class StridedConv2d(nn.Conv2d):
+    """A 2D convolution that is right in bfloat16 on a CPU, too, on maps that are narrower than its stride.
+
+    There, the weight gradients of oneDNN's bfloat16 kernels (torch 2.15) are noise. With the zeros put around the input
+    beforehand they are right, as in `layers.Conv3d`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, in_planes, H, W) to (N, out_planes, H', W')."""
+        if (
+            x.shape[3] < self.stride[1]
+            and x.device.type == "cpu"
+            and torch.is_grad_enabled()
+            and (torch.is_autocast_enabled("cpu") or x.dtype == torch.bfloat16)
+        ):
+            rows, columns = _padding(self)
+            x = F.pad(x, (columns, columns, rows, rows))
+            return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return super().forward(x)
 
 
 class Over(nn.Module):

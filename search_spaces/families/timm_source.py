@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from search_spaces.families.timm_walk import create, template, without_classifier
+from search_spaces.families.timm_layers import StridedConv2d
+from search_spaces.families.timm_trace import create, template, without_classifier
 
 # What a norm that timm starts at nothing starts from.
 _FAINT = 0.1
@@ -34,14 +35,17 @@ class Source:
         return {k: m.train() for k, m in copy.deepcopy(found).items()} if _on_meta() else found
 
     def classifier(self, path: str) -> nn.Linear | None:
-        """Returns the classifier as a plain linear layer, whatever kind timm makes it of; None if it is not linear."""
+        """Returns the classifier as a plain linear layer, also if timm has a 1x1 convolution; None if it is neither."""
         theirs = self._whole(path).get_submodule(path)
-        if not isinstance(theirs, nn.Linear):
+        if not isinstance(theirs, nn.Linear | nn.Conv2d):
             return None
         with torch.device("meta"):
-            ours = nn.Linear(theirs.in_features, self.num_classes, bias=theirs.bias is not None)
+            ours = nn.Linear(theirs.weight.shape[1], self.num_classes, bias=theirs.bias is not None)
         if not _on_meta():
-            ours.weight, ours.bias = theirs.weight, theirs.bias
+            with torch.no_grad():
+                ours.weight = nn.Parameter(theirs.weight.flatten(1))
+            if theirs.bias is not None:
+                ours.bias = nn.Parameter(theirs.bias.detach())
         return ours
 
     def without_classifier(self) -> nn.Module:
@@ -62,14 +66,18 @@ class Source:
         return self._network
 
 
-def wake_norms(module: nn.Module) -> None:
-    """Starts norms that timm starts at a weight of 0 (the last of a residual branch) at 0.1.
+def make_trainable(module: nn.Module) -> None:
+    """Changes what of timm's does not train here, in place.
 
-    At 0 no other weight of the branch has a gradient in the first step.
+    Norms that timm starts at a weight of 0 (the last of a residual branch) start at 0.1: at 0 no other weight of the branch
+    has a gradient in the first step. Strided convolutions become such that tiny maps do not harm.
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d) and not layer.weight.is_meta and not layer.weight.any():
             nn.init.constant_(layer.weight, _FAINT)
+        elif type(layer) is nn.Conv2d and layer.stride[1] > 1 and max(layer.kernel_size) > 1:
+            if not isinstance(layer.padding, str) and layer.padding_mode == "zeros":
+                layer.__class__ = StridedConv2d
 
 
 def _on_meta() -> bool:

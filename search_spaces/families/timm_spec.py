@@ -108,7 +108,7 @@ class TimmSpec(ArchSpec):
     Attributes:
         family: `timm`.
         model: timm's name, without a tag of pretrained weights. Whether timm has it is asked when it is built;
-            `timm_walk.check_model` asks before.
+            `timm_trace.check_model` asks before.
         frames: Frames of a clip, for TIN and TRN, which have layers over all of them; unused by the others.
         stages: The five stages.
         shift: What moves features between frames.
@@ -141,7 +141,7 @@ class TimmSpec(ArchSpec):
         Raises:
             SpecError: timm has no such network, or it cannot do what is asked of it.
         """
-        from search_spaces.families.timm_parts import branch, check_stages, check_whole
+        from search_spaces.families.timm_sites import branch, check_stages, check_whole, kin, sites
         from search_spaces.families.timm_walk import plan
 
         found = plan(self.model)
@@ -169,8 +169,9 @@ class TimmSpec(ArchSpec):
                 blocks[part.stage] += 1
             unit = PartUnit(
                 self.model,
+                kin(self.model, part.name),
                 part.name,
-                stage.temporal,
+                stage.temporal if sites(self.model, part.name, stage.temporal) else FLAT,
                 shift,
                 self.shift.share if shift == "tsm" else 0,
                 self._frames_at(part.stage) if shift == "tin" else 0,
@@ -201,7 +202,7 @@ class TimmSpec(ArchSpec):
 
     def rows(self) -> list[dict[str, object]]:
         """Returns one row for each part of timm's network, with the operator of its stage; asks timm."""
-        from search_spaces.families.timm_parts import sites
+        from search_spaces.families.timm_sites import sites
         from search_spaces.families.timm_walk import plan
 
         rows: list[dict[str, object]] = []

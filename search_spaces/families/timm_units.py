@@ -36,6 +36,7 @@ class PartUnit:
 
     Attributes:
         model: timm's name.
+        kin: Name of the first part that is made like it, so that both cost the same.
         name: Path of the part in timm's network.
         op: Operator of its convolutions.
         shift: `none`, `tsm` or `tin` before its residual branch.
@@ -46,7 +47,8 @@ class PartUnit:
     """
 
     model: str
-    name: str
+    kin: str
+    name: str = field(compare=False)
     op: TemporalOp
     shift: str
     share: int

@@ -1,7 +1,6 @@
 """Which parts a 2D network of timm is a chain of, found by watching it run.
 
-A network runs once on the meta device, where shapes are computed and numbers are not, with a hook on every module. A
-module is a chain where each of its children takes what the one before returned, as the very same tensor, and nothing
+A module is a chain where each of its children takes what the one before returned, as the very same tensor, and nothing
 else: then running the children one after the other computes what the module does, whatever its code looks like.
 Functions between the children, second inputs and changes in place would break the identity, and such a module is kept
 whole.
@@ -14,64 +13,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
-from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.families.timm_known import NUM_STAGES
-from search_spaces.families.timm_tokens import count_attention
-from search_spaces.spec import SpecError, nearest
-
-
-@dataclass(eq=False)
-class Call:
-    """One call of a module.
-
-    Attributes:
-        path: The module's path in the network.
-        module: The module.
-        x: The tensor that it was given; None if there were several or none.
-        x_version: How often that tensor had been changed in place by then.
-        y: The tensor that it returned; None if that was something else.
-        y_version: The same of the result.
-        inner: Calls that it made, in order.
-    """
-
-    path: str
-    module: nn.Module
-    x: Tensor | None
-    x_version: int
-    y: Tensor | None = None
-    y_version: int = 0
-    inner: list[Call] = field(default_factory=list)
-
-    def walk(self) -> Iterator[Call]:
-        """Yields this call and all within it, in order."""
-        yield self
-        for call in self.inner:
-            yield from call.walk()
-
-    def feeds(self, other: Call) -> bool:
-        """Returns whether the other call took what this one returned, unchanged."""
-        return self.y is not None and self.y is other.x and self.y_version == other.x_version
-
-    def is_chain(self) -> bool:
-        """Returns whether running the calls within one after the other is all that this call does."""
-        inner = self.inner
-        if not inner or self.x is None or inner[0].x is not self.x or inner[0].x_version != self.x_version:
-            return False
-        links = all(a.feeds(b) for a, b in pairwise(inner))
-        return links and inner[-1].y is self.y and inner[-1].y_version == self.y_version
-
-    def is_block(self) -> bool:
-        """Returns whether convolutions run within, so that it is more than a layer."""
-        return any(isinstance(call.module, nn.Conv2d) for inner in self.inner for call in inner.walk())
+from search_spaces.families.timm_trace import Call, input_size, template, trace, without_classifier
+from search_spaces.spec import SpecError
 
 
 class Part(NamedTuple):
@@ -110,38 +60,6 @@ class Plan(NamedTuple):
     features: int
 
 
-def check_model(model: str) -> None:
-    """Raises SpecError unless timm has a network of this name; the message has the nearest names."""
-    names = _names()
-    if model not in names:
-        raise SpecError(f"model must be a network of timm, but is {model}{nearest(model, names)}")
-
-
-def create(model: str, *, num_classes: int | None = None) -> nn.Module:
-    """Returns timm's own network with fresh values on the default device; raises SpecError if there is none."""
-    import timm
-
-    check_model(model)
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-    network: nn.Module = timm.create_model(model, **options)
-    count_attention(network)
-    return network
-
-
-@lru_cache(maxsize=64)
-def template(model: str) -> nn.Module:
-    """Returns the network on the meta device, in evaluation mode; never to be changed."""
-    with torch.device("meta"):
-        return create(model).eval()
-
-
-def input_size(model: str) -> tuple[int, int]:
-    """Returns rows and columns that the network was made for."""
-    config: Any = template(model).pretrained_cfg
-    _, height, width = config["input_size"]
-    return height, width
-
-
 @lru_cache(maxsize=64)
 def plan(model: str) -> Plan:
     """Returns the network as a chain.
@@ -157,79 +75,8 @@ def plan(model: str) -> Plan:
     body, tail, last = found
     size = _size(root.x)
     assert size is not None
-    features = last.module.in_features
-    assert isinstance(features, int)
-    return Plan(tuple(_parts(body, size)), tuple(call.path for call in tail), last.path, features)
-
-
-@lru_cache(maxsize=64)
-def trace(model: str) -> dict[str, Call]:
-    """Returns the calls of the network on an image of its own size, by path; the whole network's is the empty one.
-
-    Raises:
-        SpecError: As `plan`.
-    """
-    network = template(model)
-    height, width = input_size(model)
-    names = {module: name for name, module in network.named_modules()}
-    stack: list[Call] = []
-    calls: dict[str, Call] = {}
-    macs = 0
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor | list | tuple)]
-        x = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else None
-        call = Call(names[module], module, x, -1 if x is None else x._version)
-        if stack:
-            stack[-1].inner.append(call)
-        calls.setdefault(call.path, call)
-        stack.append(call)
-
-    def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        nonlocal macs
-        call = stack.pop()
-        if isinstance(out, Tensor):
-            call.y, call.y_version = out, out._version
-            if isinstance(module, _ConvNd | nn.Linear):
-                macs += out.numel() * module.weight[0].numel()
-            elif hasattr(module, "macs"):
-                count: Any = module.macs
-                macs += count(*args, out=out)
-
-    handles = [
-        handle
-        for module in names
-        for handle in (
-            module.register_forward_pre_hook(before, with_kwargs=True),
-            module.register_forward_hook(after, with_kwargs=True),
-        )
-    ]
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(torch.empty((2, 3, height, width), device="meta"))
-    except Exception as error:  # whatever a network of timm may raise on the meta device
-        raise SpecError(f"model {model} cannot be used: {' '.join(str(error).split())}") from None
-    finally:
-        for handle in handles:
-            handle.remove()
-    if counter.get_total_flops() != 2 * macs:
-        raise SpecError(
-            f"model {model} cannot be used: it multiplies outside of its convolutions and linear layers, so that its"
-            " cost would not be known"
-        )
-    return calls
-
-
-def without_classifier(network: Any) -> nn.Module:
-    """Takes the classifier off a network, which then gives features."""
-    network.reset_classifier(0)
-    return cast(nn.Module, network)
-
-
-def fixed_size(model: str) -> tuple[int, int] | None:
-    """Returns rows and columns if the network takes images of one size only."""
-    config: Any = template(model).pretrained_cfg
-    return input_size(model) if config.get("fixed_input_size") else None
+    assert last.x is not None
+    return Plan(tuple(_parts(body, size)), tuple(call.path for call in tail), last.path, last.x.shape[1])
 
 
 def _whole(model: str) -> tuple[str, int]:
@@ -250,13 +97,6 @@ def _whole(model: str) -> tuple[str, int]:
     return path, features.shape[1]
 
 
-@lru_cache(maxsize=1)
-def _names() -> frozenset[str]:
-    import timm
-
-    return frozenset(timm.list_models())
-
-
 def _flatten(call: Call, *, into: bool = False) -> Iterator[Call]:
     """Yields the calls that a call is a chain of, down to blocks and to layers that are in none."""
     container = type(call.module) is nn.Sequential or type(call.module).__name__.endswith("Stage")
@@ -270,16 +110,25 @@ def _flatten(call: Call, *, into: bool = False) -> Iterator[Call]:
 def _classifier(chain: list[Call]) -> tuple[list[Call], list[Call], Call] | None:
     """Returns the calls that compute maps, those behind them, and the classifier's; None if there is no such order."""
     last = chain.pop()
-    if not isinstance(last.module, nn.Linear) and last.is_chain():
+    if not is_classifier(last) and last.is_chain():
         # A head that holds the pool and the classifier.
         chain += _flatten(last, into=True)
         last = chain.pop()
-    while chain and last.y is last.x:
+    while chain and (last.y is last.x or isinstance(last.module, nn.Flatten)):
         last = chain.pop()
     paths = [call.path for call in (*chain, last)]
     split = next((i for i, call in enumerate(chain) if _size(call.y) in (None, 1)), 0)
-    linear = isinstance(last.module, nn.Linear) and last.x is not None and last.x.dim() == 2
-    return (chain[:split], chain[split:], last) if split and linear and len(set(paths)) == len(paths) else None
+    once = len(set(paths)) == len(paths)
+    return (chain[:split], chain[split:], last) if split and once and is_classifier(last) else None
+
+
+def is_classifier(call: Call) -> bool:
+    """Returns whether a call is of a linear layer on rows of features, or of a convolution that is one."""
+    if call.x is None:
+        return False
+    if isinstance(call.module, nn.Linear):
+        return call.x.dim() == 2
+    return isinstance(call.module, nn.Conv2d) and call.module.kernel_size == (1, 1) and _size(call.x) == 1
 
 
 def _parts(body: list[Call], size: int) -> Iterator[Part]:

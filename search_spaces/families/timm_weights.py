@@ -16,7 +16,8 @@ from search_spaces.attention import FaintNorm
 from search_spaces.families.timm_layers import Factorised, FrameWise, Over, Pseudo3d
 from search_spaces.families.timm_shift import Interlace
 from search_spaces.families.timm_spec import TimmSpec
-from search_spaces.families.timm_walk import plan, template
+from search_spaces.families.timm_trace import template
+from search_spaces.families.timm_walk import plan
 from search_spaces.inflate import MODES, Inflated, Mode, inflate_weight
 from search_spaces.network import Network
 from search_spaces.spec import SpecError, one_of
@@ -33,7 +34,7 @@ def load_2d(network: nn.Module, spec: TimmSpec, state: Mapping[str, Tensor], mod
     Args:
         network: Built from `spec`.
         spec: Says of which.
-        state: timm's state dict of that. The classifier may be missing or of another number of classes; ours then stays.
+        state: timm's state dict of that. The classifier may be missing or of another number of classes: ours stays.
         mode: How kernels get their temporal side; in `random`, the temporal convolutions of P3D keep what they have.
 
     Raises:
@@ -53,7 +54,7 @@ def load_2d(network: nn.Module, spec: TimmSpec, state: Mapping[str, Tensor], mod
             for path, origin in part.origins.items():
                 for name, value in _own(part.get_submodule(path)):
                     if f"{origin}.{name}" in taken:
-                        value.copy_(state[f"{origin}.{name}"])
+                        value.copy_(state[f"{origin}.{name}"].reshape(value.shape))
             for module in part.modules():
                 if isinstance(module, Over) and module.origin:
                     conv = module.conv
@@ -124,7 +125,8 @@ def _match(model: str, shapes: Mapping[str, Shape], classifier: Mapping[str, Sha
     found = [f"{kind}: {', '.join(keys)}" for kind, keys in kinds if keys]
     if found:
         raise SpecError(f"the weights are not those of {model}; {'; '.join(found)}")
-    fits = bool(classifier) and all(shapes.get(key) == shape for key, shape in classifier.items())
+    # A classifier may be a 1x1 convolution there.
+    fits = bool(classifier) and all(shapes.get(key, ())[: len(shape)] == shape for key, shape in classifier.items())
     return {key for key in shapes if key in body or (fits and key in classifier)}
 
 

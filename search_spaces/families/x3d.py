@@ -201,7 +201,7 @@ DOMAINS = Declared(
 
 
 def _sample() -> dict[str, object]:
-    return {
+    domains: dict[str, object] = {
         "depth": ["1-1", "2-1", "1-1-1"],
         "width": [0.25, 0.5],
         "bottleneck": [1.0, 2.25],
@@ -214,6 +214,7 @@ def _sample() -> dict[str, object]:
         "attention": {"values": ["alternate", *ATTENTIONS], "per": "stage"},
         "temporal_stride": {"values": [1, 2], "per": "stage"},
     }
+    return {"domains": domains}
 
 
 def _cite(clip: tuple[int, int, int], ten: float, thirty: float, crop: int) -> tuple[Published, ...]:

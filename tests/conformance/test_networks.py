@@ -5,23 +5,27 @@ A new preset and a new family of the catalogue are picked up by themselves.
 
 from __future__ import annotations
 
+import contextlib
 import random
-from functools import cache
+import warnings
+from functools import cache, partial
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from nas.cost import cost, count_flops, count_thop
+from nas.cost import cost
+from nas.counters import count_flops, count_thop
 from search_spaces.catalogue import FAMILIES, build, links
 from search_spaces.codec import decode, digest, encode
 from search_spaces.presets import PRESETS, preset
 from search_spaces.space import SearchSpace, parse_space
-from search_spaces.spec import ArchSpec, SpecError, canonicalise
+from search_spaces.spec import ArchSpec, ClipError, SpecError, canonicalise
 
 NUM_CLASSES = 7
 NUM_COUNTED = 40
-NUM_RUN = 12
+NUM_RUN = 6
+NUM_PRESETS = 3
 
 
 def narrow(spec: ArchSpec) -> ArchSpec:
@@ -44,16 +48,40 @@ def sampled(family: str) -> list[ArchSpec]:
 
 
 def networks_to_run() -> list[object]:
-    named = [
-        pytest.param(lambda n=n: narrow(preset(n, frames=FAMILIES[PRESETS[n].family].least_clip[0])), id=n)
-        for n in PRESETS
-    ]
-    drawn = [pytest.param(lambda f=f, i=i: sampled(f)[i], id=f"{f}-{i}") for f in FAMILIES for i in range(NUM_RUN)]
-    return [*named, *drawn]
+    """Presets and samples of every family; all but the first and last few of a family's presets are slow tests."""
+    found = []
+    for family in FAMILIES.values():
+        names = [entry.name for entry in family.presets]
+        for name in names:
+            make = partial(narrow_preset, name)
+            marks = () if name in {*names[:NUM_PRESETS], *names[-NUM_PRESETS:]} else pytest.mark.slow
+            found.append(pytest.param(make, id=name, marks=marks))
+        for i in range(NUM_RUN):
+            found.append(pytest.param(partial(nth_sample, family.name, i), id=f"{family.name}-{i}"))
+    return found
+
+
+def narrow_preset(name: str) -> ArchSpec:
+    return narrow(preset(name, frames=FAMILIES[PRESETS[name].family].least_clip[0]))
+
+
+@cache
+def clip_of(spec: ArchSpec) -> tuple[int, int, int]:
+    """The least clip of the family, or what a published network needs in addition."""
+    frames, height, width = FAMILIES[spec.family].least_clip
+    for clip in ((frames, height, width), (frames, 80, 80), (49, height, width), (49, 80, 80)):
+        with contextlib.suppress(ClipError):
+            cost(spec, frames=clip[0], height=clip[1], width=clip[2], num_classes=NUM_CLASSES)
+            return clip
+    raise AssertionError(f"no small clip fits {spec.describe()}")
+
+
+def nth_sample(family: str, i: int) -> ArchSpec:
+    return sampled(family)[i]
 
 
 def clips(spec: ArchSpec, num: int, seed: int = 1) -> torch.Tensor:
-    shape = (num, 3, *FAMILIES[spec.family].least_clip)
+    shape = (num, 3, *clip_of(spec))
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -127,7 +155,16 @@ class TestNetwork:
         assert cost_of(spec).activation_bytes == per_clip
 
 
-@pytest.mark.parametrize("name", PRESETS)
+def names_to_count() -> list[object]:
+    found = []
+    for family in FAMILIES.values():
+        names = [entry.name for entry in family.presets]
+        quick = {*names[:NUM_PRESETS], *names[-NUM_PRESETS:]}
+        found += [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
+    return found
+
+
+@pytest.mark.parametrize("name", names_to_count())
 def test_three_counts_of_a_named_network_agree(name):
     spec = preset(name, frames=FAMILIES[PRESETS[name].family].least_clip[0])
     assert spec.family == PRESETS[name].family
@@ -152,11 +189,22 @@ def assert_counts_agree(spec: ArchSpec, *, training: bool) -> None:
     with torch.device("meta"):
         network = build(spec, num_classes=NUM_CLASSES).train(training)
     # Two clips, because batch norm in training refuses one value a plane.
-    shape = (2, 3, *FAMILIES[spec.family].least_clip)
+    shape = (2, 3, *clip_of(spec))
     expected = found.train_macs if training else found.macs
     assert count_flops(network, shape) == 2 * expected
     assert count_thop(network, shape) == 2 * expected
     assert sum(p.numel() for p in network.parameters()) == found.params
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_networks_can_be_exported(family):
+    """A graph without Python, as deployment tools take it, computes what the network computes."""
+    for spec in (narrow_preset(FAMILIES[family].presets[0].name), nth_sample(family, 0)):
+        network = made(spec).eval()
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            graph = torch.export.export(network, (clips(spec, 2),))
+            torch.testing.assert_close(graph.module()(clips(spec, 2, seed=3)), network(clips(spec, 2, seed=3)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -175,5 +223,5 @@ def test_every_domain_of_a_family_is_in_its_sample(family):
 
 
 def cost_of(spec: ArchSpec):
-    frames, height, width = FAMILIES[spec.family].least_clip
+    frames, height, width = clip_of(spec)
     return cost(spec, frames=frames, height=height, width=width, num_classes=NUM_CLASSES)

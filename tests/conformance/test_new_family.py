@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_family_of_the_guide_passes_by_itself(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n# (search_spaces/\S+)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    blocks = re.findall(
+        r"```python\n# (search_spaces/\S+)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL
+    )
     ((place, text),) = blocks
     for folder in ("search_spaces", "nas", "trainer", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -21,7 +23,9 @@ def test_the_family_of_the_guide_passes_by_itself(tmp_path: Path) -> None:
     catalogue = tmp_path / "search_spaces/catalogue.py"
     name = Path(place).stem
     lines = catalogue.read_text()
-    lines = lines.replace("families import ", f"families import {name}, ", 1) if "families import (" not in lines else lines
+    lines = (
+        lines.replace("families import ", f"families import {name}, ", 1) if "families import (" not in lines else lines
+    )
     lines = lines.replace("families import (", f"families import (\n    {name},", 1)
     lines = re.sub(r"( +)resnet\.FAMILY,\n", rf"\1resnet.FAMILY,\n\1{name}.FAMILY,\n", lines)
     catalogue.write_text(lines)

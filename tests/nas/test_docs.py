@@ -17,6 +17,7 @@ from nas.cli.main import app
 from nas.config import load_study
 from nas.schema import StudySchema
 from nas.store import Store
+from search_spaces.catalogue import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -133,3 +134,14 @@ def test_files_that_the_guide_for_contributors_names_exist() -> None:
     assert not [name for name in named if not (ROOT / name).is_file()]
     tests = text_of(sorted((ROOT / "tests").rglob("test_*.py")))
     assert not [name for name in re.findall(r"`(test_\w+)`", text) if f"def {name}(" not in tests]
+
+
+def test_every_domain_of_every_family_is_explained() -> None:
+    networks, studies = ((ROOT / "docs" / name).read_text("utf-8") for name in ("networks.md", "studies.md"))
+    sections = {part.split("\n", 1)[0]: part for part in networks.split("\n### ")[1:]}
+    for family in FAMILIES.values():
+        rows = [line for line in sections[family.name].splitlines() if line.startswith("| ")]
+        explained = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+        if family.name == "resnet":
+            explained |= set(re.findall(r"^\| (\w+) \|", studies, re.MULTILINE))
+        assert set(family.domains.scopes) <= explained, family.name

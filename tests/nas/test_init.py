@@ -148,11 +148,14 @@ def test_a_promotion_begins_with_the_weights_and_says_so(searched: Any, motion: 
     assert main(command) == 0
     assert main([*command, "promote.recipe.init.mode=random"]) == 0
     assert main([*command, "promote.recipe.init.weights=''"]) == 0
+    other = weights_for(study_at(folder), folder / "other.pth", seed=1)
+    assert main([*command, f"promote.recipe.init.weights='{folder / 'other.pth'}'"]) == 0
     stored = Store(folder / "study.db").promotions(1)
     init = {"weights": str(source / "weights.pth"), "mode": "centre", "checksum": checksum(state)}
     empty = {"weights": "", "mode": "centre", "checksum": ""}
-    assert [row["recipe"]["init"] for row in stored] == [init, {**init, "mode": "random"}, empty]
-    first, _, drawn = (torch.load(Path(row["folder"]) / "weights.pt", weights_only=True) for row in stored)
+    own = {"weights": str(folder / "other.pth"), "mode": "centre", "checksum": checksum(other)}
+    assert [row["recipe"]["init"] for row in stored] == [init, {**init, "mode": "random"}, empty, own]
+    first, _, drawn, _ = (torch.load(Path(row["folder"]) / "weights.pt", weights_only=True) for row in stored)
     torch.testing.assert_close(first["stem.conv.weight"][:, :, 0], state["conv1.weight"], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(drawn["stem.conv.weight"][:, :, 0], state["conv1.weight"], rtol=1e-4, atol=1e-4)
     record = json.loads((Path(stored[0]["folder"]) / "network.json").read_text())["record"]

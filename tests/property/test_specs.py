@@ -97,7 +97,7 @@ def test_equal_digests_build_equal_networks(spec):
     for form in (spec, canonicalise(spec)):
         torch.manual_seed(0)
         network = build(form, num_classes=3)
-        clips = torch.randn((2, 3, 4, 16, 16))
+        clips = torch.randn((2, 3, 8, 16, 16))
         with torch.no_grad():
             outputs.append([p.detach() for p in network.parameters()])
             outputs[-1] += [network.eval()(clips)]

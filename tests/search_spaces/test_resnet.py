@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from nas.cost import cost
 from search_spaces.catalogue import build
+from search_spaces.families.resnet_assemble import make_resnet
 from search_spaces.families.resnet_blocks import Block, Stage, Stem
+from search_spaces.families.resnet_layers import StemLayers
 from search_spaces.families.resnet_make import depth_blocks, make_stem, place, temporal_strides, time_pools
 from search_spaces.families.resnet_spec import ResNetSpec
 from search_spaces.layers import RandomDilationConv3d, Spatial, temporal_unit
@@ -53,6 +57,22 @@ def test_temporal_strides_follow_the_groups_that_have_time():
         temporal_strides("1-1-2-2", [True] * 3)
 
 
+def test_an_operator_that_is_2d_after_all_has_no_stride_of_the_papers():
+    for op, strides in (
+        (TemporalOp(kind="3d", kernel=1), [1, 1]),
+        (TemporalOp(kind="3d"), [1, 2]),
+        (TemporalOp(kind="p3d_a", kernel=1), [1, 2]),
+    ):
+        spec = make_resnet(
+            counts=(1, 1),
+            widths=(8, 16),
+            stem=make_stem("3x3x3/1", width=8),
+            op_at=lambda s, b, i, op=op: op,
+            strides=partial(temporal_strides, "as_paper"),
+        )
+        assert [stage.blocks[0].temporal_stride for stage in spec.stages] == strides
+
+
 def test_pools_of_frames_follow_their_label():
     assert time_pools("none", 3) == (1, 1, 1)
     assert time_pools("2-2-1", 3) == (2, 2, 1)
@@ -85,6 +105,9 @@ def test_stems_by_name():
     assert make_stem("r2plus1d", temporal=False) == make_stem("1x7x7")
     assert make_stem("r2plus1d").midplanes == 45
     assert make_stem("3x3x3/1+max") == Stem(width=64, temporal_kernel=3, spatial_kernel=3, spatial_stride=1, pool="max")
+    whole = make_stem("16x7x7-unpadded")
+    assert (whole.temporal_kernel, whole.temporal_padding) == (16, False)
+    assert make_stem("16x7x7-unpadded", temporal=False) == make_stem("1x7x7")
     assert make_stem("1x7x7/2+max2") == Stem(
         width=64, temporal_kernel=1, spatial_kernel=7, spatial_stride=2, pool="max", pool_frames=2
     )
@@ -167,6 +190,33 @@ def test_frames_do_not_meet_in_a_2d_network_and_do_in_a_3d_one():
         with torch.no_grad():
             same = torch.allclose(network(clips), network(clips.flip(2)), atol=1e-4)
         assert same is not meets
+
+
+@pytest.mark.parametrize(
+    ("stem", "least"),
+    [
+        (Stem(width=8, temporal_kernel=3, spatial_kernel=3, spatial_stride=1, pool="max", pool_frames=2), 2),
+        (Stem(width=8, temporal_kernel=1, spatial_kernel=3, spatial_stride=1, pool="max", temporal_stride=2), 1),
+        (
+            Stem(
+                width=8,
+                temporal_kernel=4,
+                spatial_kernel=3,
+                spatial_stride=1,
+                temporal_stride=2,
+                temporal_padding=False,
+                pool="max",
+                pool_frames=3,
+            ),
+            8,
+        ),
+    ],
+)
+def test_a_stem_says_how_many_frames_it_needs(stem, least):
+    module = StemLayers(stem)
+    assert module(torch.zeros(1, 3, least, 8, 8)).shape[2] == 1
+    with pytest.raises(SpecError, match=f"at least {least} frames, but got {least - 1}"):
+        module(torch.zeros(1, 3, least - 1, 8, 8))
 
 
 def test_an_unpadded_stem_refuses_a_shorter_clip():

@@ -399,12 +399,15 @@ def test_labels_that_come_to_the_same_are_offered_once():
     )
     first, second = (set(values) for values in by_stage.choices_of(by_stage.random(random.Random(0))).values())
     assert (first, second) == (set(kinds), set(kinds) - {"p3d_mixed"})
-    for name in ("operators that every depth but one has", "conventions of midplanes", "what is settled last"):
+    names = (
+        "operators that every depth but one has",
+        "conventions of midplanes",
+        "pools as labels",
+        "what is settled last",
+    )
+    for name in names:
         (family,) = parse_space(SPACES[name]).families
         assert len(list(family.engine().walk())) == family.size().networks, name
-    pools = parse_space(SPACES["pools as labels"])
-    assert pools.point({"depth": "1-1", "widths": "8-16", "time_pool": "none", "attention": "none"}).params
-    assert pools.choices_of(pools.point({"depth": "1-1", "time_pool[none;2-1]": "none", "attention": "se"}))
 
 
 def test_a_cut_is_asked_for_beside_a_placement_that_needs_it():
@@ -427,7 +430,7 @@ def test_a_cut_is_asked_for_beside_a_placement_that_needs_it():
     other = space.point({"depth": 34, "kind": "3d", "placement": "bottom_heavy", "cut": 12})
     assert [block.temporal.kind for _, _, _, block in other.spec.walk()] == ["3d"] * 12 + ["2d"] * 4
     assert other.spec.stem.temporal_kernel == 3
-    flat = space.point({"depth": 18, "kind": "2d", "placement": "top_heavy"})
+    flat = space.point({"depth": 18, "kind": "2d", "placement[all;top_heavy]": "top_heavy"})
     assert [name for name, _ in flat.params] == ["depth", "kind", "placement[all;top_heavy]"]
     with pytest.raises(SpecError, match="must be one of its choices, but is 12"):
         space.point({"depth": 18, "kind": "3d", "placement": "top_heavy", "cut[0;3]": 12})

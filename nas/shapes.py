@@ -1,0 +1,108 @@
+"""Running modules for their shapes alone, fast: on the meta device, every operator computed once for its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# A bound, so that a process that counts for days does not grow: some thousand operators differ in a usual study.
+_MOST = 100_000
+
+
+class _Made(NamedTuple):
+    """What a tensor on the meta device is."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+    def again(self) -> Tensor:
+        return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
+
+
+class RememberedShapes(TorchDispatchMode):
+    """Operators on the meta device, each computed once for arguments of the same shapes and values.
+
+    Torch computes shapes of many operators in Python, as chains of smaller operators: 0.3 ms for a ReLU, 2 ms for a batch
+    norm. Here they are computed once and made anew in microseconds. What autograd keeps for the backward pass is decided
+    before operators come here, so that stays torch's own.
+    """
+
+    def __init__(self) -> None:
+        """Makes it; nothing is remembered yet."""
+        super().__init__()
+        self._known: dict[Hashable, _Made | tuple[_Made | None, ...] | None] = {}
+
+    def __torch_dispatch__(  # noqa: D105
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        gives = _gives(func)
+        if gives == "view":
+            return func(*args, **kwargs)
+        try:
+            key = (func, *map(_key, args), *((name, _key(value)) for name, value in kwargs.items()))
+            known = self._known.get(key, _UNKNOWN)
+        except TypeError:
+            return func(*args, **kwargs)
+        if known is None:
+            return args[0]
+        if known is not _UNKNOWN:
+            return known.again() if isinstance(known, _Made) else tuple(made and made.again() for made in known)
+        out = func(*args, **kwargs)
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        if gives == "first":
+            self._known[key] = None
+        elif isinstance(out, Tensor):
+            if _is_plain(out):
+                self._known[key] = _made(out)
+        elif isinstance(out, tuple) and all(x is None or (isinstance(x, Tensor) and _is_plain(x)) for x in out):
+            self._known[key] = tuple(None if x is None else _made(x) for x in out)
+        return out
+
+
+_UNKNOWN: Any = object()
+_KINDS: dict[Any, str] = {}
+
+
+def _gives(func: Any) -> str:
+    """Returns whether an operator gives its `first` argument, changed; a `view` or anything else; or what is `new`."""
+    found = _KINDS.get(func)
+    if found is None:
+        returns = func._schema.returns
+        aliases = [r.alias_info for r in returns]
+        first = func._schema.arguments[0].alias_info if func._schema.arguments else None
+        if not returns or not any(aliases):
+            found = "new" if returns else "view"
+        elif len(returns) == 1 and aliases[0].is_write and first is not None and first.is_write:
+            found = "first"
+        else:
+            found = "view"
+        _KINDS[func] = found
+    return found
+
+
+def _key(value: Any) -> Hashable:
+    """Returns what a result can depend on; raises TypeError if that is more than shapes and numbers."""
+    if isinstance(value, Tensor):
+        if not value.is_meta:
+            raise TypeError
+        return (value.shape, value.stride(), value.dtype)
+    if isinstance(value, list | tuple):
+        return tuple(map(_key, value))
+    # 1 and 1.0 are equal, but what is multiplied by them need not be.
+    return type(value), value
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Returns whether a tensor on the meta device has a storage that its shape and strides explain."""
+    return tensor.is_meta and tensor.layout is torch.strided and tensor.storage_offset() == 0
+
+
+def _made(tensor: Tensor) -> _Made:
+    return _Made(tuple(tensor.shape), tensor.stride(), tensor.dtype)

@@ -1,0 +1,73 @@
+"""What a residual block is made of, for its cost: `ResidualBlock` of `resnet_layers`, as steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from search_spaces.families.resnet_blocks import Block, block_midplanes, has_projection
+from search_spaces.flow import Flow, Rectified, Step, Summed, Triple, convolved, temporal_steps
+from search_spaces.spec import POINTWISE_KINDS, Attention, TemporalOp
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class _Attend:
+    """Attention of a kind on so many planes."""
+
+    kind: Attention
+    planes: int
+
+    def build(self) -> nn.Module:
+        from search_spaces.attention import attention_unit
+
+        return attention_unit(self.kind, self.planes)
+
+
+def block_flow(block: Block, in_planes: int) -> Flow:
+    """Returns the steps of a block.
+
+    Args:
+        block: Its spec.
+        in_planes: Planes into it.
+    """
+    op, width, out = block.temporal, block.width, block.out_planes
+    s, t = block.spatial_stride, block.temporal_stride
+    strides = (t, s, s)
+    mids = block_midplanes(block, in_planes)
+    branch: tuple[Step, ...]
+    if block.kind == "basic":
+        branch = (
+            *temporal_steps(op, in_planes, width, midplanes=mids[0], stride=s, temporal_stride=t, act=True),
+            *temporal_steps(op, width, width, midplanes=mids[1], act=False),
+        )
+    else:
+        early = block.stride_on == "1x1"
+        branch = (
+            *_pointwise(op, 0, in_planes, width, strides if early else (1, 1, 1), act=True),
+            *temporal_steps(
+                op,
+                width,
+                width,
+                midplanes=mids[0],
+                stride=1 if early else s,
+                temporal_stride=1 if early else t,
+                act=True,
+            ),
+            *_pointwise(op, 1, width, out, (1, 1, 1), act=False),
+        )
+    shortcut = _pointwise(op, 2, in_planes, out, strides, act=False) if has_projection(block, in_planes) else ()
+    attention: tuple[Step, ...] = () if block.attention == "none" else (_Attend(block.attention, out),)
+    gate, last = ((), attention) if block.attention == "nonlocal" else (attention, ())
+    return Flow((Summed(((*branch, *gate), shortcut), in_place=True), Rectified(), *last))
+
+
+def _pointwise(
+    op: TemporalOp, place: int, in_planes: int, out_planes: int, stride: Triple, *, act: bool
+) -> tuple[Step, ...]:
+    """Returns a 1x1x1 convolution of a block, kx1x1 if the operator is of a pointwise kind that reaches it."""
+    if op.kind in POINTWISE_KINDS and place <= POINTWISE_KINDS.index(op.kind):
+        return convolved(in_planes, out_planes, (op.kernel, 1, 1), stride=stride, dilations=op.dilation, act=act)
+    return convolved(in_planes, out_planes, (1, 1, 1), stride=stride, act=act)

@@ -1,0 +1,148 @@
+"""What units are made of, as far as their cost goes: a few steps whose cost follows from their values.
+
+A unit that has a `whole` says so. It is a second description of what `build` makes, much faster to count; tests hold
+the two to the same cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from search_spaces.spec import POINTWISE_KINDS, TemporalOp, Unit
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Convolved:
+    """A convolution over (T, H, W) and its batch norm.
+
+    Attributes:
+        in_planes: Planes in.
+        out_planes: Planes out.
+        kernel: Over (T, H, W).
+        stride: Over (T, H, W).
+        padding: Zeros on each side of (T, H, W), at a dilation of 1; the dilation of the kernel over frames leaves the
+            size, and so the cost, as it is.
+        groups: Groups of planes that are convolved apart.
+        passes: Convolutions of one call in evaluation; one in training.
+    """
+
+    in_planes: int
+    out_planes: int
+    kernel: Triple
+    stride: Triple
+    padding: Triple
+    groups: int = 1
+    passes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rectified:
+    """A ReLU, in place unless said otherwise."""
+
+    in_place: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """Branches on the same input, each a chain of steps, added up.
+
+    Attributes:
+        branches: The branches; an empty one is the input itself.
+        in_place: The others are added to what the first gave, in its own memory.
+    """
+
+    branches: tuple[tuple[Step, ...], ...]
+    in_place: bool = False
+
+
+Step = Unit | Convolved | Rectified | Summed
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Steps one after the other."""
+
+    steps: tuple[Step, ...]
+
+
+@lru_cache(maxsize=65536)
+def convolved(
+    in_planes: int,
+    out_planes: int,
+    kernel: Triple,
+    *,
+    stride: Triple = (1, 1, 1),
+    padding: tuple[int, int] | None = None,
+    groups: int = 1,
+    dilations: tuple[int, ...] = (1,),
+    act: bool = True,
+) -> tuple[Step, ...]:
+    """Returns a convolution that is padded over frames to keep them, its norm and, with `act`, its ReLU.
+
+    Args:
+        in_planes: Planes in.
+        out_planes: Planes out.
+        kernel: Over (T, H, W).
+        stride: Over (T, H, W).
+        padding: Rows and columns of zeros on each side; None is as many as keep the size.
+        groups: Groups of planes that are convolved apart.
+        dilations: Temporal dilations; of several, one is drawn in training.
+        act: ReLU behind.
+    """
+    rows, columns = (kernel[1] // 2, kernel[2] // 2) if padding is None else padding
+    pads = (kernel[0] // 2, rows, columns)
+    conv = Convolved(in_planes, out_planes, kernel, stride, pads, groups, len(dilations))
+    return (conv, Rectified()) if act else (conv,)
+
+
+def temporal_steps(
+    op: TemporalOp,
+    in_planes: int,
+    out_planes: int,
+    *,
+    midplanes: int = 0,
+    kernel: tuple[int, int] = (3, 3),
+    stride: int = 1,
+    padding: tuple[int, int] | None = None,
+    temporal_stride: int = 1,
+    act: bool,
+) -> tuple[Step, ...]:
+    """Returns the steps of `layers.temporal_unit`; the arguments are those."""
+    k, h, w = op.kernel, *kernel
+    sides, both = (1, stride, stride), (temporal_stride, stride, stride)
+    over, behind = (k, 1, 1), (temporal_stride, 1, 1)
+    if op.kind == "2d" or op.kind in POINTWISE_KINDS:
+        return convolved(in_planes, out_planes, (1, h, w), stride=both, padding=padding, act=act)
+    if op.kind in ("3d", "csn"):
+        groups = in_planes if op.kind == "csn" else 1
+        return convolved(
+            in_planes,
+            out_planes,
+            (k, h, w),
+            stride=both,
+            padding=padding,
+            groups=groups,
+            dilations=op.dilation,
+            act=act,
+        )
+    if op.kind == "2plus1d" and op.time_first:
+        first = convolved(in_planes, midplanes, over, stride=behind, dilations=op.dilation)
+        return (*first, *convolved(midplanes, out_planes, (1, h, w), stride=sides, padding=padding, act=act))
+    if op.kind == "2plus1d":
+        first = convolved(in_planes, midplanes, (1, h, w), stride=sides, padding=padding)
+        return (*first, *convolved(midplanes, out_planes, over, stride=behind, dilations=op.dilation, act=act))
+    # P3D, see `layers.P3D`.
+    s_stride = sides if op.kind == "p3d_a" else both
+    s_act = act or op.kind == "p3d_a"
+    s = convolved(in_planes, out_planes, (1, h, w), stride=s_stride, padding=padding, act=s_act)
+    if op.kind == "p3d_b":
+        t = convolved(in_planes, out_planes, over, stride=both, dilations=op.dilation, act=act)
+        return (Summed((s, t)),)
+    if op.kind == "p3d_a":
+        return (*s, *convolved(out_planes, out_planes, over, stride=behind, dilations=op.dilation, act=act))
+    t = convolved(out_planes, out_planes, over, dilations=op.dilation, act=act)
+    # Without a ReLU of its own, what T sees is S rectified, and a tensor of its own.
+    return (*s, Summed(((), t if act else (Rectified(in_place=False), *t))))
