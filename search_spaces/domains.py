@@ -35,7 +35,7 @@ class Sites(Protocol):
         """Returns whether, after what may be settled before it, no value of a domain may fit at a stage or block."""
 
     def fits(self, settings: Settings, domain: str, value: Scalar) -> bool:
-        """Returns whether a value suits what is settled."""
+        """Returns whether a value suits what is settled; for a domain of the network, no stage or block matters."""
 
     def in_effect(self, settings: Settings, domain: str, s: int, b: int) -> bool:
         """Returns whether a domain says anything about a block; a rule matches only where all of its do."""
@@ -121,7 +121,8 @@ class Choice:
         read: Else, from a value to its normal form; raises SpecError for one that is not valid.
         per: Scopes that a space may choose it at.
         when: Whether it does anything at a block. It must not depend on domains that are declared after it.
-        fits: Whether a value suits what is settled before.
+        fits: Whether a value suits what is settled before. For a choice of the network, this asks for no choice of a
+            stage or block.
         needs: The domains that `when` and `fits` ask for.
     """
 

@@ -45,7 +45,7 @@ class Engine:
         self._tied = {s: tuple(d for d in self.sites.order if d in wanted and scopes[d] == s) for s in _LEVELS}
         self._wanted = wanted & set(scopes)
         # What bears on stages and blocks, and all that is settled before the first of them that matters.
-        self._ruled = tuple(d for d in self._tied["network"] if d in ruled or self._local_fit)
+        self._ruled = tuple(d for d in self._tied["network"] if d in ruled)
         local = [i for i, d in enumerate(self.sites.order) if d in wanted and scopes[d] != "network"]
         self._early = frozenset(self.sites.order[: min(local, default=None)])
         self._completable: dict[Hashable, bool] = {}

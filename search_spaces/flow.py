@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from search_spaces.spec import POINTWISE_KINDS, TemporalOp, Unit
 
@@ -46,6 +47,25 @@ class Rectified:
 
 
 @dataclass(frozen=True, slots=True)
+class Pooled:
+    """A max or average pool; the attributes are those of `parts.Pool`."""
+
+    kind: Literal["max", "avg"]
+    kernel: Triple
+    stride: Triple
+    padding: Triple
+    ceil: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """The mean over space and time, and a linear layer with bias."""
+
+    in_planes: int
+    num_classes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Summed:
     """Branches on the same input, each a chain of steps, added up.
 
@@ -58,7 +78,24 @@ class Summed:
     in_place: bool = False
 
 
-Step = Unit | Convolved | Rectified | Summed
+@dataclass(frozen=True, slots=True)
+class Stretched:
+    """A unit that differs from another one in the kernel and the dilations of its temporal convolutions alone.
+
+    Attributes:
+        unit: The other, whose temporal convolutions each have a set of two dilations.
+        measured: Its temporal kernel.
+        kernel: The temporal kernel.
+        passes: Dilations.
+    """
+
+    unit: Unit
+    measured: int
+    kernel: int
+    passes: int
+
+
+Step = Unit | Convolved | Rectified | Pooled | Classified | Summed | Stretched
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.flow import Flow, temporal_steps
+from search_spaces.flow import Classified, Flow, Pooled, temporal_steps
 from search_spaces.spec import FLAT, TemporalOp, Unit
 
 if TYPE_CHECKING:
@@ -104,6 +104,10 @@ class Pool:
         pool = nn.MaxPool3d if self.kind == "max" else nn.AvgPool3d
         return pool(self.kernel, stride=self.stride, padding=self.padding, ceil_mode=self.ceil)
 
+    def whole(self) -> Flow:
+        """Returns what it is made of, for its cost."""
+        return Flow((Pooled(self.kind, self.kernel, self.stride, self.padding, self.ceil),))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chain:
@@ -152,3 +156,8 @@ class Head:
         from search_spaces.layers import Classifier
 
         return Classifier(self.in_planes, self.num_classes, dropout=self.dropout, pool=self.pool)
+
+    def whole(self) -> Flow | None:
+        """Returns what it is made of, for its cost; None where that has to be measured."""
+        simple = self.pool == "avg" and self.dropout == 0
+        return Flow((Classified(self.in_planes, self.num_classes),)) if simple else None

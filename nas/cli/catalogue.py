@@ -129,7 +129,7 @@ def _cited(entry: Preset) -> list[dict[str, object]]:
         {
             "metric": p.metric,
             "value": p.value,
-            "clip": f"{p.frames}x{p.size}x{p.size}",
+            "clip": f"{p.frames}x{p.size}x{p.size}" if p.frames else "clip not stated",
             "views": p.views,
             "data": p.data,
             "source": p.source,

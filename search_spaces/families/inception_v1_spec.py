@@ -96,13 +96,15 @@ class InceptionV1Spec(ArchSpec):
         Operators take their canonical form; a 2D block has no time in any branch; `separable` is `norm_both` where
         there is no `p3d_a` operator.
         """
-        form = self.separable
-        conv1 = canonical_first(self.conv1, form)
-        conv2c = canonical_second(self.conv2c, form)
-        stages = tuple(canonical_stage(stage, form) for stage in self.stages)
-        ops = (conv1.temporal, conv2c.temporal, *(block.temporal for stage in stages for block in stage.blocks))
-        separable = form if any(op.kind == "p3d_a" for op in ops) else "norm_both"
-        return replace(self, conv1=conv1, conv2c=conv2c, stages=stages, separable=separable)
+        ops = (self.conv1.temporal, self.conv2c.temporal, *(block.temporal for *_, block in self.walk()))
+        form = self.separable if any(op.kind == "p3d_a" for op in ops) else "norm_both"
+        return replace(
+            self,
+            conv1=canonical_first(self.conv1, form),
+            conv2c=canonical_second(self.conv2c, form),
+            stages=tuple(canonical_stage(stage, form) for stage in self.stages),
+            separable=form,
+        )
 
     def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
         """Returns convolutions, pools, mixed blocks and the head."""

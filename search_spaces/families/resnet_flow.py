@@ -1,12 +1,12 @@
-"""What a residual block is made of, for its cost: `ResidualBlock` of `resnet_layers`, as steps."""
+"""What stems and residual blocks are made of, for their cost: the modules of `resnet_layers`, as steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from search_spaces.families.resnet_blocks import Block, block_midplanes, has_projection
-from search_spaces.flow import Flow, Rectified, Step, Summed, Triple, convolved, temporal_steps
+from search_spaces.families.resnet_blocks import Block, Stem, block_midplanes, has_projection
+from search_spaces.flow import Flow, Pooled, Rectified, Step, Summed, Triple, convolved, temporal_steps
 from search_spaces.spec import POINTWISE_KINDS, Attention, TemporalOp
 
 if TYPE_CHECKING:
@@ -24,6 +24,22 @@ class _Attend:
         from search_spaces.attention import attention_unit
 
         return attention_unit(self.kind, self.planes)
+
+
+def stem_flow(stem: Stem) -> Flow | None:
+    """Returns the steps of a stem; None if it asks for a number of frames."""
+    pooled = stem.pool == "max"
+    if not stem.temporal_padding or (pooled and stem.pool_frames > 1):
+        return None
+    s, t, k, size = stem.spatial_stride, stem.temporal_stride, stem.temporal_kernel, stem.spatial_kernel
+    if stem.kind == "2plus1d":
+        conv = (
+            *convolved(3, stem.midplanes, (1, size, size), stride=(1, s, s)),
+            *convolved(stem.midplanes, stem.width, (k, 1, 1), stride=(t, 1, 1)),
+        )
+    else:
+        conv = convolved(3, stem.width, (k, size, size), stride=(t, s, s))
+    return Flow((*conv, Pooled("max", (1, 3, 3), (1, 2, 2), (0, 1, 1))) if pooled else conv)
 
 
 def block_flow(block: Block, in_planes: int) -> Flow:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from search_spaces.families.resnet_blocks import Block, Stage, Stem, canonical_block, canonical_stem
-from search_spaces.families.resnet_flow import block_flow
+from search_spaces.families.resnet_flow import block_flow, stem_flow
 from search_spaces.families.resnet_show import block_row, block_text, pool_row, stem_row, stem_text
 from search_spaces.flow import Flow
 from search_spaces.parts import HEAD_POOLS, Head, HeadPool, Pool
@@ -140,6 +140,10 @@ class StemUnit:
         from search_spaces.families.resnet_layers import StemLayers
 
         return StemLayers(self.stem)
+
+    def whole(self) -> Flow | None:
+        """Returns what it is made of, for its cost; None where a clip can be too short for it."""
+        return stem_flow(self.stem)
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ FAMILY = Family(
     spec=TimmSpec,
     domains=DOMAINS,
     presets=PRESETS,
-    least_clip=(8, 80, 80),
+    least_clip=(8, 32, 32),
     sample=lambda: {
         "domains": {
             "model": ["resnet18", "mobilenetv3_small_050", "convnext_atto", "regnetx_002"],

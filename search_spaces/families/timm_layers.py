@@ -249,6 +249,11 @@ def pseudo3d(
     return Pseudo3d(op.kind, spatial, temporal, crop if parallel else (0, 0, 0, 0))
 
 
+def is_zero_padded(conv: nn.Conv2d) -> bool:
+    """Returns whether a convolution puts a number of zeros around its input."""
+    return not isinstance(conv.padding, str) and conv.padding_mode == "zeros"
+
+
 def is_idempotent(act: nn.Module) -> bool:
     """Returns whether applying an activation twice is applying it once."""
     return isinstance(act, nn.ReLU | nn.ReLU6 | nn.Hardtanh | nn.Identity)

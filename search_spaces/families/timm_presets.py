@@ -90,13 +90,13 @@ def _mmit(value: float, frames: int) -> Published:
 
 PRESETS: tuple[Preset, ...] = (
     _tsn("tsn_r18", "resnet18"),
+    _tsn("tsn_mobilenetv2", "mobilenetv2_100"),
+    _tsn("tsn_mobilenetv3", "mobilenetv3_large_100"),
     _tsn("tsn_r50", "resnet50"),
     _tsn("tsn_r101", "resnet101", (_mmit(58.92, 5),)),
     _tsn("tsn_senet154", "legacy_senet154", (_mmit(53.19, 5),)),
     _tsn("tsn_inception_resnet_v2", "inception_resnet_v2", (_mmit(57.45, 5),)),
     _tsn("tsn_inception_v3", "inception_v3", size=299),
-    _tsn("tsn_mobilenetv2", "mobilenetv2_100"),
-    _tsn("tsn_mobilenetv3", "mobilenetv3_large_100"),
     _tsn("tsn_efficientnet_b0", "efficientnet_b0"),
     _tsn("tsn_regnety_016", "regnety_016"),
     _tsn("tsn_densenet121", "densenet121"),
@@ -118,9 +118,9 @@ PRESETS: tuple[Preset, ...] = (
     _inflated("inflated_r50", "resnet50"),
     _inflated("inflated_seresnet50", "seresnet50"),
     _inflated("inflated_regnety_016", "regnety_016"),
+    _inflated("inflated_densenet121", "densenet121"),
+    _inflated("inflated_convnext_tiny", "convnext_tiny", first=1),
     _inflated("inflated_mobilenetv2", "mobilenetv2_100"),
     _inflated("inflated_mobilenetv3", "mobilenetv3_large_100"),
     _inflated("inflated_efficientnet_b0", "efficientnet_b0"),
-    _inflated("inflated_densenet121", "densenet121"),
-    _inflated("inflated_convnext_tiny", "convnext_tiny", first=1),
 )

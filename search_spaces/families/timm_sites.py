@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import nn
 
 from search_spaces.families.timm_known import KNOWN
-from search_spaces.families.timm_layers import is_idempotent
+from search_spaces.families.timm_layers import is_idempotent, is_zero_padded
 from search_spaces.families.timm_trace import Call, trace
 from search_spaces.families.timm_walk import Part, plan
 from search_spaces.spec import POINTWISE_KINDS, Kind, SpecError, TemporalOp
@@ -104,7 +104,7 @@ def branch(model: str, name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def kin(model: str, name: str) -> str:
-    """Returns the name of the first part that is made like this one: of the same modules, on maps of the same planes."""
+    """Returns the name of the first part that is made like this one, of the same modules and planes."""
     return next(part.name for part in plan(model).parts if _make(model, part.name) == _make(model, name))
 
 
@@ -215,7 +215,7 @@ def _check_conv(model: str, path: str, conv: nn.Conv2d) -> None:
     reason = ""
     if type(conv) is not nn.Conv2d:
         reason = f"is a {type(conv).__name__}, a convolution of its own kind"
-    elif isinstance(conv.padding, str) or conv.padding_mode != "zeros":
+    elif not is_zero_padded(conv):
         reason = "is not padded by a number of zeros"
     elif conv.dilation != (1, 1):
         reason = f"has a dilation of {conv.dilation[0]}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from search_spaces.families.timm_layers import StridedConv2d
+from search_spaces.families.timm_layers import StridedConv2d, is_zero_padded
 from search_spaces.families.timm_trace import create, template, without_classifier
 
 # What a norm that timm starts at nothing starts from.
@@ -31,8 +31,8 @@ class Source:
     def take(self, paths: Iterable[str]) -> dict[str, nn.Module]:
         """Returns modules by path, that nobody else has."""
         found = {path: self._whole(path).get_submodule(path) for path in paths}
-        # All in one copy, so that what they share stays shared.
-        return {k: m.train() for k, m in copy.deepcopy(found).items()} if _on_meta() else found
+        made: dict[nn.Module, nn.Module] = {}
+        return {path: _copy(module, made).train() for path, module in found.items()} if _on_meta() else found
 
     def classifier(self, path: str) -> nn.Linear | None:
         """Returns the classifier as a plain linear layer, also if timm has a 1x1 convolution; None if it is neither."""
@@ -51,7 +51,7 @@ class Source:
     def without_classifier(self) -> nn.Module:
         """Returns the whole network without its classifier."""
         network = self._whole("")
-        return without_classifier(copy.deepcopy(network).train() if _on_meta() else network)
+        return without_classifier(_copy(network, {}).train() if _on_meta() else network)
 
     def done(self) -> None:
         """Lets go of what nobody took."""
@@ -69,15 +69,36 @@ class Source:
 def make_trainable(module: nn.Module) -> None:
     """Changes what of timm's does not train here, in place.
 
-    Norms that timm starts at a weight of 0 (the last of a residual branch) start at 0.1: at 0 no other weight of the branch
-    has a gradient in the first step. Strided convolutions become such that tiny maps do not harm.
+    Norms that timm starts at a weight of 0 (the last of a residual branch) start at 0.1: at 0 no other weight of the
+    branch has a gradient in the first step. Strided convolutions become such that tiny maps do not harm.
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d) and not layer.weight.is_meta and not layer.weight.any():
             nn.init.constant_(layer.weight, _FAINT)
-        elif type(layer) is nn.Conv2d and layer.stride[1] > 1 and max(layer.kernel_size) > 1:
-            if not isinstance(layer.padding, str) and layer.padding_mode == "zeros":
-                layer.__class__ = StridedConv2d
+        elif type(layer) is nn.Conv2d and layer.stride[1] > 1 and max(layer.kernel_size) > 1 and is_zero_padded(layer):
+            layer.__class__ = StridedConv2d
+
+
+def _copy(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Returns a copy of a module without values, ten times as fast as a deep copy: it shares what nobody changes.
+
+    Args:
+        module: On the meta device, without hooks.
+        made: Copies so far, so that what is shared stays shared.
+    """
+    if module in made:
+        return made[module]
+    out = made[module] = module.__class__.__new__(module.__class__)
+    out.__dict__ = {
+        key: copy.copy(value) if isinstance(value, dict | set) else value for key, value in module.__dict__.items()
+    }
+    out._parameters = {
+        key: None if value is None else nn.Parameter(value.detach(), value.requires_grad)
+        for key, value in module._parameters.items()
+    }
+    out._buffers = {key: None if value is None else value.detach() for key, value in module._buffers.items()}
+    out._modules = {key: None if child is None else _copy(child, made) for key, child in module._modules.items()}
+    return out
 
 
 def _on_meta() -> bool:

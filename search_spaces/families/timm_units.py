@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from search_spaces.flow import Stretched
 from search_spaces.spec import Attention, TemporalOp
 
 if TYPE_CHECKING:
@@ -69,6 +70,16 @@ class PartUnit:
             frames=self.frames,
             entry=self.entry,
         )
+
+    def whole(self) -> Stretched | None:
+        """Returns it as one of other kernels and dilations, so that only one of them all has to be measured."""
+        op = self.op
+        if op.kind == "2d":
+            return None
+        # The planes between the convolutions of (2+1)D depend on the kernel.
+        kernel = op.kernel if op.kind == "2plus1d" else 3
+        measured = replace(self, op=replace(op, kernel=kernel, dilation=(1, 1)))
+        return Stretched(measured, measured=kernel, kernel=op.kernel, passes=len(op.dilation))
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,9 @@ def load_2d(network: nn.Module, spec: TimmSpec, state: Mapping[str, Tensor], mod
         for part in parts:
             for path, origin in part.origins.items():
                 for name, value in _own(part.get_submodule(path)):
-                    if f"{origin}.{name}" in taken:
-                        value.copy_(state[f"{origin}.{name}"].reshape(value.shape))
+                    key = f"{origin}.{name}".lstrip(".")
+                    if key in taken:
+                        value.copy_(state[key].reshape(value.shape))
             for module in part.modules():
                 if isinstance(module, Over) and module.origin:
                     conv = module.conv

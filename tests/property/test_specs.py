@@ -14,6 +14,7 @@ from search_spaces.edit import at, diff, leaves, put
 from search_spaces.families.resnet_blocks import Block, Stage, Stem, canonical_block
 from search_spaces.families.resnet_spec import ResNetSpec
 from search_spaces.network import Network
+from search_spaces.presets import preset
 from search_spaces.spec import MIDPLANES, SpecError, TemporalOp, canonicalise
 from tests.search_spaces.strategies import specs
 
@@ -150,6 +151,19 @@ def test_what_is_canonical_computes_the_same_before_and_after(block):
     torch.testing.assert_close(as_written(spec)(clips), as_written(canonical)(clips))
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("r2d_18", "20c48128e10c644254261411cb9219f6290fe0bf833483b728af6919270b988e"),
+        ("r3d_18", "53cc92f0c6bb9f41255da3d76d3fa2b14b445608a46287113a268e2018fa078e"),
+        ("r2plus1d_34", "9c44321267bdc3265ee65a003239be1df70cdb19894fcbdfe6de0a2764e251be"),
+        ("r2plus1d_18_torchvision", "2ea9e50cfe3da822d510676e46d4e01fac3df9757b74bec8db9c723fd554f4ad"),
+    ],
+)
+def test_digests_stay_although_fields_were_added(name, expected):
+    assert digest(preset(name, frames=16)) == expected
+
+
 FLAT = TemporalOp(kind="2d")
 
 
@@ -267,6 +281,4 @@ def test_text_that_is_no_spec_is_refused(text):
 
 @pytest.fixture
 def small_spec():
-    from search_spaces.presets import preset
-
     return preset("r3d_18")

@@ -88,6 +88,8 @@ def test_a_kernel_of_n_pixels_gets_n_frames_or_those_of_the_operator():
     assert kernels(built(mixed("type1")).get_submodule("branch2")) == 2 * ["1x3x3", "3x1x1"]
     whole = mixed("type2", temporal=TemporalOp(kind="3d", kernel=5), pair="inflated", reach="kernel")
     assert kernels(built(whole).get_submodule("branch1")) == ["5x1x7", "5x7x1"]
+    single = mixed("type1", temporal=TemporalOp(kind="p3d_a", kernel=1))
+    assert kernels(built(single)) == ["1x5x5", "1x3x3", "1x3x3"]
     sides = ["1x1x3", "3x1x1", "1x3x1", "3x1x1"]
     assert kernels(built(mixed("type3"))) == [*sides, "1x3x3", "3x1x1", *sides]
 
@@ -191,7 +193,30 @@ blocks = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+WHOLE, FIVE = TemporalOp(kind="3d"), TemporalOp(kind="p3d_a", kernel=5)
+EQUAL = [
+    (mixed("type2", temporal=WHOLE, pair="each"), mixed("type2", temporal=WHOLE, pair="inflated")),
+    (mixed("reduction2", temporal=WHOLE, pair="each"), mixed("reduction2", temporal=WHOLE, pair="inflated")),
+    (mixed("type2", pair="inflated"), mixed("type2", temporal=WHOLE, pair="inflated")),
+    (mixed("type2", pair="none", reach="kernel"), mixed("type2", temporal=FLAT)),
+    (mixed("type2", temporal=FIVE), mixed("type2")),
+    (mixed("type2", temporal=TemporalOp(kind="p3d_a", kernel=7), reach="kernel"), mixed("type2")),
+    (mixed("type1", temporal=FIVE, reach="kernel"), mixed("type1", temporal=FIVE)),
+    (mixed("type1", padding="same", pair="each"), mixed("type1")),
+    (mixed("type3", reach="kernel"), mixed("type3")),
+    (mixed("reduction2", pair="none", reach="kernel"), mixed("reduction2", pair="none")),
+    (mixed("reduction1", temporal_stride=2, pool_kernel=1), mixed("reduction1", temporal_stride=2, pool_kernel=3)),
+    (mixed("reduction1", temporal=WHOLE, reach="kernel"), mixed("reduction1", temporal=WHOLE)),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), EQUAL)
+def test_what_has_no_effect_is_not_in_the_canonical_form(first, second):
+    assert canonical_block(first) == canonical_block(second)
+    assert modules(first) == modules(second)
+
+
+@settings(max_examples=40, deadline=None)
 @given(first=blocks, second=blocks, stride=st.sampled_from([1, 2]))
 def test_blocks_are_equal_where_their_modules_are(first, second, stride):
     """A block changed in one field is canonically the same exactly where the modules are, and its line is."""
