@@ -34,13 +34,15 @@ def count_thop(module: nn.Module, shape: tuple[int, ...]) -> int:
         from thop import profile
 
     copied = copy.deepcopy(module).to("meta")
+    if module.training:
+        # thop always switches to evaluation, where side heads rest and every dilation is computed.
+        copied.eval = lambda: copied  # type: ignore[method-assign, assignment, return-value, misc]
     handlers: dict[type[nn.Module], Any] = {}
     for layer in copied.modules():
         if any(True for _ in layer.children()):
             continue
         if isinstance(layer, _ConvNd):
-            # thop looks a layer's exact type up, so a subclass of a convolution would count as nothing. It
-            # also always profiles in evaluation mode, so the mode to count in is handed over.
+            # thop looks a layer's exact type up, so a subclass of a convolution would count as nothing.
             handlers[type(layer)] = partial(_thop_conv, training=module.training)
         elif hasattr(layer, "macs"):
             handlers[type(layer)] = _thop_own

@@ -1,8 +1,9 @@
 """C3D: eight convolutions of one kind, five pools, three linear layers. The smallest family, in one file.
 
 Tran et al. 2015, "Learning Spatiotemporal Features with 3D Convolutional Networks", section 3.2
-(https://arxiv.org/abs/1412.0767). The original has biases and no norms; with norms it trains without a pretrained start. Its first linear layer
-sees a grid of 1x4x4 cells, which is what a clip of 16x112x112 leaves; maps of other sizes are averaged to that grid.
+(https://arxiv.org/abs/1412.0767). The original has biases and no norms; with norms it can be trained from scratch.
+Its first linear layer sees a grid of 1x4x4 cells, which is what a clip of 16x112x112 leaves; maps of other sizes are
+averaged to that grid.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Ways(NamedTuple):
 _KNOWN: tuple[tuple[str, Ways], ...] = (
     (r"(se|ecase)?resnet(18|34)", Ways("ResNet of basic blocks", shift=True)),
     (r"legacy_seresnet(18|34)", Ways("SE-ResNet of basic blocks", shift=True)),
-    (r"(wide_)?resnet(50|101|152)(_2)?", Ways("ResNet", pointwise=_ALL[1:], shift=True)),
+    (r"(wide_)?resnet(26|50|101|152)(_2)?", Ways("ResNet", pointwise=_ALL[1:], shift=True)),
     (r"(legacy_)?seresnet(50|101|152)", Ways("SE-ResNet", pointwise=_ALL[1:], shift=True)),
     (r"legacy_senet154", Ways("SENet-154", pointwise=_ALL[1:], shift=True)),
     (r"regnet[xy]_\d{3}", Ways("RegNet", pointwise=_ALL[1:], shift=True)),
@@ -44,11 +44,12 @@ _KNOWN: tuple[tuple[str, Ways], ...] = (
     (r"densenet\d{3}", Ways("DenseNet", pointwise=_ALL[1:])),
     (r"inception_v3", Ways("Inception-v3", pointwise=_ALL[1:])),
     (r"inception_resnet_v2", Ways("Inception-ResNet-v2", pointwise=_ALL[1:])),
-    (r"convnext_(atto|femto|pico|nano|tiny|small|base|large)", Ways("ConvNeXt", spatial=_ALL[1:], shift=True)),
+    (r"convnext_(atto|femto|pico|nano)", Ways("ConvNeXt", spatial=_ALL[1:], pointwise=_ALL[1:], shift=True)),
+    (r"convnext_(tiny|small|base|large)", Ways("ConvNeXt", spatial=_ALL[1:], shift=True)),
     (r"(vit|deit)_(tiny|small|base|large)_patch\d+_\d+", Ways("ViT", spatial=(), chain=False)),
 )
 # Those that can do more than see frames one by one, for messages.
-KNOWN = tuple(known.name for _, known in _KNOWN if known.chain and not known.name.endswith("blocks"))
+KNOWN = tuple(dict.fromkeys(k.name for _, k in _KNOWN if k.chain and not k.name.endswith("blocks")))
 
 
 @lru_cache(maxsize=1024)

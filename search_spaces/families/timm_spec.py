@@ -8,6 +8,7 @@ stage 0 is what halves the image once (the stem), stages 1 to 4 end at a quarter
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -29,7 +30,9 @@ from search_spaces.spec import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from search_spaces.inflate import Inflated, Mode
 
 ShiftKind = Literal["none", "tsm", "tin"]
 HeadKind = Literal["average", "trn", "conv", "lstm", "attention"]
@@ -238,6 +241,18 @@ class TimmSpec(ArchSpec):
         for name, module in network.named_children():
             if name == "attention":
                 initialise(module)
+
+    def take_2d(self, network: nn.Module, state: Mapping[str, Tensor], mode: Mode) -> Inflated:
+        """Sets the network's values from those of timm's; see `timm_weights.load_2d`."""
+        from search_spaces.families.timm_weights import load_2d
+
+        return load_2d(network, self, state, mode)
+
+    def check_2d(self, shapes: Mapping[str, tuple[int, ...]], *, num_classes: int) -> Inflated:
+        """Says what `take_2d` would; see `timm_weights.check_2d`."""
+        from search_spaces.families.timm_weights import check_2d
+
+        return check_2d(self, shapes, num_classes=num_classes)
 
     def _frames_matter(self) -> bool:
         return self.head.kind == "trn" or self.shift.kind == "tin"

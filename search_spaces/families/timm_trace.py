@@ -168,7 +168,7 @@ def fixed_size(model: str) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=1)
-def _names() -> frozenset[str]:
+def _names() -> tuple[str, ...]:
     import timm
 
-    return frozenset(timm.list_models())
+    return tuple(sorted(timm.list_models()))

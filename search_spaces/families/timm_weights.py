@@ -25,7 +25,7 @@ from search_spaces.spec import SpecError, one_of
 Shape = tuple[int, ...]
 
 # The least that keeps a rectified T which adds nothing from being cut off from every gradient.
-_AJAR = 1e-7
+_AJAR = 1e-12
 
 
 def load_2d(network: nn.Module, spec: TimmSpec, state: Mapping[str, Tensor], mode: Mode) -> Inflated:

@@ -23,9 +23,9 @@ from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import ArchSpec, ClipError, SpecError, canonicalise
 
 NUM_CLASSES = 7
-NUM_COUNTED = 40
-NUM_RUN = 6
-NUM_PRESETS = 3
+NUM_COUNTED = 12
+NUM_RUN = 4
+NUM_PRESETS = 2
 
 
 def narrow(spec: ArchSpec) -> ArchSpec:
@@ -180,7 +180,7 @@ def test_three_counts_of_sampled_networks_agree(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_counts_agree_in_training_mode(family):
     differing = [s for s in sampled(family) if cost_of(s).train_macs != cost_of(s).macs]
-    for spec in [*differing[:12], *sampled(family)[:3]]:
+    for spec in [*differing[:4], *sampled(family)[:2]]:
         assert_counts_agree(spec, training=True)
 
 
@@ -199,12 +199,12 @@ def assert_counts_agree(spec: ArchSpec, *, training: bool) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_networks_can_be_exported(family):
     """A graph without Python, as deployment tools take it, computes what the network computes."""
-    for spec in (narrow_preset(FAMILIES[family].presets[0].name), nth_sample(family, 0)):
-        network = made(spec).eval()
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            graph = torch.export.export(network, (clips(spec, 2),))
-            torch.testing.assert_close(graph.module()(clips(spec, 2, seed=3)), network(clips(spec, 2, seed=3)))
+    spec = narrow_preset(FAMILIES[family].presets[0].name)
+    network = made(spec).eval()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        graph = torch.export.export(network, (clips(spec, 2),))
+        torch.testing.assert_close(graph.module()(clips(spec, 2, seed=3)), network(clips(spec, 2, seed=3)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -28,29 +28,27 @@ MODELS = [
     ("inception_v3", 80),
     ("inception_resnet_v2", 80),
     ("resnetv2_50", 40),
-    ("vgg11_bn", 40),
-    ("hrnet_w18_small", 40),
+    ("hrnet_w18_small", 64),
     ("vit_tiny_patch16_224", 224),
 ]
 
 
-def trained(model: str, size: int) -> nn.Module:
-    """timm's network with norms of weights of their own and the statistics of what they see, as trained ones have."""
+def trained(model: str) -> nn.Module:
+    """timm's network with norms of weights and statistics of their own, as trained ones have."""
     torch.manual_seed(0)
     network = timm.create_model(model, num_classes=5)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.2, 0.2)
-            module.momentum = None
-    with torch.no_grad():
-        network.train()(torch.randn(4, 3, size, size))
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
     return network.eval()
 
 
 @pytest.mark.parametrize(("model", "size"), MODELS)
 def test_logits_are_the_mean_of_timms(model, size):
-    theirs = trained(model, size)
+    theirs = trained(model)
     spec = make_timm(model)
     torch.manual_seed(1)
     ours = build(spec, num_classes=5).eval()
@@ -78,7 +76,7 @@ def test_senet154_and_large_networks_are_cut_where_timm_cuts_them():
     assert logits.shape == (1, 5)
 
 
-@pytest.mark.parametrize("model", ["resnet18", "regnety_002", "mobilenetv2_050", "convnext_atto", "vgg11"])
+@pytest.mark.parametrize("model", ["resnet18", "regnety_002", "mobilenetv2_050", "convnext_atto", "resnetv2_50"])
 def test_a_seed_gives_timms_own_values(model):
     torch.manual_seed(3)
     theirs = timm.create_model(model, num_classes=5).state_dict()

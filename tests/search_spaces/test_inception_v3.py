@@ -207,6 +207,10 @@ EQUAL = [
     (mixed("reduction2", pair="none", reach="kernel"), mixed("reduction2", pair="none")),
     (mixed("reduction1", temporal_stride=2, pool_kernel=1), mixed("reduction1", temporal_stride=2, pool_kernel=3)),
     (mixed("reduction1", temporal=WHOLE, reach="kernel"), mixed("reduction1", temporal=WHOLE)),
+    (
+        mixed("reduction2", temporal=replace(SEPARABLE, dilation=(2,)), pair="none", temporal_stride=2),
+        mixed("reduction2", pair="none", temporal_stride=2),
+    ),
 ]
 
 

@@ -17,9 +17,9 @@ from search_spaces.families.timm_spec import TimmShift, TimmSpec, TimmStage
 from search_spaces.families.timm_weights import check_2d, load_2d, parent_shapes
 from search_spaces.spec import FLAT, SpecError, TemporalOp
 
-MODELS = ("resnet18", "legacy_seresnet50", "regnety_002", "mobilenetv3_small_050", "densenet121", "convnext_atto")
+MODELS = ("resnet26", "legacy_seresnet18", "regnety_002", "mobilenetv3_small_050", "densenet121", "convnext_atto")
 KINDS = ("2d", "3d", "p3d_a", "p3d_b", "p3d_c", "t1x1_first", "t1x1_both", "t1x1_all")
-SIZE = 40
+SIZE = 32
 
 
 @cache
@@ -33,10 +33,9 @@ def parent(model: str) -> tuple[nn.Module, dict[str, Tensor]]:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-            module.momentum = None
-    with torch.no_grad():
-        network.train()(torch.randn(6, 3, SIZE, SIZE))
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
     return network.eval(), network.state_dict()
 
 
@@ -53,7 +52,7 @@ def still(frames: int) -> tuple[Tensor, Tensor]:
     return image, image[:, :, None].expand(-1, -1, frames, -1, -1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     model=st.sampled_from(MODELS),
     ops=st.lists(
@@ -77,7 +76,10 @@ def test_on_identical_frames_it_is_its_parent(model, ops, pools, mode, frames):
     assert load_2d(network, spec, state, mode).left == ()
     image, clip = still(frames)
     with torch.no_grad():
-        torch.testing.assert_close(network.eval()(clip), theirs(image), rtol=1e-5, atol=1e-5)
+        expected = theirs(image)
+        difference = (network.eval()(clip) - expected).abs().max()
+    # Logits of untrained networks are of any size.
+    assert difference <= 1e-5 * max(1.0, float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("model", ["resnet18", "mobilenetv3_small_050", "densenet121"])
@@ -104,23 +106,31 @@ def test_replicated_weights_are_the_parent_where_padding_does_not_reach(model, k
 
 @pytest.mark.parametrize("kind", ["p3d_a", "p3d_b", "p3d_c"])
 def test_an_inflated_network_goes_on_learning(kind):
-    """Temporal layers that do nothing at first are not dead, and in training too the network is close to its parent."""
-    theirs, state = parent("resnet18")
+    """Temporal layers that add nothing at first are not dead."""
     spec = spec_of("resnet18", [TemporalOp(kind=kind)] * 5, [1] * 5)
     network = build(spec, num_classes=5).train()
-    load_2d(network, spec, state, "centre")
-    images = torch.randn(6, 3, SIZE, SIZE)
-    logits = network(images[:, :, None].expand(-1, -1, 3, -1, -1))
-    with torch.no_grad():
-        expected = theirs.train()(images)
-        theirs.eval()
-        theirs.load_state_dict(state)
-    assert (logits - expected).norm() < 0.1 * expected.norm()
-    logits.logsumexp(1).sum().backward()
+    load_2d(network, spec, parent("resnet18")[1], "centre")
+    network(torch.randn(4, 3, 3, SIZE, SIZE)).logsumexp(1).sum().backward()
     wake = "norm.weight" if kind != "p3d_a" else "conv.conv.weight"
     grads = [p.grad for name, p in network.named_parameters() if name.endswith(f"temporal.{wake}")]
     assert len(grads) == 17
     assert all(grad is not None and grad.abs().max() > 0 for grad in grads)
+
+
+@pytest.mark.parametrize("kind", ["p3d_a", "p3d_b", "p3d_c"])
+def test_an_inflated_unit_is_near_its_parent_in_training_too(kind):
+    """Where each norm has statistics of the batch: T's own are then those that S gives."""
+    state = parent("regnety_002")[1]
+    outputs = []
+    for op in (FLAT, TemporalOp(kind=kind)):
+        spec = spec_of("regnety_002", [op, FLAT, FLAT, FLAT, FLAT], [1] * 5)
+        network = build(spec, num_classes=5).train()
+        load_2d(network, spec, state, "centre")
+        stem = network.get_submodule("backbone.stem")
+        outputs.append(stem(torch.randn(4, 3, 4, 64, 64, generator=torch.Generator().manual_seed(1))))
+    flat, inflated = outputs
+    assert (inflated - flat).norm() < 0.05 * flat.norm()
+    assert flat.std() > 0.1
 
 
 def test_random_weights_are_not_the_parents_but_sum_to_them():
