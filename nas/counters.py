@@ -36,7 +36,7 @@ def count_thop(module: nn.Module, shape: tuple[int, ...]) -> int:
     copied = copy.deepcopy(module).to("meta")
     if module.training:
         # thop always switches to evaluation, where side heads rest and every dilation is computed.
-        copied.eval = lambda: copied  # type: ignore[method-assign, assignment, return-value, misc]
+        copied.eval = lambda: copied  # type: ignore[method-assign]
     handlers: dict[type[nn.Module], Any] = {}
     for layer in copied.modules():
         if any(True for _ in layer.children()):

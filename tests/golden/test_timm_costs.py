@@ -48,8 +48,12 @@ def test_named_network_has_its_cost(name, frames, size, params, macs):
 
 def test_every_preset_has_a_row():
     assert {row[0] for row in GOLDEN} == {entry.name for entry in PRESETS}
-    assert all((entry.clip[0], entry.clip[1]) == (row[1], row[2]) for entry in PRESETS for row in GOLDEN
-               if row[0] == entry.name)
+    assert all(
+        (entry.clip[0], entry.clip[1]) == (row[1], row[2])
+        for entry in PRESETS
+        for row in GOLDEN
+        if row[0] == entry.name
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,9 @@ def test_networks_have_timms_parameters_without_the_classifier(model, params, fe
         assert found.params == params + (features + 1) * num_classes
 
 
-@pytest.mark.parametrize(("model", "macs", "printed"), [("resnet50", 4_087_136_256, 4.087), ("resnet101", 7_799_357_440, 7.799)])
+@pytest.mark.parametrize(
+    ("model", "macs", "printed"), [("resnet50", 4_087_136_256, 4.087), ("resnet101", 7_799_357_440, 7.799)]
+)
 def test_a_frame_of_a_resnet_costs_what_was_published(model, macs, printed):
     found = cost(make_timm(model), frames=1, height=224, width=224, num_classes=400)
     assert found.macs - 2048 * 400 == macs

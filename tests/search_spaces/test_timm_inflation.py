@@ -85,7 +85,7 @@ def test_on_identical_frames_it_is_its_parent(model, ops, pools, mode, frames):
 @pytest.mark.parametrize("model", ["resnet18", "mobilenetv3_small_050", "densenet121"])
 @pytest.mark.parametrize("kind", ["3d", "p3d_a"])
 def test_replicated_weights_are_the_parent_where_padding_does_not_reach(model, kind):
-    theirs, state = parent(model)
+    state = parent(model)[1]
     spec = spec_of(model, [FLAT, FLAT, TemporalOp(kind=kind), FLAT, FLAT], [1] * 5)
     network = build(spec, num_classes=5).eval()
     load_2d(network, spec, state, "replicate")
@@ -147,7 +147,9 @@ def test_random_weights_are_not_the_parents_but_sum_to_them():
 
 def test_what_is_taken_and_what_is_left_is_said():
     _, state = parent("resnet18")
-    spec = TimmSpec(model="resnet18", shift=TimmShift(kind="tin"), stages=(TimmStage(),) * 4 + (TimmStage(attention="se"),))
+    spec = TimmSpec(
+        model="resnet18", shift=TimmShift(kind="tin"), stages=(TimmStage(),) * 4 + (TimmStage(attention="se"),)
+    )
     network = build(spec, num_classes=7)
     found = load_2d(network, spec, state, "centre")
     assert found.taken == len(state) - 2 - sum(key.endswith("num_batches_tracked") for key in state)
