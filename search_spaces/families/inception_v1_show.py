@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _FIRST = (64, 64, 192)
 
+# Multiples of the published widths that have a short name.
+_TIMES = tuple(i / 16 for i in range(1, 33))
+
 
 def describe(spec: InceptionV1Spec) -> str:
     """Returns one line that differs wherever specs differ.
@@ -58,11 +61,11 @@ def name(s: int, b: int) -> str:
 
 
 def _width_text(spec: InceptionV1Spec) -> str:
-    times = spec.conv1.width / _FIRST[0]
     first = (spec.conv1.width, spec.conv2b, spec.conv2c.width)
     blocks = tuple(tuple(block.widths for block in stage.blocks) for stage in spec.stages)
-    if (first, blocks) == _published(times):
-        return f"x{times:g}"
+    for times in _TIMES:
+        if (first, blocks) == _published(times):
+            return f"x{times:g}"
     texts = ("-".join(map(str, widths)) for widths in (first, *(widths for stage in blocks for widths in stage)))
     return " ".join(texts)
 

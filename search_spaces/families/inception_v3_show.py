@@ -23,6 +23,9 @@ BLOCKS: tuple[tuple[tuple[MixedKind, tuple[int, ...]], ...], ...] = (
 )
 STEM_NAMES = ("1a", "2a", "2b", "4a")
 
+# Multiples of the published widths that have a short name.
+_TIMES = tuple(i / 16 for i in range(1, 33))
+
 
 def describe(spec: InceptionV3Spec) -> str:
     """Returns one line that differs wherever specs differ.
@@ -118,9 +121,9 @@ def _width_text(spec: InceptionV3Spec) -> str:
     widths = tuple(layer.width for layer in spec.stem.layers)
     stem = (*widths[:3], spec.stem.conv3b, widths[3])
     blocks = tuple(tuple((block.kind, block.widths) for block in stage.blocks) for stage in spec.stages)
-    times = stem[0] / _STEM[0]
-    if (stem, blocks) == _published(times):
-        return f"x{times:g}"
+    for times in _TIMES:
+        if (stem, blocks) == _published(times):
+            return f"x{times:g}"
     texts = [f"{kind} {'-'.join(map(str, sizes))}" for stage in blocks for kind, sizes in stage]
     return ", ".join(["-".join(map(str, stem)), *texts])
 

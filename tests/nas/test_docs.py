@@ -129,6 +129,7 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
 
 def test_files_that_the_guide_for_contributors_names_exist() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    text = re.sub(r"```python.*?```", "", text, flags=re.DOTALL)  # a file that somebody would add
     named = re.findall(r"\b((?:nas|search_spaces|trainer|tests|docs|benchmarks)/[\w/]+\.(?:py|md))\b", text)
     assert len(named) > 20
     assert not [name for name in named if not (ROOT / name).is_file()]

@@ -15,6 +15,7 @@ from search_spaces.catalogue import build
 from search_spaces.families.timm_known import stages_for
 from search_spaces.families.timm_spec import TimmShift, TimmSpec, TimmStage
 from search_spaces.families.timm_weights import check_2d, load_2d, parent_shapes
+from search_spaces.inflate import check, inflate
 from search_spaces.spec import FLAT, SpecError, TemporalOp
 
 MODELS = ("resnet26", "legacy_seresnet18", "regnety_002", "mobilenetv3_small_050", "densenet121", "convnext_atto")
@@ -156,6 +157,8 @@ def test_what_is_taken_and_what_is_left_is_said():
     assert len(found.left) == 10
     assert {"attention.4", "head.head", "backbone.layer1.0.block.conv1.0"} <= set(found.left)
     assert check_2d(spec, {key: tuple(value.shape) for key, value in state.items()}, num_classes=7) == found
+    given = {key: tuple(value.shape) for key, value in state.items()}
+    assert inflate(network, spec, state, "centre") == check(spec, given, num_classes=7) == found
     shapes = parent_shapes(spec, num_classes=7)
     assert shapes["fc.weight"] == (7, 512)
     assert shapes["layer1.0.conv1.weight"] == (64, 64, 3, 3)
