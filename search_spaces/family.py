@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from search_spaces.domains import Domains
+from search_spaces.domains import Domains, Scalar
 from search_spaces.spec import ArchSpec
 
 
@@ -55,6 +55,10 @@ class Preset:
     published: tuple[Published, ...] = ()
 
 
+def _nothing_to_check(values: Mapping[str, tuple[Scalar, ...]]) -> None:
+    """For families that know all of their values by themselves."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
     """A family in the catalogue.
@@ -68,6 +72,8 @@ class Family:
             settings ask for more.
         sample: A space as a study file states it (`domains`, `forbid`) that holds every domain with every value of
             note, of networks that are small enough to run in tests.
+        check: What only the family's libraries know of the values of a space's domains, such as whether a model exists;
+            called before a search begins, and raises SpecError.
     """
 
     name: str
@@ -76,3 +82,4 @@ class Family:
     presets: tuple[Preset, ...]
     least_clip: tuple[int, int, int] = (8, 32, 32)
     sample: Callable[[], dict[str, object]]
+    check: Callable[[Mapping[str, tuple[Scalar, ...]]], None] = _nothing_to_check

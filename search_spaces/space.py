@@ -37,6 +37,11 @@ class SearchSpace:
         if len(set(names)) != len(names):
             raise SpecError(f"families: a family must stand once, but are {', '.join(names)}")
 
+    def check(self) -> None:
+        """Raises SpecError for values that only the libraries of a family, which this imports, know to be wrong."""
+        for space in self.families:
+            family(space.family).check({domain.name: domain.values for domain in space.domains})
+
     def sample(self, trial: Suggests) -> Point:
         """Returns an architecture, each of whose settings the trial has chosen."""
         if len(self.families) == 1:

@@ -74,6 +74,7 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     Raises:
         SearchError: The space is empty, or no network meets the constraints.
     """
+    study.space.check()
     points, whole = _draw(study.space, study.search.pool, study.seed)
     published = _named(study)
     named = {digest(spec): name for name, spec in published}

@@ -6,6 +6,7 @@ Technical Report", table 1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import cast
 
@@ -183,8 +184,18 @@ DOMAINS = Declared(
     make=_make,
 )
 
+
+def _check(values: Mapping[str, tuple[Scalar, ...]]) -> None:
+    """Raises SpecError, with the nearest names, for a model that timm does not have."""
+    from search_spaces.families.timm_trace import check_model
+
+    for model in values.get("model", ()):
+        check_model(str(model))
+
+
 FAMILY = Family(
     name="timm",
+    check=_check,
     spec=TimmSpec,
     domains=DOMAINS,
     presets=PRESETS,

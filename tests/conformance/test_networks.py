@@ -47,15 +47,16 @@ def sampled(family: str) -> list[ArchSpec]:
     return [space_of(family).random(rng).spec for _ in range(NUM_COUNTED)]
 
 
-def networks_to_run() -> list[object]:
-    """Presets and samples of every family; all but the first and last few of a family's presets are slow tests."""
+def networks_to_run(*, every: bool = False) -> list[object]:
+    """Samples of every family and the first and last presets of each; with `every`, the others too, as slow tests."""
     found = []
     for family in FAMILIES.values():
         names = [entry.name for entry in family.presets]
+        quick = {*names[:NUM_PRESETS], *names[-NUM_PRESETS:]}
         for name in names:
-            make = partial(narrow_preset, name)
-            marks = () if name in {*names[:NUM_PRESETS], *names[-NUM_PRESETS:]} else pytest.mark.slow
-            found.append(pytest.param(make, id=name, marks=marks))
+            if every or name in quick:
+                marks = () if name in quick else pytest.mark.slow
+                found.append(pytest.param(partial(narrow_preset, name), id=name, marks=marks))
         for i in range(NUM_RUN):
             found.append(pytest.param(partial(nth_sample, family.name, i), id=f"{family.name}-{i}"))
     return found
@@ -90,23 +91,25 @@ def made(spec: ArchSpec, seed: int = 0) -> torch.nn.Module:
     return build(spec, num_classes=NUM_CLASSES)
 
 
+@pytest.mark.parametrize("make", networks_to_run(every=True))
+def test_every_parameter_gets_a_finite_gradient(make):
+    spec = make()
+    network = made(spec).train()
+    outputs = network(clips(spec, 3))
+    loss = torch.zeros(())
+    for logits in outputs if isinstance(outputs, tuple) else (outputs,):
+        assert logits.shape == (3, NUM_CLASSES)
+        assert torch.isfinite(logits).all()
+        loss = loss + F.cross_entropy(logits, torch.tensor([0, 1, 2]))
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
 @pytest.mark.parametrize("make", networks_to_run())
 class TestNetwork:
-    def test_every_parameter_gets_a_finite_gradient(self, make):
-        spec = make()
-        network = made(spec).train()
-        outputs = network(clips(spec, 3))
-        loss = torch.zeros(())
-        for logits in outputs if isinstance(outputs, tuple) else (outputs,):
-            assert logits.shape == (3, NUM_CLASSES)
-            assert torch.isfinite(logits).all()
-            loss = loss + F.cross_entropy(logits, torch.tensor([0, 1, 2]))
-        loss.backward()
-        for name, parameter in network.named_parameters():
-            assert parameter.grad is not None, name
-            assert torch.isfinite(parameter.grad).all(), name
-            assert parameter.grad.abs().max() > 0, name
-
     def test_a_clip_in_evaluation_does_not_see_its_batch(self, make):
         spec = make()
         network = made(spec).eval()
