@@ -19,7 +19,7 @@ V1 = "space.families.inception_v1.domains"
 @pytest.mark.parametrize(
     ("study", "settings", "message"),
     [
-        ("efficient_mmit", [f"{TIMM}.model=[resnt50]"], "model must be a network of timm, but is resnt50; did you mean"),
+        ("efficient_mmit", [f"{TIMM}.model=[resnt50]"], "must be a network of timm, but is resnt50; did you mean"),
         ("efficient_mmit", [f"{TIMM}.model=[swin_tiny_patch4_window7_224]"], "multiplies outside of its convolutions"),
         ("efficient_mmit", [f"{TIMM}.kind=[csn]"], "kind must be one of its choices, but is csn"),
         ("efficient_mmit", ["space.families.tim.domains.model=[resnet18]"], "did you mean timm?"),
