@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces.catalogue import family
 from search_spaces.plain import from_plain, json_object, to_json, to_plain, written_fields
-from search_spaces.spec import ArchSpec, SpecError, canonicalise
+from search_spaces.spec import ArchSpec, SpecError
 
 VERSION = 1
 
@@ -55,7 +55,7 @@ def loads(text: str) -> ArchSpec:
 
 def digest(spec: ArchSpec) -> str:
     """Returns the SHA-256 of the canonical form's JSON in hexadecimal: equal where the networks are equal."""
-    return digest_canonical(canonicalise(spec))
+    return digest_canonical(spec.canonical())
 
 
 def digest_canonical(spec: ArchSpec) -> str:

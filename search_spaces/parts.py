@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from search_spaces.flow import Classified, Flow, Pooled, temporal_steps
-from search_spaces.spec import FLAT, TemporalOp, Unit
+from search_spaces.spec import FLAT, Attention, TemporalOp, Unit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -133,6 +133,25 @@ class Concat:
         from search_spaces.layers import Branches
 
         return Branches([Chain(parts=parts).build() for parts in self.branches])
+
+
+@dataclass(frozen=True, slots=True)
+class Attend:
+    """Attention on planes; see `search_spaces.attention`.
+
+    Attributes:
+        kind: Its kind.
+        planes: Planes in and out.
+    """
+
+    kind: Attention
+    planes: int
+
+    def build(self) -> nn.Module:
+        """Returns the module."""
+        from search_spaces.attention import attention_unit
+
+        return attention_unit(self.kind, self.planes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from search_spaces.edit import at, diff, put
-from search_spaces.spec import ArchSpec, SpecError, canonicalise
+from search_spaces.spec import ArchSpec, SpecError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def steps(a: ArchSpec, b: ArchSpec) -> list[Step]:
     """
     if a.family != b.family:
         raise SpecError(f"a path needs two networks of one family, but they are of {a.family} and {b.family}")
-    now, goal = canonicalise(a), canonicalise(b)
+    now, goal = a.canonical(), b.canonical()
     found = []
     while now != goal:
         step = _next(now, goal)
@@ -55,7 +55,7 @@ def _next(now: ArchSpec, goal: ArchSpec) -> Step:
     left = diff(now, goal)
     for path, value in _moves(now, goal):
         try:
-            spec = canonicalise(put(now, path, value))
+            spec = put(now, path, value).canonical()
         except SpecError:
             continue
         # What is canonical may take a change back, so only one that comes nearer counts.

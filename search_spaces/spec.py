@@ -214,11 +214,6 @@ class ArchSpec(ABC):
         return ()
 
 
-def canonicalise(spec: ArchSpec) -> ArchSpec:
-    """Returns the one spec that stands for all specs of the same network; see `ArchSpec.canonical`."""
-    return spec.canonical()
-
-
 def scale(width: int, multiplier: float) -> int:
     """Returns the width times the multiplier, as a multiple of 8 and at least 8.
 

@@ -75,11 +75,10 @@ def path(
     """List the way from one network to another, one change at a time, each step with its cost."""
     from search_spaces import codec
     from search_spaces.path import steps, value_at
-    from search_spaces.spec import canonicalise
 
     shape, classes = clip_and_classes(a, clip, num_classes, study, db)
     first, last = (find_spec(name, study=study, db=db, frames=shape[0]) for name in (a, b))
-    before = canonicalise(first)
+    before = first.canonical()
     rows: list[dict[str, Any]] = [
         {
             "step": 0,

@@ -76,9 +76,8 @@ def diff(
     """Show the paths at which two networks differ, and nothing else."""
     from search_spaces import edit
     from search_spaces.path import value_at
-    from search_spaces.spec import canonicalise
 
-    left, right = (canonicalise(find_spec(name, study=study, db=db)) for name in (a, b))
+    left, right = (find_spec(name, study=study, db=db).canonical() for name in (a, b))
     rows = [
         {"path": path, "a": value_at(left, path), "b": value_at(right, path)} for path in sorted(edit.diff(left, right))
     ]

@@ -67,14 +67,14 @@ def load_target(target: str, overrides: list[str]) -> Study:
     return dataclasses.replace(study_of(row["config"], target), num_classes=row["num_classes"])
 
 
-def find_spec(name: str, *, study: str | None, db: str | None, frames: int = 16) -> ArchSpec:
+def find_spec(name: str, *, study: str | None, db: str | None, frames: int | None = None) -> ArchSpec:
     """The network that `name` means: a JSON file, a preset, or the beginning of a digest in a database.
 
     Args:
         name: What the user typed.
         study: Study or database in which digests are looked up.
         db: The value of `--db`.
-        frames: Frames of the clip, which some presets depend on.
+        frames: Frames of the clip, which some presets depend on; those of their own clip unless given.
 
     Raises:
         NotFoundError: Nothing goes by that name; the message says what would.

@@ -15,7 +15,7 @@ from search_spaces import presets
 from search_spaces.codec import digest
 from search_spaces.family_space import Point
 from search_spaces.space import SearchSpace
-from search_spaces.spec import ArchSpec, ClipError, SpecError, canonicalise
+from search_spaces.spec import ArchSpec, ClipError, SpecError
 
 Progress = Callable[[int, int], None]
 
@@ -156,8 +156,7 @@ def _draw(space: SearchSpace, limit: int, seed: int) -> tuple[list[Point], bool]
 def _named(study: Study) -> list[tuple[str, ArchSpec]]:
     try:
         return [
-            (name, canonicalise(presets.preset(name, frames=study.data.clip.frames)))
-            for name in study.search.start_with
+            (name, presets.preset(name, frames=study.data.clip.frames).canonical()) for name in study.search.start_with
         ]
     except SpecError as error:
         raise SearchError(f"search.start_with: {error}") from error

@@ -9,11 +9,12 @@ averaged to that grid.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from search_spaces.domains import At, Choice, Declared, Pick
+from search_spaces.families.labels import read_factor
 from search_spaces.family import Family, Preset
 from search_spaces.parts import Conv, Pool
 from search_spaces.spec import (
@@ -209,7 +210,7 @@ def _temporal(at: At) -> bool:
 
 DOMAINS = Declared(
     (
-        Choice(name="width", default=1.0, read=lambda value: _width(value)),
+        Choice(name="width", default=1.0, read=partial(read_factor, "width")),
         Choice(name="norm", default="none", valid=("none", "batch")),
         Choice(
             name="kind",
@@ -230,12 +231,6 @@ DOMAINS = Declared(
     counts=lambda at: (1,),
     make=_make,
 )
-
-
-def _width(value: object) -> float:
-    if isinstance(value, str) or not isinstance(value, int | float) or value <= 0:
-        raise SpecError(f"width must be a number above 0, but is {value}")
-    return float(value)
 
 
 FAMILY = Family(

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.parts import Chain, Concat, Conv
+from search_spaces.parts import Attend, Chain, Concat, Conv
 from search_spaces.spec import FLAT, Attention, TemporalOp, Unit, at_least, canonical_op, midplanes, one_of
 
 if TYPE_CHECKING:
@@ -120,20 +120,6 @@ class UnpaddedConv:
         from search_spaces.families.inception_layers import without_time_padding
 
         return without_time_padding(self.conv.build())
-
-
-@dataclass(frozen=True, slots=True)
-class Attend:
-    """Attention of a kind on so many planes; see `search_spaces.attention`."""
-
-    kind: Attention
-    planes: int
-
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.attention import attention_unit
-
-        return attention_unit(self.kind, self.planes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.families.inception_units import SEPARABLE, Attend, FramePool, LocalHead, Separable, conv
+from search_spaces.families.inception_units import SEPARABLE, FramePool, LocalHead, Separable, conv
 from search_spaces.families.inception_v1_blocks import (
     First,
     Mixed,
@@ -29,6 +29,7 @@ from search_spaces.families.inception_v1_blocks import (
     scaled_block,
 )
 from search_spaces.families.inception_v1_show import describe, rows
+from search_spaces.parts import Attend
 from search_spaces.spec import ArchSpec, Link, SpecError, Twin, at_least, one_of, scale
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.families.inception_units import Attend, AuxHead, FramePool
+from search_spaces.families.inception_units import AuxHead, FramePool
 from search_spaces.families.inception_v3_blocks import (
     PADDINGS,
     Layer,
@@ -28,7 +28,7 @@ from search_spaces.families.inception_v3_blocks import (
 )
 from search_spaces.families.inception_v3_show import describe, rows
 from search_spaces.families.inception_v3_units import TWINS, MixedUnit, stem_1x1, stem_conv, stem_pool
-from search_spaces.parts import Head
+from search_spaces.parts import Attend, Head
 from search_spaces.spec import ATTENTIONS, ArchSpec, Attention, Link, SpecError, Twin, at_least, one_of, scale
 
 if TYPE_CHECKING:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search_spaces.families.resnet_blocks import Block, Stem, block_midplanes, has_projection
 from search_spaces.flow import Flow, Pooled, Rectified, Step, Summed, Triple, convolved, temporal_steps
-from search_spaces.spec import POINTWISE_KINDS, Attention, TemporalOp
+from search_spaces.parts import Attend
+from search_spaces.spec import POINTWISE_KINDS, TemporalOp
 
 if TYPE_CHECKING:
-    from torch import nn
-
-
-@dataclass(frozen=True, slots=True)
-class _Attend:
-    """Attention of a kind on so many planes."""
-
-    kind: Attention
-    planes: int
-
-    def build(self) -> nn.Module:
-        from search_spaces.attention import attention_unit
-
-        return attention_unit(self.kind, self.planes)
+    pass
 
 
 def stem_flow(stem: Stem) -> Flow | None:
@@ -75,7 +62,7 @@ def block_flow(block: Block, in_planes: int) -> Flow:
             *_pointwise(op, 1, width, out, (1, 1, 1), act=False),
         )
     shortcut = _pointwise(op, 2, in_planes, out, strides, act=False) if has_projection(block, in_planes) else ()
-    attention: tuple[Step, ...] = () if block.attention == "none" else (_Attend(block.attention, out),)
+    attention: tuple[Step, ...] = () if block.attention == "none" else (Attend(block.attention, out),)
     gate, last = ((), attention) if block.attention == "nonlocal" else (attention, ())
     return Flow((Summed(((*branch, *gate), shortcut), in_place=True), Rectified(), *last))
 

@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from search_spaces.families.timm_known import KNOWN, NUM_STAGES, TIMM_KINDS
-from search_spaces.families.timm_units import AttentionUnit, HeadUnit, Network, PartUnit
-from search_spaces.parts import Pool
+from search_spaces.families.timm_units import HeadUnit, Network, PartUnit
+from search_spaces.parts import Attend, Pool
 from search_spaces.spec import (
     ATTENTIONS,
     FLAT,
@@ -184,7 +184,7 @@ class TimmSpec(ArchSpec):
             links.append(Link(f"backbone.{part.name}", unit))
             last = i + 1 == len(found.parts) or found.parts[i + 1].stage != part.stage
             if last and stage.attention != "none":
-                links.append(Link(f"attention.{part.stage}", AttentionUnit(stage.attention, part.out_planes)))
+                links.append(Link(f"attention.{part.stage}", Attend(stage.attention, part.out_planes)))
         return (*links, Link("head", head))
 
     def describe(self) -> str:

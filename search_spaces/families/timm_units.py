@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from search_spaces.flow import Stretched
-from search_spaces.spec import Attention, TemporalOp
+from search_spaces.spec import TemporalOp
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,22 +116,3 @@ class HeadUnit:
             num_classes=self.num_classes,
             dropout=self.dropout,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionUnit:
-    """Attention behind a stage.
-
-    Attributes:
-        kind: Its kind.
-        planes: Planes in and out.
-    """
-
-    kind: Attention
-    planes: int
-
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.attention import attention_unit
-
-        return attention_unit(self.kind, self.planes)

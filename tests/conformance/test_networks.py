@@ -20,7 +20,7 @@ from search_spaces.catalogue import FAMILIES, build, links
 from search_spaces.codec import decode, digest, encode
 from search_spaces.presets import PRESETS, preset
 from search_spaces.space import SearchSpace, parse_space
-from search_spaces.spec import ArchSpec, ClipError, SpecError, canonicalise
+from search_spaces.spec import ArchSpec, ClipError, SpecError
 
 NUM_CLASSES = 7
 NUM_COUNTED = 12
@@ -214,7 +214,7 @@ def test_networks_can_be_exported(family):
 def test_samples_are_canonical_and_differ(family):
     specs = sampled(family)
     for spec in specs:
-        assert canonicalise(spec) == spec
+        assert spec.canonical() == spec
         assert decode(encode(spec)) == spec
     by_digest = {digest(spec): spec for spec in specs}
     assert len(by_digest) == len(set(specs)) == len({spec.describe() for spec in specs})

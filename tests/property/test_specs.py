@@ -15,7 +15,7 @@ from search_spaces.families.resnet_blocks import Block, Stage, Stem, canonical_b
 from search_spaces.families.resnet_spec import ResNetSpec
 from search_spaces.network import Network
 from search_spaces.presets import preset
-from search_spaces.spec import MIDPLANES, SpecError, TemporalOp, canonicalise
+from search_spaces.spec import MIDPLANES, SpecError, TemporalOp
 from tests.search_spaces.strategies import specs
 
 # Another valid value for a leaf, by the last part of its path.
@@ -60,16 +60,16 @@ def test_an_edit_changes_the_leaf_that_it_names_and_no_other(spec, data):
 
 
 @given(specs)
-def test_canonicalise_is_idempotent_and_keeps_the_digest(spec):
-    canonical = canonicalise(spec)
-    assert canonicalise(canonical) == canonical
+def test_the_canonical_form_is_its_own_and_keeps_the_digest(spec):
+    canonical = spec.canonical()
+    assert canonical.canonical() == canonical
     assert digest(canonical) == digest(spec)
     assert len(digest(spec)) == 64
 
 
 @given(specs, specs)
 def test_one_line_and_digest_differ_where_networks_differ(a, b):
-    a, b = canonicalise(a), canonicalise(b)
+    a, b = a.canonical(), b.canonical()
     assert (a.describe() == b.describe()) == (a == b) == (digest(a) == digest(b))
     assert "\n" not in a.describe()
 
@@ -77,8 +77,8 @@ def test_one_line_and_digest_differ_where_networks_differ(a, b):
 @given(specs, st.data())
 def test_one_line_differs_after_any_single_edit_that_matters(spec, data):
     path = data.draw(st.sampled_from(sorted(p for p in leaves(spec) if p.split(".")[-1] in OTHER)))
-    edited = canonicalise(put(spec, path, OTHER[path.split(".")[-1]](at(spec, path))))
-    assert (edited.describe() == canonicalise(spec).describe()) == (edited == canonicalise(spec))
+    edited = put(spec, path, OTHER[path.split(".")[-1]](at(spec, path))).canonical()
+    assert (edited.describe() == spec.canonical().describe()) == (edited == spec.canonical())
 
 
 @given(specs)
@@ -95,7 +95,7 @@ def test_table_has_a_row_for_the_stem_each_block_and_each_pool_of_frames(spec):
 @given(specs)
 def test_equal_digests_build_equal_networks(spec):
     outputs = []
-    for form in (spec, canonicalise(spec)):
+    for form in (spec, spec.canonical()):
         torch.manual_seed(0)
         network = build(form, num_classes=3)
         clips = torch.randn((2, 3, 8, 16, 16))
@@ -146,7 +146,7 @@ def test_what_is_canonical_computes_the_same_before_and_after(block):
     )
     spec = ResNetSpec(stem=stem, stages=(Stage(blocks=(block,)),))
     clips = torch.randn((2, 3, 4, 8, 8), generator=torch.Generator().manual_seed(1))
-    canonical = canonicalise(spec)
+    canonical = spec.canonical()
     assert canonical.stages != spec.stages and canonical.stem != spec.stem
     torch.testing.assert_close(as_written(spec)(clips), as_written(canonical)(clips))
 
@@ -187,7 +187,7 @@ def test_what_has_no_effect_takes_its_default(written, canonical):
     blocks = tuple(
         Block(kind="basic", width=width, spatial_stride=1, temporal_stride=1, temporal=written) for width in (16, 32)
     )
-    first, second = canonicalise(ResNetSpec(stem=stem, stages=(Stage(blocks=blocks),))).stages[0].blocks
+    first, second = ResNetSpec(stem=stem, stages=(Stage(blocks=blocks),)).canonical().stages[0].blocks
     assert first.temporal == canonical
     shared = written.kind == "2plus1d" and written.midplanes == "shared"
     assert second.temporal == (written if shared else canonical)

@@ -13,15 +13,15 @@ from search_spaces.edit import diff
 from search_spaces.path import steps
 from search_spaces.presets import PRESETS, preset
 from search_spaces.space import parse_space
-from search_spaces.spec import ArchSpec, SpecError, canonicalise
+from search_spaces.spec import ArchSpec, SpecError
 
 
 def assert_leads(a: ArchSpec, b: ArchSpec) -> None:
     """Every step is canonical and comes nearer, and the last one is there."""
     found = steps(a, b)
-    now, goal = canonicalise(a), canonicalise(b)
+    now, goal = a.canonical(), b.canonical()
     for step in found:
-        assert step.spec == canonicalise(step.spec)
+        assert step.spec == step.spec.canonical()
         assert len(diff(step.spec, goal)) < len(diff(now, goal))
         now = step.spec
     assert now == goal

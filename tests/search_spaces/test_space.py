@@ -20,7 +20,7 @@ from search_spaces.families.resnet_make import (
 from search_spaces.family_space import Domain, FamilySpace, Rule
 from search_spaces.presets import preset
 from search_spaces.space import SearchSpace, parse_space
-from search_spaces.spec import SpecError, TemporalOp, canonicalise, scale
+from search_spaces.spec import SpecError, TemporalOp, scale
 from tests.search_spaces.strategies import wide_space
 
 SMALL = {"depth": ["1-1"], "widths": ["8-16"], "stem": ["1x3x3/1"]}
@@ -306,7 +306,7 @@ def test_a_parameter_set_gives_back_its_point(space):
     for _ in range(40):
         point = space.random(rng)
         assert space.point(dict(point.params)) == point
-        assert canonicalise(point.spec) == point.spec
+        assert point.spec.canonical() == point.spec
         assert point.digest == digest(point.spec)
         choices = space.choices_of(point)
         assert list(choices) == [name for name, _ in point.params]
