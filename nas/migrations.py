@@ -5,169 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    Connection,
-    Float,
-    ForeignKey,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    inspect,
-    select,
-    text,
-)
+from sqlalchemy import Connection, inspect, select, text
 
+from nas import tables as m
 from nas.errors import StoreError
-
-metadata = MetaData()
-
-migrations = Table(
-    "nas_migrations",
-    metadata,
-    Column("version", Integer, primary_key=True),
-    Column("name", String(100), nullable=False),
-    Column("applied_at", String(40), nullable=False),
-)
-study = Table(
-    "nas_study",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("name", String(200), nullable=False, unique=True),
-    Column("seed", Integer, nullable=False),
-    Column("clip", String(40), nullable=False),
-    Column("num_classes", Integer, nullable=False),
-    Column("config", JSON, nullable=False),  # the study as it was run: file, variant and overrides merged
-    Column("data", JSON, nullable=False),  # classes, clips, checksum, broken videos
-    Column("created_at", String(40), nullable=False),
-)
-session = Table(  # one start of the driver
-    "nas_session",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("study_id", ForeignKey("nas_study.id"), nullable=False),
-    Column("started_at", String(40), nullable=False),
-    Column("ended_at", String(40)),
-    Column("workers", Integer, nullable=False),
-    Column("environment", JSON, nullable=False),
-    Column("wall_seconds", Float),
-    Column("busy_seconds", Float),  # seconds in which at least one job was under way
-)
-architecture = Table(
-    "nas_architecture",
-    metadata,
-    Column("digest", String(64), primary_key=True),
-    Column("description", Text, nullable=False),
-    Column("spec", JSON, nullable=False),
-)
-cost = Table(
-    "nas_cost",
-    metadata,
-    Column("digest", ForeignKey("nas_architecture.digest"), primary_key=True),
-    Column("clip", String(40), primary_key=True),
-    Column("num_classes", Integer, primary_key=True),
-    Column("params", BigInteger, nullable=False),
-    Column("macs", BigInteger, nullable=False),
-    Column("train_macs", BigInteger, nullable=False),
-    Column("activation_bytes", BigInteger, nullable=False),
-)
-trial = Table(
-    "nas_trial",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("study_id", ForeignKey("nas_study.id"), nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("digest", ForeignKey("nas_architecture.digest"), nullable=False),
-    Column("seed", Integer, nullable=False),
-    Column("stratum", Integer, nullable=False),
-    Column("params", JSON, nullable=False),  # the settings that gave the network, as Optuna sees them
-    Column("origin", String(40), nullable=False),  # initial design, or the sampler that proposed it
-    Column("state", String(20), nullable=False),  # running, preempted, paused, stopped, finished, failed
-    Column("reason", String(40)),
-    Column("detail", Text),
-    UniqueConstraint("study_id", "number"),
-    UniqueConstraint("study_id", "digest", "seed"),
-)
-job = Table(
-    "nas_job",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("trial_id", ForeignKey("nas_trial.id"), nullable=False),
-    Column("rung", Integer, nullable=False),
-    Column("epochs", Integer, nullable=False),
-    Column("state", String(20), nullable=False),  # running, done, failed, preempted
-    Column("reason", String(40)),
-    Column("detail", Text),
-    Column("started_at", String(40), nullable=False),
-    Column("ended_at", String(40)),
-    Column("seconds", Float),
-)
-epoch = Table(
-    "nas_epoch",
-    metadata,
-    Column("trial_id", ForeignKey("nas_trial.id"), primary_key=True),
-    Column("epoch", Integer, primary_key=True),
-    Column("train_loss", Float, nullable=False),
-    Column("lr", Float, nullable=False),
-    Column("seconds", Float, nullable=False),
-    Column("top1", Float),
-    Column("top5", Float),
-    Column("loss", Float),
-    Column("num_clips", Integer),
-)
-promotion = Table(  # full training of one network under a recipe of its own
-    "nas_promotion",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("study_id", ForeignKey("nas_study.id"), nullable=False),
-    Column("digest", ForeignKey("nas_architecture.digest"), nullable=False),
-    Column("seed", Integer, nullable=False),
-    Column("recipe_digest", String(64), nullable=False),
-    Column("recipe", JSON, nullable=False),
-    Column("epochs", Integer, nullable=False),
-    Column("folder", Text, nullable=False),
-    Column("state", String(20), nullable=False),  # running, done, failed
-    Column("reason", String(40)),
-    Column("detail", Text),
-    Column("started_at", String(40), nullable=False),
-    Column("ended_at", String(40)),
-    UniqueConstraint("study_id", "digest", "seed", "recipe_digest", "epochs"),
-)
-evaluation = Table(
-    "nas_evaluation",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("study_id", ForeignKey("nas_study.id"), nullable=False),
-    Column("digest", ForeignKey("nas_architecture.digest"), nullable=False),
-    Column("seed", Integer, nullable=False),
-    Column("purpose", String(20), nullable=False),  # search, promotion
-    Column("trial_id", ForeignKey("nas_trial.id")),
-    Column("promotion_id", ForeignKey("nas_promotion.id")),
-    Column("rung", Integer),
-    Column("epochs", Integer, nullable=False),
-    Column("split", String(20), nullable=False),
-    Column("top1", Float, nullable=False),  # shares of 1
-    Column("top5", Float, nullable=False),
-    Column("loss", Float, nullable=False),
-    Column("num_clips", Integer, nullable=False),
-    UniqueConstraint("trial_id", "epochs", "split"),
-    UniqueConstraint("promotion_id", "epochs", "split"),
-)
-event = Table(  # every decision and outcome in order, so that a search can be replayed
-    "nas_event",
-    metadata,
-    Column("seq", Integer, primary_key=True),
-    Column("study_id", ForeignKey("nas_study.id"), nullable=False),
-    Column("kind", String(20), nullable=False),  # start, promote, result, fail, preempt
-    Column("trial", Integer, nullable=False),
-    Column("rung", Integer, nullable=False),
-    Column("at", String(40), nullable=False),
-)
 
 # The front at the highest fidelity that the search has reached: error against MACs, one row a network.
 _PARETO_FRONT = """
@@ -193,11 +34,57 @@ ORDER BY p.study, p.macs, p.digest
 
 
 def _first_schema(connection: Connection) -> None:
-    metadata.create_all(connection)
+    m.metadata.create_all(connection, tables=m.FIRST)
     connection.execute(text(_PARETO_FRONT))
 
 
-STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (("first schema", _first_schema),)
+# What `nas ablate` and `nas versus` show.
+_ABLATION_EFFECTS = """
+CREATE VIEW ablation_effects AS
+SELECT s.name AS study, b.name AS ablation, e.factor, e.level, e.reference, e.pairs, e.difference, e.low, e.high,
+       e.effect_size, e.se_seeds, e.se_clips, e.p, e.p_holm, e.p_wilcoxon, e.p_equivalent, e.visible,
+       e.macs_ratio, e.word
+FROM nas_effect e
+JOIN nas_ablation b ON b.id = e.ablation_id
+JOIN nas_study s ON s.id = b.study_id
+ORDER BY s.name, b.id, e.id
+"""
+
+# What `nas importance` shows.
+_IMPORTANCE = """
+CREATE VIEW importance AS
+SELECT s.name AS study, i.rung, i.epochs, i.method, i.objective, i.factor, i.other, i.importance, i.networks
+FROM nas_importance i
+JOIN nas_study s ON s.id = i.study_id
+ORDER BY s.name, i.rung, i.method, i.objective, i.importance DESC, i.factor, i.other
+"""
+
+# A network's motion tests, one row a network and seed.
+_MOTION_TESTS = """
+CREATE VIEW motion_tests AS
+SELECT s.name AS study, t.digest, a.description, t.source, t.seed, t.epochs, t.split, t.num_clips,
+       MAX(CASE WHEN t.test = 'forward' THEN t.top1 END) AS forward,
+       MAX(CASE WHEN t.test = 'reversed' THEN t.top1 END) AS reversed,
+       MAX(CASE WHEN t.test = 'shuffled' THEN t.top1 END) AS shuffled,
+       MAX(CASE WHEN t.test = 'frozen' THEN t.top1 END) AS frozen,
+       MAX(CASE WHEN t.test = 'single' THEN t.top1 END) AS single
+FROM nas_motion t
+JOIN nas_study s ON s.id = t.study_id
+JOIN nas_architecture a ON a.digest = t.digest
+GROUP BY s.name, t.digest, a.description, t.source, t.source_id, t.seed, t.epochs, t.split, t.num_clips
+"""
+
+
+def _ablations(connection: Connection) -> None:
+    m.metadata.create_all(connection, tables=m.SECOND)
+    for view in (_ABLATION_EFFECTS, _IMPORTANCE, _MOTION_TESTS):
+        connection.execute(text(view))
+
+
+STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
+    ("first schema", _first_schema),
+    ("ablations, motion tests, importances, verdicts", _ablations),
+)
 LATEST = len(STEPS)
 
 
@@ -215,7 +102,7 @@ def version_of(connection: Connection) -> int:
                 f"tables ({', '.join(sorted(tables)[:3])}, …); name another file with --db"
             )
         return 0
-    version = connection.execute(select(migrations.c.version).order_by(migrations.c.version.desc())).scalar()
+    version = connection.execute(select(m.migrations.c.version).order_by(m.migrations.c.version.desc())).scalar()
     if version is not None and version > LATEST:
         raise StoreError(
             f"the database {connection.engine.url.database} has schema version {version}, and this nas knows versions "
@@ -230,4 +117,4 @@ def migrate(connection: Connection) -> None:
     for number, (name, step) in enumerate(STEPS[version:], start=version + 1):
         step(connection)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        connection.execute(migrations.insert().values(version=number, name=name, applied_at=now))
+        connection.execute(m.migrations.insert().values(version=number, name=name, applied_at=now))

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from nas import migrations as m
 from nas import store as s
+from nas import tables as m
 from nas.errors import NotFoundError, SearchError
 from nas.exported import load_network, save_network
 from nas.objective import TrainJob, derived_seed, first_network, job_key, network, opened

@@ -17,7 +17,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, create_engine, event, func, select, text
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
-from nas import migrations as m
+from nas import migrations
+from nas import tables as m
 from nas.errors import NotFoundError, StoreError
 
 Row = Mapping[str, Any]
@@ -53,12 +54,11 @@ class Store:
         self.engine = _engine(self.location, create=create)
         try:
             with self.engine.begin() as connection:
-                if create:
-                    m.migrate(connection)
-                elif m.version_of(connection) < m.LATEST:
-                    raise StoreError(
-                        f"the database {self.location} has no study of this version; run `nas search` on it first"
-                    )
+                version = migrations.version_of(connection)
+                if not create and not version:
+                    raise StoreError(f"the database {self.location} holds no study; `nas search` makes one")
+                if version < migrations.LATEST:
+                    migrations.migrate(connection)
             if create and self.engine.dialect.name == "sqlite":
                 # Readers go on while the driver writes. Set only now: it is written into the file, which is ours.
                 with self.engine.connect() as connection:

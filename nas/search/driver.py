@@ -11,8 +11,8 @@ from pathlib import Path
 import optuna
 import torch
 
-from nas import migrations as m
 from nas import store as s
+from nas import tables as m
 from nas.errors import SearchError
 from nas.objective import JobResult, TrainJob, job_key, run_job
 from nas.search.executors import InProcess, LocalPool, WorkerDied

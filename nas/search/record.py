@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas import migrations as m
 from nas import store as s
+from nas import tables as m
 from nas.objective import JobResult
 from nas.search.ledger import Entry, Ledger, ledger_of
 from nas.search.pool import Candidate

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from nas import migrations as m
 from nas import store as s
+from nas import tables as m
 from nas.cli.main import main
 from nas.errors import StoreError
 from nas.store import Store

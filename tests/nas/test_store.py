@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nas import migrations as m
+from nas import migrations
 from nas import store as s
+from nas import tables as m
 from nas.compare import front
 from nas.errors import NotFoundError, StoreError
 from nas.store import Network, Store
@@ -159,7 +160,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
         plain.execute("INSERT INTO nas_migrations VALUES (99, 'from the future', 'then')")
     plain.close()
     for create in (True, False):
-        with pytest.raises(StoreError, match="schema version 99, and this nas knows versions up to 1"):
+        with pytest.raises(StoreError, match="schema version 99, and this nas knows versions up to 2"):
             Store(path, create=create)
 
 
@@ -174,7 +175,7 @@ def test_migrations_are_recorded_once(tmp_path: Path) -> None:
         Store(tmp_path / "a.db", create=True).close()
     store = Store(tmp_path / "a.db")
     rows = store.rows(m.migrations.select())
-    assert [row["version"] for row in rows] == list(range(1, m.LATEST + 1))
+    assert [row["version"] for row in rows] == list(range(1, migrations.LATEST + 1))
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,11 +188,11 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, mo
         connection.execute(text("CREATE TABLE half (id INTEGER)"))  # type: ignore[attr-defined]
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(m, "STEPS", (*m.STEPS, ("broken", broken)))
-    monkeypatch.setattr(m, "LATEST", m.LATEST + 1)
+    monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, ("broken", broken)))
+    monkeypatch.setattr(migrations, "LATEST", migrations.LATEST + 1)
     with pytest.raises(RuntimeError):
         Store(path, create=True)
     with sqlite3.connect(path) as plain:
         assert not plain.execute("SELECT 1 FROM sqlite_master WHERE name = 'half'").fetchall()
-        assert plain.execute("SELECT MAX(version) FROM nas_migrations").fetchone() == (m.LATEST - 1,)
+        assert plain.execute("SELECT MAX(version) FROM nas_migrations").fetchone() == (migrations.LATEST - 1,)
     plain.close()
