@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nas.exported import Network
+    from nas.opened import Opened
 
-__all__ = ["load"]
+__all__ = ["load", "open"]
 
 
 def load(path: str | Path, *, device: str = "cpu") -> Network:
@@ -27,3 +28,17 @@ def load(path: str | Path, *, device: str = "cpu") -> Network:
     from nas.exported import load_network  # imports torch, which `nas --help` does without
 
     return load_network(Path(path), device=device)
+
+
+def open(path: str | Path) -> Opened:  # noqa: A001  (`nas.open(…)` is what it is for)
+    """Opens a study's database to look at: its tables as data frames, its networks as specs or modules.
+
+    Args:
+        path: The database, or the folder that holds `study.db`.
+
+    Raises:
+        StoreError: There is no such database, or it is not one of nas.
+    """
+    from nas.opened import Opened  # imports the store, which `import nas` does without
+
+    return Opened(path)

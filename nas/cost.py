@@ -17,7 +17,6 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from nas.counted import Cost, Counted, Made, by, size_of
-from nas.measured import measured
 from nas.steps import step_cost
 from search_spaces.catalogue import links
 from search_spaces.flow import Flow, Step, Stretched, Summed
@@ -108,7 +107,11 @@ def _count(unit: Step | Flow, shape: Any) -> Counted:
     if whole is not None:
         return _count(whole, shape)
     found = step_cost(unit, shape)
-    return measured(unit, shape)[0] if found is None else found
+    if found is not None:
+        return found
+    from nas.measured import measured  # imports torch, which most families' units do without
+
+    return measured(unit, shape)[0]
 
 
 def _count_branches(
@@ -145,6 +148,8 @@ def _count_branches(
 
 def _count_stretched(step: Stretched, shape: Any) -> Counted:
     """Counts a unit by one with another temporal kernel, and with sets of two dilations for all its dilations."""
+    from nas.measured import measured
+
     found, params = measured(step.unit, shape)
     # What the second dilation adds in evaluation is what these convolutions cost in one pass.
     one = found.cost.macs - found.cost.train_macs

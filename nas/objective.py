@@ -2,68 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
+from nas.jobs import JobResult, TrainJob, derived_seed
 from nas.weights import weights_of
 from search_spaces import codec
 from search_spaces.catalogue import build
 from search_spaces.inflate import inflate
-from trainer.config import DataConfig, Init, Recipe
+from trainer.checkpoint import load_weights
+from trainer.config import DataConfig, Init
 from trainer.data.clips import VideoData, open_data
+from trainer.evaluate import evaluate
 from trainer.failures import TrainingFailed
 from trainer.loop import fit
 from trainer.metrics import EpochResult
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainJob:
-    """What an executor trains: plain values, so that it can be sent to another process or machine.
-
-    Attributes:
-        spec: The architecture as canonical JSON.
-        num_classes: Outputs of the network.
-        data: Videos and clips.
-        recipe: How to train.
-        seed: Seeds initial values, order and augmentation.
-        folder: The job's own folder, with its checkpoint from earlier rungs.
-        until_epoch: Epochs in all, those before included.
-        device: `cpu`, `cuda` or `cuda:1`.
-    """
-
-    spec: str
-    num_classes: int
-    data: DataConfig
-    recipe: Recipe
-    seed: int
-    folder: str
-    until_epoch: int
-    device: str = "cpu"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobResult:
-    """What came of a job.
-
-    Attributes:
-        epochs: Every epoch of the network so far, those of earlier jobs included.
-        seconds: Wall time of this job.
-        reason: None, or why it failed: `non_finite_loss`, `out_of_memory`, `broken_clip`, `disk_full`, `error`.
-        detail: The failure in one line.
-    """
-
-    epochs: tuple[EpochResult, ...]
-    seconds: float
-    reason: str | None = None
-    detail: str | None = None
 
 
 def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None) -> JobResult:
@@ -93,7 +51,8 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
             device=job.device,
             on_epoch=on_epoch,
         )
-        return JobResult(epochs=result.epochs, seconds=time.perf_counter() - start)
+        correct = _correct(job, model, data) if job.by_clip else ""
+        return JobResult(epochs=result.epochs, seconds=time.perf_counter() - start, correct=correct)
     except TrainingFailed as error:
         return _failed(start, error.reason, error)
     except Exception as error:
@@ -119,24 +78,40 @@ def network(spec: str, *, num_classes: int, dropout: float, seed: int, init: Ini
 
 def first_network(job: TrainJob) -> torch.nn.Module:
     """The network of a job as its training begins."""
-    recipe = job.recipe
-    return network(job.spec, num_classes=job.num_classes, dropout=recipe.dropout, seed=job.seed, init=recipe.init)
+    recipe, seed = job.recipe, job.seed
+    model = network(job.spec, num_classes=job.num_classes, dropout=recipe.dropout, seed=seed, init=recipe.init)
+    if job.paired_with and job.paired_with != job.spec:
+        other = network(
+            job.paired_with, num_classes=job.num_classes, dropout=recipe.dropout, seed=seed, init=recipe.init
+        )
+        take_values(model, other)
+    return model
 
 
-def job_key(job: TrainJob, data_checksum: str) -> str:
-    """Twelve letters that name what is trained: network, recipe, initial weights, data and seed.
+def take_values(model: torch.nn.Module, other: torch.nn.Module) -> int:
+    """Gives a network the values of another where names and shapes agree, so that both begin alike.
 
-    They are part of the folder's name, so that a checkpoint is only ever gone on from by the very same training.
+    Returns:
+        How many tensors were taken.
     """
-    moving = {"root", "cache", "num_workers"}  # where the data lies does not matter, what it is does
-    data = {name: value for name, value in asdict(job.data).items() if name not in moving}
-    content = [job.spec, job.num_classes, data, job.recipe.identity(), job.seed, data_checksum]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    theirs = other.state_dict()
+    taken = 0
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if name in theirs and theirs[name].shape == value.shape:
+                value.copy_(theirs[name])
+                taken += 1
+    return taken
 
 
-def derived_seed(seed: int, purpose: str) -> int:
-    """A seed of its own for one purpose, in 0..2**31 - 1."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:4], "big") >> 1
+def _correct(job: TrainJob, model: torch.nn.Module, data: VideoData) -> str:
+    """Which videos of val the network classifies correctly, with the weights that its metrics are of."""
+    load_weights(Path(job.folder) / "last.pt", model)
+    found = evaluate(model, data, job.data, job.recipe, "val", job.device)
+    marks = ["-"] * len(data.split("val").entries)
+    for video, right in zip(found.videos.tolist(), (found.predictions == found.labels).tolist(), strict=True):
+        marks[video] = "01"[right]
+    return "".join(marks)
 
 
 @lru_cache(maxsize=2)

@@ -17,7 +17,8 @@ from nas import store as s
 from nas import tables as m
 from nas.errors import NotFoundError, SearchError
 from nas.exported import load_network, save_network
-from nas.objective import TrainJob, derived_seed, first_network, job_key, network, opened
+from nas.jobs import TrainJob, derived_seed, job_key
+from nas.objective import first_network, network, opened
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study
 from nas.weights import check_networks, settled

@@ -110,6 +110,28 @@ class PromoteSchema:
 
 
 @dataclass
+class AblationSchema:
+    """`ablation`: which decisions are compared, and when an answer counts."""
+
+    base: Any = ""
+    to: Any = ""
+    design: str = "ofat"
+    factors: dict[str, Any] = field(default_factory=dict)
+    orders: int = 1
+    fraction: int = 2
+    match: str = "none"
+    control: bool = True
+    seeds: int = 5
+    min_seeds: int = 3
+    looks: int = 1
+    epochs: int = 0
+    margin: float = 0.01
+    confidence: float = 0.95
+    precision: float = 0.0
+    claims: list[Any] = field(default_factory=list)
+
+
+@dataclass
 class StudySchema:
     """A whole study file."""
 
@@ -126,4 +148,5 @@ class StudySchema:
     recipe: RecipeSchema = field(default_factory=RecipeSchema)
     search: SearchSchema = field(default_factory=SearchSchema)
     promote: PromoteSchema = field(default_factory=PromoteSchema)
+    ablation: AblationSchema = field(default_factory=AblationSchema)
     variants: dict[str, Any] = field(default_factory=dict)

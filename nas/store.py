@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, func, select, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select, text
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from nas import migrations
@@ -188,6 +188,67 @@ class Store:
         """Each start of the driver."""
         return self.rows(select(m.session).where(m.session.c.study_id == study_id).order_by(m.session.c.id))
 
+    # --- ablations -----------------------------------------------------------------------------------------------
+
+    def ablations(self, study_id: int) -> list[Row]:
+        """The ablations of a study, oldest first."""
+        return self.rows(select(m.ablation).where(m.ablation.c.study_id == study_id).order_by(m.ablation.c.id))
+
+    def arms(self, ablation_id: int) -> list[Row]:
+        """The arms of an ablation with their network's description and cost at their own clip."""
+        query = (
+            select(m.arm, m.architecture.c.description, m.cost.c.macs, m.cost.c.params, m.cost.c.train_macs)
+            .join(m.ablation, m.ablation.c.id == m.arm.c.ablation_id)
+            .join(m.study, m.study.c.id == m.ablation.c.study_id)
+            .join(m.architecture, m.architecture.c.digest == m.arm.c.digest)
+            .join(
+                m.cost,
+                (m.cost.c.digest == m.arm.c.digest)
+                & (m.cost.c.clip == m.arm.c.clip)
+                & (m.cost.c.num_classes == m.study.c.num_classes),
+            )
+            .where(m.arm.c.ablation_id == ablation_id)
+            .order_by(m.arm.c.position)
+        )
+        return self.rows(query)
+
+    def runs(self, study_id: int) -> list[Row]:
+        """Every training of the study's ablations, oldest first."""
+        return self.rows(select(m.run).where(m.run.c.study_id == study_id).order_by(m.run.c.id))
+
+    def arm_runs(self, ablation_id: int) -> list[Row]:
+        """The runs of an ablation with their arm's position and their pair."""
+        query = (
+            select(m.run, m.arm.c.position, m.arm_run.c.pair)
+            .join(m.arm_run, m.arm_run.c.run_id == m.run.c.id)
+            .join(m.arm, m.arm.c.id == m.arm_run.c.arm_id)
+            .where(m.arm.c.ablation_id == ablation_id)
+            .order_by(m.arm_run.c.pair, m.arm.c.position)
+        )
+        return self.rows(query)
+
+    def effects(self, ablation_id: int) -> list[Row]:
+        """The effects of an ablation, in the order of its arms."""
+        return self.rows(select(m.effect).where(m.effect.c.ablation_id == ablation_id).order_by(m.effect.c.id))
+
+    def epoch_seconds(self, study_id: int) -> list[Row]:
+        """How long epochs of the study took: `seconds` and the network's `train_macs`, one row a training."""
+        by_trial = (
+            select(func.avg(m.epoch.c.seconds).label("seconds"), m.cost.c.train_macs)
+            .join(m.trial, m.trial.c.id == m.epoch.c.trial_id)
+            .join(m.study, m.study.c.id == m.trial.c.study_id)
+            .join(m.cost, (m.cost.c.digest == m.trial.c.digest) & (m.cost.c.clip == m.study.c.clip))
+            .where(m.trial.c.study_id == study_id)
+            .group_by(m.trial.c.id, m.cost.c.train_macs)
+        )
+        by_run = (
+            select((m.run.c.seconds / m.run.c.epochs).label("seconds"), m.cost.c.train_macs)
+            .join(m.study, m.study.c.id == m.run.c.study_id)
+            .join(m.cost, (m.cost.c.digest == m.run.c.digest) & (m.cost.c.clip == m.study.c.clip))
+            .where(m.run.c.study_id == study_id, m.run.c.state == "done")
+        )
+        return [*self.rows(by_trial), *self.rows(by_run)]
+
     def find(self, prefix: str) -> Row:
         """The architecture whose digest begins with `prefix`.
 
@@ -207,6 +268,88 @@ class Store:
         raise NotFoundError(
             f"{len(found)} digests in {self.location} begin with {prefix!r} ({listed}); give more letters"
         )
+
+    # --- motion tests --------------------------------------------------------------------------------------------
+
+    def motion_tests(self, study: str) -> list[Row]:
+        """The rows of the view `motion_tests` for one study."""
+        return self.rows(text("SELECT * FROM motion_tests WHERE study = :study"), study=study)
+
+    def motion_outcomes(self, source: str, source_id: int, *, epochs: int, split: str) -> list[Row]:
+        """The motion tests of one trained network on one split, in the order in which they were made."""
+        table = m.motion
+        query = select(table).where(
+            table.c.source == source,
+            table.c.source_id == source_id,
+            table.c.epochs == epochs,
+            table.c.split == split,
+        )
+        return self.rows(query.order_by(table.c.id))
+
+    # --- the report ----------------------------------------------------------------------------------------------
+
+    def architectures(self, clip: str, num_classes: int) -> list[Row]:
+        """Every network with its cost at a clip; the cost is none where it was not counted there."""
+        a, c = m.architecture, m.cost
+        at = (c.c.digest == a.c.digest) & (c.c.clip == clip) & (c.c.num_classes == num_classes)
+        return self.rows(select(a, c.c.macs, c.c.params, c.c.activation_bytes).outerjoin(c, at).order_by(a.c.digest))
+
+    def study_verdicts(self, study_id: int) -> list[Row]:
+        """The verdicts of a study, in the order in which they were stored."""
+        return self.rows(select(m.verdict).where(m.verdict.c.study_id == study_id).order_by(m.verdict.c.id))
+
+    def view(self, name: Literal["ablation_effects", "importance"], study: str) -> list[Row]:
+        """The rows of a view for one study."""
+        return self.rows(text(f"SELECT * FROM {name} WHERE study = :study"), study=study)
+
+    # --- looking -------------------------------------------------------------------------------------------------
+
+    def holds_optuna(self) -> bool:
+        """Whether Optuna's tables are there; they come with the first start of a search."""
+        return inspect(self.engine).has_table("studies")
+
+    def epoch_rows(self, study_id: int) -> list[Row]:
+        """Every stored epoch of every trial with the trial's number and digest, in this order."""
+        query = (
+            select(m.trial.c.number, m.trial.c.digest, m.epoch)
+            .join(m.trial, m.trial.c.id == m.epoch.c.trial_id)
+            .where(m.trial.c.study_id == study_id)
+            .order_by(m.trial.c.number, m.epoch.c.epoch)
+        )
+        return self.rows(query)
+
+    def described(self, study_id: int, table: Table) -> list[Row]:
+        """The rows of a study's trials, promotions or runs with the description and cost of their network."""
+        query = (
+            select(table, m.architecture.c.description, m.cost.c.macs, m.cost.c.params.label("num_params"))
+            .join(m.architecture, m.architecture.c.digest == table.c.digest)
+            .join(m.study, m.study.c.id == table.c.study_id)
+            .outerjoin(
+                m.cost,
+                (m.cost.c.digest == table.c.digest)
+                & (m.cost.c.clip == m.study.c.clip)
+                & (m.cost.c.num_classes == m.study.c.num_classes),
+            )
+            .where(table.c.study_id == study_id)
+            .order_by(table.c.id)
+        )
+        return self.rows(query)
+
+    def run_states(self, study_id: int) -> list[Row]:
+        """How many runs of each ablation are in each state; an ablation without runs has one row with no run state."""
+        a, r = m.ablation, m.run
+        query = (
+            select(a.c.id, a.c.name, a.c.kind, a.c.state, r.c.state.label("run_state"))
+            .add_columns(func.count(r.c.id.distinct()).label("runs"))  # several arms may share a run
+            .select_from(a)
+            .outerjoin(m.arm, m.arm.c.ablation_id == a.c.id)
+            .outerjoin(m.arm_run, m.arm_run.c.arm_id == m.arm.c.id)
+            .outerjoin(r, r.c.id == m.arm_run.c.run_id)
+            .where(a.c.study_id == study_id)
+            .group_by(a.c.id, r.c.state)
+            .order_by(a.c.id, r.c.state)
+        )
+        return self.rows(query)
 
 
 def insert(connection: Connection, table: Table, **values: Any) -> int:

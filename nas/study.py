@@ -200,7 +200,8 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[A
     `search.trials` and `search.workers` may change as well, since the same search can go on with more of either. A key
     that a record lacks, because it is newer, has its default there.
     """
-    free = {*TEXTS, "search.trials", "search.workers", "data.root", "data.cache", "data.num_workers", "promote"}
+    free = {*TEXTS, "search.trials", "search.workers", "promote", "ablation"}
+    free |= {"data.root", "data.cache", "data.num_workers"}
     usual = dict(_leaves(asdict(StudySchema())))
     a, b = {**usual, **dict(_leaves(old))}, {**usual, **dict(_leaves(new))}
     weights, checksum = "recipe.init.weights", "recipe.init.checksum"

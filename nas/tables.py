@@ -219,6 +219,7 @@ arm_run = Table(
     metadata,
     Column("arm_id", ForeignKey("nas_arm.id"), primary_key=True),
     Column("run_id", ForeignKey("nas_run.id"), primary_key=True),
+    Column("pair", Integer, nullable=False),  # runs of equal pair have equal seeds, a control's aside
 )
 effect = Table(  # what a level earns against its reference: differences of top-1, in shares of 1
     "nas_effect",
@@ -256,9 +257,11 @@ motion = Table(  # accuracy on clips whose order was taken away
     Column("epochs", Integer, nullable=False),
     Column("split", String(20), nullable=False),
     Column("test", String(20), nullable=False),  # forward, reversed, shuffled, frozen, single
+    Column("order_seed", Integer, nullable=False),  # of the shuffles
     Column("top1", Float, nullable=False),
     Column("loss", Float, nullable=False),
     Column("num_clips", Integer, nullable=False),
+    Column("correct", Text, nullable=False),  # a 0 or 1 for each video of the split in its order, as in nas_run
     UniqueConstraint("source", "source_id", "epochs", "split", "test"),
 )
 importance = Table(

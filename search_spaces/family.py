@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from search_spaces.domains import Domains, Scalar
 from search_spaces.spec import ArchSpec
@@ -72,6 +72,7 @@ class Family:
             settings ask for more.
         sample: A space as a study file states it (`domains`, `forbid`) that holds every domain with every value of
             note, of networks that are small enough to run in tests.
+        usual: Values of domains that published networks have, beside those of `sample`.
         check: What only the family's libraries know of the values of a space's domains, such as whether a model exists;
             called before a search begins, and raises SpecError.
     """
@@ -82,4 +83,5 @@ class Family:
     presets: tuple[Preset, ...]
     least_clip: tuple[int, int, int] = (8, 32, 32)
     sample: Callable[[], dict[str, object]]
+    usual: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
     check: Callable[[Mapping[str, tuple[Scalar, ...]]], None] = _nothing_to_check

@@ -200,8 +200,8 @@ class ArchSpec(ABC):
         """Returns a table of the network's parts; `site` is a part's path in the spec."""
 
     @abstractmethod
-    def scaled(self, multiplier: float) -> Self:
-        """Returns the same network with all widths times a multiplier, as multiples of 8 and at least 8."""
+    def scaled(self, multiplier: float, *, multiple: int = 8) -> Self:
+        """Returns the same network with all widths times a multiplier, as multiples of `multiple`."""
 
     def initialise(self, network: nn.Module) -> None:
         """Draws the network's initial values from torch's generator."""
@@ -214,9 +214,9 @@ class ArchSpec(ABC):
         return ()
 
 
-def scale(width: int, multiplier: float) -> int:
-    """Returns the width times the multiplier, as a multiple of 8 and at least 8.
+def scale(width: int, multiplier: float, multiple: int = 8) -> int:
+    """Returns the width times the multiplier, as a multiple of `multiple` that is at least 1.
 
     It is rounded to the nearest multiple, halves up. A multiplier of 1 leaves any width as it is.
     """
-    return width if multiplier == 1 else max(8, int(width * multiplier / 8 + 0.5) * 8)
+    return width if multiplier == 1 else max(multiple, int(width * multiplier / multiple + 0.5) * multiple)

@@ -210,16 +210,21 @@ def load_weights(path: Path, model: nn.Module) -> int:
         FileNotFoundError: There is no such file.
         ConfigError: The checkpoint is damaged, of another version, or of another network.
     """
-    try:
-        checkpoint = _read(path)
-    except ConfigError:
-        raise
-    except _DAMAGE as error:
-        raise ConfigError(f"a checkpoint must be readable, but {path} is damaged") from error
+    checkpoint = _readable(path)
     weights = checkpoint.model if checkpoint.ema is None else checkpoint.ema
     check_network(model, weights, path)
     model.load_state_dict(weights)
     return checkpoint.epoch
+
+
+def run_of(path: Path) -> Mapping[str, str]:
+    """What the run of a checkpoint was told (seed, recipe, data), by name, as `fit` wrote it down.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: The checkpoint is damaged, or of another version.
+    """
+    return _readable(path).run
 
 
 def check_network(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -232,6 +237,15 @@ def check_network(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -
                 f"a run must go on with the same network, but {name} is {own.get(name, 'absent')} and was "
                 f"{kept.get(name, 'absent')} in {path}; use another folder"
             )
+
+
+def _readable(path: Path) -> Checkpoint:
+    try:
+        return _read(path)
+    except ConfigError:
+        raise
+    except _DAMAGE as error:
+        raise ConfigError(f"a checkpoint must be readable, but {path} is damaged") from error
 
 
 def _read(path: Path) -> Checkpoint:

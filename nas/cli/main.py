@@ -6,7 +6,24 @@ import sys
 
 import typer
 
-from nas.cli import catalogue, data, doctor, inspect, networks, promote, search
+from nas.cli import (
+    ablate,
+    catalogue,
+    compare,
+    dashboard,
+    data,
+    doctor,
+    export,
+    importance,
+    inspect,
+    motion,
+    networks,
+    promote,
+    report,
+    search,
+    verdict,
+    watch,
+)
 from nas.errors import NasError
 
 app = typer.Typer(
@@ -20,7 +37,17 @@ app = typer.Typer(
 app.command("search")(search.search)
 app.command("status")(inspect.status)
 app.command("pareto")(inspect.pareto)
+app.command("report")(report.report)
+app.command("importance")(importance.importance)
+app.command("watch")(watch.watch)
+app.command("dashboard")(dashboard.dashboard)
+app.command("compare")(compare.compare)
+app.command("export")(export.export)
 app.command("promote")(promote.promote)
+app.command("ablate")(ablate.ablate)
+app.command("versus")(ablate.versus)
+app.command("verdict")(verdict.verdict)
+app.command("motion")(motion.motion)
 app.command("show")(networks.show)
 app.command("cost")(networks.cost)
 app.command("diff")(networks.diff)

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-import torch
 
-from nas import store as s
-from nas import tables as m
 from nas.errors import SearchError
-from nas.objective import JobResult, TrainJob, job_key, run_job
-from nas.search.executors import InProcess, LocalPool, WorkerDied
+from nas.jobs import JobResult, TrainJob, job_key
+from nas.search.crew import POLL_SECONDS, Crew, device, lines_of
 from nas.search.pool import Pool, build_pool
 from nas.search.record import Record
 from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, propose
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action
-from nas.search.session import Listener, News, environment, locked, opened_data, study_row
+from nas.search.session import Listener, News, close_session, locked, open_session, opened_data, study_row
 from nas.store import Row, Store
 from nas.study import SearchConfig, Study
 from nas.weights import check_networks, settled_study
 from search_spaces import codec
 
 MAX_TRIES = 10  # that a trial is cut short after the same epoch for one reason, before it counts as failed
-POLL_SECONDS = 1.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -117,25 +112,24 @@ class _Driver:
         self.rules = rules_of(search)
         self.record = Record(store, row, search.objectives, search.rungs)
         self.rungs = Rungs(str(database), study.name, search.rungs, search.objectives, study.space)
-        self.executor = executor(workers)
-        self.under_way: dict[Future[JobResult], int] = {}  # future -> job id
+        self.crew = Crew(workers)
         self.summary = Summary()
         self.epochs_before: dict[int, int] = {}  # trial number -> epochs stored
         self.folders: dict[int, Path] = {}  # trial number -> where it trains
 
     def run(self) -> Summary:
         began = time.perf_counter()
-        session = self._open_session()
+        session = open_session(self.store, self.row, workers=self.workers)
         waiting = self._take_over()
         self.rungs.sync(self.store.evaluations(self.row["id"]))
         try:
             while True:
-                while len(self.under_way) < self.executor.slots:
+                while self.crew.free:
                     if waiting:
                         self._resubmit(waiting.pop(0))
                     elif not self._decide():
                         break
-                if not self.under_way:
+                if not self.crew:
                     break
                 self._collect()
             self.record.close()
@@ -143,10 +137,16 @@ class _Driver:
             self._preempt_all("interrupted")
             raise
         finally:
-            self.executor.shutdown(wait=False)
+            self.crew.close()
             self.rungs.close()
             self.summary.wall_seconds = time.perf_counter() - began
-            self._close_session(session)
+            self.summary.busy_seconds = self.crew.busy_seconds
+            close_session(
+                self.store,
+                session,
+                wall_seconds=self.summary.wall_seconds,
+                busy_seconds=self.summary.busy_seconds,
+            )
         ledger = self.record.ledger()
         self.summary.counts = ledger.counts(self.rules.num_rungs)
         self.summary.failed = sum(entry.failed for entry in ledger.entries)
@@ -200,36 +200,20 @@ class _Driver:
             seed=self.study.seed,
             folder="",
             until_epoch=row["epochs"],
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=device(),
         )
         key = job_key(task, self.row["data"]["checksum"])
         folder = self.database.parent / "trials" / f"{row['number']:05d}-{key}"
         self.folders[row["number"]] = folder
-        task = dataclasses.replace(task, folder=str(folder))
-        if isinstance(self.executor, LocalPool):
-            self.under_way[self.executor.submit(run_job, task)] = job
-            return
-        began = time.perf_counter()
-        try:
-            self.under_way[self.executor.submit(run_job, task, lambda epoch: self._tick())] = job
-        finally:
-            self.summary.busy_seconds += time.perf_counter() - began
+        self.crew.submit(job, dataclasses.replace(task, folder=str(folder)), self._tick)
 
     def _collect(self) -> None:
         """Waits for a job to end, and records what came of those that did."""
-        began = time.perf_counter()
-        done, _ = wait(self.under_way, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-        if not isinstance(self.executor, InProcess):
-            self.summary.busy_seconds += time.perf_counter() - began
-        for future in sorted(done, key=lambda future: self.under_way[future]):
-            job = self.under_way.pop(future)
-            error = future.exception()
-            if isinstance(error, WorkerDied):
+        for job, result in self.crew.collect():
+            if result is None:
                 self._again(job, "worker_died")
-            elif error is not None:
-                raise error
             else:
-                self._finished(job, future.result())
+                self._finished(job, result)
         self._tick()
 
     def _finished(self, job: int, result: JobResult) -> None:
@@ -296,7 +280,7 @@ class _Driver:
         self._submit(self.record.resubmit(row))
 
     def _preempt_all(self, reason: str) -> None:
-        self.executor.shutdown(wait=False)
+        self.crew.close()
         for row in self.store.jobs(self.row["id"], "running"):
             self.record.preempt(row["id"], reason)
 
@@ -321,45 +305,7 @@ class _Driver:
                 done += max(0, lines_of(self.folders[row["number"]]) - self.epochs_before.get(row["number"], 0))
         return min(done, total), total
 
-    def _open_session(self) -> int:
-        with self.store.write() as connection:
-            return s.insert(
-                connection,
-                m.session,
-                study_id=self.row["id"],
-                started_at=s.now(),
-                workers=self.workers,
-                environment=environment(),
-            )
-
-    def _close_session(self, session: int) -> None:
-        with self.store.write() as connection:
-            connection.execute(
-                m.session.update()
-                .where(m.session.c.id == session)
-                .values(
-                    ended_at=s.now(),
-                    wall_seconds=self.summary.wall_seconds,
-                    busy_seconds=self.summary.busy_seconds,
-                )
-            )
-
 
 def rules_of(search: SearchConfig) -> Rules:
     """What a study tells the scheduler."""
     return Rules(num_rungs=len(search.rungs), eta=search.eta, num_trials=search.trials, order=search.order)
-
-
-def executor(workers: int) -> InProcess | LocalPool:
-    """The executor for a number of worker processes; 0 is this process."""
-    if workers == 0:
-        return InProcess()
-    return LocalPool(workers, num_gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
-
-
-def lines_of(folder: Path) -> int:
-    """Epochs that a job has written to its `progress.jsonl` so far."""
-    try:
-        return (folder / "progress.jsonl").read_bytes().count(b"\n")
-    except OSError:
-        return 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas import store as s
 from nas import tables as m
-from nas.objective import JobResult
+from nas.jobs import JobResult
 from nas.search.ledger import Entry, Ledger, ledger_of
 from nas.search.pool import Candidate
 from nas.search.sampler import Observation

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from nas import store as s
+from nas import tables as m
 from nas.errors import SearchError, StoreError
 from nas.store import Row, Store
 from nas.study import Study, changes
@@ -144,3 +146,23 @@ def study_row(store: Store, study: Study, data: VideoData) -> Row:
             "compared; bring them back, or give --db another file"
         )
     return found[0]
+
+
+def open_session(store: Store, study: Row, *, workers: int) -> int:
+    """Records that a driver has started; returns the session's id."""
+    with store.write() as connection:
+        return s.insert(
+            connection,
+            m.session,
+            study_id=study["id"],
+            started_at=s.now(),
+            workers=workers,
+            environment=environment(),
+        )
+
+
+def close_session(store: Store, session: int, *, wall_seconds: float, busy_seconds: float) -> None:
+    """Records that a driver has ended."""
+    values = {"ended_at": s.now(), "wall_seconds": wall_seconds, "busy_seconds": busy_seconds}
+    with store.write() as connection:
+        connection.execute(m.session.update().where(m.session.c.id == session).values(**values))

@@ -124,10 +124,10 @@ class C3DSpec(ArchSpec):
             for i, x in enumerate(self.layers)
         ]
 
-    def scaled(self, multiplier: float) -> C3DSpec:
+    def scaled(self, multiplier: float, *, multiple: int = 8) -> C3DSpec:
         """Returns the network with all widths times a multiplier."""
-        layers = tuple(replace(x, width=scale(x.width, multiplier)) for x in self.layers)
-        return replace(self, layers=layers, fc_width=scale(self.fc_width, multiplier))
+        layers = tuple(replace(x, width=scale(x.width, multiplier, multiple)) for x in self.layers)
+        return replace(self, layers=layers, fc_width=scale(self.fc_width, multiplier, multiple))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

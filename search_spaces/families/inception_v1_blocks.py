@@ -201,7 +201,7 @@ def canonical_stage(stage: Stage, separable: Separable) -> Stage:
     return replace(stage, blocks=tuple(blocks))
 
 
-def scaled_block(block: Mixed, multiplier: float) -> Mixed:
+def scaled_block(block: Mixed, multiplier: float, multiple: int) -> Mixed:
     """Returns the block with its widths times a multiplier."""
-    b0, r1, b1, r2, b2, b3 = (scale(width, multiplier) for width in block.widths)
+    b0, r1, b1, r2, b2, b3 = (scale(width, multiplier, multiple) for width in block.widths)
     return replace(block, b0=b0, b1_reduce=r1, b1=b1, b2_reduce=r2, b2=b2, b3=b3)

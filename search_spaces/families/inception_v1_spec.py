@@ -137,17 +137,17 @@ class InceptionV1Spec(ArchSpec):
         """Returns one row for each convolution before the blocks, each pool and each block."""
         return rows(self)
 
-    def scaled(self, multiplier: float) -> InceptionV1Spec:
-        """Returns the network with all widths times a multiplier, as multiples of 8 and at least 8."""
+    def scaled(self, multiplier: float, *, multiple: int = 8) -> InceptionV1Spec:
+        """Returns the network with all widths times a multiplier, as multiples of `multiple`."""
         stages = tuple(
-            replace(stage, blocks=tuple(scaled_block(block, multiplier) for block in stage.blocks))
+            replace(stage, blocks=tuple(scaled_block(block, multiplier, multiple) for block in stage.blocks))
             for stage in self.stages
         )
         return replace(
             self,
-            conv1=replace(self.conv1, width=scale(self.conv1.width, multiplier)),
-            conv2b=scale(self.conv2b, multiplier),
-            conv2c=replace(self.conv2c, width=scale(self.conv2c.width, multiplier)),
+            conv1=replace(self.conv1, width=scale(self.conv1.width, multiplier, multiple)),
+            conv2b=scale(self.conv2b, multiplier, multiple),
+            conv2c=replace(self.conv2c, width=scale(self.conv2c.width, multiplier, multiple)),
             stages=stages,
         ).canonical()
 

@@ -144,4 +144,5 @@ FAMILY = Family(
     presets=PRESETS,
     least_clip=(8, 49, 49),
     sample=_sample,
+    usual={"cut": tuple(range(16))},
 )

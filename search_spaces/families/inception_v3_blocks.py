@@ -220,6 +220,6 @@ def canonical_layer(layer: Layer) -> Layer:
     return replace(layer, temporal=canonical(layer.temporal))
 
 
-def scaled_block(block: Mixed, multiplier: float) -> Mixed:
+def scaled_block(block: Mixed, multiplier: float, multiple: int) -> Mixed:
     """Returns the block with its widths times a multiplier."""
-    return replace(block, widths=tuple(scale(width, multiplier) for width in block.widths))
+    return replace(block, widths=tuple(scale(width, multiplier, multiple) for width in block.widths))

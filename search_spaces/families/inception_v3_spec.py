@@ -164,15 +164,17 @@ class InceptionV3Spec(ArchSpec):
         """Returns one row for each layer of the stem, each block and the auxiliary classifier."""
         return rows(self)
 
-    def scaled(self, multiplier: float) -> InceptionV3Spec:
-        """Returns the network with all widths times a multiplier, as multiples of 8 and at least 8."""
-        layers = tuple(replace(layer, width=scale(layer.width, multiplier)) for layer in self.stem.layers)
+    def scaled(self, multiplier: float, *, multiple: int = 8) -> InceptionV3Spec:
+        """Returns the network with all widths times a multiplier, as multiples of `multiple`."""
+        layers = tuple(replace(layer, width=scale(layer.width, multiplier, multiple)) for layer in self.stem.layers)
         stages = tuple(
-            replace(stage, blocks=tuple(scaled_block(block, multiplier) for block in stage.blocks))
+            replace(stage, blocks=tuple(scaled_block(block, multiplier, multiple) for block in stage.blocks))
             for stage in self.stages
         )
-        aux = self.aux and Aux(width=scale(self.aux.width, multiplier), features=scale(self.aux.features, multiplier))
-        stem = self.stem.mapped(layers, scale(self.stem.conv3b, multiplier))
+        aux = self.aux and Aux(
+            width=scale(self.aux.width, multiplier, multiple), features=scale(self.aux.features, multiplier, multiple)
+        )
+        stem = self.stem.mapped(layers, scale(self.stem.conv3b, multiplier, multiple))
         return replace(self, stem=stem, stages=stages, aux=aux).canonical()
 
     def initialise(self, network: nn.Module) -> None:

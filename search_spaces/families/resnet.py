@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from search_spaces.families.resnet_domains import ResNetDomains
+from search_spaces.families.resnet_make import DEPTHS, PLACEMENTS
 from search_spaces.families.resnet_presets import PRESETS
 from search_spaces.families.resnet_spec import ResNetSpec
 from search_spaces.families.resnet_values import KIND_LABELS
@@ -41,5 +42,15 @@ def _sample() -> dict[str, object]:
 
 
 FAMILY = Family(
-    name="resnet", spec=ResNetSpec, domains=ResNetDomains(), presets=PRESETS, least_clip=(8, 32, 32), sample=_sample
+    name="resnet",
+    spec=ResNetSpec,
+    domains=ResNetDomains(),
+    presets=PRESETS,
+    least_clip=(8, 32, 32),
+    sample=_sample,
+    usual={
+        "depth": tuple(DEPTHS),
+        "placement": PLACEMENTS,
+        "stem": ("r2plus1d", "1x7x7", "1x7x7/2+max", "1x7x7/2+max2", "3x7x7/2+max", "5x7x7/2+max"),
+    },
 )

@@ -103,15 +103,18 @@ class ResNetSpec(ArchSpec):
                 rows.append(pool_row(f"stages.{s}.time_pool", self.stages[s].time_pool, block.out_planes))
         return rows
 
-    def scaled(self, multiplier: float) -> ResNetSpec:
-        """Returns the network with all widths times a multiplier, as multiples of 8 and at least 8."""
+    def scaled(self, multiplier: float, *, multiple: int = 8) -> ResNetSpec:
+        """Returns the network with all widths times a multiplier, as multiples of `multiple`."""
         stem = replace(
             self.stem,
-            width=scale(self.stem.width, multiplier),
-            midplanes=scale(self.stem.midplanes, multiplier) if self.stem.kind == "2plus1d" else 0,
+            width=scale(self.stem.width, multiplier, multiple),
+            midplanes=scale(self.stem.midplanes, multiplier, multiple) if self.stem.kind == "2plus1d" else 0,
         )
         stages = tuple(
-            replace(stage, blocks=tuple(replace(block, width=scale(block.width, multiplier)) for block in stage.blocks))
+            replace(
+                stage,
+                blocks=tuple(replace(block, width=scale(block.width, multiplier, multiple)) for block in stage.blocks),
+            )
             for stage in self.stages
         )
         return replace(self, stem=stem, stages=stages).canonical()

@@ -337,4 +337,11 @@ PRESETS = (
     ),
 )
 
-FAMILY = Family(name="slowfast", spec=SlowFastSpec, domains=DOMAINS, presets=PRESETS, sample=_sample)
+FAMILY = Family(
+    name="slowfast",
+    spec=SlowFastSpec,
+    domains=DOMAINS,
+    presets=PRESETS,
+    sample=_sample,
+    usual={"depth": (50, 101, 152)},
+)

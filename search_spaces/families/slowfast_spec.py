@@ -248,12 +248,12 @@ class SlowFastSpec(ArchSpec):
             planes = unit.fast.out_planes
         return rows
 
-    def scaled(self, multiplier: float) -> SlowFastSpec:
-        """Returns the network with the slow pathway's widths times a multiplier, as multiples of 8 and at least 8."""
+    def scaled(self, multiplier: float, *, multiple: int = 8) -> SlowFastSpec:
+        """Returns the network with the slow pathway's widths times a multiplier, as multiples of `multiple`."""
         return replace(
             self,
-            stem=replace(self.stem, width=scale(self.stem.width, multiplier)),
-            stages=tuple(replace(stage, width=scale(stage.width, multiplier)) for stage in self.stages),
+            stem=replace(self.stem, width=scale(self.stem.width, multiplier, multiple)),
+            stages=tuple(replace(stage, width=scale(stage.width, multiplier, multiple)) for stage in self.stages),
         ).canonical()
 
     def _fusion_row(self, planes: int) -> dict[str, object]:

@@ -228,7 +228,7 @@ class TimmSpec(ArchSpec):
         tail: dict[str, object] = {"site": "head", "block": self.head.kind, "in": features, "out": "classes"}
         return [*rows, tail | {"operator": "", "kernel": "", "dilation": "", "stride": ""}]
 
-    def scaled(self, multiplier: float) -> TimmSpec:
+    def scaled(self, multiplier: float, *, multiple: int = 8) -> TimmSpec:
         """Raises SpecError unless the multiplier is 1: timm's networks have the widths that they have."""
         if multiplier != 1:
             raise SpecError(f"the widths of timm's {self.model} cannot be scaled; choose a smaller model instead")

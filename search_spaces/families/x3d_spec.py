@@ -228,16 +228,23 @@ class X3DSpec(ArchSpec):
             ),
         ]
 
-    def scaled(self, multiplier: float) -> X3DSpec:
-        """Returns the network with all widths times a multiplier, as multiples of 8 and at least 8."""
+    def scaled(self, multiplier: float, *, multiple: int = 8) -> X3DSpec:
+        """Returns the network with all widths times a multiplier, as multiples of `multiple`."""
         return replace(
             self,
-            stem=replace(self.stem, width=scale(self.stem.width, multiplier)),
+            stem=replace(self.stem, width=scale(self.stem.width, multiplier, multiple)),
             stages=tuple(
-                replace(stage, width=scale(stage.width, multiplier), midplanes=scale(stage.midplanes, multiplier))
+                replace(
+                    stage,
+                    width=scale(stage.width, multiplier, multiple),
+                    midplanes=scale(stage.midplanes, multiplier, multiple),
+                )
                 for stage in self.stages
             ),
-            head=X3DHead(midplanes=scale(self.head.midplanes, multiplier), width=scale(self.head.width, multiplier)),
+            head=X3DHead(
+                midplanes=scale(self.head.midplanes, multiplier, multiple),
+                width=scale(self.head.width, multiplier, multiple),
+            ),
         )
 
 

@@ -17,7 +17,8 @@ import torch
 from nas.cli.main import main
 from nas.config import load_study
 from nas.errors import SearchError, StoreError, StudyError
-from nas.objective import TrainJob, job_key, network
+from nas.jobs import TrainJob, job_key
+from nas.objective import network
 from nas.search.driver import run_search
 from nas.search.session import News
 from nas.store import Store

@@ -1,0 +1,1 @@
+"""Ablations: which decision earned what, and with what certainty."""

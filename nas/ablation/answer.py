@@ -1,0 +1,240 @@
+"""What an ablation's runs say so far: effects with their words, whether it may stop, and one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nas.ablation.config import BASE, CONTROL, AblationConfig
+from nas.store import Row, Store
+
+OVER = ("done", "failed")
+Arm = Mapping[int, Any]  # pair -> nas.evidence.values.Result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """How an ablation stands.
+
+    Attributes:
+        sentence: In words.
+        reason: Why it may stop: `decided`, `precise` or `spent`; empty where it goes on.
+        state: `decided`, `precise` or `done` (its seeds are spent) where it may stop, else `running`.
+        rows: Effects, as they are stored.
+    """
+
+    sentence: str
+    reason: str
+    state: str
+    rows: tuple[Mapping[str, Any], ...]
+
+
+def results_of(store: Store, ablation: int) -> dict[int, dict[int, Any]]:
+    """Results by position of the arm and by pair, of the runs that ended well."""
+    from nas.evidence.values import Result
+
+    found: dict[int, dict[int, Any]] = {}
+    for row in store.arm_runs(ablation):
+        if row["state"] == "done":
+            result = Result.of(row["correct"], top1=row["top1"]) if row["correct"] else Result(top1=row["top1"])
+            found.setdefault(row["position"], {})[row["pair"]] = result
+    return found
+
+
+def answer_of(store: Store, ablation: int, config: AblationConfig) -> Answer:
+    """Reads an ablation's runs and says what they show.
+
+    At each look that all arms have reached, the pairs up to it alone are judged, at the look's own level. The first
+    that may stop the ablation is its answer, so the order in which runs end does not matter.
+
+    Args:
+        store: The database.
+        ablation: Its id.
+        config: Margin, confidence, looks and precision.
+    """
+    from nas.evidence.looks import Looks, stop
+
+    arms = store.arms(ablation)
+    kind = next(row["kind"] for row in store.ablations(_study_of(store, ablation)) if row["id"] == ablation)
+    results = results_of(store, ablation)
+    plan = Looks.between(
+        min(config.min_seeds, config.seeds),
+        config.seeds,
+        looks=config.looks,
+        alpha=1 - config.confidence,
+        margin=config.margin,
+        half_width=config.precision or None,
+    )
+    whole = _whole_pairs(store, ablation, arms)
+    reached = [look for look, seeds in enumerate(plan.seeds) if seeds <= whole]
+    for look in reached:
+        effects, owners = _effects(arms, _first(results, plan.seeds[look]), config, kind, plan.confidence(look))
+        reason = stop(effects, plan, look)
+        if reason is not None:
+            return _judged(effects, owners, arms, plan.level(look), config, kind, reason)
+    look = min(len(reached), len(plan.seeds) - 1)
+    effects, owners = _effects(arms, results, config, kind, plan.confidence(look))
+    if not effects:
+        return Answer(sentence="no pair of trainings is complete yet", reason="", state="running", rows=())
+    return _judged(effects, owners, arms, plan.level(look), config, kind, None)
+
+
+def _effects(
+    arms: Sequence[Row], results: Mapping[int, Arm], config: AblationConfig, kind: str, confidence: float
+) -> tuple[list[Any], list[tuple[Row, Row] | None]]:
+    if config.design in ("factorial", "fractional"):
+        return _factorial(arms, results, config, confidence)
+    return _pairs(arms, results, config, confidence, all_pairs=kind == "versus")
+
+
+def _first(results: Mapping[int, Arm], pairs: int) -> dict[int, Arm]:
+    return {position: {p: r for p, r in arm.items() if p < pairs} for position, arm in results.items()}
+
+
+def _whole_pairs(store: Store, ablation: int, arms: Sequence[Row]) -> int:
+    """Pairs, from the first, of which every arm's run is over, however it ended."""
+    over: dict[int, set[int]] = {}
+    for row in store.arm_runs(ablation):
+        if row["state"] in OVER:
+            over.setdefault(row["pair"], set()).add(row["position"])
+    pair = 0
+    while len(over.get(pair, ())) == len(arms):
+        pair += 1
+    return pair
+
+
+def _pairs(
+    arms: Sequence[Row], results: Mapping[int, Arm], config: AblationConfig, confidence: float, *, all_pairs: bool
+) -> tuple[list[Any], list[tuple[Row, Row] | None]]:
+    """Each arm against its reference, or every two of them."""
+    from nas.evidence.paired import paired
+
+    by_position = {arm["position"]: arm for arm in arms}
+    wanted: list[tuple[Row, Row]] = []
+    if all_pairs:
+        wanted = [(arms[i], arms[j]) for j in range(len(arms)) for i in range(j)]
+    else:
+        wanted = [(by_position[arm["reference"]], arm) for arm in arms if arm["reference"] is not None]
+    effects, owners = [], []
+    for reference, arm in wanted:
+        base, other = results.get(reference["position"], {}), results.get(arm["position"], {})
+        if not base.keys() & other.keys():
+            continue
+        effects.append(
+            paired(
+                base,
+                other,
+                factor=arm["factor"],
+                level=_short(arm),
+                reference=_short(reference),
+                confidence=confidence,
+                margin=config.margin,
+                resamples=0,
+            )
+        )
+        owners.append((reference, arm))
+    return effects, list(owners)
+
+
+def _factorial(
+    arms: Sequence[Row], results: Mapping[int, Arm], config: AblationConfig, confidence: float
+) -> tuple[list[Any], list[tuple[Row, Row] | None]]:
+    """Main effects and interactions of a factorial design, and its control against the base."""
+    from nas.evidence.factorial import Arm as Combination
+    from nas.evidence.factorial import factorial
+
+    cells = [
+        Combination(levels=dict(arm["levels"]), results=results.get(arm["position"], {}))
+        for arm in arms
+        if arm["levels"]
+    ]
+    if len({seed for cell in cells for seed in cell.results}) < 2:
+        return [], []
+    factors = {factor.path: tuple(level.label for level in factor.levels) for factor in config.factors}
+    fitted = factorial([c for c in cells if c.results], factors, confidence=confidence, margin=config.margin)
+    effects = list(fitted.effects)
+    owners: list[tuple[Row, Row] | None] = [None] * len(effects)
+    control = [arm for arm in arms if arm["factor"] == CONTROL]
+    more, more_owners = (
+        _pairs([*control, *arms[:1]], results, config, confidence, all_pairs=False) if control else ([], [])
+    )
+    return effects + more, owners + more_owners
+
+
+def _judged(
+    effects: Sequence[Any],
+    owners: Sequence[tuple[Row, Row] | None],
+    arms: Sequence[Row],
+    level: float,
+    config: AblationConfig,
+    kind: str,
+    reason: str | None,
+) -> Answer:
+    """Words for effects, as rows of `nas_effect`, and what they say together."""
+    from nas.evidence.words import judge
+
+    judged = judge(effects, alpha=level, margin=config.margin)
+    rows = []
+    for item, owner in zip(judged, owners, strict=True):
+        effect = item.effect
+        reference, arm = owner if owner is not None else (None, None)
+        rows.append(
+            {
+                "arm_id": arm["id"] if arm is not None else None,
+                "factor": effect.factor,
+                "level": arm["level"] if arm is not None else effect.level,
+                "reference": effect.reference,
+                "pairs": effect.pairs,
+                "difference": effect.difference,
+                "low": effect.low,
+                "high": effect.high,
+                "effect_size": effect.effect_size,
+                "se_seeds": effect.se_seeds,
+                "se_clips": effect.se_clips,
+                "p": effect.p,
+                "p_holm": item.p_holm,
+                "p_wilcoxon": effect.p_wilcoxon,
+                "p_equivalent": effect.p_equivalent,
+                "visible": item.visible,
+                "macs_ratio": arm["macs"] / reference["macs"] if arm is not None and reference is not None else None,
+                "word": item.word,
+            }
+        )
+    sentence = winner(judged, owners, arms) if kind == "versus" else "\n".join(item.sentence for item in judged)
+    state = {None: "running", "decided": "decided", "precise": "precise", "spent": "done"}[reason]
+    return Answer(sentence=sentence, reason=reason or "", state=state, rows=tuple(rows))
+
+
+def winner(judged: Sequence[Any], owners: Sequence[tuple[Row, Row] | None], arms: Sequence[Row]) -> str:
+    """Which of several networks is better, in one sentence."""
+    if len(judged) == 1:
+        reference, arm = owners[0] or (arms[0], arms[1])
+        ratio = arm["macs"] / reference["macs"]
+        return f"{judged[0].sentence}, at {ratio:.2f} times its MACs"
+    beaten: dict[int, set[int]] = {arm["position"]: set() for arm in arms}
+    for item, owner in zip(judged, owners, strict=True):
+        if owner is None or item.word not in ("better", "worse"):
+            continue
+        low, high = owner if item.word == "better" else owner[::-1]
+        beaten[high["position"]].add(low["position"])
+    best = [arm for arm in arms if len(beaten[arm["position"]]) == len(arms) - 1]
+    if best:
+        others = ", ".join(_short(arm) for arm in arms if arm is not best[0])
+        return f"{_short(best[0])} is better than each of {others}"
+    never = [_short(arm) for arm in arms if not any(arm["position"] in losers for losers in beaten.values())]
+    return f"undecided: none is better than all others; not beaten by any are {', '.join(never)}"
+
+
+def _short(arm: Row) -> str:
+    """An arm in a sentence: a network by its name, the base as such, a level with its factor."""
+    if arm["factor"] == BASE:
+        return "the base"
+    return str(arm["level"]) if arm["factor"] in ("network", CONTROL) else f"{arm['factor']}={arm['level']}"
+
+
+def _study_of(store: Store, ablation: int) -> int:
+    for study in store.studies():
+        if any(row["id"] == ablation for row in store.ablations(study["id"])):
+            return int(study["id"])
+    raise AssertionError(f"ablation {ablation} is in the store")

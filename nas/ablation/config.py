@@ -1,0 +1,273 @@
+"""What a study says of its ablation, as frozen values, checked once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from nas.errors import StudyError, one_of
+from nas.schema import AblationSchema
+
+DESIGNS = ("ofat", "leave_out", "factorial", "fractional", "path")
+MATCHES = ("none", "macs")
+EXPECTED = ("better", "worse", "equivalent")
+BASE = "base"
+CONTROL = "A/A"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Level:
+    """One value of a factor.
+
+    Attributes:
+        label: How it is shown.
+        value: What stands at the factor's path.
+    """
+
+    label: str
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Factor:
+    """What is varied.
+
+    Attributes:
+        path: `recipe.KEY`, `data.KEY`, `network` (whole networks by name), a domain of the base's family (`kind`), or a
+            path in the spec, where `*` stands for every index (`stages.*.blocks.*.temporal.kind`).
+        levels: Its values.
+    """
+
+    path: str
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """A document's comparison, to be held against what is measured.
+
+    Attributes:
+        text: In one sentence.
+        document: Who says so, and where.
+        arm: `FACTOR=LEVEL` of what is claimed to differ, or `base`.
+        than: `FACTOR=LEVEL` of what it is compared with, or `base`.
+        expect: `better`, `worse` or `equivalent`.
+        stated: The document's difference in points of top-1; None where it gives none.
+    """
+
+    text: str
+    document: str
+    arm: str
+    than: str
+    expect: str
+    stated: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AblationConfig:
+    """Design, seeds and decision rule of an ablation.
+
+    Attributes:
+        base: A preset, digest or JSON file, or settings (with `preset` or `family`).
+        to: Where a path ends.
+        design: One of `DESIGNS`.
+        factors: What is varied.
+        orders: Of a path, in how many orders its changes are made.
+        fraction: Of a fractional factorial, one in this many combinations is trained (2, 4, …).
+        match: `macs` rescales each network's width so that its MACs are those of the base, within 2 %.
+        control: The base is trained again with other seeds, as a level that must not differ.
+        seeds: Pairs at most.
+        min_seeds: Pairs before the first look.
+        looks: How often is looked whether the answer is in; the error is spread over them.
+        epochs: Of each training; those of the study's last rung where it is 0.
+        margin: Differences of top-1 within it count as none, a share of 1.
+        confidence: Of the intervals.
+        precision: Half-width of the intervals at which the ablation stops; 0 never.
+        claims: What documents say.
+    """
+
+    base: Any
+    to: Any
+    design: str
+    factors: tuple[Factor, ...]
+    orders: int
+    fraction: int
+    match: str
+    control: bool
+    seeds: int
+    min_seeds: int
+    looks: int
+    epochs: int
+    margin: float
+    confidence: float
+    precision: float
+    claims: tuple[Claim, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Returns what makes two ablations the same question, as plain values: all but the claims."""
+        kept: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        del kept["claims"]
+        return kept
+
+    def name(self) -> str:
+        """Returns how the ablation is called: its design, and letters that change with what was decided beforehand."""
+        letters = hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()[:6]
+        return f"{self.design}-{letters}"
+
+
+def ablation_of(config: Mapping[str, Any], *, last_rung: int, where: str) -> AblationConfig:
+    """Reads `ablation` of a study.
+
+    Args:
+        config: Its plain values.
+        last_rung: Epochs where `epochs` is 0.
+        where: For messages.
+
+    Raises:
+        StudyError: A key is unknown, or a value is out of range.
+    """
+    raw = {**asdict(AblationSchema()), **config}
+    try:
+        for key in raw:
+            if key not in {field.name for field in fields(AblationSchema)}:
+                raise StudyError(one_of("ablation key", key, [field.name for field in fields(AblationSchema)]))
+        factors = tuple(_factor(path, levels) for path, levels in raw["factors"].items() if levels is not None)
+        read = AblationConfig(
+            base=raw["base"],
+            to=raw["to"],
+            design=_choice("ablation.design", raw["design"], DESIGNS),
+            factors=factors,
+            orders=_at_least("ablation.orders", raw["orders"], 1),
+            fraction=_at_least("ablation.fraction", raw["fraction"], 2),
+            match=_choice("ablation.match", raw["match"], MATCHES),
+            control=bool(raw["control"]),
+            seeds=_seeds(raw["seeds"]),
+            min_seeds=_at_least("ablation.min_seeds", raw["min_seeds"], 2),
+            looks=_at_least("ablation.looks", raw["looks"], 1),
+            epochs=_at_least("ablation.epochs", raw["epochs"], 0) or last_rung,
+            margin=_share("ablation.margin", raw["margin"]),
+            confidence=_share("ablation.confidence", raw["confidence"]),
+            precision=float(raw["precision"]),
+            claims=tuple(_claim(i, body) for i, body in enumerate(raw["claims"])),
+        )
+        _check(read)
+    except StudyError as error:
+        raise StudyError(f"{error} (in {where})") from error
+    return read
+
+
+def _check(config: AblationConfig) -> None:
+    if config.min_seeds > config.seeds:
+        raise StudyError(
+            f"ablation.min_seeds must be at most ablation.seeds, but are {config.min_seeds} and {config.seeds}"
+        )
+    if config.precision < 0:
+        raise StudyError(f"ablation.precision must be at least 0, but is {config.precision}")
+    if config.design == "path" and not config.to:
+        raise StudyError("ablation.to must name the network at which a path ends, but is empty")
+    if config.design != "path" and not config.factors and not config.control:
+        raise StudyError(
+            "ablation.factors must hold at least 1 factor with its levels, such as kind: [2d, 3d], but is empty"
+        )
+    for factor in config.factors:
+        labels = [level.label for level in factor.levels]
+        if len(set(labels)) < len(labels):
+            raise StudyError(f"ablation.factors.{factor.path}: a level must stand once, but are {', '.join(labels)}")
+    if config.design == "leave_out":
+        several = [factor.path for factor in config.factors if len(factor.levels) != 1]
+        if several:
+            raise StudyError(
+                f"ablation.factors.{several[0]}: with design leave_out a component has one level, what it is without; "
+                "use design ofat for several"
+            )
+    if config.design in ("factorial", "fractional"):
+        single = [factor.path for factor in config.factors if len(factor.levels) < 2]
+        if single:
+            raise StudyError(f"ablation.factors.{single[0]} must have at least 2 levels in a factorial, but has 1")
+    if config.design == "fractional":
+        many = [factor.path for factor in config.factors if len(factor.levels) != 2]
+        if many:
+            raise StudyError(f"ablation.factors.{many[0]}: a fractional factorial needs 2 levels of each factor")
+        most = _largest_fraction(len(config.factors))
+        if config.fraction & (config.fraction - 1) or config.fraction > most:
+            raise StudyError(
+                f"ablation.fraction must be a power of 2 and at most {most} for {len(config.factors)} factors, but is "
+                f"{config.fraction}: main effects could not be told apart"
+            )
+
+
+def _largest_fraction(factors: int) -> int:
+    """The largest fraction of 2^k combinations in which each main effect stands by itself (1 where there is none)."""
+    fits = [p for p in range(factors) if p <= 2 ** (factors - p) - (factors - p) - 1]
+    return int(2 ** max(fits))
+
+
+def _factor(path: str, levels: Any) -> Factor:
+    if isinstance(levels, Mapping):
+        pairs = [(str(label), value) for label, value in levels.items()]
+    elif isinstance(levels, list | tuple) and levels:
+        pairs = [(label_of(value), value) for value in levels]
+    else:
+        raise StudyError(f"ablation.factors.{path} must be a list of levels, or a mapping from names to them")
+    return Factor(path=path, levels=tuple(Level(label=label, value=value) for label, value in pairs))
+
+
+def label_of(value: Any) -> str:
+    """A level's value in short: lists joined by `|`, as in a space."""
+    if isinstance(value, list | tuple):
+        return "|".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _claim(index: int, body: Any) -> Claim:
+    place = f"ablation.claims.{index}"
+    names = ("claim", "document", "arm", "than", "expect", "stated")
+    if not isinstance(body, Mapping):
+        raise StudyError(f"{place} must be a mapping with {', '.join(names)}, but is {body!r}")
+    for key in body:
+        if key not in names:
+            raise StudyError(one_of(f"{place} key", str(key), names))
+    for key in ("claim", "document", "arm"):
+        if not body.get(key):
+            raise StudyError(f"{place}.{key} is missing")
+    stated = body.get("stated")
+    return Claim(
+        text=str(body["claim"]),
+        document=str(body["document"]),
+        arm=str(body["arm"]),
+        than=str(body.get("than", BASE)),
+        expect=_choice(f"{place}.expect", body.get("expect", "better"), EXPECTED),
+        stated=None if stated is None else float(stated),
+    )
+
+
+def _seeds(value: int) -> int:
+    if value < 2:
+        raise StudyError(
+            f"ablation.seeds must be at least 2, but is {value}: one training of each says nothing of the noise, so no "
+            "difference could be tested"
+        )
+    return int(value)
+
+
+def _choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise StudyError(one_of(key, str(value), choices))
+    return str(value)
+
+
+def _at_least(key: str, value: int, low: int) -> int:
+    if value < low:
+        raise StudyError(f"{key} must be at least {low}, but is {value}")
+    return int(value)
+
+
+def _share(key: str, value: float) -> float:
+    if not 0 < value < 1:
+        raise StudyError(f"{key} must be a share between 0 and 1, such as 0.01 for one point, but is {value}")
+    return float(value)

@@ -1,0 +1,98 @@
+"""From a study to the plan of its ablation: the base, the arms, what each costs, and what is recorded already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas.ablation.answer import OVER
+from nas.ablation.config import AblationConfig, ablation_of
+from nas.ablation.designs import arms_of
+from nas.ablation.plan import Estimate, Plan, estimate, match_costs, plan_of
+from nas.ablation.variants import Lookup, Variant, resolve
+from nas.errors import StudyError
+from nas.store import Row, Store
+from nas.study import Study
+from search_spaces.settings import settings_of
+from search_spaces.spec import ArchSpec, SpecError
+
+
+def config_of(study: Study, where: str, over: Mapping[str, Any] | None = None) -> AblationConfig:
+    """The ablation that a study states.
+
+    Args:
+        study: The study.
+        where: For messages.
+        over: Keys of `ablation` that the command line gives.
+
+    Raises:
+        StudyError: A key is unknown, a value is out of range, or there is no base.
+    """
+    raw = {**dict(study.config.get("ablation", {})), **(over or {})}
+    if not raw.get("base"):
+        raise StudyError(
+            f"ablation.base must name the network that decisions are taken away from or changed in, but is empty in "
+            f"{where}; add it, or give --base (a preset, a digest of the study, or a .json file)"
+        )
+    return ablation_of(raw, last_rung=study.search.rungs[-1], where=where)
+
+
+def between(networks: list[str], *, seeds: int, epochs: int, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of the ablation that compares whole networks.
+
+    Args:
+        networks: Their names; the first is the base.
+        seeds: Pairs at most.
+        epochs: Of each training; 0 is the study's last rung.
+        config: `ablation` of the study, whose margin and confidence stay.
+    """
+    kept = {key: config[key] for key in ("margin", "confidence", "precision") if key in config}
+    first, *others = networks
+    return {
+        **kept,
+        "base": first,
+        "factors": {"network": {name: name for name in others}},
+        "control": False,
+        "seeds": seeds,
+        "min_seeds": min(3, seeds) if seeds > 1 else 2,
+        "looks": max(1, seeds - 2),
+        "epochs": epochs,
+    }
+
+
+def prepared(study: Study, config: AblationConfig, *, lookup: Lookup, num_classes: int, checksum: str) -> Plan:
+    """The plan of an ablation.
+
+    Args:
+        study: Recipe, data and seed.
+        config: The ablation.
+        lookup: From a network's name to its spec.
+        num_classes: Classes of the data.
+        checksum: Of the data; empty while it is not known, so that nothing counts as trained.
+
+    Raises:
+        NasError: A network or factor does not exist, or nothing is left to compare.
+    """
+    spec, settings = resolve(config.base, lookup)
+    if settings is None:
+        settings = _settings(study, spec)
+    base = Variant(spec=spec, settings=settings, recipe=study.recipe, data=study.data)
+    arms = match_costs(config, arms_of(config, base, lookup), num_classes=num_classes)
+    return plan_of(config, arms, num_classes=num_classes, seed=study.seed, checksum=checksum)
+
+
+def _settings(study: Study, spec: ArchSpec) -> Mapping[str, Any] | None:
+    """The settings of a named network, with the values of the study's space among those to try; None without any."""
+    hints = {d.name: d.values for space in study.space.families if space.family == spec.family for d in space.domains}
+    try:
+        return settings_of(spec, hints)
+    except SpecError:
+        return None
+
+
+def priced(plan: Plan, store: Store | None, row: Row | None) -> Estimate:
+    """What a plan costs, beside what is recorded."""
+    if store is None or row is None:
+        return estimate(plan, [], [])
+    done = [(run["key"], run["epochs"]) for run in store.runs(row["id"]) if run["state"] in OVER]
+    return estimate(plan, done, store.epoch_seconds(row["id"]))

@@ -1,0 +1,247 @@
+"""The driver of an ablation: it trains what the plan lacks, pair by pair, and stops when the answer is in."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.ablation.answer import OVER, Answer, answer_of
+from nas.ablation.plan import Plan, Training
+from nas.ablation.record import AblationRecord
+from nas.errors import SearchError
+from nas.jobs import JobResult
+from nas.search.crew import POLL_SECONDS, Crew, device, lines_of
+from nas.search.session import Listener, News, close_session, open_session
+from nas.store import Row, Store
+from nas.weights import check_networks
+
+MAX_TRIES = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What an ablation has come to.
+
+    Attributes:
+        ablation: Its id.
+        answer: Effects, words and the sentence.
+        trained: Runs that were trained now.
+        reused: Runs that were there.
+        failed: Runs that failed.
+        wall_seconds: Of this session.
+        busy_seconds: Of this session, with a job under way.
+    """
+
+    ablation: int
+    answer: Answer
+    trained: int
+    reused: int
+    failed: int
+    wall_seconds: float
+    busy_seconds: float
+
+
+def run_plan(
+    store: Store,
+    study: Row,
+    plan: Plan,
+    *,
+    kind: str,
+    name: str,
+    root: Path,
+    workers: int,
+    listener: Listener = lambda news: None,
+) -> Outcome:
+    """Trains what a plan lacks, and settles its effects; the caller holds the database's lock.
+
+    Args:
+        store: The database, open for writing.
+        study: The study's row.
+        plan: What is compared.
+        kind: `ablate` or `versus`.
+        name: Of the ablation.
+        root: Folder of the study.
+        workers: Processes that train; 0 trains here.
+        listener: Hears of progress.
+
+    Raises:
+        SearchError: The disk is full, or every training fails.
+        KeyboardInterrupt: The user stopped it; all that was done is stored.
+    """
+    for arm in plan.arms.arms:
+        check_networks(arm.variant.recipe.init, [arm.variant.spec], num_classes=study["num_classes"])
+    record = AblationRecord(store, study, plan, kind=kind, name=name)
+    return _Runner(store, study, plan, record, root, workers, listener).run()
+
+
+class _Runner:
+    def __init__(
+        self, store: Store, study: Row, plan: Plan, record: AblationRecord, root: Path, workers: int, listener: Listener
+    ) -> None:
+        self.store, self.study, self.plan, self.record = store, study, plan, record
+        self.root, self.workers, self.listener = root, workers, listener
+        self.crew = Crew(workers)
+        self.under_way: dict[int, Training] = {}  # run id -> what it is
+        self.trained = self.failed = 0
+
+    def run(self) -> Outcome:
+        began = time.perf_counter()
+        session = open_session(self.store, self.study, workers=self.workers)
+        waiting = self._missing()
+        reused = len(self._distinct()) - len({(t.key, t.job.until_epoch) for t in waiting})
+        answer = answer_of(self.store, self.record.id, self.plan.config)
+        try:
+            while not answer.reason:
+                while self.crew.free and waiting:
+                    self._submit(waiting.pop(0))
+                if not self.crew:
+                    break
+                for run, result in self.crew.collect():
+                    again = self._ended(run, result)
+                    if again is not None:
+                        waiting.insert(0, again)
+                    elif self._pair_is_whole():
+                        answer = self._look()
+                self._tick()
+            answer = self._look(last=True)
+        except KeyboardInterrupt:
+            self._preempt_all("interrupted")
+            raise
+        finally:
+            self.crew.close()
+            for run in self.under_way:
+                self.record.preempt(run, "stopped", "")
+            wall = time.perf_counter() - began
+            close_session(self.store, session, wall_seconds=wall, busy_seconds=self.crew.busy_seconds)
+        return Outcome(
+            ablation=self.record.id,
+            answer=answer,
+            trained=self.trained,
+            reused=reused,
+            failed=self.failed,
+            wall_seconds=wall,
+            busy_seconds=self.crew.busy_seconds,
+        )
+
+    def _distinct(self) -> dict[tuple[str, int], Training]:
+        return {(training.key, training.job.until_epoch): training for training in self.plan.trainings}
+
+    def _missing(self) -> list[Training]:
+        """Trainings that the record lacks; those that it has are linked to the arms."""
+        known = self.record.runs()
+        missing: dict[tuple[str, int], Training] = {}
+        for training in self.plan.trainings:
+            name = (training.key, training.job.until_epoch)
+            old = known.get(name)
+            if old is not None and old["state"] in OVER:
+                self.record.link(training, old["id"])
+            else:
+                missing.setdefault(name, training)
+        return list(missing.values())
+
+    def _submit(self, training: Training) -> None:
+        folder = self.root / "runs" / f"{training.key}-{training.job.until_epoch}"
+        run = self.record.start(training, folder)
+        self.under_way[run] = training
+        self._begin_from_shorter(training, folder)
+        arm = self.plan.arms.arms[training.arm]
+        self._say("start", f"{arm.factor}={arm.level}, seed {training.seed}: {training.job.until_epoch} epochs")
+        job = dataclasses.replace(training.job, folder=str(folder), device=device())
+        self.crew.submit(run, job, self._tick)
+
+    def _begin_from_shorter(self, training: Training, folder: Path) -> None:
+        """Takes over the checkpoint of the same training to fewer epochs, of an ablation or of the search."""
+        if folder.exists():
+            return
+        places = [*self.root.glob(f"runs/{training.key}-*"), *self.root.glob(f"trials/*-{training.key}")]
+        shorter = [p for p in places if 0 < lines_of(p) <= training.job.until_epoch and (p / "last.pt").is_file()]
+        if shorter:
+            part = folder.with_name(folder.name + ".part")
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(max(shorter, key=lines_of), part, ignore=shutil.ignore_patterns("*.lock"))
+            part.rename(folder)
+
+    def _ended(self, run: int, result: JobResult | None) -> Training | None:
+        """Records what came of a run; returns its training where it has to be submitted again."""
+        training = self.under_way.pop(run)
+        reason = "worker_died" if result is None else result.reason
+        if reason == "disk_full":
+            self.record.preempt(run, "disk_full", "")
+            detail = result.detail if result is not None else ""
+            raise SearchError(f"the disk is full: {detail}; free some room and give the same command again to go on")
+        if reason in ("worker_died", "folder_busy"):
+            if reason == "folder_busy":
+                time.sleep(POLL_SECONDS)
+            place = f"after epoch {lines_of(self.root / 'runs' / f'{training.key}-{training.job.until_epoch}')}"
+            if self.record.preempt(run, str(reason), place) < MAX_TRIES:
+                self._say("preempt", f"a training was cut short ({reason}); it goes on from its last checkpoint")
+                return training
+            detail = f"cut short {MAX_TRIES} times {place}"
+            result = JobResult(epochs=(), seconds=0.0, reason=str(reason), detail=detail)
+        assert result is not None
+        self.record.finish(run, result)
+        for other in self.plan.trainings:  # another arm may need the very same training
+            if (other.key, other.job.until_epoch) == (training.key, training.job.until_epoch):
+                self.record.link(other, run)
+        arm = self.plan.arms.arms[training.arm]
+        what = f"{arm.factor}={arm.level}, seed {training.seed}"
+        if result.reason is not None:
+            self.failed += 1
+            self._say("fail", f"{what} failed: {result.reason}: {result.detail}")
+            if self.failed >= 3 and not self.trained:
+                raise SearchError(
+                    f"the first {self.failed} trainings all failed, the last with {result.reason}: {result.detail}"
+                )
+        else:
+            self.trained += 1
+            val = result.epochs[-1].val
+            assert val is not None
+            self._say("result", f"{what}: top-1 {val.top1:.3f} of {val.num_clips} clips ({result.seconds:.1f} s)")
+        return None
+
+    def _pair_is_whole(self) -> bool:
+        """Whether no run of the pairs begun so far is missing."""
+        return not any(t.pair < self._whole() for t in self.under_way.values()) and self._whole() > 0
+
+    def _whole(self) -> int:
+        """Pairs of which every arm has its run."""
+        over = {name for name, row in self.record.runs().items() if row["state"] in OVER}
+        pairs = sorted({training.pair for training in self.plan.trainings})
+        for pair in pairs:
+            if any((t.key, t.job.until_epoch) not in over for t in self.plan.trainings if t.pair == pair):
+                return pair
+        return len(pairs)
+
+    def _look(self, *, last: bool = False) -> Answer:
+        answer = answer_of(self.store, self.record.id, self.plan.config)
+        state = "done" if last and not answer.reason else answer.state
+        self.record.settle(state, answer.sentence, answer.rows)
+        return answer
+
+    def _preempt_all(self, reason: str) -> None:
+        self.crew.close()
+        for run in list(self.under_way):
+            self.record.preempt(run, reason, "")
+        self.under_way = {}
+
+    def _say(self, kind: str, text: str) -> None:
+        done, total = self._progress()
+        self.listener(News(kind=kind, text=text, done=done, total=total))
+
+    def _tick(self) -> None:
+        done, total = self._progress()
+        self.listener(News(kind="tick", done=done, total=total))
+
+    def _progress(self) -> tuple[int, int]:
+        """Epochs of the plan that are trained, and epochs of all of it."""
+        wanted = self._distinct()
+        known = self.record.runs()
+        done = 0
+        for name in wanted:
+            row = known.get(name)
+            if row is not None:
+                done += row["epochs"] if row["state"] in OVER else min(lines_of(Path(row["folder"])), row["epochs"])
+        return done, len(wanted) * self.plan.config.epochs

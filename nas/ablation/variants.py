@@ -1,0 +1,248 @@
+"""What is trained in an ablation as one value, and how a factor's level changes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from nas.errors import NasError, StudyError, one_of
+from search_spaces import codec, presets
+from search_spaces.edit import leaves, put
+from search_spaces.settings import check_domain, network_of, normal, settings_of
+from search_spaces.spec import ArchSpec, SpecError
+from trainer.config import ConfigError, DataConfig, Recipe
+
+Lookup = Callable[[str], ArchSpec]
+
+# Where data lies and how it is read is nothing to compare; what is a class or a split would not be one comparison.
+_FIXED_DATA = ("name", "root", "cache", "num_workers", "eval_clips")
+
+
+class LevelError(NasError):
+    """A level cannot be put where its factor says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """A network, how it is trained, and on which clips.
+
+    Attributes:
+        spec: The canonical spec.
+        recipe: How to train.
+        data: Videos and clips.
+        other_seeds: Whether its seeds are others than those of its pairs, as only a control's are.
+        settings: The settings that the network was stated by, if it was: they also say what has no effect now, but
+            will once another setting changes. Equal networks are equal whatever they were stated by.
+    """
+
+    spec: ArchSpec
+    recipe: Recipe
+    data: DataConfig
+    other_seeds: bool = False
+    settings: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
+
+
+def resolve(value: Any, lookup: Lookup) -> tuple[ArchSpec, Mapping[str, Any] | None]:
+    """Returns the network that a study names, and the settings that it is stated by, if it is.
+
+    Args:
+        value: A preset, digest or JSON file; or settings: `preset` or `family`, and values of domains laid over.
+        lookup: From a name to its spec.
+
+    Raises:
+        NasError: There is no such network.
+    """
+    if isinstance(value, str) and value:
+        return lookup(value).canonical(), None
+    if isinstance(value, Mapping):  # a variant of a study takes a key away by null
+        value = {key: other for key, other in value.items() if other is not None}
+    if not isinstance(value, Mapping) or not {"preset", "family"} & set(value):
+        raise StudyError(
+            "a network must be named (a preset, a digest, a .json file) or stated as settings with preset or family, "
+            f"but is {value!r}"
+        )
+    rest = {key: other for key, other in value.items() if key not in ("preset", "family")}
+    try:
+        if "preset" in value:
+            spec = lookup(str(value["preset"])).canonical()
+            if not rest:
+                return spec, None
+            family_name, settings = spec.family, {**_settings(codec.dumps(spec)), **rest}
+        else:
+            family_name, settings = str(value["family"]), rest
+        return network_of(family_name, settings), settings
+    except SpecError as error:
+        raise StudyError(f"the network {dict(value)}: {error}") from error
+
+
+def changed(variant: Variant, path: str, value: Any, lookup: Lookup) -> Variant:
+    """Returns a variant with a level in the place of what a factor's path names.
+
+    Args:
+        variant: What is changed.
+        path: See `Factor`.
+        value: The level's value.
+        lookup: From a name to its spec.
+
+    Raises:
+        LevelError: The path names nothing (the nearest is named), or the value is not valid there.
+    """
+    head, _, rest = path.partition(".")
+    try:
+        if head == "recipe" and rest:
+            return dataclasses.replace(variant, recipe=_replaced(variant.recipe, rest, value, "recipe"))
+        if head == "data" and rest:
+            if rest.split(".")[0] in _FIXED_DATA:
+                raise LevelError(f"factor {path} cannot be varied: results on other data are not one comparison")
+            return dataclasses.replace(variant, data=_replaced(variant.data, rest, value, "data"))
+        if path == "network":
+            spec, settings = resolve(value, lookup)
+            return dataclasses.replace(variant, spec=spec, settings=settings)
+        if _is_spec_path(variant.spec, path):
+            return dataclasses.replace(variant, spec=_edited(variant.spec, path, value), settings=None)
+        family_name = variant.spec.family
+        settings = {**_stated(variant), path: normal(family_name, path, value)}
+        return dataclasses.replace(variant, spec=network_of(family_name, settings), settings=settings)
+    except (SpecError, ConfigError, StudyError) as error:
+        raise LevelError(f"factor {path}, level {value}: {error}") from error
+
+
+def check_path(variant: Variant, path: str) -> None:
+    """Raises LevelError, with the nearest names, unless a factor's path names something in a variant."""
+    head, _, rest = path.partition(".")
+    if head in ("recipe", "data") and rest:
+        known = list(_names(getattr(variant, head)))
+        if rest not in known:
+            raise LevelError(one_of("factor", path, [f"{head}.{name}" for name in known]))
+    elif path == "network":
+        return
+    elif _is_spec_path(variant.spec, path):
+        if not list(_places(variant.spec, path)):
+            raise LevelError(one_of("factor", path, sorted({_starred(leaf) for leaf in leaves(variant.spec)})))
+    else:
+        try:
+            check_domain(variant.spec.family, path)
+        except SpecError as error:
+            raise LevelError(f"factor {path}: {error}") from error
+
+
+def level_now(variant: Variant, path: str) -> str | None:
+    """Returns the label of what stands at a factor's path, None where no one value does."""
+    from nas.ablation.config import label_of
+
+    head, _, rest = path.partition(".")
+    if head in ("recipe", "data") and rest:
+        here: Any = getattr(variant, head)
+        for name in rest.split("."):
+            here = getattr(here, name)
+        return label_of(here)
+    if path == "network":
+        return None
+    try:
+        if _is_spec_path(variant.spec, path):
+            found = {label_of(leaves(variant.spec)[place]) for place in _places(variant.spec, path)}
+            return found.pop() if len(found) == 1 else None
+        return label_of(setting(variant, path))
+    except (SpecError, KeyError):
+        return None
+
+
+def setting(variant: Variant, domain: str) -> Any:
+    """Returns the value of a domain in a network as a whole; raises SpecError where it has none."""
+    from search_spaces.catalogue import family
+
+    name = variant.spec.family
+    check_domain(name, domain)
+    return _stated(variant).get(domain, family(name).domains.defaults[domain])
+
+
+def settings_between(a: Variant, b: Variant) -> dict[str, Any] | None:
+    """Returns the domains in which two networks differ, with the second's values; None where settings cannot say it."""
+    from search_spaces.catalogue import family
+
+    if a.spec.family != b.spec.family:
+        return None
+    try:
+        mine, other = _stated(a), _stated(b)
+    except SpecError:
+        return None
+    defaults = family(a.spec.family).domains.defaults
+    return {
+        name: other.get(name, default)
+        for name, default in defaults.items()
+        if mine.get(name, default) != other.get(name, default)
+    }
+
+
+@lru_cache(maxsize=256)
+def _settings(spec: str) -> Mapping[str, Any]:
+    return settings_of(codec.loads(spec))
+
+
+def _stated(variant: Variant) -> Mapping[str, Any]:
+    return variant.settings if variant.settings is not None else _settings(codec.dumps(variant.spec))
+
+
+def _edited(spec: ArchSpec, path: str, value: Any) -> ArchSpec:
+    for place in list(_places(spec, path)):
+        spec = put(spec, place, value)
+    return spec.canonical()
+
+
+def _is_spec_path(spec: ArchSpec, path: str) -> bool:
+    """Whether a path leads into the spec's fields; a bare name that is a domain, too, is the domain."""
+    if "." in path or "*" in path:
+        return True
+    try:
+        check_domain(spec.family, path)
+    except SpecError:
+        return path in leaves(spec)
+    return False
+
+
+def _places(spec: ArchSpec, path: str) -> Iterator[str]:
+    """Yields the leaves of a spec that a path names."""
+    for leaf in leaves(spec):
+        parts, wanted = leaf.split("."), path.split(".")
+        if len(parts) == len(wanted) and all(
+            w in (p, "*" if p.isdecimal() else p) for p, w in zip(parts, wanted, strict=True)
+        ):
+            yield leaf
+
+
+def _starred(leaf: str) -> str:
+    return ".".join("*" if part.isdecimal() else part for part in leaf.split("."))
+
+
+def _names(value: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if dataclasses.is_dataclass(inner):
+            yield from _names(inner, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def _replaced(value: Any, path: str, new: Any, where: str) -> Any:
+    """A frozen value with another at a dotted path; a whole number stands for a float where one is wanted."""
+    name, _, rest = path.partition(".")
+    if name not in {field.name for field in dataclasses.fields(value)}:
+        raise LevelError(one_of(f"{where} key", name, [field.name for field in dataclasses.fields(value)]))
+    old = getattr(value, name)
+    if rest:
+        return dataclasses.replace(value, **{name: _replaced(old, rest, new, f"{where}.{name}")})
+    if isinstance(new, list):
+        new = tuple(new)
+    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+        new = float(new)
+    if old is not None and type(new) is not type(old):
+        raise LevelError(f"{where}.{name} must be {type(old).__name__}, but is {new!r}")
+    return dataclasses.replace(value, **{name: new})
+
+
+def preset_lookup(frames: int) -> Lookup:
+    """A lookup that knows presets only, at a clip's number of frames."""
+    return lambda name: presets.preset(name, frames=frames)

@@ -1,0 +1,138 @@
+"""Verdicts: what documents claim, held against what an ablation of the same comparison measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nas import store as s
+from nas import tables as m
+from nas.ablation.answer import results_of
+from nas.ablation.config import BASE, AblationConfig, Claim
+from nas.errors import NotFoundError, StudyError, one_of
+from nas.store import Row, Store
+
+WORDS = ("reproduced", "contradicted", "undecided")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """One claim and what was measured.
+
+    Attributes:
+        claim: As the study states it.
+        word: `reproduced`, `contradicted` or `undecided`.
+        difference: Of top-1, in shares of 1; None where no pair was trained.
+        low: Lower end of its interval.
+        high: Upper end.
+        pairs: Trained with equal seeds.
+    """
+
+    claim: Claim
+    word: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    pairs: int
+
+
+def latest(store: Store, study: Row) -> Row:
+    """The newest ablation of a study that answers its claims.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    found = [row for row in store.ablations(study["id"]) if row["kind"] == "ablate"]
+    if not found:
+        raise NotFoundError(
+            f"{study['name']} has no ablation in {store.location} yet; run `nas ablate` on the study first"
+        )
+    return found[-1]
+
+
+def verdicts_of(store: Store, ablation: Row, config: AblationConfig) -> list[Verdict]:
+    """Holds every claim of a study against an ablation's runs; Holm's correction is over the claims.
+
+    Args:
+        store: The database.
+        ablation: Its row.
+        config: The claims, margin and confidence.
+
+    Raises:
+        StudyError: A claim names an arm that the ablation does not have.
+    """
+    from nas.evidence.paired import paired
+    from nas.evidence.words import judge
+
+    arms = store.arms(ablation["id"])
+    results = results_of(store, ablation["id"])
+    pairs = [(_arm(arms, claim.than), _arm(arms, claim.arm)) for claim in config.claims]
+    effects: dict[int, Any] = {}
+    for i, (claim, (than, arm)) in enumerate(zip(config.claims, pairs, strict=True)):
+        base, other = results.get(than["position"], {}), results.get(arm["position"], {})
+        if base.keys() & other.keys():
+            effects[i] = paired(
+                base,
+                other,
+                factor=claim.arm,
+                level=claim.arm,
+                reference=claim.than,
+                confidence=config.confidence,
+                margin=config.margin,
+                resamples=0,
+            )
+    judged = judge(list(effects.values()), alpha=1 - config.confidence, margin=config.margin) if effects else []
+    words = dict(zip(effects, judged, strict=True))
+    found = []
+    for i, claim in enumerate(config.claims):
+        effect = effects.get(i)
+        found.append(
+            Verdict(
+                claim=claim,
+                word=verdict(claim.expect, words[i].word) if effect is not None else "undecided",
+                difference=effect.difference if effect is not None else None,
+                low=effect.low if effect is not None else None,
+                high=effect.high if effect is not None else None,
+                pairs=effect.pairs if effect is not None else 0,
+            )
+        )
+    return found
+
+
+def verdict(expect: str, word: str) -> str:
+    """Whether what was measured is what was claimed: any other decided word contradicts it."""
+    if word == "undecided":
+        return "undecided"
+    return "reproduced" if word == expect else "contradicted"
+
+
+def keep_verdicts(store: Store, study: Row, ablation: Row, verdicts: Sequence[Verdict]) -> None:
+    """Stores verdicts in the place of earlier ones of the same study."""
+    with store.write() as connection:
+        connection.execute(m.verdict.delete().where(m.verdict.c.study_id == study["id"]))
+        for item in verdicts:
+            stated = item.claim.stated
+            s.insert(
+                connection,
+                m.verdict,
+                study_id=study["id"],
+                ablation_id=ablation["id"],
+                claim=item.claim.text,
+                document=item.claim.document,
+                stated=None if stated is None else stated / 100,
+                difference=item.difference,
+                low=item.low,
+                high=item.high,
+                pairs=item.pairs,
+                word=item.word,
+            )
+
+
+def _arm(arms: Sequence[Row], name: str) -> Row:
+    known: Mapping[str, Row] = {
+        BASE if arm["position"] == 0 else f"{arm['factor']}={arm['level']}": arm for arm in arms
+    }
+    if name not in known:
+        raise StudyError(one_of("arm of ablation.claims", name, known))
+    return known[name]

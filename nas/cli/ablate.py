@@ -1,0 +1,275 @@
+"""`nas ablate` and `nas versus`: which decision earned what, and which network is better."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from nas.cli.output import SearchProgress, duration, print_json, print_table
+
+if TYPE_CHECKING:
+    from nas.ablation.plan import Estimate, Plan
+    from nas.ablation.variants import Lookup
+    from nas.store import Row, Store
+    from nas.study import Study
+
+DRY = typer.Option(False, "--dry-run", help="Print the plan with its cost, and train nothing.")
+WORKERS = typer.Option(None, "--workers", min=0, help="Processes that train; 0 trains in this one.")
+DB = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default.")
+JSON = typer.Option(False, "--json", help="Print JSON.")
+OVERRIDES = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file.")
+
+EFFECTS = {
+    "factor": "factor",
+    "level": "level",
+    "reference": "against",
+    "difference": "points",
+    "low": "low",
+    "high": "high",
+    "pairs": "pairs",
+    "effect_size": "g",
+    "p_holm": "p (Holm)",
+    "macs_ratio": "MACs x",
+    "word": "word",
+}
+
+
+def ablate(
+    study: str = typer.Argument(
+        ..., metavar="STUDY|SPEC", help="The study file or database; or, with --study, a network."
+    ),
+    overrides: list[str] = OVERRIDES,
+    of: str = typer.Option(None, "--study", metavar="STUDY", help="The study, where the first argument is a network."),
+    base: str = typer.Option(
+        None, "--base", metavar="SPEC", help="The network that is changed: preset, digest, .json."
+    ),
+    db: str = DB,
+    workers: int = WORKERS,
+    dry_run: bool = DRY,
+    as_json: bool = JSON,
+) -> None:
+    """Train a base and its variations with paired seeds, and say which decision earned what.
+
+    Example: nas ablate studies/ablate_blocks.yaml data=motion --dry-run
+    """
+    from nas.ablation.prepare import config_of
+
+    target, around = (of, study) if of is not None else (study, base)
+    loaded = _study(target, overrides or [])
+    config = config_of(loaded, target, {"base": around} if around else None)
+    _run(loaded, config, kind="ablate", db=db, workers=workers, dry_run=dry_run, as_json=as_json)
+
+
+def versus(
+    networks: list[str] = typer.Argument(
+        ..., metavar="A B [C …] [key=value …]", help="Presets, digests or .json files."
+    ),
+    of: str = typer.Option(..., "--study", metavar="STUDY", help="The study file or database: data, recipe, seed."),
+    seeds: int = typer.Option(8, "--seeds", min=2, help="Pairs of trainings at most."),
+    epochs: int = typer.Option(0, "--epochs", min=0, help="Of each training; the study's last rung by default."),
+    db: str = DB,
+    workers: int = WORKERS,
+    dry_run: bool = DRY,
+    as_json: bool = JSON,
+) -> None:
+    """Say which of some networks is better on your data: paired seeds, added until the answer is decided.
+
+    Example: nas versus r2plus1d_18 r3d_18 --study studies/kinetics_small.yaml data=motion --dry-run
+    """
+    from nas.ablation.config import ablation_of
+    from nas.ablation.prepare import between
+    from nas.errors import StudyError
+
+    names = [word for word in networks if "=" not in word]
+    loaded = _study(of, [word for word in networks if "=" in word])
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise StudyError(f"versus compares at least 2 different networks, but got {', '.join(names) or 'none'}")
+    raw = between(names, seeds=seeds, epochs=epochs, config=dict(loaded.config.get("ablation", {})))
+    config = ablation_of(raw, last_rung=loaded.search.rungs[-1], where=of)
+    _run(loaded, config, kind="versus", db=db, workers=workers, dry_run=dry_run, as_json=as_json)
+
+
+def _study(target: str, overrides: list[str]) -> Study:
+    from nas.cli.resolve import load_target
+
+    return load_target(target, overrides)
+
+
+def _run(
+    study: Study, config: Any, *, kind: str, db: str | None, workers: int | None, dry_run: bool, as_json: bool
+) -> None:
+    from nas.cli.resolve import RUNS
+    from nas.store import Store
+
+    path = Path(db) if db else RUNS / study.name / "study.db"
+    if dry_run:
+        store = Store(path) if path.is_file() else None
+        try:
+            _show_plan(study, config, store, path, kind=kind, workers=workers, as_json=as_json)
+        finally:
+            if store is not None:
+                store.close()
+        return
+
+    from nas.ablation.prepare import prepared, priced
+    from nas.ablation.runner import run_plan
+    from nas.search.session import News, locked, opened_data, study_row
+    from nas.weights import settled_study
+
+    study = settled_study(study)
+    progress = SearchProgress()
+    num = study.search.workers if workers is None else workers
+    try:
+        with locked(path):
+            data = opened_data(study, progress)
+            store = Store(path, create=True)
+            try:
+                row = study_row(store, study, data)
+                plan = prepared(
+                    study,
+                    config,
+                    lookup=_lookup(study, path),
+                    num_classes=len(data.classes),
+                    checksum=data.checksum,
+                )
+                for line in _plan_lines(plan, priced(plan, store, row), num):
+                    progress(News(kind="plan", text=line))
+                outcome = run_plan(
+                    store,
+                    row,
+                    plan,
+                    kind=kind,
+                    name=_name(config, kind),
+                    root=path.parent,
+                    workers=num,
+                    listener=progress,
+                )
+                rows = store.effects(outcome.ablation)
+            finally:
+                store.close()
+    except KeyboardInterrupt:
+        progress.close()
+        print(f"stopped; everything so far is in {path}. Go on with: nas {shlex.join(sys.argv[1:])}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    finally:
+        progress.close()
+    if as_json:
+        effects = [dict(row) for row in rows]
+        print_json({"sentence": outcome.answer.sentence, "state": outcome.answer.state, "effects": effects})
+        return
+    title = f"{study.name}: {_name(config, kind)}, {config.epochs} epochs, differences of val top-1 in points"
+    print_effects(rows, title)
+    print(outcome.answer.sentence)
+    own = outcome.wall_seconds - outcome.busy_seconds
+    print(
+        f"trainings: {outcome.trained} now, {outcome.reused} from the record, {outcome.failed} failed; "
+        f"time: {duration(outcome.wall_seconds)}, of which {own:.1f} s outside training"
+    )
+    print(f"database: {path} (SELECT * FROM ablation_effects)")
+
+
+def _name(config: Any, kind: str) -> str:
+    name: str = config.name()
+    return name if kind == "ablate" else name.replace(config.design, kind)
+
+
+def _lookup(study: Study, path: Path) -> Lookup:
+    from nas.cli.resolve import find_spec
+
+    frames = study.data.clip.frames
+    return lambda name: find_spec(name, study=None, db=str(path) if path.is_file() else None, frames=frames)
+
+
+def _show_plan(
+    study: Study, config: Any, store: Store | None, path: Path, *, kind: str, workers: int | None, as_json: bool
+) -> None:
+    from nas.ablation.prepare import prepared, priced
+    from nas.errors import StudyError
+
+    row = store.study(study.name) if store is not None and store.studies() else None
+    num_classes = row["num_classes"] if row is not None else study.num_classes
+    if not num_classes:
+        raise StudyError(
+            "data.num_classes must be stated to plan before the data is read, but is 0; add it to the study"
+        )
+    plan = prepared(
+        study,
+        config,
+        lookup=_lookup(study, path),
+        num_classes=num_classes,
+        checksum=row["data"]["checksum"] if row is not None else "",
+    )
+    priced_plan = priced(plan, store, row)
+    num = study.search.workers if workers is None else workers
+    arms = _arm_rows(plan)
+    if as_json:
+        left = priced_plan
+        print_json(
+            {
+                "ablation": _name(config, kind),
+                "arms": arms,
+                "dropped": [{"factor": d.factor, "level": d.level, "reason": d.reason} for d in plan.arms.dropped],
+                "seeds": config.seeds,
+                "epochs": config.epochs,
+                "trainings": left.trainings,
+                "recorded": left.done,
+                "epochs_left": left.epochs,
+                "hours_of_one_worker": left.hours,
+            }
+        )
+        return
+    columns = {"factor": "factor", "level": "level", "macs": "MACs", "ratio": "x base", "network": "network"}
+    print_table(arms, columns, f"{study.name}: {_name(config, kind)}, clip {study.data.clip}")
+    for line in _plan_lines(plan, priced_plan, num):
+        print(line)
+
+
+def _arm_rows(plan: Plan) -> list[dict[str, Any]]:
+    rows = []
+    for arm, price in zip(plan.arms.arms, plan.costs, strict=True):
+        rows.append(
+            {
+                "factor": arm.factor,
+                "level": "" if arm.factor == "base" else arm.level,
+                "macs": price.macs,
+                "ratio": price.macs / plan.costs[0].macs,
+                "network": arm.variant.spec.describe(),
+            }
+        )
+    return rows
+
+
+def _plan_lines(plan: Plan, left: Estimate, workers: int) -> list[str]:
+    lines = [f"dropped: {d.factor}={d.level}: {d.reason}" for d in plan.arms.dropped]
+    lines += [f"cannot be told apart: {alias}" for alias in plan.arms.aliases]
+    text = (
+        f"plan: {len(plan.arms.arms)} arms x {plan.config.seeds} seeds = {left.trainings} trainings of "
+        f"{plan.config.epochs} epochs; {left.done} are recorded, {left.epochs:,} epochs are left"
+    )
+    if left.hours is None:
+        lines.append(f"{text}; how long that takes is known once a training of this study is recorded")
+    else:
+        slots = max(1, workers)
+        lines.append(f"{text}: about {left.hours / slots:.2f} h with {slots} worker(s)")
+    if plan.config.looks > 1 or plan.config.precision:
+        goal = f" or a half-width of {100 * plan.config.precision:g} points" if plan.config.precision else ""
+        lines.append(
+            f"it stops early at a decided answer{goal}: {plan.config.looks} look(s) from {plan.config.min_seeds} pairs "
+            "on, the error spread over them"
+        )
+    return lines
+
+
+def print_effects(rows: list[Row], title: str) -> None:
+    """Prints effects as rows of the view have them, in points of top-1."""
+    shown = []
+    for row in rows:
+        line: dict[str, Any] = dict(row)
+        for key in ("difference", "low", "high"):
+            line[key] = None if line[key] is None else f"{100 * line[key]:+.1f}"
+        shown.append(line)
+    print_table(shown, EFFECTS, title)

@@ -1,0 +1,76 @@
+"""`nas verdict`: a document's claims beside what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from nas.cli.output import print_json, print_table
+
+COLUMNS = {
+    "claim": "claim",
+    "stated": "stated",
+    "difference": "measured",
+    "low": "low",
+    "high": "high",
+    "pairs": "pairs",
+    "word": "verdict",
+    "document": "document",
+}
+
+
+def verdict(
+    study: str = typer.Argument(..., metavar="STUDY", help="The study file, whose claims are asked about."),
+    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    db: str = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Say which claims of a study's documents were reproduced, contradicted or left undecided.
+
+    Differences are in points of top-1, with the interval that the word rests on.
+
+    Example: nas verdict studies/p3d_blocks.yaml data=motion
+    """
+    from pathlib import Path
+
+    from nas.ablation.prepare import config_of
+    from nas.ablation.verdict import keep_verdicts, latest, verdicts_of
+    from nas.cli.resolve import RUNS, load_target
+    from nas.errors import StudyError
+    from nas.store import Store
+
+    loaded = load_target(study, overrides or [])
+    config = config_of(loaded, study)
+    if not config.claims:
+        raise StudyError(f"ablation.claims of {study} is empty, so there is nothing to hold against the results")
+    store = Store(Path(db) if db else RUNS / loaded.name / "study.db")
+    try:
+        row = store.study(loaded.name)
+        ablation = latest(store, row)
+        found = verdicts_of(store, ablation, config)
+        keep_verdicts(store, row, ablation, found)
+    finally:
+        store.close()
+    rows: list[dict[str, Any]] = [
+        {
+            "claim": item.claim.text,
+            "stated": None if item.claim.stated is None else f"{item.claim.stated:+.1f}",
+            "difference": _points(item.difference),
+            "low": _points(item.low),
+            "high": _points(item.high),
+            "pairs": item.pairs,
+            "word": item.word,
+            "document": item.claim.document,
+        }
+        for item in found
+    ]
+    if as_json:
+        print_json({"study": loaded.name, "ablation": ablation["name"], "verdicts": rows})
+        return
+    title = f"{loaded.name}: claims against {ablation['name']}, differences of val top-1 in points"
+    print_table(rows, COLUMNS, title)
+
+
+def _points(value: float | None) -> str | None:
+    return None if value is None else f"{100 * value:+.1f}"

@@ -1,0 +1,234 @@
+"""Factorial designs: main effects and interactions from a linear model with the seed as a block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.errors import one_of
+from nas.evidence.classic import small_sample_factor
+from nas.evidence.coding import Columns, Factors, code, columns
+from nas.evidence.paired import inference
+from nas.evidence.spread import spread_of
+from nas.evidence.values import Effect, EvidenceError, Result, check_levels, table_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """One combination of levels, and its results by seed."""
+
+    levels: Mapping[str, str]
+    results: Mapping[int, Result]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Term:
+    """The F test of a main effect or interaction over all of its levels, over seeds.
+
+    Attributes:
+        factors: One for a main effect, two for an interaction.
+        df: Degrees of freedom of the term.
+        f: The statistic.
+        p: Of no effect at any level.
+    """
+
+    factors: tuple[str, ...]
+    df: int
+    f: float
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Factorial:
+    """What a factorial design says.
+
+    Attributes:
+        effects: Each level of each factor against its reference, averaged over the other factors; then interactions:
+            what two changes earn together beyond the sum of what each earns alone. To be given to `judge`.
+        terms: F tests of whole factors and interactions.
+        aliased: Sentences on what this fraction cannot tell apart.
+        runs: Trainings used.
+        left_out: Combinations of arm and seed that are missing.
+        seeds: Blocks.
+        df: Degrees of freedom that are left for noise.
+        residual: Standard deviation of a run about the model.
+    """
+
+    effects: tuple[Effect, ...]
+    terms: tuple[Term, ...]
+    aliased: tuple[str, ...]
+    runs: int
+    left_out: int
+    seeds: int
+    df: int
+    residual: float
+
+
+def factorial(
+    arms: Sequence[Arm],
+    factors: Factors,
+    *,
+    interactions: bool = True,
+    confidence: float = 0.95,
+    margin: float = 0.01,
+) -> Factorial:
+    """Fits top-1 = seed + main effects + interactions of two factors, by least squares (statsmodels OLS).
+
+    The design may be full or a fraction of it, and runs may be missing as long as every factor can be told from the
+    others. Interactions of three factors and more are taken as noise. As for pairs, intervals speak for new seeds and
+    new clips where clips are known: the contrast is split by clip.
+
+    Args:
+        arms: Combinations of levels with their results.
+        factors: The levels of each factor; the first is the reference.
+        interactions: Whether to fit those of two factors.
+        confidence: Of intervals.
+        margin: The smallest difference that matters.
+
+    Raises:
+        EvidenceError: A level that is not among the factors', a combination twice, fewer than two seeds, a factor that
+            cannot be told from others, or no runs left for the noise.
+    """
+    check_levels(confidence=confidence, margin=margin)
+    _check(arms, factors)
+    seeds = sorted({seed for arm in arms for seed in arm.results})
+    runs = [(arm.levels, seed, arm.results[seed]) for arm in arms for seed in sorted(arm.results)]
+    if len(seeds) < 2:
+        raise EvidenceError(f"a factorial design needs 2 seeds or more to see noise, but got {len(seeds)}")
+    coded = columns([(levels, seed) for levels, seed, _ in runs], factors, interactions=interactions)
+    df = len(runs) - coded.design.shape[1]
+    if df < 1:
+        raise EvidenceError(
+            f"runs must outnumber what is fitted, but there are {len(runs)} runs for {coded.design.shape[1]} "
+            "numbers; add seeds or leave interactions out"
+        )
+    table = table_of([result for _, _, result in runs])
+    values = np.array([result.top1 for _, _, result in runs]) if table is None else table.mean(axis=1)
+    terms, residual = _tests(values, coded, df)
+    effects = [
+        _effect(
+            values,
+            table,
+            coded,
+            term=term,
+            levels=levels,
+            references=tuple(factors[name][0] for name in term),
+            contrast=contrast,
+            seeds=len(seeds),
+            left_out=len(arms) * len(seeds) - len(runs),
+            residual=residual,
+            confidence=confidence,
+            margin=margin,
+        )
+        for term, levels, contrast in _contrasts(coded, factors)
+    ]
+    return Factorial(
+        effects=tuple(effects),
+        terms=terms,
+        aliased=tuple(_alias(term, others) for term, others in coded.aliased.items()),
+        runs=len(runs),
+        left_out=len(arms) * len(seeds) - len(runs),
+        seeds=len(seeds),
+        df=df,
+        residual=residual,
+    )
+
+
+def _check(arms: Sequence[Arm], factors: Factors) -> None:
+    for name, levels in factors.items():
+        if len(levels) < 2 or len(set(levels)) < len(levels):
+            raise EvidenceError(f"factor {name!r} must have 2 different levels or more, but has {list(levels)}")
+    seen: set[tuple[str, ...]] = set()
+    for arm in arms:
+        if arm.levels.keys() != factors.keys():
+            raise EvidenceError(f"each arm must state {list(factors)}, but one states {list(arm.levels)}")
+        for name, level in arm.levels.items():
+            if level not in factors[name]:
+                raise EvidenceError(one_of(f"level of {name!r}", level, factors[name]))
+        key = tuple(arm.levels[name] for name in factors)
+        if key in seen:
+            raise EvidenceError(f"each combination of levels may be there once, but {dict(arm.levels)} is there twice")
+        seen.add(key)
+
+
+def _tests(values: NDArray[np.float64], coded: Columns, df: int) -> tuple[tuple[Term, ...], float]:
+    """F tests of all terms, and the residual standard deviation."""
+    from statsmodels.regression.linear_model import OLS  # type: ignore[import-untyped]
+
+    fit = OLS(values, coded.design).fit()
+    residual = float(np.sqrt(fit.ssr / df))
+    if residual < 1e-12:  # runs that fit the model exactly say nothing of noise
+        return (), 0.0
+    terms = []
+    for term, (start, end) in coded.terms.items():
+        test = fit.f_test(np.eye(coded.design.shape[1])[start:end])
+        terms.append(Term(factors=term, df=end - start, f=float(test.fvalue), p=float(test.pvalue)))
+    return tuple(terms), residual
+
+
+def _contrasts(coded: Columns, factors: Factors) -> list[tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]]:
+    """Factors and levels, with the sum of coefficients that is their effect against the references."""
+    found = []
+    for term, (start, end) in coded.terms.items():
+        for levels in product(*(factors[name][1:] for name in term)):
+            block: NDArray[np.float64] = np.ones(1)
+            for name, level in zip(term, levels, strict=True):
+                step = code(factors[name], level) - code(factors[name], factors[name][0])
+                block = np.kron(block, step).astype(np.float64)
+            contrast = np.zeros(coded.design.shape[1])
+            contrast[start:end] = block
+            found.append((term, levels, contrast))
+    return found
+
+
+def _effect(
+    values: NDArray[np.float64],
+    table: NDArray[np.float64] | None,
+    coded: Columns,
+    *,
+    term: tuple[str, ...],
+    levels: tuple[str, ...],
+    references: tuple[str, ...],
+    contrast: NDArray[np.float64],
+    seeds: int,
+    left_out: int,
+    residual: float,
+    confidence: float,
+    margin: float,
+) -> Effect:
+    spread = spread_of(values, table, design=coded.design, contrast=contrast)
+    # Of two runs that differ in this alone, to be comparable with the effect size of pairs.
+    sd = residual * np.sqrt(2)
+    return Effect(
+        factor=" x ".join(term),
+        level=" and ".join(levels),
+        reference=" and ".join(references),
+        kind="main" if len(term) == 1 else "interaction",
+        pairs=seeds,
+        left_out=left_out,
+        clips=None if table is None else table.shape[1],
+        basis="seeds" if table is None else "seeds and clips",
+        difference=spread.difference,
+        sd=float(sd),
+        effect_size=small_sample_factor(spread.df) * spread.difference / sd if sd > 0 and spread.df > 1 else None,
+        confidence=confidence,
+        boot_low=None,
+        boot_high=None,
+        p_wilcoxon=None,
+        margin=margin,
+        spread=spread if spread.known else None,
+        **inference(spread, confidence=confidence, margin=margin),
+    )
+
+
+def _alias(term: tuple[str, ...], others: tuple[tuple[str, ...], ...]) -> str:
+    """One sentence on an interaction that was left out."""
+    if not others:
+        return f"{' x '.join(term)} cannot be estimated with these runs"
+    return (
+        f"{' x '.join(term)} cannot be told from {' and '.join(' x '.join(other) for other in others)} in this design"
+    )

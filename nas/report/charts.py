@@ -1,0 +1,287 @@
+"""Charts as geometry: where lines, marks and ticks stand, in percent of the plot. Pure; `parts/charts.html` draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nas.report.scales import Scale, linear, logarithmic
+from nas.report.values import Ablation, Curve, Effect, Level, Marginal, Network, Point, Step
+from nas.report.words import MINUS, amount, percent, plural, spread
+
+VERTICES = 80  # of one learning curve; more cannot be told apart, and cost bytes
+COLOURS = 6  # of lines in one chart; further ones repeat colours with another dash
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mark:
+    """A point of a chart.
+
+    Attributes:
+        x: Percent from the left.
+        y: Percent from the top.
+        kind: Of its look: `front`, `top`, `low`.
+        digest: Of the network that it stands for.
+        label: What the pointer and a screen reader are told.
+        bar: Top and bottom of its error bar in percent, if it has one.
+    """
+
+    x: float
+    y: float
+    kind: str
+    digest: str
+    label: str
+    bar: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A polyline: `points` as SVG has them in a box of 1000 by 1000, its look, and what it stands for."""
+
+    points: str
+    kind: str
+    digest: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """A horizontal line across the plot: percent from the top, and its text."""
+
+    y: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chart:
+    """One chart; its title is for screen readers, its legend pairs looks with texts."""
+
+    title: str
+    x_title: str
+    y_title: str
+    x: Scale
+    y: Scale
+    lines: tuple[Line, ...]
+    marks: tuple[Mark, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+def front_chart(points: Sequence[Point], networks: Mapping[str, Network], num_classes: int) -> Chart:
+    """Top-1 against MACs: every rung's networks, the higher the stronger, and the front with its standard errors."""
+    chance = 1 / max(1, num_classes)
+    x = logarithmic([p.macs for p in points])
+    y = _accuracy([chance, *(p.top1 - p.error for p in points), *(p.top1 + p.error for p in points)])
+    top = max((p.rung for p in points), default=0)
+    front = sorted((p for p in points if p.front), key=lambda p: p.macs)
+    marks = [
+        Mark(
+            x=x.at(p.macs),
+            y=_down(y, p.top1),
+            kind="front" if p.front else "top" if p.rung == top else "low",
+            digest=p.digest,
+            label=point_label(p),
+            bar=(_down(y, p.top1 + p.error), _down(y, p.top1 - p.error)) if p.front else None,
+        )
+        for p in sorted(points, key=lambda p: (p.front, p.rung, p.macs))
+    ]
+    epochs = sorted({(p.rung, p.epochs) for p in points})
+    lower = ", ".join(str(number) for rung, number in epochs if rung < top)
+    best = plural(epochs[-1][1], "epoch") if epochs else ""
+    legend = [("front", f"front after {best}, bars of ± 1 s.e."), ("top", f"beaten, {best}")]
+    if lower:
+        legend.append(("low", f"lower rungs ({lower} epochs)"))
+    return Chart(
+        title=f"Top-1 against MACs of {plural(len({p.digest for p in points}), 'network')}; {len(front)} on the front",
+        x_title="MACs of one clip (log)",
+        y_title="top-1 on val",
+        x=x,
+        y=y,
+        lines=(Line(points=_stairs(x, y, [(p.macs, p.top1) for p in front]), kind="front"),) if front else (),
+        marks=tuple(marks),
+        rules=(Rule(y=_down(y, chance), text=f"chance {percent(chance)}"),),
+        legend=tuple(legend),
+    )
+
+
+def point_label(point: Point) -> str:
+    """One measurement in words."""
+    return (
+        f"top-1 {percent(point.top1)} {spread(point.error)} ({point.num_clips:,} clips), "
+        f"{plural(point.epochs, 'epoch')}, trial {point.number}"
+    )
+
+
+def curves_chart(curves: Sequence[Curve], num_classes: int) -> Chart:
+    """Learning curves; those that were stopped early lie below the others."""
+    x = linear([0, *(epoch for c in curves for epoch, _ in c.values)], text=lambda v: f"{v:g}")
+    chance = 1 / max(1, num_classes)
+    y = _accuracy([chance, *(value for c in curves for _, value in c.values)])
+    order = ("stopped", "failed", "running", "top", "front")
+    words = {
+        "front": "on the front",
+        "top": "reached the highest rung",
+        "stopped": "stopped early",
+        "running": "under way",
+        "failed": "failed",
+    }
+    lines = []
+    for curve in sorted(curves, key=lambda c: order.index(c.kind)):
+        last = curve.values[-1]
+        lines.append(
+            Line(
+                points=_path(x, y, thin(curve.values)),
+                kind=curve.kind,
+                digest=curve.digest,
+                label=f"trial {curve.number}, {words[curve.kind]}; top-1 {percent(last[1])} after "
+                f"{plural(last[0], 'epoch')}",
+            )
+        )
+    kinds = {c.kind for c in curves}
+    return Chart(
+        title=f"Learning curves of {plural(len(curves), 'trial')}",
+        x_title="epochs",
+        y_title="top-1 on val",
+        x=x,
+        y=y,
+        lines=tuple(lines),
+        rules=(Rule(y=_down(y, chance), text=f"chance {percent(chance)}"),),
+        legend=tuple((kind, words[kind]) for kind in reversed(order) if kind in kinds),
+    )
+
+
+def hypervolume_chart(steps: Sequence[Step], epochs: Mapping[int, int]) -> Chart:
+    """Hypervolume of each rung's front against epochs spent by the whole search.
+
+    Args:
+        steps: In the order of epochs.
+        epochs: Of each rung.
+    """
+    x = linear([0, *(s.epochs for s in steps)], text=lambda v: f"{v:,.0f}")
+    y = linear([0, *(s.share for s in steps)], text=lambda v: percent(v, digits=0), bounds=(0, 1))
+    rungs = sorted({s.rung for s in steps}, reverse=True)
+    lines = []
+    for place, rung in enumerate(rungs):
+        values = [(s.epochs, s.share) for s in steps if s.rung == rung]
+        lines.append(Line(points=_stairs(x, y, values, rest=False), kind=f"c{place % COLOURS}"))
+    return Chart(
+        title="Hypervolume of the front of each rung against epochs trained in all",
+        x_title="epochs trained in all",
+        y_title="hypervolume",
+        x=x,
+        y=y,
+        lines=tuple(reversed(lines)),
+        legend=tuple(
+            (f"c{place % COLOURS}", f"front after {plural(epochs[rung], 'epoch')}") for place, rung in enumerate(rungs)
+        ),
+    )
+
+
+def marginal_chart(marginal: Marginal) -> Chart:
+    """The front of each value of one setting."""
+    values = [point for level in marginal.levels for point in level.front]
+    x, y = logarithmic([macs for macs, _ in values]), _accuracy([top1 for _, top1 in values])
+
+    def marks(place: int, level: Level) -> Iterable[Mark]:
+        for macs, top1 in level.front:
+            label = f"{level.level}: top-1 {percent(top1)} at {amount(macs)} MACs"
+            yield Mark(x=x.at(macs), y=_down(y, top1), kind=f"c{place % COLOURS}", digest="", label=label)
+
+    kinds = [f"c{place % COLOURS}{' dashed' if place >= COLOURS else ''}" for place in range(len(marginal.levels))]
+    return Chart(
+        title=f"Fronts of the values of {marginal.factor}",
+        x_title="MACs (log)",
+        y_title="top-1 on val",
+        x=x,
+        y=y,
+        lines=tuple(
+            Line(points=_stairs(x, y, level.front), kind=kind, label=level.level)
+            for kind, level in zip(kinds, marginal.levels, strict=True)
+        ),
+        marks=tuple(mark for place, level in enumerate(marginal.levels) for mark in marks(place, level)),
+        legend=tuple(
+            (kind, f"{level.level} ({level.networks})") for kind, level in zip(kinds, marginal.levels, strict=True)
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForestRow:
+    """One effect of a forest plot: places of its point and interval in percent."""
+
+    effect: Effect
+    x: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forest:
+    """A forest plot: its axis in points, where zero and the margin of equivalence stand, and its rows by factor."""
+
+    scale: Scale
+    zero: float
+    margin: tuple[float, float] | None
+    factors: tuple[tuple[str, tuple[ForestRow, ...]], ...]
+
+
+def forest(ablation: Ablation) -> Forest:
+    """The forest plot of an ablation's effects, which all share one axis with 0 in it."""
+    ends = [v for e in ablation.effects for v in (e.difference, e.low, e.high) if v is not None and math.isfinite(v)]
+    margin = ablation.margin
+    extent = [0.0, *ends, *([-margin, margin] if margin else [])]
+    scale = linear(extent, text=lambda v: f"{100 * v:+g}".replace("-", MINUS) if abs(v) > 1e-9 else "0", count=4)
+    rows: dict[str, list[ForestRow]] = {}
+    for effect in ablation.effects:
+        known = effect.low is not None and effect.high is not None
+        rows.setdefault(effect.factor, []).append(
+            ForestRow(
+                effect=effect,
+                x=scale.at(effect.difference),
+                low=scale.at(effect.low) if known and effect.low is not None else None,
+                high=scale.at(effect.high) if known and effect.high is not None else None,
+            )
+        )
+    return Forest(
+        scale=scale,
+        zero=scale.at(0),
+        margin=(scale.at(-margin), scale.at(margin)) if margin else None,
+        factors=tuple((factor, tuple(members)) for factor, members in rows.items()),
+    )
+
+
+def thin(values: Sequence[tuple[int, float]], most: int = VERTICES) -> list[tuple[int, float]]:
+    """At most about `most` of the values, evenly spaced, with the first, the best and the last among them."""
+    if len(values) <= most:
+        return list(values)
+    stride = math.ceil(len(values) / (most - 2))
+    best = max(range(len(values)), key=lambda i: values[i][1])
+    return [value for i, value in enumerate(values) if i % stride == 0 or i in (best, len(values) - 1)]
+
+
+def _accuracy(values: Sequence[float]) -> Scale:
+    return linear(
+        values, text=lambda v: percent(v, digits=0 if abs(100 * v - round(100 * v)) < 1e-6 else 1), bounds=(0, 1)
+    )
+
+
+def _down(y: Scale, value: float) -> float:
+    """Percent from the top."""
+    return round(100 - y.at(value), 2)
+
+
+def _path(x: Scale, y: Scale, values: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{10 * x.at(a):.0f},{1000 - 10 * y.at(b):.0f}" for a, b in values)
+
+
+def _stairs(x: Scale, y: Scale, values: Sequence[tuple[float, float]], *, rest: bool = True) -> str:
+    """Steps that keep a value until the next one; with `rest`, the last goes on to the right end."""
+    corners: list[tuple[float, float]] = []
+    for a, b in values:
+        if corners:
+            corners.append((a, corners[-1][1]))
+        corners.append((a, b))
+    if rest and corners:
+        corners.append((x.high, corners[-1][1]))
+    return _path(x, y, corners)

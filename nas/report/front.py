@@ -1,0 +1,118 @@
+"""How a front was found: rungs, hypervolume as training goes on, and the front of each setting's values. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from nas.compare import front, hypervolume
+from nas.importance import marginal_fronts, rungs_of
+from nas.report.values import Level, Marginal, Point, Rung, Step
+from nas.store import Row
+
+CORNER = 1.05  # as in the search's own order: the reference corner, on axes scaled to 0..1
+ENOUGH = 10  # results at a rung from which on the sampler learns from it; the same holds for marginal fronts
+
+TRIED = 3  # networks from which on a value's hypervolume says more about the value than about the sampler
+
+
+def rungs(points: Sequence[Point], epochs: Sequence[int]) -> tuple[Rung, ...]:
+    """Who reached each rung.
+
+    Args:
+        points: Of the search.
+        epochs: Of each rung that the study planned.
+    """
+    planned = dict(enumerate(epochs)) | {p.rung: p.epochs for p in points}
+    found = []
+    for rung, number in sorted(planned.items()):
+        here = [p for p in points if p.rung == rung]
+        found.append(
+            Rung(
+                rung=rung,
+                epochs=number,
+                networks=len(here),
+                best=max((p.top1 for p in here), default=None),
+                median=median(p.top1 for p in here) if here else None,
+                num_clips=here[0].num_clips if here else None,
+            )
+        )
+    return tuple(found)
+
+
+def share(points: Sequence[Point], low: int, high: int) -> float:
+    """Hypervolume of points as a share of the rectangle of error 0..1 and log MACs from `low` to a bit beyond `high`.
+
+    The corner stands at error 1 and 5 % of the range beyond the dearest network, so that this one counts, too.
+    """
+    if not points:
+        return 0.0
+    width = math.log10(high) - math.log10(low) or 1.0
+    values = [(1 - p.top1, (math.log10(p.macs) - math.log10(low)) / width) for p in points]
+    return hypervolume(values, (1.0, CORNER)) / CORNER
+
+
+def steps(points: Sequence[Point]) -> tuple[Step, ...]:
+    """Hypervolume of each rung's front, each time that the rung got a result, against epochs trained until then.
+
+    Each rung has its own sequence, for results of different fidelity do not belong on one front. The rectangle is that
+    of all networks measured at any rung.
+    """
+    if not points:
+        return ()
+    low, high = min(p.macs for p in points), max(p.macs for p in points)
+    spent = 0
+    trained: dict[int, int] = {}
+    reached: dict[int, list[Point]] = {}
+    found: list[Step] = []
+    best: dict[int, float] = {}
+    for point in points:
+        spent += max(0, point.epochs - trained.get(point.number, 0))
+        trained[point.number] = max(point.epochs, trained.get(point.number, 0))
+        here = reached.setdefault(point.rung, [])
+        here.append(point)
+        value = share(here, low, high)
+        here[:] = [here[i] for i in front([(1 - p.top1, p.macs) for p in here])]  # the rest adds nothing later, either
+        if value > best.get(point.rung, -1.0):
+            best[point.rung] = value
+            found.append(Step(rung=point.rung, epochs=spent, share=value))
+    found += [Step(rung=rung, epochs=spent, share=value) for rung, value in best.items()]  # each goes on to the end
+    return tuple(found)
+
+
+def marginals(evaluations: Sequence[Row]) -> tuple[Marginal, ...]:
+    """The front if a setting had one of its values only, for every setting that had two or more.
+
+    They are of the highest rung with at least ten results, else of the lowest, as the sampler's history is. Settings
+    whose values differ most in hypervolume come first, values of fewer than three networks aside, which have little
+    because they were tried little; within a setting, the value with the most comes first.
+
+    Args:
+        evaluations: Rows of `Store.evaluations`.
+    """
+    reached = rungs_of(evaluations)
+    if not reached:
+        return ()
+    rung = max((number for number, rows in reached.items() if len(rows) >= ENOUGH), default=min(reached))
+    groups: dict[str, list[Level]] = {}
+    for level in marginal_fronts(evaluations, rung=rung):
+        groups.setdefault(level.factor, []).append(
+            Level(
+                level=level.level,
+                networks=level.networks,
+                best=max(level.top1),
+                share=level.share,
+                front=tuple(sorted(set(zip(level.macs, level.top1, strict=True)))),
+            )
+        )
+    found = [
+        Marginal(factor=factor, epochs=reached[rung][0]["epochs"], levels=tuple(sorted(levels, key=lambda v: -v.share)))
+        for factor, levels in groups.items()
+    ]
+    return tuple(sorted(found, key=_agreement))
+
+
+def _agreement(marginal: Marginal) -> float:
+    shares = [level.share for level in marginal.levels if level.networks >= TRIED]
+    return min(shares) - max(shares) if shares else 0.0

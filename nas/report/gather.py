@@ -1,0 +1,161 @@
+"""From an open database to the values of a report; reads only, and any state of a search makes sense."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from nas.report import evidence
+from nas.report.front import marginals, rungs, steps
+from nas.report.networks import networks_of
+from nas.report.promoted import promotion
+from nas.report.values import Ablation, Curve, Failure, Network, Point, Promotion, Report, Session
+from nas.report.words import standard_error
+from nas.store import Row, Store, now
+
+
+def gather(store: Store, *, database: str | None = None) -> Report:
+    """Reads all that the page shows.
+
+    A driver may be at work meanwhile: results are read before trials, so that every result has its trial.
+
+    Args:
+        store: The database.
+        database: What the page's commands call it; its location by default.
+
+    Raises:
+        NotFoundError: The database does not hold exactly one study.
+    """
+    study = store.study()
+    key, name = study["id"], study["name"]
+    evaluations = store.evaluations(key)
+    epochs = [row for row in store.epoch_rows(key) if row["top1"] is not None]
+    front = {row["digest"] for row in store.pareto_front(name)}
+    ablations = tuple(evidence.ablation(row, *_parts(store, row["id"])) for row in store.ablations(key))
+    promotions, runs = store.promotions(key), store.runs(key)
+    trials = store.trials(key)
+    points = points_of(evaluations, front)
+    networks = networks_of(store.architectures(study["clip"], study["num_classes"]))
+    return Report(
+        study=study,
+        database=database or store.location,
+        made=now(),
+        networks=_in_use(networks, trials, promotions, ablations),
+        states=dict(Counter(row["state"] for row in trials)),
+        trials=len(trials),
+        points=points,
+        curves=curves_of(epochs, trials, points),
+        rungs=rungs(points, study["config"].get("search", {}).get("rungs", [])),
+        steps=steps(points),
+        marginals=marginals(evaluations),
+        importances=evidence.importances(store.view("importance", name)),
+        ablations=ablations,
+        verdicts=evidence.verdicts(store.study_verdicts(key)),
+        motions=evidence.motions(store.motion_tests(name)),
+        promotions=_promotions(store, study, promotions, networks),
+        sessions=tuple(_session(row) for row in store.sessions(key)),
+        failures=failures(trials, promotions, runs),
+        preempted=len(store.jobs(key, "preempted")),
+        run_seconds=sum(row["seconds"] or 0.0 for row in runs),
+    )
+
+
+def points_of(evaluations: Sequence[Row], front: set[str]) -> tuple[Point, ...]:
+    """The measurements of a search.
+
+    Args:
+        evaluations: Rows of `Store.evaluations`.
+        front: Digests of the front, which is of the highest rung alone.
+    """
+    top = max((row["rung"] for row in evaluations), default=None)
+    return tuple(
+        Point(
+            digest=row["digest"],
+            number=row["number"],
+            rung=row["rung"],
+            epochs=row["epochs"],
+            top1=row["top1"],
+            error=standard_error(row["top1"], row["num_clips"]),
+            num_clips=row["num_clips"],
+            macs=row["macs"],
+            settings=row["settings"] or {},
+            front=row["rung"] == top and row["digest"] in front,
+        )
+        for row in evaluations
+    )
+
+
+def curves_of(epochs: Sequence[Row], trials: Sequence[Row], points: Sequence[Point]) -> tuple[Curve, ...]:
+    """Learning curves in the order of trials.
+
+    Args:
+        epochs: Rows of `Store.epoch_rows` that have a top-1.
+        trials: Rows of `Store.trials`.
+        points: Of the search; they say who reached the highest rung, and who is on its front.
+    """
+    states = {row["number"]: row["state"] for row in trials}
+    highest = max((p.rung for p in points), default=None)
+    top = {p.number for p in points if p.rung == highest}
+    front = {p.number for p in points if p.front}
+    found = []
+    for (number, digest), rows in groupby(epochs, key=lambda row: (row["number"], row["digest"])):
+        state = states.get(number, "running")
+        if number in front or number in top:
+            kind = "front" if number in front else "top"
+        else:
+            kind = {"failed": "failed", "running": "running", "preempted": "running"}.get(state, "stopped")
+        values = tuple((row["epoch"], row["top1"]) for row in rows)
+        found.append(Curve(number=number, digest=digest, kind=kind, values=values))
+    return tuple(found)
+
+
+def failures(trials: Sequence[Row], promotions: Sequence[Row], runs: Sequence[Row]) -> tuple[Failure, ...]:
+    """Every trial, promotion and run that failed, with its reason."""
+    kinds = (("trial {number}", trials), ("promotion, seed {seed}", promotions), ("ablation run, seed {seed}", runs))
+    return tuple(
+        Failure(
+            what=what.format_map(row),
+            digest=row["digest"],
+            reason=(row["reason"] or "").replace("_", " "),
+            detail=row["detail"] or "",
+        )
+        for what, rows in kinds
+        for row in rows
+        if row["state"] == "failed"
+    )
+
+
+def _in_use(
+    networks: Mapping[str, Network], trials: Sequence[Row], promotions: Sequence[Row], ablations: Sequence[Ablation]
+) -> Mapping[str, Network]:
+    """The networks that the page may be asked about: of trials first, then of promotions and ablations."""
+    wanted = [row["digest"] for row in (*trials, *promotions)]
+    wanted += [effect.digest for ablation in ablations for effect in ablation.effects if effect.digest]
+    return {digest: networks[digest] for digest in dict.fromkeys(wanted) if digest in networks}
+
+
+def _parts(store: Store, ablation: int) -> tuple[list[Row], list[Row], list[Row]]:
+    return store.arms(ablation), store.arm_runs(ablation), store.effects(ablation)
+
+
+def _promotions(
+    store: Store, study: Row, rows: Sequence[Row], networks: Mapping[str, Network]
+) -> tuple[Promotion, ...]:
+    measured = [
+        row for split in ("val", "test") for row in store.evaluations(study["id"], purpose="promotion", split=split)
+    ]
+    beside = Path(store.location).parent
+    return tuple(promotion(row, networks, measured, study, beside) for row in rows)
+
+
+def _session(row: Row) -> Session:
+    return Session(
+        started=row["started_at"],
+        ended=row["ended_at"],
+        workers=row["workers"],
+        wall_seconds=row["wall_seconds"],
+        busy_seconds=row["busy_seconds"],
+        environment=row["environment"] or {},
+    )

@@ -1,0 +1,252 @@
+"""From values to one HTML file, by Jinja with everything escaped.
+
+Charts are SVG of our own: it is there before a script runs, prints, follows the theme and the width of a phone, can be
+read by a screen reader, and 500 learning curves take 0.3 MB, where plotly embeds 4.7 MB that must be unpacked first.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from nas.errors import NasError
+from nas.report import charts, words
+from nas.report.evidence import TESTS
+from nas.report.values import Confusion, Point, Promotion, Report
+
+PARTS = Path(__file__).parent / "parts"
+MANY_CLASSES = 40  # above which a confusion matrix becomes a list of the pairs that are taken for each other most
+MANY = 200  # broken videos or failures that are listed one by one
+
+
+def write_report(report: Report, path: Path) -> int:
+    """Writes the page; it appears whole or not at all.
+
+    Args:
+        report: What it shows.
+        path: The file; its folder is made.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        NasError: It cannot be written there.
+    """
+    content = html(report).encode()
+    part = path.with_name(f"{path.name}.part{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise NasError(f"the report {path} cannot be written: {error.strerror}") from error
+    return len(content)
+
+
+def html(report: Report) -> str:
+    """The page as text."""
+    index = {digest: place for place, digest in enumerate(report.networks)}
+    script = (PARTS / "script.js").read_text(encoding="utf-8")
+    # Nothing may be loaded, and no script may run but ours: a second wall behind the escaping.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            r=report,
+            place=index.get,
+            policy=policy,
+            style=Markup((PARTS / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            payload=payload(report),
+            last_points=last_points(report.points),
+            epochs_trained=sum({p.number: p.epochs for p in sorted(report.points, key=lambda p: p.epochs)}.values()),
+            charts=_charts(report),
+            forests=[charts.forest(ablation) for ablation in report.ablations],
+            commands=commands(report),
+            tests=TESTS,
+            taken=taken_for,
+            means=means_over_seeds(report.promotions),
+            many=MANY,
+            many_classes=MANY_CLASSES,
+        )
+    )
+
+
+@lru_cache(maxsize=1)
+def environment() -> jinja2.Environment:
+    """The templates, everything escaped, with the words that they use."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PARTS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "amount": words.amount,
+        "percent": words.percent,
+        "spread": words.spread,
+        "points": words.points,
+        "duration": words.duration,
+        "moment": words.moment,
+        "number": words.number,
+        "flat": words.flat,
+    }
+    made.globals |= {
+        "plural": words.plural,
+        "interval": words.interval,
+        "standard_error": words.standard_error,
+        "by_split": lambda accuracies: {accuracy.split: accuracy for accuracy in accuracies},
+    }
+    return made
+
+
+def last_points(points: Sequence[Point]) -> list[Point]:
+    """Each network at its highest rung; the highest rungs first, and within one the most accurate."""
+    last = {p.digest: p for p in sorted(points, key=lambda p: p.rung)}
+    return sorted(last.values(), key=lambda p: (-p.rung, -p.top1, p.macs))
+
+
+def payload(report: Report) -> dict[str, Any]:
+    """What the panel of a network shows, for the page's script; equal blocks are stored once."""
+    columns: dict[tuple[str, ...], int] = {}
+    blocks: dict[tuple[Any, ...], int] = {}
+    results: dict[str, list[list[str]]] = {}
+    settings: dict[str, Mapping[str, Any]] = {}
+    for point in report.points:
+        settings[point.digest] = point.settings
+        results.setdefault(point.digest, []).append(
+            [
+                f"search, {words.plural(point.epochs, 'epoch')}",
+                "val",
+                f"{words.percent(point.top1)} {words.spread(point.error)}",
+            ]
+        )
+    for promotion in report.promotions:
+        for a in promotion.accuracies:
+            error = words.spread(words.standard_error(a.top1, a.num_clips))
+            results.setdefault(promotion.digest, []).append(
+                [
+                    f"promotion, {words.plural(promotion.epochs, 'epoch')}, seed {promotion.seed}",
+                    a.split,
+                    f"{words.percent(a.top1)} {error}",
+                ]
+            )
+    networks = []
+    for network in report.networks.values():
+        rows = []
+        for block in network.blocks:
+            names = columns.setdefault(tuple(block), len(columns))
+            rows.append(blocks.setdefault((names, *block.values()), len(blocks)))
+        networks.append(
+            {
+                "digest": network.digest,
+                "text": network.description,
+                "macs": words.amount(network.macs),
+                "params": words.amount(network.params),
+                "memory": f"{words.amount(network.activation_bytes)}B" if network.activation_bytes else "–",
+                "note": network.note,
+                "blocks": rows,
+                "settings": {name: words.flat(value) for name, value in settings.get(network.digest, {}).items()},
+                "results": results.get(network.digest, []),
+            }
+        )
+    return {
+        "networks": networks,
+        "columns": list(columns),
+        "blocks": list(blocks),
+        "show": shlex.join(["nas", "show", "DIGEST", "--study", report.database]),
+    }
+
+
+def commands(report: Report) -> dict[str, Any]:
+    """The commands that made what the page shows, and those that fill its empty places."""
+    argvs = [["nas", *map(str, argv[1:])] for argv in _argvs(report) if len(argv) > 1]
+    name = f"studies/{report.study['name']}.yaml"
+    searches = [argv for argv in argvs if argv[1] == "search"] or [["nas", "search", name]]
+    promoted = dict.fromkeys((p.digest, p.epochs) for p in report.promotions)
+    promotions = [
+        shlex.join(["nas", "promote", report.database, digest[:10], f"promote.epochs={epochs}"])
+        for digest, epochs in promoted
+    ]
+    return {
+        "made": list(dict.fromkeys(shlex.join(argv) for argv in argvs)) or [shlex.join(searches[-1])],
+        "search": shlex.join(searches[-1]),
+        "study": _study_of(searches, argvs),
+        "promotions": promotions,
+        "database": shlex.quote(report.database),
+    }
+
+
+def _study_of(searches: list[list[str]], argvs: list[list[str]]) -> str:
+    """The study as it was named to `nas search`, or to `nas ablate` where nothing was searched, with its settings."""
+    ablations = [argv for argv in argvs if argv[1] == "ablate" and "--study" not in argv]
+    known = any(argv in argvs for argv in searches) or not ablations
+    words = (searches if known else ablations)[-1][2:]
+    return shlex.join(takewhile(lambda word: not word.startswith("-"), words))
+
+
+def taken_for(confusion: Confusion, most: int = 30) -> list[tuple[str, str, int, int]]:
+    """The pairs of classes that were confused most: true class, predicted class, videos, videos of the true class."""
+    found = [
+        (confusion.classes[i], confusion.classes[j], count, sum(line))
+        for i, line in enumerate(confusion.counts)
+        for j, count in enumerate(line)
+        if i != j and count
+    ]
+    return sorted(found, key=lambda row: -row[2])[:most]
+
+
+def means_over_seeds(promotions: Sequence[Promotion]) -> list[dict[str, Any]]:
+    """Mean and standard deviation of top-1 for each network, epochs and split with several seeds."""
+    groups: dict[tuple[str, int, str], list[float]] = {}
+    texts = {p.digest: p.description for p in promotions}
+    for p in promotions:
+        for a in p.accuracies:
+            groups.setdefault((p.digest, p.epochs, a.split), []).append(a.top1)
+    rows = []
+    for (digest, epochs, split), values in groups.items():
+        if len(values) > 1:
+            mean = sum(values) / len(values)
+            deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+            rows.append(
+                {
+                    "digest": digest,
+                    "description": texts[digest],
+                    "epochs": epochs,
+                    "split": split,
+                    "mean": mean,
+                    "deviation": deviation,
+                    "seeds": len(values),
+                }
+            )
+    return rows
+
+
+def _charts(report: Report) -> dict[str, Any]:
+    classes = report.study["num_classes"]
+    epochs = {rung.rung: rung.epochs for rung in report.rungs}
+    return {
+        "front": charts.front_chart(report.points, report.networks, classes),
+        "curves": charts.curves_chart(report.curves, classes),
+        "steps": charts.hypervolume_chart(report.steps, epochs),
+        "marginals": [charts.marginal_chart(marginal) for marginal in report.marginals],
+    }
+
+
+def _argvs(report: Report) -> list[Sequence[Any]]:
+    argvs = [session.environment.get("command", []) for session in report.sessions]
+    return [argv for argv in argvs if isinstance(argv, list)]

@@ -1,0 +1,63 @@
+"""Promotions: their accuracies from the database, their confusion matrices from the folders that they left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from nas.report.values import Accuracy, Confusion, Network, Promotion
+from nas.store import Row
+
+
+def promotion(
+    row: Row, networks: Mapping[str, Network], measured: Sequence[Row], study: Row, beside: Path
+) -> Promotion:
+    """One promotion.
+
+    Args:
+        row: Of `Store.promotions`.
+        networks: By digest.
+        measured: Rows of `Store.evaluations` with the purpose `promotion`, of every split.
+        study: Row of the study, which names the classes.
+        beside: Folder of the database, where the promotion's folder is looked for, too.
+    """
+    digest = row["digest"]
+    confusion, missing = None, ""
+    if row["state"] == "done":
+        confusion, missing = _confusion(row["folder"], beside, study["data"].get("classes", []))
+    return Promotion(
+        digest=digest,
+        description=networks[digest].description if digest in networks else digest[:10],
+        seed=row["seed"],
+        epochs=row["epochs"],
+        state=row["state"],
+        folder=row["folder"],
+        accuracies=tuple(
+            Accuracy(split=e["split"], top1=e["top1"], top5=e["top5"], num_clips=e["num_clips"])
+            for e in measured
+            if e["promotion_id"] == row["id"]
+        ),
+        confusion=confusion,
+        missing=missing,
+    )
+
+
+def _confusion(folder: str, beside: Path, classes: Sequence[str]) -> tuple[Confusion | None, str]:
+    """The confusion matrix of the test split, else of val; or why there is none."""
+    places = (Path(folder), beside / "promoted" / PurePath(folder).name)
+    files = [place / "network.json" for place in places if (place / "network.json").is_file()]
+    if not files:
+        return None, f"no confusion matrix: the folder {folder} is not there"
+    try:
+        content: Any = json.loads(files[0].read_text(encoding="utf-8"))
+        matrices = content["record"]["confusion"]
+        split = "test" if "test" in matrices else "val"
+        counts = tuple(tuple(int(count) for count in line) for line in matrices[split])
+        names = tuple(str(name) for name in (classes or content["classes"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"no confusion matrix: {files[0]} cannot be read ({type(error).__name__})"
+    if len(names) != len(counts) or any(len(line) != len(counts) for line in counts):
+        return None, f"no confusion matrix: {files[0]} has {len(counts)} classes, and the study {len(names)}"
+    return Confusion(split=split, classes=names, counts=counts), ""

@@ -1,0 +1,93 @@
+"""Axes: where a value stands between 0 and 1, and which ticks say so. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nas.report.words import amount
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tick:
+    """A place on an axis, in percent of its length, and its text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale:
+    """An axis from `low` to `high`, linear or logarithmic.
+
+    Attributes:
+        low: Value at 0 percent.
+        high: Value at 100 percent; above `low`.
+        log: Whether equal ratios have equal lengths.
+        ticks: Inside the axis, ascending.
+    """
+
+    low: float
+    high: float
+    log: bool
+    ticks: tuple[Tick, ...]
+
+    def at(self, value: float) -> float:
+        """Percent of the axis, to a hundredth; values outside stand at its ends."""
+        return _at(value, self.low, self.high, log=self.log)
+
+
+def linear(
+    values: Sequence[float], *, text: Callable[[float], str], count: int = 5, bounds: tuple[float, float] | None = None
+) -> Scale:
+    """An axis with round ends around values.
+
+    Args:
+        values: To be shown; may be empty.
+        text: What a tick says.
+        count: Ticks, about.
+        bounds: Beyond which the axis never goes.
+    """
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if high <= low:
+        low, high = low - 0.5 * abs(low or 1.0), high + 0.5 * abs(high or 1.0)
+    step = _round_step((high - low) / count)
+    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    if bounds is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    ticks = tuple(Tick(at=_at(i * step, low, high, log=False), text=text(i * step)) for i in range(first, last + 1))
+    return Scale(low=low, high=high, log=False, ticks=ticks)
+
+
+def logarithmic(values: Sequence[float], *, text: Callable[[float], str] = amount) -> Scale:
+    """An axis of powers of ten around positive values, with ticks at 1, 2 and 5 where it is short."""
+    low, high = (min(values), max(values)) if values else (1e6, 1e9)
+    margin = max(0.03, 0.04 * math.log10(high / low))
+    low, high = low / 10**margin, high * 10**margin
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    span = math.log10(high / low)
+    for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        places = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(places) <= 6:
+            break
+    if len(places) < 2 or span < 0.15:
+        places = [10 ** (math.log10(low) + span * part) for part in (0.15, 0.5, 0.85)]
+    return Scale(
+        low=low,
+        high=high,
+        log=True,
+        ticks=tuple(Tick(at=_at(place, low, high, log=True), text=text(place)) for place in places),
+    )
+
+
+def _at(value: float, low: float, high: float, *, log: bool) -> float:
+    if log:
+        value, low, high = (math.log10(max(number, 1e-300)) for number in (value, low, high))
+    return round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 2)
+
+
+def _round_step(step: float) -> float:
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * 0.999)

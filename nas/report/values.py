@@ -1,0 +1,292 @@
+"""What a report shows, as frozen values between the database and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Block = Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """A network that the page can show.
+
+    Attributes:
+        digest: Full digest.
+        description: In one line.
+        macs: Of one clip; none where its cost at the study's clip is not recorded.
+        params: Parameters.
+        activation_bytes: Kept for backward at one clip, float32.
+        blocks: Its rows, block by block.
+        note: Why there are no blocks, or what they leave out; may be empty.
+    """
+
+    digest: str
+    description: str
+    macs: int | None
+    params: int | None
+    activation_bytes: int | None
+    blocks: tuple[Block, ...]
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One measurement of a search: a network at a rung.
+
+    Attributes:
+        digest: Of the network.
+        number: Of the trial.
+        rung: From 0.
+        epochs: Trained.
+        top1: Share of 1 on the validation clips.
+        error: One standard error, from the number of clips.
+        num_clips: On which top1 was measured.
+        macs: Of one clip.
+        settings: What the search space was asked for.
+        front: Whether it is on the front of the highest rung.
+    """
+
+    digest: str
+    number: int
+    rung: int
+    epochs: int
+    top1: float
+    error: float
+    num_clips: int
+    macs: int
+    settings: Mapping[str, Any]
+    front: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """Top-1 of one trial, epoch by epoch.
+
+    Attributes:
+        number: Of the trial.
+        digest: Of its network.
+        kind: `front`, `top` (reached the last rung), `stopped` (early), `running` or `failed`.
+        values: Pairs of epoch and top-1.
+    """
+
+    number: int
+    digest: str
+    kind: str
+    values: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """Who reached one rung: networks, best and median top-1, and validation clips."""
+
+    rung: int
+    epochs: int
+    networks: int
+    best: float | None
+    median: float | None
+    num_clips: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """Hypervolume of a rung's front after so many epochs of training in all; 1 is the whole rectangle."""
+
+    rung: int
+    epochs: int
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Level:
+    """The front if one setting had one value only: networks, best top-1, share of the whole front's hypervolume."""
+
+    level: str
+    networks: int
+    best: float
+    share: float
+    front: tuple[tuple[int, float], ...]  # pairs of MACs and top-1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Marginal:
+    """The fronts of one setting's values, at one rung."""
+
+    factor: str
+    epochs: int
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Importance:
+    """Which settings decide an objective, by one method at one rung: pairs of name and share, the highest first."""
+
+    method: str
+    objective: str
+    epochs: int
+    networks: int
+    factors: tuple[tuple[str, float], ...]
+    pairs: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effect:
+    """What a level earns against its reference; differences of top-1 are shares of 1."""
+
+    factor: str
+    level: str
+    reference: str
+    digest: str | None
+    pairs: int
+    difference: float
+    low: float | None
+    high: float | None
+    p_holm: float | None
+    macs_ratio: float | None
+    word: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ablation:
+    """One ablation or comparison, its answer in words, and its effects."""
+
+    name: str
+    kind: str
+    state: str
+    sentence: str
+    design: Mapping[str, Any]
+    margin: float | None
+    runs: int
+    done: int
+    effects: tuple[Effect, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """A document's claim beside what was measured; differences are shares of 1."""
+
+    claim: str
+    document: str
+    stated: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    pairs: int
+    word: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Motion:
+    """A network's accuracy on clips whose order was taken away, by the name of the test."""
+
+    digest: str
+    description: str
+    source: str
+    seed: int
+    epochs: int
+    split: str
+    num_clips: int
+    top1: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """Top-1 and top-5 on a split, shares of 1."""
+
+    split: str
+    top1: float
+    top5: float
+    num_clips: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confusion:
+    """Counts of videos: rows are true classes, columns predicted ones."""
+
+    split: str
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promotion:
+    """Full training of one network with one seed."""
+
+    digest: str
+    description: str
+    seed: int
+    epochs: int
+    state: str
+    folder: str
+    accuracies: tuple[Accuracy, ...]
+    confusion: Confusion | None
+    missing: str  # why there is no confusion matrix
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """One start of the driver."""
+
+    started: str
+    ended: str | None
+    workers: int
+    wall_seconds: float | None
+    busy_seconds: float | None
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Something that did not end well: a trial, a promotion or a run of an ablation."""
+
+    what: str
+    digest: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """All of the page.
+
+    Attributes:
+        study: Row of the study.
+        database: As the commands of the page name it.
+        made: Time of the report, ISO.
+        networks: By digest, in the order of first mention.
+        points: Of every rung, in the order in which they were measured.
+        failures: With what was pre-empted left out; `preempted` counts that.
+    """
+
+    study: Mapping[str, Any]
+    database: str
+    made: str
+    networks: Mapping[str, Network]
+    states: Mapping[str, int]
+    trials: int
+    points: tuple[Point, ...]
+    curves: tuple[Curve, ...]
+    rungs: tuple[Rung, ...]
+    steps: tuple[Step, ...]
+    marginals: tuple[Marginal, ...]
+    importances: tuple[Importance, ...]
+    ablations: tuple[Ablation, ...]
+    verdicts: tuple[Verdict, ...]
+    motions: tuple[Motion, ...]
+    promotions: tuple[Promotion, ...]
+    sessions: tuple[Session, ...]
+    failures: tuple[Failure, ...]
+    preempted: int
+    run_seconds: float
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The front of the highest rung, from the cheapest network on."""
+        return tuple(sorted((p for p in self.points if p.front), key=lambda p: (p.macs, p.digest)))
+
+    @property
+    def top_rung(self) -> int | None:
+        """The highest rung that has a result."""
+        return max((p.rung for p in self.points), default=None)

@@ -1,0 +1,308 @@
+"""How much each factor of a search, and each pair of them, decides: Optuna's PED-ANOVA and fANOVA, rung by rung.
+
+Each rung has its own Optuna study, so all networks of one answer were trained for the same number of epochs. The
+parameters of one domain are one factor (`nas.importance.levels_of`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import optuna
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, create_trial
+
+from nas import store as s
+from nas import tables as m
+from nas.errors import StoreError
+from nas.importance import beyond_cost, factor_of, level_of
+from nas.search.forest import Forest
+from nas.store import Row, Store
+
+MIN_NETWORKS = 20
+SMALLEST_PAIR = 0.005  # share of variance below which a pair is left out
+OBJECTIVES = ("accuracy", "accuracy given MACs")
+INACTIVE = "–"  # level of a factor that a network was not asked for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Importance:
+    """How much one factor, or two of them together, decides.
+
+    Attributes:
+        rung: Where.
+        epochs: Of the rung.
+        method: `pedanova` (what decides about being among the best; sums to 1 over the factors) or `fanova` (share of
+            the variance over the whole space; factors and pairs sum to at most 1).
+        objective: `accuracy`, or `accuracy given MACs`: what of it the cost does not explain.
+        factor: A factor.
+        other: The second factor of a pair, what both do only together; else empty.
+        importance: 0 to 1.
+        networks: That it rests on.
+    """
+
+    rung: int
+    epochs: int
+    method: str
+    objective: str
+    factor: str
+    other: str
+    importance: float
+    networks: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RungImportances:
+    """The importances of one rung.
+
+    Attributes:
+        rung: Which.
+        epochs: Of it.
+        networks: With settings at this rung.
+        cost_explains: Share of the variance of accuracy that log MACs explain (a parabola); None for too few networks.
+        forest_explains: By objective, the share of variance that the forest behind fANOVA explains of networks that it
+            has not seen (out of bag).
+        found: The most important first, by objective and method, pairs last.
+        notes: What could not be said, one line each.
+    """
+
+    rung: int
+    epochs: int
+    networks: int
+    cost_explains: float | None = None
+    forest_explains: Mapping[str, float] = field(default_factory=dict)
+    found: tuple[Importance, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def importances(store: Store, study: Row) -> list[RungImportances]:
+    """Importances at every rung that has results.
+
+    Args:
+        store: The database.
+        study: The study's row.
+    """
+    rungs: dict[int, list[Row]] = {}
+    for row in store.evaluations(study["id"]):
+        rungs.setdefault(row["rung"], []).append(row)
+    if not rungs:
+        return []
+    if not store.holds_optuna():
+        return [_too_few(rung, rows[0]["epochs"], 0) for rung, rows in sorted(rungs.items())]
+    url = store.location if "://" in store.location else f"sqlite:///{Path(store.location)}"
+    storage = RDBStorage(
+        url,
+        engine_kwargs={"connect_args": {"timeout": 30}} if "sqlite" in url else None,
+        skip_table_creation=True,
+    )
+    try:
+        return [_rung(storage, study["name"], rung, rows) for rung, rows in sorted(rungs.items())]
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def keep(database: Path, found: Sequence[Importance]) -> str | None:
+    """Stores importances in the place of those of an earlier time, unless a search holds the database.
+
+    Args:
+        database: The SQLite file.
+        found: What to store.
+
+    Returns:
+        None where they are stored, otherwise why they are not, in one line.
+    """
+    lock = FileLock(f"{database}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError) as error:
+        why = "a running search holds the database" if isinstance(error, Timeout) else f"{error.strerror}"
+        return f"not stored: {why}"
+    try:
+        store = Store(database, create=True)
+        try:
+            study = store.study()["id"]
+            with store.write() as connection:
+                connection.execute(m.importance.delete().where(m.importance.c.study_id == study))
+                for item in found:
+                    s.insert(connection, m.importance, study_id=study, **asdict(item))
+        finally:
+            store.close()
+    except StoreError as error:
+        return f"not stored: {error}"
+    finally:
+        lock.release()
+    return None
+
+
+def _rung(storage: RDBStorage, study: str, rung: int, rows: Sequence[Row]) -> RungImportances:
+    epochs = rows[0]["epochs"]
+    name = f"{study}/rung-{rung}-{epochs}-epochs"
+    macs = {row["id"]: row["macs"] for row in rows}
+    try:
+        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    except KeyError:  # no driver has got as far as to copy this rung
+        trials = []
+    trials = [trial for trial in trials if trial.params and trial.user_attrs.get("evaluation") in macs]
+    if len(trials) < MIN_NETWORKS:
+        return _too_few(rung, epochs, len(trials))
+    choices = _choices(trials)
+    accuracy = np.array([trial.values[0] for trial in trials])
+    residual, explained = beyond_cost(accuracy, [macs[trial.user_attrs["evaluation"]] for trial in trials])
+    found: list[Importance] = []
+    notes: list[str] = []
+    forests: dict[str, float] = {}
+
+    def add(method: str, objective: str, values: Mapping[tuple[str, str], float]) -> None:
+        for (factor, other), value in sorted(values.items(), key=lambda item: (item[0][1] != "", -item[1], item[0])):
+            found.append(
+                Importance(
+                    rung=rung,
+                    epochs=epochs,
+                    method=method,
+                    objective=objective,
+                    factor=factor,
+                    other=other,
+                    importance=value,
+                    networks=len(trials),
+                )
+            )
+
+    for objective, target in zip(OBJECTIVES, (accuracy, residual), strict=True):
+        if not choices or float(np.ptp(target)) < 1e-9:
+            what = "every network has the same settings" if not choices else f"every network has the same {objective}"
+            notes.append(f"{what}, so nothing decides")
+            continue
+        singles = _pedanova(trials, choices, target)
+        if singles:
+            add("pedanova", objective, {(factor, ""): value for factor, value in singles.items()})
+        else:
+            notes.append(f"PED-ANOVA of {objective}: no factor tells the best networks from the others")
+        forest, singles = _fanova(trials, choices, target)
+        forests[objective] = forest.unseen
+        if forest.unseen <= 0:
+            notes.append(
+                f"fANOVA of {objective} is left out: its forest predicts networks that it has not seen no better than "
+                "their mean does; it needs more networks, or more clips"
+            )
+            continue
+        pairs = {pair: value for pair, value in forest.pairs().items() if value >= SMALLEST_PAIR}
+        add("fanova", objective, {**{(factor, ""): value for factor, value in singles.items()}, **pairs})
+    return RungImportances(
+        rung=rung,
+        epochs=epochs,
+        networks=len(trials),
+        cost_explains=explained,
+        forest_explains=forests,
+        found=tuple(found),
+        notes=tuple(notes),
+    )
+
+
+def _too_few(rung: int, epochs: int, networks: int) -> RungImportances:
+    note = f"{networks} networks with settings, and importances need {MIN_NETWORKS}"
+    return RungImportances(rung=rung, epochs=epochs, networks=networks, notes=(note,))
+
+
+def _levels(trial: FrozenTrial) -> dict[str, str]:
+    family = trial.params.get("family")
+    return {factor_of(name, family): level_of(value) for name, value in trial.params.items()}
+
+
+def _choices(trials: Sequence[FrozenTrial]) -> dict[str, tuple[str, ...]]:
+    """Levels of every factor that is not the same in all networks, in the order in which the study offers them."""
+    offered: dict[str, dict[str, None]] = {}
+    for trial in trials:
+        for name, distribution in trial.distributions.items():
+            assert isinstance(distribution, CategoricalDistribution)
+            levels = offered.setdefault(factor_of(name, trial.params.get("family")), {})
+            levels.update(dict.fromkeys(level_of(choice) for choice in distribution.choices))
+    seen = [_levels(trial) for trial in trials]
+    return {
+        factor: tuple(levels)
+        for factor, levels in sorted(offered.items())
+        if len({found.get(factor, INACTIVE) for found in seen}) > 1
+    }
+
+
+def _in_memory(
+    trials: Sequence[FrozenTrial],
+    target: NDArray[np.float64],
+    distributions: Mapping[str, CategoricalDistribution | FloatDistribution],
+    params: Callable[[FrozenTrial], Mapping[str, str | float]],
+) -> optuna.Study:
+    """A study of the factors instead of the parameters, with one objective, to be maximised."""
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    for trial, value in zip(trials, target.tolist(), strict=True):
+        own = dict(params(trial))
+        study.add_trial(create_trial(params=own, distributions={f: distributions[f] for f in own}, value=value))
+    return study
+
+
+def _pedanova(
+    trials: Sequence[FrozenTrial], choices: Mapping[str, tuple[str, ...]], target: NDArray[np.float64]
+) -> dict[str, float]:
+    """PED-ANOVA of being among the best tenth, at least five networks; empty where no factor matters.
+
+    Watanabe et al., "PED-ANOVA" (IJCAI 2023, arXiv 2304.10255); a factor that does not apply to all networks counts
+    by how many it applies to (conditional PED-ANOVA, arXiv 2601.20800).
+    """
+    with _quiet():
+        study = _in_memory(
+            trials,
+            target,
+            {factor: CategoricalDistribution(levels) for factor, levels in choices.items()},
+            lambda trial: {factor: level for factor, level in _levels(trial).items() if factor in choices},
+        )
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, 5 / len(trials)))
+        raw = evaluator.evaluate(study, params=list(choices))
+    total = sum(raw.values())
+    return {factor: float(value) / total for factor, value in raw.items()} if total > 0 else {}
+
+
+def _fanova(
+    trials: Sequence[FrozenTrial], choices: Mapping[str, tuple[str, ...]], target: NDArray[np.float64]
+) -> tuple[Forest, dict[str, float]]:
+    """The forest, and each factor's share of its variance, by Optuna (Hutter et al., ICML 2014).
+
+    A factor is one axis with a cell of width 1 for each level, so that every level has the same weight (Optuna's own
+    encoding of categories, one axis a level, also weighs networks that have no level or several). That a factor does
+    not apply is a level, too.
+    """
+    levels = {factor: (*offered, INACTIVE) for factor, offered in choices.items()}
+    seen = [_levels(trial) for trial in trials]
+    for factor in levels:
+        if all(factor in found for found in seen):
+            levels[factor] = choices[factor]
+    rows = [{factor: float(levels[factor].index(found.get(factor, INACTIVE))) for factor in choices} for found in seen]
+    distributions = {factor: FloatDistribution(-0.5, len(offered) - 0.5) for factor, offered in levels.items()}
+    with _quiet():
+        position = itertools.count()
+        study = _in_memory(trials, target, distributions, lambda _: rows[next(position)])
+        singles = FanovaImportanceEvaluator(seed=0).evaluate(study)
+    points = np.array([[row[factor] for factor in sorted(choices)] for row in rows])
+    sizes = {factor: len(levels[factor]) for factor in sorted(choices)}
+    return Forest(points, target, sizes), {factor: float(value) for factor, value in singles.items()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna without its log and its advice, which the notes replace."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

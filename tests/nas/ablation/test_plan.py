@@ -1,0 +1,62 @@
+"""Plans: paired trainings, what is recorded already, and arms of equal cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from nas.ablation.matched import TOLERANCE, matched
+from nas.ablation.plan import CONTROL_SEEDS, estimate, plan_of
+from tests.nas.ablation.plans import arms, config
+
+
+def planned(**over: object):  # type: ignore[no-untyped-def]
+    """The plan of `config(**over)`."""
+    return plan_of(config(**over), arms(**over), num_classes=8, seed=5, checksum="abc")
+
+
+def test_a_pair_has_one_seed_and_begins_from_the_base_s_values() -> None:
+    plan = planned(seeds=3, min_seeds=2)
+    assert len(plan.trainings) == 3 * len(plan.arms.arms)
+    for pair in range(3):
+        mine = [t for t in plan.trainings if t.pair == pair]
+        assert {t.seed for t in mine} == {5 + pair, 5 + pair + CONTROL_SEEDS}
+        first = mine[0].job
+        assert first.paired_with == ""
+        assert {t.job.paired_with for t in mine[1:-1]} == {first.spec}
+    pairs = [t.pair for t in plan.trainings]
+    assert pairs == sorted(pairs)  # an early look has whole pairs
+
+
+def test_a_training_is_named_by_all_that_decides_it() -> None:
+    plan = planned(factors={"kind": ["2d"], "recipe.lr": [0.01], "data.clip.frames": [4]})
+    assert len({t.key for t in plan.trainings}) == len(plan.trainings)
+    assert plan.trainings[0].key == planned().trainings[0].key
+
+
+def test_what_is_recorded_is_not_paid_again() -> None:
+    plan = planned()
+    done = [(t.key, plan.config.epochs) for t in plan.trainings[:4]]
+    history = [{"seconds": 2.0, "train_macs": plan.costs[0].train_macs}]
+    left = estimate(plan, done, history)
+    assert (left.trainings, left.done) == (len(plan.trainings), 4)
+    assert left.epochs == (left.trainings - 4) * plan.config.epochs
+    assert left.hours is not None and left.hours >= left.epochs * 2.0 / 3600 * 0.99
+    assert estimate(plan, done, []).hours is None
+
+
+@pytest.mark.parametrize("kind", ["2d", "3d", "p3d_a"])
+def test_matched_arms_have_the_base_s_macs_within_two_percent(kind: str) -> None:
+    plan = planned(factors={"kind": [kind]})
+    found = matched(plan.arms, num_classes=8)
+    equal = plan_of(config(), found, num_classes=8, seed=0, checksum="")
+    assert len(found.arms) == len(plan.arms.arms)
+    ratios = [cost.macs / equal.costs[0].macs for cost in equal.costs]
+    assert all(abs(ratio - 1) <= TOLERANCE for ratio in ratios)
+    assert plan.costs[1].macs != equal.costs[1].macs
+
+
+def test_an_arm_that_no_width_can_match_is_dropped_with_a_word() -> None:
+    image = {"family": "timm", "model": "test_resnet", "frames": 8}
+    found = matched(arms(factors={"network": {"timm": image}}), num_classes=8)
+    assert [arm.factor for arm in found.arms] == ["base", "A/A"]
+    assert "no width gives" in found.dropped[-1].reason

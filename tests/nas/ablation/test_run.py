@@ -1,0 +1,250 @@
+"""Ablations that really train: paired, recorded, gone on with, and shown the same way everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nas.cli.main import main
+from nas.jobs import TrainJob
+from nas.objective import first_network
+from nas.store import Store
+from search_spaces import codec
+from search_spaces.settings import network_of
+from tests.nas.studies import merged, write_study
+from trainer.config import Clip, DataConfig, Recipe
+
+BASE = {"family": "resnet", "depth": "1-1", "stem_width": 8, "stem": "1x3x3/2", "kind": "3d"}
+ABLATION: dict[str, Any] = {
+    "ablation": {"base": BASE, "factors": {"kind": ["2d", "p3d_a"]}, "seeds": 2, "min_seeds": 2, "epochs": 2}
+}
+
+
+def study(folder: Path, motion: Path, over: dict[str, Any] | None = None) -> tuple[str, str]:
+    """A study file with an ablation on the tiny motion data, and where its database will be."""
+    file = write_study(folder / "tiny.yaml", merged(merged(ABLATION, {"data": {"root": str(motion)}}), over or {}))
+    return str(file), str(folder / "study.db")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command prints; it has to succeed."""
+    capsys.readouterr()
+    assert main(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def test_an_ablation_ends_with_effects_that_the_database_and_the_command_agree_on(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, db = study(tmp_path, motion)
+    shown = json.loads(run(capsys, "ablate", file, "--db", db, "--workers", "0", "--json"))
+    assert shown["state"] == "done"
+    assert [(e["factor"], e["level"], e["pairs"]) for e in shown["effects"]] == [
+        ("kind", "2d", 2),
+        ("kind", "p3d_a", 2),
+        ("A/A", "base, other seeds", 2),
+    ]
+    with sqlite3.connect(db) as plain:
+        columns = "factor, level, difference, low, high, p_holm, word"
+        rows = plain.execute(f"SELECT {columns} FROM ablation_effects").fetchall()
+    plain.close()
+    assert rows == [tuple(e[name.strip()] for name in columns.split(",")) for e in shown["effects"]]
+
+    store = Store(db)
+    runs = store.runs(store.study()["id"])
+    assert [r["state"] for r in runs] == ["done"] * 8 and all(len(r["correct"]) == 16 for r in runs)
+    for r in runs:
+        assert r["correct"].count("1") / 16 == pytest.approx(r["top1"])
+    arms = {(r["position"], r["pair"]): r for r in store.arm_runs(store.ablations(1)[0]["id"])}
+    assert len(arms) == 8
+    first = arms[1, 0]["top1"] - arms[0, 0]["top1"], arms[1, 1]["top1"] - arms[0, 1]["top1"]
+    assert shown["effects"][0]["difference"] == pytest.approx(sum(first) / 2)
+    store.close()
+
+    # asked again, nothing is trained: the same effects come from the record
+    again = json.loads(run(capsys, "ablate", file, "--db", db, "--workers", "0", "--json"))
+    assert again["effects"] == [{**e, "id": a["id"]} for e, a in zip(shown["effects"], again["effects"], strict=True)]
+    store = Store(db)
+    assert [r["ended_at"] for r in store.runs(1)] == [r["ended_at"] for r in runs]
+    store.close()
+
+    # one pair more is another question, and trains that pair alone
+    text = run(capsys, "ablate", file, "ablation.seeds=3", "--db", db, "--workers", "0")
+    assert "trainings: 4 now, 8 from the record, 0 failed" in text
+
+
+def test_the_plan_is_shown_with_its_cost_and_trains_nothing(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, db = study(tmp_path, motion, {"ablation": {"factors": {"kind": ["2d", "3d", "p3d_a"]}}})
+    text = run(capsys, "ablate", file, "--db", db, "--dry-run")
+    assert "dropped: kind=3d: it is the base's own level" in text
+    assert "plan: 4 arms x 2 seeds = 8 trainings of 2 epochs; 0 are recorded, 16 epochs are left" in text
+    assert not Path(db).exists()
+
+
+def test_planning_imports_no_torch(tmp_path: Path, motion: Path) -> None:
+    file, _ = study(tmp_path, motion)
+    code = (
+        "import sys; from nas.cli.main import main; "
+        f"assert main(['ablate', {file!r}, '--dry-run']) == 0; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
+
+
+def job(kind: str, *, seed: int = 0, base: str = "3d") -> TrainJob:
+    """A job of the base with another kind, paired with the base."""
+    clip = Clip(frames=4, height=16, width=16, stride=1)
+    data = DataConfig(name="m", root="r", cache="c", clip=clip, short_side=16)
+    settings = {key: value for key, value in BASE.items() if key != "family"}
+    spec, other = (codec.dumps(network_of("resnet", {**settings, "kind": k})) for k in (kind, base))
+    return TrainJob(
+        spec=spec,
+        num_classes=8,
+        data=data,
+        recipe=Recipe(),
+        seed=seed,
+        folder="",
+        until_epoch=1,
+        paired_with="" if kind == base else other,
+    )
+
+
+def test_paired_networks_begin_with_equal_values_where_shapes_agree() -> None:
+    base, other = (first_network(job(kind)).state_dict() for kind in ("3d", "2d"))
+    shared = [name for name in base if name in other and base[name].shape == other[name].shape]
+    drawn = [name for name in shared if base[name].dtype.is_floating_point and base[name].unique().numel() > 1]
+    assert any("head" in name or "fc" in name for name in drawn) and len(drawn) >= 3
+    assert all(torch.equal(base[name], other[name]) for name in shared)
+    alone = first_network(dataclasses.replace(job("2d"), paired_with="")).state_dict()
+    assert any(not torch.equal(alone[name], other[name]) for name in drawn)
+
+
+def test_a_network_of_the_search_is_not_trained_again_to_what_it_has(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, db = study(tmp_path, motion, {"search": {"trials": 3, "initial": 3, "rungs": [1, 2], "eta": 2}})
+    run(capsys, "search", file, "--db", db, "--workers", "0", "--json")
+    store = Store(db)
+    digest = store.trials(1)[0]["digest"]
+    store.close()
+    run(
+        capsys,
+        "ablate",
+        file,
+        "ablation.factors={kernel:[5]}",
+        "--base",
+        digest,
+        "--db",
+        db,
+        "--workers",
+        "0",
+        "--json",
+    )
+    store = Store(db)
+    base = next(r for r in store.runs(1) if r["digest"] == digest and r["seed"] == 3)
+    trial = next((tmp_path / "trials").glob(f"00000-{base['key']}"))
+    ours = (Path(base["folder"]) / "progress.jsonl").read_text().splitlines()
+    assert ours[0] == (trial / "progress.jsonl").read_text().splitlines()[0]  # to the second that it took
+    store.close()
+
+
+def test_versus_says_in_one_sentence_which_network_is_better(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, db = study(tmp_path, motion)
+    for kind in ("2d", "3d", "p3d_a"):
+        settings = {key: value for key, value in BASE.items() if key != "family"}
+        (tmp_path / f"{kind}.json").write_text(codec.dumps(network_of("resnet", {**settings, "kind": kind})))
+    arguments = ["--study", file, "--seeds", "2", "--epochs", "1", "--db", db, "--workers", "0", "--json"]
+    two = json.loads(run(capsys, "versus", "2d.json", "3d.json", *arguments))
+    assert len(two["effects"]) == 1 and "times its MACs" in two["sentence"]
+    three = json.loads(run(capsys, "versus", "2d.json", "3d.json", "p3d_a.json", *arguments))
+    assert len(three["effects"]) == 3
+    assert three["sentence"].startswith(
+        ("undecided: none is better than all others", "2d.json is", "3d.json is", "p3d")
+    )
+    assert main(["versus", "2d.json", "--study", file]) == 2
+
+
+def test_verdicts_hold_claims_against_the_runs(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    claims = [
+        {"claim": "2d is worse", "document": "nobody", "arm": "kind=2d", "expect": "worse", "stated": -3},
+        {"claim": "p3d_a is level with 2d", "document": "nobody", "arm": "kind=p3d_a", "than": "kind=2d"},
+    ]
+    file, db = study(tmp_path, motion, {"ablation": {"claims": claims}})
+    assert main(["verdict", file, "--db", db]) == 2
+    run(capsys, "ablate", file, "--db", db, "--workers", "0", "--json")
+    shown = json.loads(run(capsys, "verdict", file, "--db", db, "--json"))
+    assert [v["word"] for v in shown["verdicts"]] == ["undecided", "undecided"]  # two pairs of 16 clips decide nothing
+    assert shown["verdicts"][0]["stated"] == "-3.0" and shown["verdicts"][0]["pairs"] == 2
+    with sqlite3.connect(db) as plain:
+        assert plain.execute("SELECT COUNT(*) FROM nas_verdict").fetchone() == (2,)
+    plain.close()
+    capsys.readouterr()
+    file, _ = study(tmp_path, motion, {"ablation": {"claims": [{**claims[0], "arm": "kind=2dd"}]}})
+    assert main(["verdict", file, "--db", db]) == 2
+    assert "did you mean kind=2d" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_ablation_goes_on_without_repeating_a_training(tmp_path: Path, motion: Path) -> None:
+    file, db = study(tmp_path, motion, {"ablation": {"seeds": 3, "epochs": 6}})
+    command = [
+        sys.executable, "-c", "from nas.cli.main import run; run()", "ablate", file, "--db", db, "--workers", "2"
+    ]  # fmt: skip
+    kills = 0
+    ended: dict[int, str] = {}
+    while kills < 4:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        goal = len(ended) + 2
+        while process.poll() is None and len(done(db)) < goal:
+            time.sleep(0.2)
+        if process.poll() is not None:
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+        now = done(db)
+        assert {run: now[run] for run in ended} == ended
+        ended = now
+    assert kills >= 3
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    final = done(db)
+    assert len(final) == 12 and {run: final[run] for run in ended} == ended
+    store = Store(db)
+    for row in store.runs(1):
+        lines = (Path(row["folder"]) / "progress.jsonl").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 7))
+    store.close()
+
+
+def done(db: str) -> dict[int, str]:
+    """When each run ended that is done."""
+    if not Path(db).is_file():
+        return {}
+    plain = sqlite3.connect(db, timeout=30)
+    try:
+        return dict(plain.execute("SELECT id, ended_at FROM nas_run WHERE state = 'done'").fetchall())
+    except sqlite3.OperationalError:  # not made yet
+        return {}
+    finally:
+        plain.close()

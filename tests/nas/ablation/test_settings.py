@@ -1,0 +1,67 @@
+"""Networks by settings: what settings say, the network has; and a network's settings give it back."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from search_spaces.catalogue import FAMILIES
+from search_spaces.presets import preset
+from search_spaces.settings import network_of, settings_of
+from search_spaces.space import parse_space
+from search_spaces.spec import SpecError
+
+FOUND = (
+    "r3d_18",
+    "r2plus1d_18",
+    "mc3_18",
+    "f_r2d_18",
+    "p3d_50",
+    "besnet_50",
+    "i3d",
+    "s3d_v1",
+    "tsm_r50",
+    "c3d",
+    "x3d_m",
+)
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_the_settings_of_a_published_network_give_it_back(name: str) -> None:
+    spec = preset(name).canonical()
+    assert network_of(spec.family, settings_of(spec)) == spec
+
+
+@pytest.mark.parametrize("family", ["resnet", "inception_v3", "c3d", "slowfast"])
+def test_the_settings_of_networks_of_a_space_give_them_back(family: str) -> None:
+    stated = FAMILIES[family].sample()
+    domains = {
+        name: body["values"] if isinstance(body, dict) else body
+        for name, body in stated["domains"].items()  # type: ignore[attr-defined]
+        if not (isinstance(body, dict) and name in ("time_pool", "temporal_stride"))
+    }
+    space = parse_space({"family": family, "domains": domains})
+    rng = random.Random(1)
+    found = 0
+    for _ in range(6):
+        spec = space.random(rng).spec
+        try:
+            assert network_of(family, settings_of(spec)) == spec
+            found += 1
+        except SpecError as error:
+            assert "named by their path" in str(error)
+    assert found >= 3
+
+
+def test_a_network_that_no_settings_say_is_refused_with_the_way_out() -> None:
+    from search_spaces.edit import put
+
+    spec = put(preset("r3d_18"), "stages.1.blocks.0.temporal.kind", "p3d_c").canonical()
+    with pytest.raises(SpecError, match=r"cannot be written as settings .* stages\.\*\.blocks\.\*\.temporal\.kind"):
+        settings_of(spec)
+
+
+def test_an_unknown_domain_names_the_nearest() -> None:
+    with pytest.raises(SpecError, match="did you mean kernel"):
+        network_of("resnet", {"kernl": 3})

@@ -1,0 +1,228 @@
+"""A running search, looked at from its database while a driver writes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nas import store as s
+from nas import tables as m
+from nas.errors import NotFoundError, StoreError
+from nas.store import Store
+from nas.watching import frame_of, total_epochs
+from tests.nas.looking.conftest import Run
+from tests.nas.looking.made import made
+from tests.nas.studies import write_study
+
+COMMAND = "import sys; from nas.cli.main import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Path:
+    """A search whose driver is at work on trial 39, and an ablation with two runs."""
+    path = made(tmp_path / "study.db", rungs=2, optuna=False)
+    store = Store(path)
+    trial = store.trials(1)[39]
+    with store.write() as connection:
+        began = (datetime.now(UTC) - timedelta(seconds=100)).isoformat(timespec="seconds")
+        s.insert(connection, m.session, study_id=1, started_at=began, workers=1, environment={})
+        jobs = {"trial_id": trial["id"], "started_at": s.now()}
+        s.insert(connection, m.job, **jobs, rung=0, epochs=1, state="done", ended_at=s.now())
+        s.insert(connection, m.job, **jobs, rung=2, epochs=3, state="running")
+        for kind, rung in (("result", 1), ("promote", 2)):
+            s.put_event(connection, 1, kind, trial=39, rung=rung)
+        ablation = s.insert(
+            connection,
+            m.ablation,
+            study_id=1,
+            name="[red]kind[/red]",
+            kind="ablate",
+            design={},
+            state="running",
+            created_at=s.now(),
+        )
+        arms = [
+            s.insert(
+                connection,
+                m.arm,
+                ablation_id=ablation,
+                position=position,
+                factor="kind",
+                level="[red]2d[/red]",
+                digest=trial["digest"],
+                clip="4x16x16",
+                changes={},
+                levels={},
+            )
+            for position in range(2)  # two arms that share their runs
+        ]
+        for seed, state in enumerate(("done", "done", "running")):
+            run = s.insert(
+                connection,
+                m.run,
+                study_id=1,
+                key=f"k{seed}",
+                digest=trial["digest"],
+                seed=seed,
+                epochs=3,
+                folder="f",
+                state=state,
+                tries=1,
+                started_at=s.now(),
+            )
+            for arm in arms:
+                connection.execute(m.arm_run.insert().values(arm_id=arm, run_id=run, pair=seed))
+    store.close()
+    folder = tmp_path / "trials" / "00039-abc"
+    folder.mkdir(parents=True)
+    (folder / "progress.jsonl").write_text("{}\n{}\n")
+    return path
+
+
+def test_a_frame_tells_rungs_jobs_epochs_and_ablations(running: Path) -> None:
+    store = Store(running)
+    frame = frame_of(store, store.study(), datetime.now(UTC))
+    assert not frame.ended
+    assert [(rung["epochs"], rung["networks"]) for rung in frame.rungs] == [(1, 40), (2, 13), (3, 0)]
+    assert frame.rungs[2]["best"] is None
+    assert frame.states == {"stopped": 40}
+    (job,) = frame.running
+    assert (job["trial"], job["epoch"], job["until"]) == (39, 2, 3)
+    assert frame.epochs_total == total_epochs(40, [1, 2, 3], 3) == 40 + 13 + 4
+    known = {row["trial_id"]: row["epochs"] for row in store.evaluations(1)}
+    before = known[store.trials(1)[39]["id"]]
+    assert frame.epochs_done == sum(known.values()) + 2 - before
+    assert [event["text"] for event in frame.events][-1] == "trial 39 goes on to 3 epochs"
+    assert frame.front[0]["epochs"] == 2
+    (ablation,) = frame.ablations
+    assert {key: ablation[key] for key in ("runs", "running", "done", "failed")} == {
+        "runs": 3,
+        "running": 1,
+        "done": 2,
+        "failed": 0,
+    }
+
+
+def test_the_time_that_is_left_follows_the_rate_of_the_session(running: Path) -> None:
+    store = Store(running)
+    frame = frame_of(store, store.study(), datetime.now(UTC))
+    left = frame.epochs_total - frame.epochs_done
+    assert frame.seconds_left == pytest.approx(left * 100 / 1, rel=0.1)  # one epoch in 100 seconds; two were there
+
+
+def test_a_search_that_ended_has_nothing_left(running: Path) -> None:
+    store = Store(running)
+    with store.write() as connection:
+        connection.execute(m.session.update().values(ended_at=s.now()))
+    assert not frame_of(store, store.study(), datetime.now(UTC)).ended  # a run of the ablation goes on
+    with store.write() as connection:
+        connection.execute(m.run.update().values(state="done"))
+    frame = frame_of(store, store.study(), datetime.now(UTC))
+    assert frame.ended
+    assert frame.seconds_left is None
+
+
+def test_one_frame_is_printed_where_there_is_no_terminal(running: Path, run: Run) -> None:
+    for argv in ([], ["--once"]):
+        code, out, _ = run("watch", running, *argv)
+        assert code == 0
+        for text in (
+            ": running; ",
+            "ETA ",
+            "40 stopped",
+            "under way",
+            "front after 2 epochs",
+            "[red]kind[/red]",
+            "2/3",
+        ):
+            assert text in out
+        assert "trial 39 goes on to 3 epochs" in out
+
+
+def test_a_silent_search_may_have_lost_its_driver(running: Path, run: Run) -> None:
+    assert "if its driver was killed" not in run("watch", running)[1]
+    store = Store(running)
+    with store.write() as connection:
+        connection.execute(m.event.update().values(at="2020-01-01T00:00:00+00:00"))
+    assert "if its driver was killed, the same `nas search` goes on with it" in run("watch", running)[1]
+
+
+def test_a_study_without_any_result_can_be_watched(tmp_path: Path, run: Run) -> None:
+    store = Store(tmp_path / "study.db", create=True)
+    store.add_study(name="bare", seed=0, clip="8x32x32", num_classes=4, config={}, data={})
+    code, out, _ = run("watch", tmp_path / "study.db")
+    assert code == 0
+    assert "bare" in out and "ended; 0 epochs; trials: none" in out
+
+
+def start(database: Path, terminal: int) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-c", COMMAND, "watch", str(database), "--every", "0.1"]
+    return subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"})
+
+
+def seen(side: int, text: bytes) -> bytes:
+    """What a terminal has shown once `text` stands in it."""
+    shown = b""
+    while text not in shown:
+        shown += os.read(side, 4096)
+    return shown
+
+
+@pytest.mark.parametrize("how", ["ends", "interrupted"])
+def test_on_a_terminal_it_follows_until_the_search_ends_or_ctrl_c(running: Path, how: str) -> None:
+    side, terminal = pty.openpty()
+    watching = start(running, terminal)
+    try:
+        seen(side, b"running")
+        if how == "ends":
+            store = Store(running)
+            with store.write() as connection:
+                connection.execute(m.session.update().values(ended_at=s.now()))
+                connection.execute(m.run.update().values(state="done"))
+            seen(side, b"ended")
+        else:
+            watching.send_signal(signal.SIGINT)
+        assert watching.wait(timeout=60) == 0
+    finally:
+        watching.kill()
+        os.close(side)
+        os.close(terminal)
+
+
+def test_a_driver_and_a_watcher_do_not_disturb_each_other(tmp_path: Path, motion: Path) -> None:
+    over = {"data": {"root": str(motion), "cache": str(motion.parent / "cache")}, "search": {"trials": 3}}
+    write_study(tmp_path / "tiny.yaml", over)
+    path = tmp_path / "study.db"
+    argv = [sys.executable, "-c", COMMAND, "search", str(tmp_path / "tiny.yaml"), "--db", str(path)]
+    driver = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[3])
+    frames = []
+    try:
+        while driver.poll() is None:
+            time.sleep(0.05)
+            if not path.is_file():
+                continue
+            try:
+                store = Store(path)
+                frames.append(frame_of(store, store.study(), datetime.now(UTC)))
+                store.close()
+            except (StoreError, NotFoundError):  # before the driver has begun
+                continue
+        assert driver.wait() == 0
+    finally:
+        driver.kill()
+        driver.wait()
+    store = Store(path)
+    frames.append(frame_of(store, store.study(), datetime.now(UTC)))
+    assert any(not frame.ended and frame.running for frame in frames)
+    assert frames[-1].ended
+    done = [frame.epochs_done for frame in frames]
+    assert done == sorted(done)
+    assert frames[-1].epochs_done == frames[-1].epochs_total == 4

@@ -1,0 +1,185 @@
+"""Charts and texts: scales, thinning and words, as pure functions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.report import words
+from nas.report.charts import VERTICES, forest, front_chart, thin
+from nas.report.scales import linear, logarithmic
+from nas.report.values import Ablation, Effect, Point
+
+numbers = st.lists(st.floats(-1e6, 1e6).filter(lambda v: v == 0 or abs(v) > 1e-6), min_size=1, max_size=20)
+
+
+@given(numbers)
+def test_a_linear_axis_holds_every_value_in_order(values: list[float]) -> None:
+    scale = linear(values, text=str)
+    places = [scale.at(value) for value in sorted(values)]
+    assert places == sorted(places)
+    assert scale.low <= min(values) and max(values) <= scale.high
+    ticks = [tick.at for tick in scale.ticks]
+    assert len(ticks) >= 2
+    assert ticks == sorted(set(ticks))
+    assert ticks[0] >= 0 and ticks[-1] <= 100
+
+
+@given(st.lists(st.floats(1, 1e13), min_size=1, max_size=20))
+def test_a_logarithmic_axis_holds_every_value_and_has_room_for_its_ticks(values: list[float]) -> None:
+    scale = logarithmic(values)
+    assert scale.low < min(values) and max(values) < scale.high
+    assert scale.at(min(values)) <= scale.at(max(values))
+    assert 2 <= len(scale.ticks) <= 14
+    assert [t.at for t in scale.ticks] == sorted(t.at for t in scale.ticks)
+
+
+def test_equal_ratios_have_equal_lengths_on_a_logarithmic_axis() -> None:
+    scale = logarithmic([1e6, 1e9])
+    assert scale.at(1e7) - scale.at(1e6) == pytest.approx(scale.at(1e9) - scale.at(1e8), abs=0.02)
+    assert [tick.text for tick in scale.ticks] == ["1\u00a0M", "10\u00a0M", "100\u00a0M", "1\u00a0G"]
+
+
+@given(
+    st.one_of(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.lists(st.floats(0, 1), min_size=81, max_size=400))
+)
+def test_a_thinned_curve_keeps_its_ends_and_its_best(values: list[float]) -> None:
+    curve = list(enumerate(values, start=1))
+    kept = thin(curve)
+    assert len(kept) <= VERTICES
+    assert kept[0] == curve[0] and kept[-1] == curve[-1]
+    assert max(v for _, v in kept) == max(values)
+    assert kept == sorted(set(kept))
+
+
+def point(**changes: object) -> Point:
+    values = {
+        "digest": "a",
+        "number": 0,
+        "rung": 1,
+        "epochs": 9,
+        "top1": 0.8,
+        "error": 0.02,
+        "num_clips": 512,
+        "macs": 10**8,
+        "settings": {},
+        "front": True,
+    }
+    return Point(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_the_front_is_drawn_over_the_others_as_steps_that_go_on_to_the_right() -> None:
+    chart = front_chart(
+        [point(), point(digest="b", macs=10**9, top1=0.9), point(digest="c", rung=0, front=False, top1=0.3)], {}, 8
+    )
+    assert [mark.kind for mark in chart.marks] == ["low", "front", "front"]
+    corners = [tuple(map(int, pair.split(","))) for pair in chart.lines[0].points.split()]
+    assert len(corners) == 4
+    assert corners[0][1] == corners[1][1] > corners[2][1] == corners[3][1]
+    assert corners[3][0] == 1000
+    top, bottom = chart.marks[-1].bar or (0, 0)
+    assert top < chart.marks[-1].y < bottom
+    assert chart.rules[0].text == "chance 12.5\u00a0%"
+
+
+def effect(difference: float, low: float | None, high: float | None) -> Effect:
+    return Effect(
+        factor="kind",
+        level="3d",
+        reference="2d",
+        digest=None,
+        pairs=5,
+        difference=difference,
+        low=low,
+        high=high,
+        p_holm=None,
+        macs_ratio=None,
+        word="undecided",
+    )
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1)), min_size=1, max_size=8), st.floats(0.001, 0.1))
+def test_a_forest_plot_always_shows_zero_the_margin_and_every_interval(
+    found: list[tuple[float, float]], margin: float
+) -> None:
+    effects = tuple(effect(d, d - half, d + half) for d, half in found)
+    plot = forest(
+        Ablation(
+            name="a",
+            kind="ablate",
+            state="done",
+            sentence="",
+            design={},
+            margin=margin,
+            runs=1,
+            done=1,
+            effects=effects,
+        )
+    )
+    assert 0 <= plot.zero <= 100
+    assert plot.margin is not None and plot.margin[0] <= plot.zero <= plot.margin[1]
+    ((_, rows),) = plot.factors
+    for row in rows:
+        assert row.low is not None and row.high is not None
+        assert 0 <= row.low <= row.x <= row.high <= 100
+        assert plot.scale.low <= row.effect.difference <= plot.scale.high
+
+
+def test_an_effect_without_an_interval_has_a_point_alone() -> None:
+    row = forest(
+        Ablation(
+            name="a",
+            kind="ablate",
+            state="done",
+            sentence="",
+            design={},
+            margin=None,
+            runs=1,
+            done=1,
+            effects=(effect(0.1, None, None),),
+        )
+    )
+    assert row.margin is None
+    assert row.factors[0][1][0].low is None
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (words.amount(40_700_000), "40.7 M"),
+        (words.amount(1_200_000_000), "1.2 G"),
+        (words.amount(None), "–"),
+        (words.amount(950), "950"),
+        (words.percent(0.8457), "84.6 %"),
+        (words.percent(None), "–"),
+        (words.spread(0.016), "± 1.6"),
+        (words.points(0.0234), "+2.3"),
+        (words.points(-0.0041), "−0.4"),
+        (words.points(-0.0001), "0.0"),
+        (words.points(math.nan), "–"),
+        (words.interval(-0.004, 0.042), "−0.4 to +4.2"),
+        (words.interval(None, None), ""),
+        (words.duration(3725), "1 h 02 min"),
+        (words.duration(200), "3 min 20 s"),
+        (words.duration(12.2), "12 s"),
+        (words.duration(None), "–"),
+        (words.moment("2026-11-21T13:57:47+00:00"), "2026-11-21 13:57 UTC"),
+        (words.moment("2026-11-21T15:57:47+02:00"), "2026-11-21 13:57 UTC"),
+        (words.moment("yesterday"), "yesterday"),
+        (words.moment(None), "–"),
+        (words.plural(1, "network"), "1 network"),
+        (words.plural(2, "class", "classes"), "2 classes"),
+        (words.flat([1, True, {"a": None}]), "1, yes, a "),
+    ],
+)
+def test_numbers_are_written_as_a_reader_expects_them(made: str, text: str) -> None:
+    assert made.replace("\u00a0", " ") == text
+
+
+def test_a_standard_error_is_that_of_the_binomial_distribution() -> None:
+    assert words.standard_error(0.5, 100) == pytest.approx(0.05)
+    assert words.standard_error(1.0, 100) == 0.0
+    assert words.standard_error(0.5, 0) == 0.0
