@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from trainer.config import DataConfig, Recipe
+from trainer.outcomes import Outcome
 
 if TYPE_CHECKING:
     from trainer.metrics import EpochResult
@@ -29,6 +30,7 @@ class TrainJob:
         paired_with: The architecture, as canonical JSON, whose initial values this network takes where names and shapes
             agree; empty for none.
         by_clip: Whether the result says which videos of val were classified correctly.
+        motion: Whether the network is also measured on clips whose order was changed.
     """
 
     spec: str
@@ -41,6 +43,7 @@ class TrainJob:
     device: str = "cpu"
     paired_with: str = ""
     by_clip: bool = False
+    motion: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +56,7 @@ class JobResult:
         reason: None, or why it failed: `non_finite_loss`, `out_of_memory`, `broken_clip`, `disk_full`, `error`.
         detail: The failure in one line.
         correct: A 0 or 1 for each video of val in its order, `-` for one that was left out; empty unless asked for.
+        motion: The motion tests, `forward` first; empty unless asked for.
     """
 
     epochs: tuple[EpochResult, ...]
@@ -60,6 +64,7 @@ class JobResult:
     reason: str | None = None
     detail: str | None = None
     correct: str = ""
+    motion: tuple[Outcome, ...] = ()
 
 
 def job_key(job: TrainJob, data_checksum: str) -> str:

@@ -18,10 +18,11 @@ from search_spaces.inflate import inflate
 from trainer.checkpoint import load_weights
 from trainer.config import DataConfig, Init
 from trainer.data.clips import VideoData, open_data
-from trainer.evaluate import evaluate
 from trainer.failures import TrainingFailed
 from trainer.loop import fit
 from trainer.metrics import EpochResult
+from trainer.order import motion_tests, outcomes
+from trainer.outcomes import TESTS, Outcome
 
 
 def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None) -> JobResult:
@@ -51,8 +52,13 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
             device=job.device,
             on_epoch=on_epoch,
         )
-        correct = _correct(job, model, data) if job.by_clip else ""
-        return JobResult(epochs=result.epochs, seconds=time.perf_counter() - start, correct=correct)
+        measured = _measured(job, model, data) if job.by_clip else ()
+        return JobResult(
+            epochs=result.epochs,
+            seconds=time.perf_counter() - start,
+            correct=measured[0].correct if measured else "",
+            motion=measured if job.motion else (),
+        )
     except TrainingFailed as error:
         return _failed(start, error.reason, error)
     except Exception as error:
@@ -104,14 +110,14 @@ def take_values(model: torch.nn.Module, other: torch.nn.Module) -> int:
     return taken
 
 
-def _correct(job: TrainJob, model: torch.nn.Module, data: VideoData) -> str:
-    """Which videos of val the network classifies correctly, with the weights that its metrics are of."""
+def _measured(job: TrainJob, model: torch.nn.Module, data: VideoData) -> tuple[Outcome, ...]:
+    """Which videos of val the network classifies correctly, with the weights that its metrics are of.
+
+    As they are (`forward`) first, then in other orders, if the job asks for it and its clips have an order.
+    """
     load_weights(Path(job.folder) / "last.pt", model)
-    found = evaluate(model, data, job.data, job.recipe, "val", job.device)
-    marks = ["-"] * len(data.split("val").entries)
-    for video, right in zip(found.videos.tolist(), (found.predictions == found.labels).tolist(), strict=True):
-        marks[video] = "01"[right]
-    return "".join(marks)
+    tests = TESTS if job.motion and job.data.clip.frames > 1 else TESTS[:1]
+    return outcomes(motion_tests(model, data, job.data, job.recipe, "val", job.device, tests=tests))
 
 
 @lru_cache(maxsize=2)

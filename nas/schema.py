@@ -128,6 +128,7 @@ class AblationSchema:
     margin: float = 0.01
     confidence: float = 0.95
     precision: float = 0.0
+    motion: bool = False
     claims: list[Any] = field(default_factory=list)
 
 

@@ -86,6 +86,7 @@ class AblationConfig:
         margin: Differences of top-1 within it count as none, a share of 1.
         confidence: Of the intervals.
         precision: Half-width of the intervals at which the ablation stops; 0 never.
+        motion: Every trained network is also measured on clips whose order was changed.
         claims: What documents say.
     """
 
@@ -104,12 +105,14 @@ class AblationConfig:
     margin: float
     confidence: float
     precision: float
+    motion: bool
     claims: tuple[Claim, ...]
 
     def record(self) -> dict[str, Any]:
-        """Returns what makes two ablations the same question, as plain values: all but the claims."""
+        """Returns what makes two ablations the same question, as plain values: all that bears on the effects."""
         kept: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        del kept["claims"]
+        for free in ("claims", "motion"):
+            del kept[free]
         return kept
 
     def name(self) -> str:
@@ -151,6 +154,7 @@ def ablation_of(config: Mapping[str, Any], *, last_rung: int, where: str) -> Abl
             margin=_share("ablation.margin", raw["margin"]),
             confidence=_share("ablation.confidence", raw["confidence"]),
             precision=float(raw["precision"]),
+            motion=bool(raw["motion"]),
             claims=tuple(_claim(i, body) for i, body in enumerate(raw["claims"])),
         )
         _check(read)

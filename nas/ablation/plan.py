@@ -76,13 +76,13 @@ def plan_of(
     trainings = []
     for pair in range(config.seeds if num_pairs is None else num_pairs):
         for arm in arms.arms:
-            job = _job(arm.variant, base, num_classes=num_classes, seed=seed + pair, epochs=config.epochs)
+            job = _job(arm.variant, base, config, num_classes=num_classes, seed=seed + pair)
             key = job_key(job, checksum)
             trainings.append(Training(arm=arm.position, pair=pair, seed=job.seed, key=key, job=job))
     return Plan(config=config, arms=arms, costs=costs, trainings=tuple(trainings))
 
 
-def _job(variant: Variant, base: str, *, num_classes: int, seed: int, epochs: int) -> TrainJob:
+def _job(variant: Variant, base: str, config: AblationConfig, *, num_classes: int, seed: int) -> TrainJob:
     spec = codec.dumps(variant.spec)
     return TrainJob(
         spec=spec,
@@ -91,9 +91,10 @@ def _job(variant: Variant, base: str, *, num_classes: int, seed: int, epochs: in
         recipe=variant.recipe,
         seed=seed + CONTROL_SEEDS if variant.other_seeds else seed,
         folder="",
-        until_epoch=epochs,
+        until_epoch=config.epochs,
         paired_with="" if spec == base else base,
         by_clip=True,
+        motion=config.motion,
     )
 
 

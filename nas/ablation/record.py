@@ -10,6 +10,7 @@ from nas import store as s
 from nas import tables as m
 from nas.ablation.plan import Plan, Training
 from nas.jobs import JobResult
+from nas.motion import put_motion
 from nas.store import Network, Row, Store
 from search_spaces import codec
 
@@ -87,7 +88,22 @@ class AblationRecord:
                 "num_clips": val.num_clips,
                 "correct": result.correct,
             }
-        self._update(run, values)
+        with self.store.write() as connection:
+            connection.execute(m.run.update().where(m.run.c.id == run).values(**values))
+            if result.motion:
+                row = connection.execute(m.run.select().where(m.run.c.id == run)).mappings().one()
+                put_motion(
+                    connection,
+                    study_id=self.study["id"],
+                    digest=row["digest"],
+                    source="run",
+                    source_id=run,
+                    seed=row["seed"],
+                    epochs=row["epochs"],
+                    split="val",
+                    order_seed=0,
+                    tests=result.motion,
+                )
 
     def preempt(self, run: int, reason: str, place: str) -> int:
         """The run was cut short and goes on later; returns how often that was so at this place."""

@@ -6,9 +6,8 @@ parameters of one domain are one factor (`nas.importance.levels_of`).
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from nas.search.forest import Forest
 from nas.store import Row, Store
 
 MIN_NETWORKS = 20
+DEALS = 19  # of the results to the networks, at random
 SMALLEST_PAIR = 0.005  # share of variance below which a pair is left out
 OBJECTIVES = ("accuracy", "accuracy given MACs")
 INACTIVE = "–"  # level of a factor that a network was not asked for
@@ -183,11 +183,18 @@ def _rung(storage: RDBStorage, study: str, rung: int, rows: Sequence[Row]) -> Ru
             what = "every network has the same settings" if not choices else f"every network has the same {objective}"
             notes.append(f"{what}, so nothing decides")
             continue
-        singles = _pedanova(trials, choices, target)
-        if singles:
+        singles, beyond = _pedanova(trials, choices, target)
+        if beyond:
             add("pedanova", objective, {(factor, ""): value for factor, value in singles.items()})
+            if len(beyond) < len(singles):
+                notes.append(
+                    f"PED-ANOVA of {objective}: beyond chance {'is' if len(beyond) == 1 else 'are'} {', '.join(beyond)}"
+                )
         else:
-            notes.append(f"PED-ANOVA of {objective}: no factor tells the best networks from the others")
+            notes.append(
+                f"PED-ANOVA of {objective} is left out: no factor tells the best networks from the others "
+                "better than chance does"
+            )
         forest, singles = _fanova(trials, choices, target)
         forests[objective] = forest.unseen
         if forest.unseen <= 0:
@@ -236,38 +243,44 @@ def _choices(trials: Sequence[FrozenTrial]) -> dict[str, tuple[str, ...]]:
 
 
 def _in_memory(
-    trials: Sequence[FrozenTrial],
+    params: Sequence[Mapping[str, str | float]],
     target: NDArray[np.float64],
     distributions: Mapping[str, CategoricalDistribution | FloatDistribution],
-    params: Callable[[FrozenTrial], Mapping[str, str | float]],
 ) -> optuna.Study:
     """A study of the factors instead of the parameters, with one objective, to be maximised."""
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
-    for trial, value in zip(trials, target.tolist(), strict=True):
-        own = dict(params(trial))
-        study.add_trial(create_trial(params=own, distributions={f: distributions[f] for f in own}, value=value))
+    for own, value in zip(params, target.tolist(), strict=True):
+        study.add_trial(create_trial(params=dict(own), distributions={f: distributions[f] for f in own}, value=value))
     return study
 
 
 def _pedanova(
     trials: Sequence[FrozenTrial], choices: Mapping[str, tuple[str, ...]], target: NDArray[np.float64]
-) -> dict[str, float]:
-    """PED-ANOVA of being among the best tenth, at least five networks; empty where no factor matters.
+) -> tuple[dict[str, float], list[str]]:
+    """PED-ANOVA of being among the best tenth, at least five networks.
 
     Watanabe et al., "PED-ANOVA" (IJCAI 2023, arXiv 2304.10255); a factor that does not apply to all networks counts
-    by how many it applies to (conditional PED-ANOVA, arXiv 2601.20800).
+    by how many it applies to (conditional PED-ANOVA, arXiv 2601.20800). Since it always finds something, the same is
+    done with the results dealt out to the networks at random: a factor is beyond chance if it is more important than
+    any is in any of 19 such deals, which happens to no factor at all in 19 of 20 searches where nothing matters.
+
+    Returns:
+        Importances that sum to 1, and the factors beyond chance.
     """
-    with _quiet():
-        study = _in_memory(
-            trials,
-            target,
-            {factor: CategoricalDistribution(levels) for factor, levels in choices.items()},
-            lambda trial: {factor: level for factor, level in _levels(trial).items() if factor in choices},
-        )
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, 5 / len(trials)))
-        raw = evaluator.evaluate(study, params=list(choices))
-    total = sum(raw.values())
-    return {factor: float(value) / total for factor, value in raw.items()} if total > 0 else {}
+    distributions = {factor: CategoricalDistribution(levels) for factor, levels in choices.items()}
+    own = [{factor: level for factor, level in _levels(trial).items() if factor in choices} for trial in trials]
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, 5 / len(trials)))
+
+    def raw(values: NDArray[np.float64]) -> dict[str, float]:
+        with _quiet():
+            return evaluator.evaluate(_in_memory(own, values, distributions), params=list(choices))
+
+    found = raw(target)
+    rng = np.random.default_rng(0)
+    chance = max(max(raw(rng.permutation(target)).values()) for _ in range(DEALS))
+    total = sum(found.values()) or 1.0
+    beyond = [factor for factor, value in found.items() if value > chance]
+    return {factor: float(value) / total for factor, value in found.items()}, beyond
 
 
 def _fanova(
@@ -287,9 +300,7 @@ def _fanova(
     rows = [{factor: float(levels[factor].index(found.get(factor, INACTIVE))) for factor in choices} for found in seen]
     distributions = {factor: FloatDistribution(-0.5, len(offered) - 0.5) for factor, offered in levels.items()}
     with _quiet():
-        position = itertools.count()
-        study = _in_memory(trials, target, distributions, lambda _: rows[next(position)])
-        singles = FanovaImportanceEvaluator(seed=0).evaluate(study)
+        singles = FanovaImportanceEvaluator(seed=0).evaluate(_in_memory(rows, target, distributions))
     points = np.array([[row[factor] for factor in sorted(choices)] for row in rows])
     sizes = {factor: len(levels[factor]) for factor in sorted(choices)}
     return Forest(points, target, sizes), {factor: float(value) for factor, value in singles.items()}

@@ -163,6 +163,21 @@ def test_a_network_of_the_search_is_not_trained_again_to_what_it_has(
     store.close()
 
 
+def test_an_ablation_measures_motion_if_asked(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    over = {"ablation": {"factors": {"kind": ["2d"]}, "control": False, "motion": True, "epochs": 1}}
+    file, db = study(tmp_path, motion, over)
+    run(capsys, "ablate", file, "--db", db, "--workers", "0", "--json")
+    with sqlite3.connect(db) as plain:
+        rows = plain.execute("SELECT forward, reversed, single FROM motion_tests ORDER BY description, seed").fetchall()
+        top1 = plain.execute("SELECT top1 FROM nas_run ORDER BY id").fetchall()
+    plain.close()
+    assert len(rows) == 4 and {(row[0],) for row in rows} <= set(top1)
+    assert all(row[0] == row[1] for row in rows[:2])  # two runs of the network without time
+
+
 def test_versus_says_in_one_sentence_which_network_is_better(
     tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
