@@ -54,7 +54,7 @@ def ablate(
 ) -> None:
     """Train a base and its variations with paired seeds, and say which decision earned what.
 
-    Example: nas ablate studies/ablate_blocks.yaml data=motion --dry-run
+    Example: nas ablate studies/ablate_r2plus1d.yaml data=motion --dry-run
     """
     from nas.ablation.prepare import config_of
 

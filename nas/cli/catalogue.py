@@ -21,7 +21,10 @@ def presets(
     num_classes: int = CLASSES,
     family: str = typer.Option(None, "--family", help="Only this family of networks."),
 ) -> None:
-    """List the published networks with their cost at their own clip, and cited accuracies in a column of their own."""
+    """List the published networks with their cost at their own clip, and cited accuracies in a column of their own.
+
+    Example: nas presets --family slowfast
+    """
     from search_spaces import catalogue, codec
     from search_spaces.presets import PRESETS
 
@@ -72,7 +75,10 @@ def path(
     db: str = DB,
     as_json: bool = JSON,
 ) -> None:
-    """List the way from one network to another, one change at a time, each step with its cost."""
+    """List the way from one network to another, one change at a time, each step with its cost.
+
+    Example: nas path r3d_18 r2plus1d_18
+    """
     from search_spaces import codec
     from search_spaces.path import steps, value_at
 

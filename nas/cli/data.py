@@ -22,7 +22,10 @@ def make(
     seed: int = typer.Option(0, "--seed", help="Seeds shapes, textures and motions."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Write MP4 files in which only motion tells the classes apart."""
+    """Write MP4 files in which only motion tells the classes apart.
+
+    Example: nas data make motion
+    """
     if name != "motion":
         raise NasError(one_of("data set", name, ["motion"]))
     from trainer.data.motion import make_motion
@@ -46,7 +49,10 @@ def check(
     overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the study file."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Decode every video and say what is wrong with which; exit code 1 if a video is left out."""
+    """Decode every video and say what is wrong with which; exit code 1 if a video is left out.
+
+    Example: nas data check studies/kinetics_small.yaml data=motion
+    """
     from dataclasses import asdict
 
     from trainer.config import Clip, DataConfig

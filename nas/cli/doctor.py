@@ -17,7 +17,10 @@ from nas.cli.output import print_json, print_table
 
 
 def doctor(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
-    """Check versions, devices, decoding, database and disk; exit code 1 if something is missing."""
+    """Check versions, devices, decoding, database and disk; exit code 1 if something is missing.
+
+    Example: nas doctor
+    """
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("python", platform.python_version),
         ("video-nas", lambda: version("video-nas")),

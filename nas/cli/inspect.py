@@ -27,7 +27,10 @@ FRONT_COLUMNS = {
 
 
 def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
-    """Show how far a search is: rungs, trials, failures, time."""
+    """Show how far a search is: rungs, trials, failures, time.
+
+    Example: nas status studies/kinetics_small.yaml
+    """
     store, row = open_study(study, db)
     try:
         report = status_report(store, row)
@@ -109,7 +112,10 @@ def pareto(
     as_json: bool = JSON,
     plot: str = typer.Option(None, "--plot", metavar="FILE", help="Also draw it: front.html or front.png."),
 ) -> None:
-    """Show the Pareto front of accuracy against MACs at the highest fidelity reached."""
+    """Show the Pareto front of accuracy against MACs at the highest fidelity reached.
+
+    Example: nas pareto studies/kinetics_small.yaml --plot front.html
+    """
     store, row = open_study(study, db)
     try:
         if as_json:
@@ -154,7 +160,10 @@ def space(
     overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
     as_json: bool = JSON,
 ) -> None:
-    """Show a study's space: its domains, its size, and what its constraints leave of it."""
+    """Show a study's space: its domains, its size, and what its constraints leave of it.
+
+    Example: nas space studies/kinetics_small.yaml data=motion
+    """
     from nas.errors import StudyError
 
     loaded = load_target(study, overrides or [])

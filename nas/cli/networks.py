@@ -19,7 +19,10 @@ CLASSES = typer.Option(None, "--num-classes", min=1, help="Outputs of the networ
 
 
 def show(name: str = NAME, study: str = STUDY, db: str = DB, clip: str = CLIP, as_json: bool = JSON) -> None:
-    """Show a network block by block."""
+    """Show a network block by block.
+
+    Example: nas show r2plus1d_18
+    """
     from search_spaces import codec
 
     shape, _ = clip_and_classes(name, clip, None, study, db)
@@ -40,7 +43,10 @@ def cost(
     db: str = DB,
     as_json: bool = JSON,
 ) -> None:
-    """Count params, MACs and activation memory of a network, exactly."""
+    """Count params, MACs and activation memory of a network, exactly.
+
+    Example: nas cost r3d_18 --clip 16x112x112 --num-classes 400
+    """
     shape, classes = clip_and_classes(name, clip, num_classes, study, db)
     spec = find_spec(name, study=study, db=db, frames=shape[0])
     from nas.cost import cost as cost_of
@@ -73,7 +79,10 @@ def diff(
     db: str = DB,
     as_json: bool = JSON,
 ) -> None:
-    """Show the paths at which two networks differ, and nothing else."""
+    """Show the paths at which two networks differ, and nothing else.
+
+    Example: nas diff p3d_50_a p3d_50_b
+    """
     from search_spaces import edit
     from search_spaces.path import value_at
 

@@ -19,7 +19,10 @@ def promote(
     db: str = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Train chosen networks in full, and report the test split once."""
+    """Train chosen networks in full, and report the test split once.
+
+    Example: nas promote studies/kinetics_small.yaml --best-under 100M
+    """
     from dataclasses import asdict
 
     from nas.config import apply_promote

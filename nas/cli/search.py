@@ -18,7 +18,10 @@ def search(
     workers: int = typer.Option(None, "--workers", min=0, help="Processes that train; 0 trains in this one."),
     as_json: bool = typer.Option(False, "--json", help="Print the front as JSON."),
 ) -> None:
-    """Search the space of a study, or go on with a search; ends with the front and the path of its database."""
+    """Search the space of a study, or go on with a search; ends with the front and the path of its database.
+
+    Example: nas search studies/kinetics_small.yaml data=motion
+    """
     from pathlib import Path
 
     from nas.config import load_study

@@ -13,6 +13,11 @@ from nas.cli.main import app, main
 from tests.nas.studies import write_study
 
 COMMANDS = [
+    ["ablate"],
+    ["versus"],
+    ["verdict"],
+    ["motion"],
+    ["report"],
     ["search"],
     ["status"],
     ["pareto"],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.weightstats import DescrStatsW
 
+from nas.evidence.bootstrap import bootstrap_interval
 from nas.evidence.paired import paired
 from nas.evidence.simulate import GESTURES, results, simulate
 from nas.evidence.spread import Spread, spread_of
@@ -245,13 +246,31 @@ def test_the_bootstrap_interval_is_the_same_each_time_and_near_the_other() -> No
     assert paired(base, other, resamples=0).boot_low is None
 
 
+def test_the_bootstrap_is_what_a_plain_loop_over_drawn_tables_says() -> None:
+    table = np.random.default_rng(1).integers(-1, 2, (4, 20)).astype(float)
+
+    def spread(drawn: np.ndarray) -> Spread:
+        return spread_of(drawn.mean(axis=1), drawn, design=np.ones((4, 1)), contrast=np.ones(1))
+
+    rng = np.random.default_rng(0)
+    seeds = rng.multinomial(4, np.full(4, 1 / 4), 99)
+    clips = rng.multinomial(20, np.full(20, 1 / 20), 99)
+    scores = []
+    for often, how_often in zip(seeds, clips, strict=True):
+        drawn = spread(table.repeat(often, axis=0).repeat(how_often, axis=1))
+        scores.append(abs(drawn.difference - table.mean()) / drawn.se)
+    reach = sorted(scores)[94] * spread(table).se  # the 95th of 99 is the 95 % quantile
+    interval = bootstrap_interval(table.mean(axis=1), table, resamples=99)
+    assert interval == pytest.approx((table.mean() - reach, table.mean() + reach))
+
+
 def half(effect: Effect) -> float:
     assert effect.boot_low is not None and effect.boot_high is not None
     return (effect.boot_high - effect.boot_low) / 2
 
 
 def test_a_bootstrap_over_too_few_seeds_alone_is_not_given() -> None:
-    few = paired(by_seed((0.8, 0.82, 0.79)), by_seed((0.83, 0.84, 0.85)))
+    few = paired(by_seed((0.8, 0.82, 0.79, 0.81)), by_seed((0.83, 0.84, 0.85, 0.8)))
     assert few.boot_low is None
     eight = (0.80, 0.82, 0.79, 0.81, 0.80, 0.83, 0.78, 0.81)
     assert paired(by_seed(eight), by_seed(tuple(reversed(eight)))).boot_low is not None
