@@ -11,7 +11,6 @@ import numpy as np
 from nas.evidence.looks import Looks, stop
 from nas.evidence.paired import paired
 from nas.evidence.simulate import Noise, results, simulate
-from nas.evidence.values import Effect
 from nas.evidence.words import judge
 
 BLOCK = 50  # studies in memory at once
@@ -98,13 +97,15 @@ class Stops:
 
     Attributes:
         families: In which share some effect was called better or worse, at the look at which the study ended.
-        covered: Share of intervals, at that look and its confidence, that hold the true difference.
+        covered: Share of intervals at that look, of 95 %, that hold the true difference.
+        together: The same of intervals of that look's confidence, which hold at all looks together.
         seeds: Mean number of seeds at the end.
         reasons: Why studies ended.
     """
 
     families: float
     covered: float
+    together: float
     seeds: float
     reasons: dict[str, float]
 
@@ -116,12 +117,12 @@ def count_stops(noise: Noise, top1: Sequence[float], plan: Looks, *, studies: in
     reasons: Counter[str] = Counter()
     alarms, spent = 0, 0
     covered: list[bool] = []
+    together: list[bool] = []
     for start in range(0, studies, BLOCK):
         for study in simulate(noise, top1, seeds=plan.seeds[-1], studies=min(BLOCK, studies - start), rng=rng):
             for look, seeds in enumerate(plan.seeds):
                 arms = [results(arm[:seeds]) for arm in study]
-                confidence = plan.confidence(look)
-                effects: list[Effect] = [paired(arms[0], arm, resamples=0, confidence=confidence) for arm in arms[1:]]
+                effects = [paired(arms[0], arm, resamples=0, margin=plan.margin) for arm in arms[1:]]
                 reason = stop(effects, plan, look)
                 if reason is None:
                     continue
@@ -131,10 +132,14 @@ def count_stops(noise: Noise, top1: Sequence[float], plan: Looks, *, studies: in
                 alarms += any(word in ("better", "worse") for word in said)
                 for effect, true in zip(effects, truth, strict=True):
                     _note(covered, effect.low, effect.high, true)
+                    if effect.spread is not None:
+                        low, high = effect.spread.interval(plan.confidence(look))
+                        _note(together, low, high, true)
                 break
     return Stops(
         families=alarms / studies,
         covered=_share(covered),
+        together=_share(together),
         seeds=spent / studies,
         reasons={reason: number / studies for reason, number in reasons.items()},
     )
