@@ -2,8 +2,8 @@
 
     python benchmarks/bench_control.py [studies] [folder]
 
-Needs the motion data (`nas data make motion`). Each study has five pairs of seeds of its own; better or worse may be said
-no more often than the promised 5 %.
+Needs the motion data (`nas data make motion`). Each study has five pairs of seeds of its own; better or worse may be
+said no more often than the promised 5 %.
 """
 
 from __future__ import annotations

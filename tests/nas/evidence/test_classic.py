@@ -116,6 +116,11 @@ def test_the_visible_difference_is_seen_with_just_that_power(sd: float, pairs: i
 
 def test_more_seeds_do_not_lessen_the_noise_of_clips() -> None:
     assert visible_difference(0.03, 1000, se_clips=0.02) > 2.8 * 0.02
+    of_seeds, of_clips = 0.03**2 / 5, 0.01**2
+    seen = visible_difference(0.03, 5, se_clips=0.01)
+    df = 4 * ((of_seeds + of_clips) / of_seeds) ** 2  # Satterthwaite, clips taken as well known
+    reach, shift = stats.t.ppf(0.975, df), seen / np.sqrt(of_seeds + of_clips)
+    assert stats.nct.sf(reach, df, shift) + stats.nct.cdf(-reach, df, shift) == pytest.approx(0.8)
     assert pairs_needed(0.05, 0.03, se_clips=0.02) is None
     assert pairs_needed(0.08, 0.03, se_clips=0.02) is not None
     assert smallest_visible(1.0, float("inf")) == pytest.approx(stats.norm.ppf(0.975) + stats.norm.ppf(0.8), abs=1e-5)
