@@ -37,7 +37,7 @@ def network(spec: InceptionV3Spec, num_classes: int = 5) -> Network:
 
 def mixed(kind: str, **settings: object) -> Mixed:
     block = Mixed(**{"kind": kind, "widths": WIDTHS[kind], "temporal": SEPARABLE, **settings})
-    return scaled_block(block, 1 / 64)
+    return scaled_block(block, 1 / 64, 8)
 
 
 def built(block: Mixed, planes: int = 8) -> nn.Module:
