@@ -18,7 +18,7 @@ def bootstrap_interval(
 ) -> tuple[float, float] | None:
     """Symmetric bootstrap-t interval of the mean of paired differences.
 
-    A percentile interval over 5 seeds covers 70 to 80 % instead of 95 %: 5 values drawn from 5 vary too little, and the
+    A percentile interval over seeds covers 68 to 80 % instead of 95 %: 5 values drawn from 5 vary too little, and the
     draw says nothing of clips. Here seeds and clips are both drawn (the "pigeonhole" bootstrap: Owen, Ann. Appl. Stat.
     1, 2007), and what is bootstrapped is |t| with the standard error of the crossed layout (Hall, Ann. Stat. 16, 1988:
     symmetric intervals err least). Without clips it is the same over seeds alone, which needs five seeds or more.
