@@ -121,7 +121,7 @@ def _begin(slot: int, slots: int, num_gpus: int) -> None:
 
     import torch  # only now: the variables above are read when it is imported
 
-    if not num_gpus:
+    if not num_gpus and "OMP_NUM_THREADS" not in os.environ:  # who sets it knows what else the machine has to do
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // slots))
 
 
