@@ -334,7 +334,7 @@ def test_a_network_that_kills_every_worker_is_given_up(
 ) -> None:
     from concurrent.futures import Future
 
-    from nas.search import driver
+    from nas.search import crew
     from nas.search.executors import InProcess, WorkerDied
 
     class Deadly(InProcess):
@@ -347,7 +347,7 @@ def test_a_network_that_kills_every_worker_is_given_up(
             future.set_exception(WorkerDied("worker 0 died"))
             return future
 
-    monkeypatch.setattr(driver, "executor", lambda workers: Deadly())
+    monkeypatch.setattr(crew, "executor", lambda workers: Deadly())
     study = study_at(tmp_path, motion)
     summary = run_search(study, tmp_path / "study.db", workers=0)
     store = Store(tmp_path / "study.db")

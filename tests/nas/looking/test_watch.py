@@ -164,7 +164,9 @@ def test_a_study_without_any_result_can_be_watched(tmp_path: Path, run: Run) -> 
 
 
 def start(database: Path, terminal: int) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-c", COMMAND, "watch", str(database), "--every", "0.1"]
+    # Ctrl-C has its usual meaning there, also where these tests run in the background of a shell that ignores it.
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {COMMAND}"
+    argv = [sys.executable, "-c", code, "watch", str(database), "--every", "0.1"]
     return subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"})
 
 
