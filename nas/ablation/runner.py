@@ -13,12 +13,10 @@ from nas.ablation.plan import Plan, Training
 from nas.ablation.record import AblationRecord
 from nas.errors import SearchError
 from nas.jobs import JobResult
-from nas.search.crew import POLL_SECONDS, Crew, device, lines_of
+from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, device, lines_of
 from nas.search.session import Listener, News, close_session, open_session
 from nas.store import Row, Store
 from nas.weights import check_networks
-
-MAX_TRIES = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from nas.objective import run_job
 from nas.search.executors import InProcess, LocalPool, WorkerDied
 
 POLL_SECONDS = 1.0
+MAX_TRIES = 10  # that a training is cut short after the same epoch for one reason, before it counts as failed
 
 
 class Crew:

@@ -11,7 +11,7 @@ import optuna
 
 from nas.errors import SearchError
 from nas.jobs import JobResult, TrainJob, job_key
-from nas.search.crew import POLL_SECONDS, Crew, device, lines_of
+from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, device, lines_of
 from nas.search.pool import Pool, build_pool
 from nas.search.record import Record
 from nas.search.rungs import Rungs
@@ -22,8 +22,6 @@ from nas.store import Row, Store
 from nas.study import SearchConfig, Study
 from nas.weights import check_networks, settled_study
 from search_spaces import codec
-
-MAX_TRIES = 10  # that a trial is cut short after the same epoch for one reason, before it counts as failed
 
 
 @dataclass(kw_only=True, slots=True)
