@@ -11,7 +11,7 @@ from typing import Any
 from nas.errors import StudyError, one_of
 from nas.schema import AblationSchema
 
-DESIGNS = ("ofat", "leave_out", "factorial", "fractional", "path")
+DESIGNS = ("ofat", "leave_out", "factorial", "fractional", "path", "control")
 MATCHES = ("none", "macs")
 EXPECTED = ("better", "worse", "equivalent")
 BASE = "base"
@@ -74,7 +74,7 @@ class AblationConfig:
         base: A preset, digest or JSON file, or settings (with `preset` or `family`).
         to: Where a path ends.
         design: One of `DESIGNS`.
-        factors: What is varied.
+        factors: What is varied; with `ofat`, none stand for the domains of the study's space.
         orders: Of a path, in how many orders its changes are made.
         fraction: Of a fractional factorial, one in this many combinations is trained (2, 4, …).
         match: `macs` rescales each network's width so that its MACs are those of the base, within 2 %.
@@ -146,7 +146,7 @@ def ablation_of(config: Mapping[str, Any], *, last_rung: int, where: str) -> Abl
             orders=_at_least("ablation.orders", raw["orders"], 1),
             fraction=_at_least("ablation.fraction", raw["fraction"], 2),
             match=_choice("ablation.match", raw["match"], MATCHES),
-            control=bool(raw["control"]),
+            control=bool(raw["control"]) or raw["design"] == "control",
             seeds=_seeds(raw["seeds"]),
             min_seeds=_at_least("ablation.min_seeds", raw["min_seeds"], 2),
             looks=_at_least("ablation.looks", raw["looks"], 1),
@@ -168,11 +168,15 @@ def _check(config: AblationConfig) -> None:
         raise StudyError(
             f"ablation.min_seeds must be at most ablation.seeds, but are {config.min_seeds} and {config.seeds}"
         )
+    if config.design == "control" and config.factors:
+        raise StudyError(
+            f"design control trains the base against itself and has no factors, but has {config.factors[0].path}"
+        )
     if config.precision < 0:
         raise StudyError(f"ablation.precision must be at least 0, but is {config.precision}")
     if config.design == "path" and not config.to:
         raise StudyError("ablation.to must name the network at which a path ends, but is empty")
-    if config.design != "path" and not config.factors and not config.control:
+    if config.design not in ("path", "ofat", "control") and not config.factors:
         raise StudyError(
             "ablation.factors must hold at least 1 factor with its levels, such as kind: [2d, 3d], but is empty"
         )

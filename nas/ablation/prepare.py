@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from nas.ablation.answer import OVER
-from nas.ablation.config import AblationConfig, ablation_of
+from nas.ablation.config import AblationConfig, Factor, Level, ablation_of, label_of
 from nas.ablation.designs import arms_of
 from nas.ablation.plan import Estimate, Plan, estimate, match_costs, plan_of
 from nas.ablation.variants import Lookup, Variant, resolve
@@ -58,6 +59,28 @@ def between(networks: list[str], *, seeds: int, epochs: int, config: Mapping[str
         "looks": max(1, seeds - 2),
         "epochs": epochs,
     }
+
+
+def completed(study: Study, config: AblationConfig, lookup: Lookup) -> AblationConfig:
+    """The ablation with the decisions of the study's space as its factors, where it names none itself.
+
+    Each domain that is chosen once for a network of the base's family is a factor with its values as levels.
+    """
+    if config.factors or config.design != "ofat":
+        return config
+    spec, _ = resolve(config.base, lookup)
+    domains = [d for space in study.space.families if space.family == spec.family for d in space.domains]
+    factors = tuple(
+        Factor(path=d.name, levels=tuple(Level(label=label_of(value), value=value) for value in d.values))
+        for d in domains
+        if d.per == "network" and len(d.values) > 1
+    )
+    if not factors:
+        raise StudyError(
+            f"ablation.factors must hold at least 1 factor with its levels, and the space of {study.name} has no domain "
+            f"of family {spec.family} to take them from"
+        )
+    return dataclasses.replace(config, factors=factors)
 
 
 def prepared(study: Study, config: AblationConfig, *, lookup: Lookup, num_classes: int, checksum: str) -> Plan:

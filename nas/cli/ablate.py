@@ -102,10 +102,12 @@ def _study(target: str, overrides: list[str]) -> Study:
 def _run(
     study: Study, config: Any, *, kind: str, db: str | None, workers: int | None, dry_run: bool, as_json: bool
 ) -> None:
+    from nas.ablation.prepare import completed
     from nas.cli.resolve import RUNS
     from nas.store import Store
 
     path = Path(db) if db else RUNS / study.name / "study.db"
+    config = completed(study, config, _lookup(study, path))
     if dry_run:
         store = Store(path) if path.is_file() else None
         try:

@@ -126,6 +126,11 @@ def test_a_path_between_networks_without_settings_goes_block_by_block() -> None:
     assert variant.spec == goal and variant.settings is None
 
 
+def test_a_control_study_is_the_base_against_itself_alone() -> None:
+    plan = arms(design="control", factors={}, control=False)
+    assert [arm.factor for arm in plan.arms] == ["base", CONTROL]
+
+
 def test_leaving_out_takes_one_level_a_component() -> None:
     plan = arms(design="leave_out", factors={"kind": ["2d"], "recipe.ema_decay": [0]}, control=False)
     assert [(arm.factor, arm.level) for arm in plan.arms[1:]] == [("kind", "2d"), ("recipe.ema_decay", "0")]
@@ -138,9 +143,10 @@ def test_leaving_out_takes_one_level_a_component() -> None:
     ("over", "match"),
     [
         ({"seeds": 1}, "ablation.seeds must be at least 2, but is 1"),
-        ({"design": "one"}, "choices: ofat, leave_out, factorial, fractional, path"),
+        ({"design": "one"}, "choices: ofat, leave_out, factorial, fractional, path, control"),
         ({"design": "path"}, "ablation.to must name"),
-        ({"factors": {}, "control": False}, "at least 1 factor"),
+        ({"design": "control"}, "has no factors, but has kind"),
+        ({"factors": {}, "design": "leave_out"}, "at least 1 factor"),
         ({"design": "fractional", "factors": {"kind": ["2d", "3d", "p3d_a"], "kernel": [3, 5]}}, "needs 2 levels"),
         ({"margin": 1.5}, "share between 0 and 1"),
         ({"min_seeds": 9}, "at most ablation.seeds"),

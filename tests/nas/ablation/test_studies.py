@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from nas.ablation.config import BASE
-from nas.ablation.prepare import config_of, prepared
+from nas.ablation.prepare import completed, config_of, prepared
 from nas.ablation.variants import preset_lookup
 from nas.config import load_study
+from nas.errors import StudyError
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 STATED = [
@@ -43,3 +44,18 @@ def test_five_documents_and_their_claims_are_stated() -> None:
     assert with_claims == [
         "besnet_dilation", "clip_length", "efficient_mmit", "p3d_blocks", "r2plus1d_family", "s3d_inception"
     ]  # fmt: skip
+
+
+def test_an_ablation_without_factors_takes_the_decisions_of_the_space() -> None:
+    path = next(path for path in STUDIES if path.stem == "kinetics_small")
+    study = load_study(path, ["data=motion"])
+    lookup = preset_lookup(8)
+    stated = {"family": "resnet", "depth": "1-1-1", "stem_width": 16, "stem": "1x3x3/2", "kind": "2plus1d"}
+    config = completed(study, config_of(study, str(path), {"base": stated}), lookup)
+    assert [factor.path for factor in config.factors] == [
+        d.name for d in study.space.families[0].domains if len(d.values) > 1
+    ]
+    plan = prepared(study, config, lookup=lookup, num_classes=8, checksum="")
+    assert {"kind", "kernel", "placement", "dilation"} <= {arm.factor for arm in plan.arms.arms}
+    with pytest.raises(StudyError, match="has no domain of family c3d"):
+        completed(study, config_of(study, str(path), {"base": "c3d"}), lookup)
