@@ -77,8 +77,8 @@ def completed(study: Study, config: AblationConfig, lookup: Lookup) -> AblationC
     )
     if not factors:
         raise StudyError(
-            f"ablation.factors must hold at least 1 factor with its levels, and the space of {study.name} has no domain of "
-            f"family {spec.family} to take them from"
+            f"ablation.factors must hold at least 1 factor with its levels, and the space of {study.name} has no "
+            f"domain of family {spec.family} to take them from"
         )
     return dataclasses.replace(config, factors=factors)
 
