@@ -53,7 +53,8 @@ def linear(
     if high <= low:
         low, high = low - 0.5 * abs(low or 1.0), high + 0.5 * abs(high or 1.0)
     step = _round_step((high - low) / count)
-    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    # What is within a billionth of a step is on it, but no value may fall off the axis for that.
+    low, high = min(math.floor(low / step + 1e-9) * step, low), max(math.ceil(high / step - 1e-9) * step, high)
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

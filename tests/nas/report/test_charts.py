@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nas.report import words
@@ -17,6 +17,7 @@ numbers = st.lists(st.floats(-1e6, 1e6).filter(lambda v: v == 0 or abs(v) > 1e-6
 
 
 @given(numbers)
+@example([250251.0, -6.1e-05])
 def test_a_linear_axis_holds_every_value_in_order(values: list[float]) -> None:
     scale = linear(values, text=str)
     places = [scale.at(value) for value in sorted(values)]
