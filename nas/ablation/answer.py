@@ -18,7 +18,8 @@ class Answer:
     """How an ablation stands.
 
     Attributes:
-        sentence: In words.
+        sentence: The answer in one sentence.
+        details: One sentence an effect.
         reason: Why it may stop: `decided`, `precise` or `spent`; empty where it goes on.
         state: `decided`, `precise` or `done` (its seeds are spent) where it may stop, else `running`.
         rows: Effects, as they are stored.
@@ -28,6 +29,7 @@ class Answer:
     reason: str
     state: str
     rows: tuple[Mapping[str, Any], ...]
+    details: tuple[str, ...] = ()
 
 
 def results_of(store: Store, ablation: int) -> dict[int, dict[int, Any]]:
@@ -201,9 +203,24 @@ def _judged(
                 "word": item.word,
             }
         )
-    sentence = winner(judged, owners, arms) if kind == "versus" else "\n".join(item.sentence for item in judged)
+    sentence = winner(judged, owners, arms) if kind == "versus" else summary(judged)
     state = {None: "running", "decided": "decided", "precise": "precise", "spent": "done"}[reason]
-    return Answer(sentence=sentence, reason=reason or "", state=state, rows=tuple(rows))
+    details = tuple(item.sentence for item in judged)
+    return Answer(sentence=sentence, reason=reason or "", state=state, rows=tuple(rows), details=details)
+
+
+def summary(judged: Sequence[Any]) -> str:
+    """What all effects come to, in one sentence: what was decided by name, the rest by number."""
+    parts = []
+    for word in ("better", "worse", "equivalent"):
+        mine = [item.effect for item in judged if item.word == word]
+        if mine:
+            names = ", ".join(f"{effect.level} ({100 * effect.difference:+.1f})" for effect in mine)
+            parts.append(f"{word}: {names}")
+    left = sum(item.word == "undecided" for item in judged)
+    if left:
+        parts.append(f"undecided: {left} of {len(judged)}")
+    return "; ".join(parts)
 
 
 def winner(judged: Sequence[Any], owners: Sequence[tuple[Row, Row] | None], arms: Sequence[Row]) -> str:

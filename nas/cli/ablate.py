@@ -161,10 +161,13 @@ def _run(
         progress.close()
     if as_json:
         effects = [dict(row) for row in rows]
-        print_json({"sentence": outcome.answer.sentence, "state": outcome.answer.state, "effects": effects})
+        answer = outcome.answer
+        print_json({"sentence": answer.sentence, "details": answer.details, "state": answer.state, "effects": effects})
         return
     title = f"{study.name}: {_name(config, kind)}, {config.epochs} epochs, differences of val top-1 in points"
     print_effects(rows, title)
+    for line in outcome.answer.details:
+        print(line)
     print(outcome.answer.sentence)
     own = outcome.wall_seconds - outcome.busy_seconds
     print(

@@ -71,7 +71,8 @@ def test_words_tell_what_differs_from_what_does_not(tmp_path: Path) -> None:
     assert words["kind", "2d"] == "worse" and words["kind", "3d"] == "better"
     assert words[CONTROL, "base, other seeds"] in ("equivalent", "undecided")
     assert answer.reason == answer.state == "decided"
-    assert "kind=3d is better than the base by" in answer.sentence
+    assert any(text.startswith("kind=3d is better than the base by") for text in answer.details)
+    assert answer.sentence.startswith("better: kind=3d (+") and "worse: kind=2d (-" in answer.sentence
     ratio = next(row["macs_ratio"] for row in answer.rows if row["level"] == "2d")
     assert 0 < ratio < 1
 
@@ -105,7 +106,7 @@ def test_a_pair_with_a_failed_run_is_left_out_and_said_so(tmp_path: Path) -> Non
     over = {"factors": {"kind": ["3d"]}, "control": False, "seeds": 4, "min_seeds": 2}
     answer = Recorded(tmp_path, better_if("3d"), **over).train(4, failing=(1, 2))
     assert answer.reason and answer.rows[0]["pairs"] == 3
-    assert "1 incomplete pair left out" in answer.sentence
+    assert "1 incomplete pair left out" in answer.details[0]
 
 
 def test_a_factorial_gives_main_effects_and_interactions(tmp_path: Path) -> None:
