@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nas.ablation.config import BASE, CONTROL, AblationConfig, Factor
-from nas.ablation.variants import LevelError, Variant, changed, check_path, level_now, resolve, settings_between
+from nas.ablation.config import BASE, CONTROL, AblationConfig
+from nas.ablation.variants import LevelError, Variant, changed, check_path, resolve, settings_between
 from search_spaces.codec import digest
 from search_spaces.path import steps
 
@@ -268,8 +268,3 @@ def fraction_of(names: Sequence[str], fraction: int) -> tuple[list[tuple[int, ..
         rows.append((*bits, *rest))
     aliases = [f"{names[basic + i]} = {' x '.join(names[j] for j in word)}" for i, word in enumerate(best[1])]
     return rows, aliases
-
-
-def base_level(base: Variant, factor: Factor) -> str:
-    """What the base has where a factor varies, in words."""
-    return level_now(base, factor.path) or "as in the base"

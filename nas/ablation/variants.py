@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from nas.errors import NasError, StudyError, one_of
-from search_spaces import codec, presets
+from search_spaces import codec
 from search_spaces.edit import leaves, put
 from search_spaces.settings import check_domain, network_of, normal, settings_of
 from search_spaces.spec import ArchSpec, SpecError
@@ -129,36 +129,6 @@ def check_path(variant: Variant, path: str) -> None:
             raise LevelError(f"factor {path}: {error}") from error
 
 
-def level_now(variant: Variant, path: str) -> str | None:
-    """Returns the label of what stands at a factor's path, None where no one value does."""
-    from nas.ablation.config import label_of
-
-    head, _, rest = path.partition(".")
-    if head in ("recipe", "data") and rest:
-        here: Any = getattr(variant, head)
-        for name in rest.split("."):
-            here = getattr(here, name)
-        return label_of(here)
-    if path == "network":
-        return None
-    try:
-        if _is_spec_path(variant.spec, path):
-            found = {label_of(leaves(variant.spec)[place]) for place in _places(variant.spec, path)}
-            return found.pop() if len(found) == 1 else None
-        return label_of(setting(variant, path))
-    except (SpecError, KeyError):
-        return None
-
-
-def setting(variant: Variant, domain: str) -> Any:
-    """Returns the value of a domain in a network as a whole; raises SpecError where it has none."""
-    from search_spaces.catalogue import family
-
-    name = variant.spec.family
-    check_domain(name, domain)
-    return _stated(variant).get(domain, family(name).domains.defaults[domain])
-
-
 def settings_between(a: Variant, b: Variant) -> dict[str, Any] | None:
     """Returns the domains in which two networks differ, with the second's values; None where settings cannot say it."""
     from search_spaces.catalogue import family
@@ -241,8 +211,3 @@ def _replaced(value: Any, path: str, new: Any, where: str) -> Any:
     if old is not None and type(new) is not type(old):
         raise LevelError(f"{where}.{name} must be {type(old).__name__}, but is {new!r}")
     return dataclasses.replace(value, **{name: new})
-
-
-def preset_lookup(frames: int) -> Lookup:
-    """A lookup that knows presets only, at a clip's number of frames."""
-    return lambda name: presets.preset(name, frames=frames)

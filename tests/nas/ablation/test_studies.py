@@ -9,9 +9,9 @@ import yaml
 
 from nas.ablation.config import BASE
 from nas.ablation.prepare import completed, config_of, prepared
-from nas.ablation.variants import preset_lookup
 from nas.config import load_study
 from nas.errors import StudyError
+from tests.nas.ablation.plans import preset_lookup
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 STATED = [
