@@ -111,12 +111,13 @@ class PromoteSchema:
 
 @dataclass
 class AblationSchema:
-    """`ablation`: which decisions are compared, and when an answer counts."""
+    """`ablation`: which decisions are compared, and when an answer counts. `recipe` lays over the search's recipe."""
 
     base: Any = ""
     to: Any = ""
     design: str = "ofat"
     factors: dict[str, Any] = field(default_factory=dict)
+    against: dict[str, Any] = field(default_factory=dict)
     orders: int = 1
     fraction: int = 2
     match: str = "none"
@@ -125,6 +126,7 @@ class AblationSchema:
     min_seeds: int = 3
     looks: int = 1
     epochs: int = 0
+    recipe: dict[str, Any] = field(default_factory=dict)
     margin: float = 0.01
     confidence: float = 0.95
     precision: float = 0.0

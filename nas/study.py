@@ -144,12 +144,12 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
             num_classes=num_classes,
             space=parse_space(config["space"]),
             limits=tuple(limit(text) for text in config["constraints"]),
-            recipe=_recipe(recipe, {}),
+            recipe=recipe_over(recipe, {}, where="recipe"),
             search=_search(config["search"]),
             promote=PromoteConfig(
                 epochs=_at_least("promote.epochs", promote["epochs"], 1),
                 seeds=_at_least("promote.seeds", promote["seeds"], 1),
-                recipe=_recipe({**recipe, "epochs": promote["epochs"]}, promote["recipe"]),
+                recipe=recipe_over({**recipe, "epochs": promote["epochs"]}, promote["recipe"], where="promote.recipe"),
             ),
             config=config,
         )
@@ -219,15 +219,25 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", json.loads(json.dumps(value))
 
 
-def _recipe(raw: Mapping[str, Any], over: Mapping[str, Any]) -> Recipe:
-    """The recipe of plain values, with those of `promote.recipe` laid over them."""
+def recipe_over(raw: Mapping[str, Any], over: Mapping[str, Any], *, where: str) -> Recipe:
+    """The recipe of plain values, with others laid over them.
+
+    Args:
+        raw: The study's recipe.
+        over: What replaces some of it.
+        where: The key that `over` stands at, for messages.
+
+    Raises:
+        StudyError: A key is unknown.
+        ConfigError: A value is out of range.
+    """
     for key in over:
         if key not in {f.name for f in fields(Recipe)}:
-            raise StudyError(one_of("promote.recipe key", key, sorted(f.name for f in fields(Recipe))))
+            raise StudyError(one_of(f"{where} key", key, sorted(f.name for f in fields(Recipe))))
     other = over.get("init", {})
     names = [f.name for f in fields(Init)]
     if not isinstance(other, Mapping) or not set(other) <= set(names):
-        raise StudyError(f"promote.recipe.init must hold keys ({', '.join(names)}), but is {other}")
+        raise StudyError(f"{where}.init must hold keys ({', '.join(names)}), but is {other}")
     init = {**raw.get("init", {}), **other}
     if "weights" in other and "checksum" not in other:
         init["checksum"] = ""  # that of the search's weights

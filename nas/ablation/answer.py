@@ -113,11 +113,16 @@ def _pairs(
     from nas.evidence.paired import paired
 
     by_position = {arm["position"]: arm for arm in arms}
-    wanted: list[tuple[Row, Row]] = []
     if all_pairs:
         wanted = [(arms[i], arms[j]) for j in range(len(arms)) for i in range(j)]
     else:
-        wanted = [(by_position[arm["reference"]], arm) for arm in arms if arm["reference"] is not None]
+        wanted = [
+            _as_level(arm, arms[0])
+            if config.against.get(arm["factor"]) == arm["level"]
+            else (by_position[arm["reference"]], arm)
+            for arm in arms
+            if arm["reference"] is not None
+        ]
     effects, owners = [], []
     for reference, arm in wanted:
         base, other = results.get(reference["position"], {}), results.get(arm["position"], {})
@@ -128,8 +133,8 @@ def _pairs(
                 base,
                 other,
                 factor=arm["factor"],
-                level=_short(arm),
-                reference=_short(reference),
+                level=_short(arm, config),
+                reference=_short(reference, config),
                 confidence=confidence,
                 margin=config.margin,
                 resamples=0,
@@ -137,6 +142,12 @@ def _pairs(
         )
         owners.append((reference, arm))
     return effects, list(owners)
+
+
+def _as_level(reference: Row, base: Row) -> tuple[Row, Row]:
+    """The base beside a level that its factor is compared with: there, it is one of the factor's levels."""
+    factor = reference["factor"]
+    return reference, {**base, "factor": factor, "level": base["levels"][factor]}
 
 
 def _factorial(
@@ -203,7 +214,7 @@ def _judged(
                 "word": item.word,
             }
         )
-    sentence = winner(judged, owners, arms) if kind == "versus" else summary(judged)
+    sentence = winner(judged, owners, arms, config) if kind == "versus" else summary(judged)
     state = {None: "running", "decided": "decided", "precise": "precise", "spent": "done"}[reason]
     details = tuple(item.sentence for item in judged)
     return Answer(sentence=sentence, reason=reason or "", state=state, rows=tuple(rows), details=details)
@@ -223,7 +234,9 @@ def summary(judged: Sequence[Any]) -> str:
     return "; ".join(parts)
 
 
-def winner(judged: Sequence[Any], owners: Sequence[tuple[Row, Row] | None], arms: Sequence[Row]) -> str:
+def winner(
+    judged: Sequence[Any], owners: Sequence[tuple[Row, Row] | None], arms: Sequence[Row], config: AblationConfig
+) -> str:
     """Which of several networks is better, in one sentence."""
     if len(judged) == 1:
         reference, arm = owners[0] or (arms[0], arms[1])
@@ -237,16 +250,16 @@ def winner(judged: Sequence[Any], owners: Sequence[tuple[Row, Row] | None], arms
         beaten[high["position"]].add(low["position"])
     best = [arm for arm in arms if len(beaten[arm["position"]]) == len(arms) - 1]
     if best:
-        others = ", ".join(_short(arm) for arm in arms if arm is not best[0])
-        return f"{_short(best[0])} is better than each of {others}"
-    never = [_short(arm) for arm in arms if not any(arm["position"] in losers for losers in beaten.values())]
+        others = ", ".join(_short(arm, config) for arm in arms if arm is not best[0])
+        return f"{_short(best[0], config)} is better than each of {others}"
+    never = [_short(arm, config) for arm in arms if not any(arm["position"] in losers for losers in beaten.values())]
     return f"undecided: none is better than all others; not beaten by any are {', '.join(never)}"
 
 
-def _short(arm: Row) -> str:
+def _short(arm: Row, config: AblationConfig) -> str:
     """An arm in a sentence: a network by its name, the base as such, a level with its factor."""
     if arm["factor"] == BASE:
-        return "the base"
+        return config.base if isinstance(config.base, str) else "the base"
     return str(arm["level"]) if arm["factor"] in ("network", CONTROL) else f"{arm['factor']}={arm['level']}"
 
 

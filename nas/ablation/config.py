@@ -75,6 +75,8 @@ class AblationConfig:
         to: Where a path ends.
         design: One of `DESIGNS`.
         factors: What is varied; with `ofat`, none stand for the domains of the study's space.
+        against: With `ofat`, from a factor to the label of the level that the base and the factor's other levels are
+            compared with; the other factors' levels are compared with the base.
         orders: Of a path, in how many orders its changes are made.
         fraction: Of a fractional factorial, one in this many combinations is trained (2, 4, …).
         match: `macs` rescales each network's width so that its MACs are those of the base, within 2 %.
@@ -83,6 +85,7 @@ class AblationConfig:
         min_seeds: Pairs before the first look.
         looks: How often is looked whether the answer is in; the error is spread over them.
         epochs: Of each training; those of the study's last rung where it is 0.
+        recipe: Keys that are laid over the study's recipe; the horizon of its schedule is `epochs`.
         margin: Differences of top-1 within it count as none, a share of 1.
         confidence: Of the intervals.
         precision: Half-width of the intervals at which the ablation stops; 0 never.
@@ -94,6 +97,7 @@ class AblationConfig:
     to: Any
     design: str
     factors: tuple[Factor, ...]
+    against: Mapping[str, str]
     orders: int
     fraction: int
     match: str
@@ -102,6 +106,7 @@ class AblationConfig:
     min_seeds: int
     looks: int
     epochs: int
+    recipe: Mapping[str, Any]
     margin: float
     confidence: float
     precision: float
@@ -113,6 +118,9 @@ class AblationConfig:
         kept: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         for free in ("claims", "motion"):
             del kept[free]
+        for later in ("against", "recipe"):  # ablations recorded before there were such keys keep their names
+            if not kept[later]:
+                del kept[later]
         return kept
 
     def name(self) -> str:
@@ -143,6 +151,7 @@ def ablation_of(config: Mapping[str, Any], *, last_rung: int, where: str) -> Abl
             to=raw["to"],
             design=_choice("ablation.design", raw["design"], DESIGNS),
             factors=factors,
+            against={path: label_of(level) for path, level in raw["against"].items() if level is not None},
             orders=_at_least("ablation.orders", raw["orders"], 1),
             fraction=_at_least("ablation.fraction", raw["fraction"], 2),
             match=_choice("ablation.match", raw["match"], MATCHES),
@@ -151,6 +160,7 @@ def ablation_of(config: Mapping[str, Any], *, last_rung: int, where: str) -> Abl
             min_seeds=_at_least("ablation.min_seeds", raw["min_seeds"], 2),
             looks=_at_least("ablation.looks", raw["looks"], 1),
             epochs=_at_least("ablation.epochs", raw["epochs"], 0) or last_rung,
+            recipe=raw["recipe"],
             margin=_share("ablation.margin", raw["margin"]),
             confidence=_share("ablation.confidence", raw["confidence"]),
             precision=float(raw["precision"]),
@@ -174,6 +184,8 @@ def _check(config: AblationConfig) -> None:
         )
     if config.precision < 0:
         raise StudyError(f"ablation.precision must be at least 0, but is {config.precision}")
+    if config.against and config.design != "ofat":
+        raise StudyError(f"ablation.against needs design ofat, but ablation.design is {config.design}")
     if config.design == "path" and not config.to:
         raise StudyError("ablation.to must name the network at which a path ends, but is empty")
     if config.design not in ("path", "ofat", "control") and not config.factors:
@@ -184,6 +196,11 @@ def _check(config: AblationConfig) -> None:
         labels = [level.label for level in factor.levels]
         if len(set(labels)) < len(labels):
             raise StudyError(f"ablation.factors.{factor.path}: a level must stand once, but are {', '.join(labels)}")
+        if config.against.get(factor.path, labels[0]) not in labels:
+            raise StudyError(one_of(f"level of ablation.against.{factor.path}", config.against[factor.path], labels))
+    for path in config.against:
+        if path not in {factor.path for factor in config.factors}:
+            raise StudyError(one_of("factor of ablation.against", path, [factor.path for factor in config.factors]))
     if config.design == "leave_out":
         several = [factor.path for factor in config.factors if len(factor.levels) != 1]
         if several:

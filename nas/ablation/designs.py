@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas.ablation.config import BASE, CONTROL, AblationConfig
-from nas.ablation.variants import LevelError, Variant, changed, check_path, resolve, settings_between
+from nas.ablation.variants import LevelError, Variant, changed, check_path, own_level, resolve, settings_between
 from search_spaces.codec import digest
 from search_spaces.path import steps
 
@@ -28,7 +28,7 @@ class Arm:
         level: To what.
         variant: What is trained.
         changes: What differs from the base, by path.
-        levels: The level of every factor, of a factorial design.
+        levels: The level of every factor, of a factorial design; the base's own, of factors with another reference.
     """
 
     position: int
@@ -86,6 +86,8 @@ def arms_of(config: AblationConfig, base: Variant, lookup: Callable[[str], Any])
         for factor in config.factors:
             for level in factor.levels:
                 builder.add(factor.path, level.label, {factor.path: level.value}, reference=0)
+        for path, label in config.against.items():
+            builder.compare_with(path, label)
     if config.control:
         builder.add_control()
     if len(builder.arms) < 2:
@@ -135,6 +137,21 @@ class _Builder:
                 changes=dict(changes),
             )
         )
+
+    def compare_with(self, factor: str, level: str) -> None:
+        """Makes one level what the factor's other levels are compared with; the base's own level is one of them."""
+        reference = next((arm for arm in self.arms if (arm.factor, arm.level) == (factor, level)), None)
+        if reference is None:
+            reason = next(
+                (d.reason for d in self.dropped if (d.factor, d.level) == (factor, level)), "it is not a level"
+            )
+            raise LevelError(f"ablation.against.{factor} cannot be {level}: {reason}")
+        base = dataclasses.replace(self.arms[0], levels={**self.arms[0].levels, factor: own_level(self.base, factor)})
+        others = [
+            dataclasses.replace(arm, reference=reference.position) if arm.factor == factor and arm != reference else arm
+            for arm in self.arms[1:]
+        ]
+        self.arms = [base, *others]
 
     def add_control(self) -> None:
         variant = dataclasses.replace(self.base, other_seeds=True)

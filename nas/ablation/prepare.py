@@ -13,9 +13,10 @@ from nas.ablation.plan import Estimate, Plan, estimate, match_costs, plan_of
 from nas.ablation.variants import Lookup, Variant, resolve
 from nas.errors import StudyError
 from nas.store import Row, Store
-from nas.study import Study
+from nas.study import Study, recipe_over
 from search_spaces.settings import settings_of
 from search_spaces.spec import ArchSpec, SpecError
+from trainer.config import ConfigError, Recipe
 
 
 def config_of(study: Study, where: str, over: Mapping[str, Any] | None = None) -> AblationConfig:
@@ -45,9 +46,9 @@ def between(networks: list[str], *, seeds: int, epochs: int, config: Mapping[str
         networks: Their names; the first is the base.
         seeds: Pairs at most.
         epochs: Of each training; 0 is the study's last rung.
-        config: `ablation` of the study, whose margin and confidence stay.
+        config: `ablation` of the study, whose recipe, margin and confidence stay.
     """
-    kept = {key: config[key] for key in ("margin", "confidence", "precision") if key in config}
+    kept = {key: config[key] for key in ("recipe", "margin", "confidence", "precision") if key in config}
     first, *others = networks
     return {
         **kept,
@@ -99,9 +100,20 @@ def prepared(study: Study, config: AblationConfig, *, lookup: Lookup, num_classe
     spec, settings = resolve(config.base, lookup)
     if settings is None:
         settings = _settings(study, spec)
-    base = Variant(spec=spec, settings=settings, recipe=study.recipe, data=study.data)
+    base = Variant(spec=spec, settings=settings, recipe=_recipe(study, config), data=study.data)
     arms = match_costs(config, arms_of(config, base, lookup), num_classes=num_classes)
     return plan_of(config, arms, num_classes=num_classes, seed=study.seed, checksum=checksum)
+
+
+def _recipe(study: Study, config: AblationConfig) -> Recipe:
+    """The study's recipe with the ablation's laid over it; a schedule that ends does so with the trainings."""
+    over = dict(config.recipe)
+    if over.get("schedule", "anytime") != "anytime":
+        over = {"epochs": config.epochs, **over}
+    try:
+        return recipe_over(dataclasses.asdict(study.recipe), over, where="ablation.recipe")
+    except ConfigError as error:
+        raise StudyError(f"{error} (ablation.recipe of {study.name})") from error
 
 
 def _settings(study: Study, spec: ArchSpec) -> Mapping[str, Any] | None:

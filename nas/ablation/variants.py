@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from nas.ablation.config import BASE, label_of
 from nas.errors import NasError, StudyError, one_of
 from search_spaces import codec
 from search_spaces.edit import leaves, put
@@ -127,6 +128,21 @@ def check_path(variant: Variant, path: str) -> None:
             check_domain(variant.spec.family, path)
         except SpecError as error:
             raise LevelError(f"factor {path}: {error}") from error
+
+
+def own_level(variant: Variant, path: str) -> str:
+    """Returns the label of what stands at a factor's path; `base` where that is no single value."""
+    from search_spaces.catalogue import family
+
+    head, _, rest = path.partition(".")
+    if head in ("recipe", "data") and rest:
+        value: Any = getattr(variant, head)
+        for name in rest.split("."):
+            value = getattr(value, name)
+        return label_of(value)
+    if path == "network" or _is_spec_path(variant.spec, path):
+        return BASE
+    return label_of(_stated(variant).get(path, family(variant.spec.family).domains.defaults[path]))
 
 
 def settings_between(a: Variant, b: Variant) -> dict[str, Any] | None:

@@ -77,6 +77,18 @@ def test_words_tell_what_differs_from_what_does_not(tmp_path: Path) -> None:
     assert 0 < ratio < 1
 
 
+def test_operators_are_compared_with_the_level_that_a_study_names(tmp_path: Path) -> None:
+    over = {"factors": {"kind": ["2d", "3d"], "kernel": [5]}, "against": {"kind": "2d"}, "seeds": 5}
+    answer = Recorded(tmp_path, lambda arm: 0.3 if arm.level == "2d" else 0.8, **over).train(5)
+    rows = {(row["factor"], row["level"]): row for row in answer.rows}
+    assert set(rows) == {("kind", "2plus1d"), ("kind", "3d"), ("kernel", "5"), (CONTROL, "base, other seeds")}
+    for kind in ("2plus1d", "3d"):
+        assert rows["kind", kind]["word"] == "better" and rows["kind", kind]["reference"] == "kind=2d"
+        assert rows["kind", kind]["macs_ratio"] > 1
+    assert rows["kernel", "5"]["reference"] == "the base"
+    assert any(text.startswith("kind=2plus1d is better than kind=2d by") for text in answer.details)
+
+
 def test_an_ablation_ends_at_the_first_look_that_decides_it(tmp_path: Path) -> None:
     over = {"factors": {"kind": ["3d"]}, "control": False, "seeds": 9, "min_seeds": 3, "looks": 3}
     recorded = Recorded(tmp_path, better_if("3d", by=0.3), **over)
@@ -132,6 +144,12 @@ def test_versus_compares_every_two_and_names_the_one_that_beats_all(tmp_path: Pa
     answer = Recorded(tmp_path, better_if("good", by=0.25), **over).train(5)
     assert len(answer.rows) == 3
     assert answer.sentence == "good is better than each of the base, slow"
+
+
+def test_versus_calls_the_first_network_by_its_name(tmp_path: Path) -> None:
+    over = {"base": "f_r2d_18", "factors": {"network": {"r3d_18": "r3d_18"}}, "control": False, "seeds": 3}
+    answer = Recorded(tmp_path, better_if("r3d_18"), kind="versus", **over).train(3)
+    assert answer.sentence.startswith("r3d_18 is better than f_r2d_18 by")
 
 
 @pytest.mark.parametrize(

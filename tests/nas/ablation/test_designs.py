@@ -164,3 +164,30 @@ def test_a_changed_design_has_another_name_and_claims_do_not_count() -> None:
     assert a.name() != b.name() and a.name().startswith("ofat-")
     claim = {"claim": "x", "document": "y", "arm": "kind=3d"}
     assert config(claims=[claim]).name() == a.name()
+
+
+def test_levels_can_be_compared_with_one_of_them_in_the_base_s_place() -> None:
+    plan = arms(factors={"kind": ["2d", "3d", "p3d_a"], "kernel": [5]}, against={"kind": "2d"})
+    references = {arm.level: arm.reference for arm in plan.arms}
+    flat = next(arm for arm in plan.arms if arm.level == "2d")
+    assert references["3d"] == references["p3d_a"] == flat.position
+    assert references["2d"] == references["5"] == references["base, other seeds"] == 0
+    assert plan.arms[0].levels == {"kind": "2plus1d"}
+
+
+@pytest.mark.parametrize(
+    ("over", "match"),
+    [
+        ({"against": {"kind": "4d"}}, "level of ablation.against.kind '4d'.*2d, 3d"),
+        ({"against": {"kernel": "5"}}, "factor of ablation.against 'kernel'.*kind"),
+        ({"against": {"kind": "2d"}, "design": "leave_out", "factors": {"kind": ["2d"]}}, "needs design ofat"),
+    ],
+)
+def test_what_levels_are_compared_with_is_one_of_them(over: dict[str, object], match: str) -> None:
+    with pytest.raises(StudyError, match=match):
+        config(**over)
+
+
+def test_what_is_dropped_cannot_be_compared_with() -> None:
+    with pytest.raises(LevelError, match=r"ablation.against.kind cannot be 2plus1d: it is the base's own level"):
+        arms(factors={"kind": ["2plus1d", "2d"]}, against={"kind": "2plus1d"})

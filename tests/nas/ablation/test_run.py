@@ -16,12 +16,16 @@ from typing import Any
 import pytest
 import torch
 
+from nas.ablation.prepare import config_of, prepared
 from nas.cli.main import main
+from nas.config import load_study
+from nas.errors import StudyError
 from nas.jobs import TrainJob
 from nas.objective import first_network
 from nas.store import Store
 from search_spaces import codec
 from search_spaces.settings import network_of
+from tests.nas.ablation.plans import LOOKUP
 from tests.nas.studies import merged, write_study
 from trainer.config import Clip, DataConfig, Recipe
 
@@ -94,6 +98,22 @@ def test_the_plan_is_shown_with_its_cost_and_trains_nothing(
     assert "dropped: kind=3d: it is the base's own level" in text
     assert "plan: 4 arms x 2 seeds = 8 trainings of 2 epochs; 0 are recorded, 16 epochs are left" in text
     assert not Path(db).exists()
+
+
+def test_a_schedule_of_the_ablation_ends_with_its_trainings(tmp_path: Path, motion: Path) -> None:
+    def recipe(*over: str) -> Recipe:
+        file, _ = study(tmp_path, motion)
+        read = load_study(file, list(over))
+        plan = prepared(read, config_of(read, file), lookup=LOOKUP, num_classes=8, checksum="")
+        return plan.trainings[0].job.recipe
+
+    assert recipe() == recipe("ablation.recipe={schedule: anytime}")
+    ending = recipe("ablation.recipe={schedule: onecycle, lr: 0.1}")
+    assert (ending.schedule, ending.epochs, ending.lr) == ("onecycle", 2, 0.1)
+    with pytest.raises(StudyError, match=r"ablation\.recipe key 'lrr'.*did you mean lr"):
+        recipe("ablation.recipe={lrr: 0.1}")
+    with pytest.raises(StudyError, match=r"recipe\.lr must be above 0"):
+        recipe("ablation.recipe={lr: -1}")
 
 
 def test_planning_imports_no_torch(tmp_path: Path, motion: Path) -> None:
