@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.config import DataConfig, Recipe
@@ -72,9 +72,7 @@ def job_key(job: TrainJob, data_checksum: str) -> str:
 
     They are part of the folder's name, so that a checkpoint is only ever gone on from by the very same training.
     """
-    moving = {"root", "cache", "num_workers"}  # where the data lies does not matter, what it is does
-    data = {name: value for name, value in asdict(job.data).items() if name not in moving}
-    content = [job.spec, job.num_classes, data, job.recipe.identity(), job.seed, data_checksum]
+    content = [job.spec, job.num_classes, job.data.identity(), job.recipe.identity(), job.seed, data_checksum]
     if job.paired_with:
         content.append(job.paired_with)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -14,9 +14,11 @@ Schedule = Literal["anytime", "cosine", "onecycle"]
 Precision = Literal["auto", "fp32", "bf16"]
 InitMode = Literal["replicate", "centre", "random", "identity"]
 
-# Fields that came later. They are left out of a recipe's identity at their default, so that what was begun without them
-# goes on.
+# Fields that came later. They are left out of an identity at their default, so that what was begun without them goes on.
 _ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
+
+# Where data lies and who loads it.
+_PLACES = ("root", "cache", "num_workers")
 
 
 class ConfigError(ValueError):
@@ -108,6 +110,10 @@ class DataConfig:
                 f"data.crop_scale must be [low, high] with 0 < low <= high <= 1, but is {self.crop_scale}"
             )
 
+    def identity(self) -> dict[str, Any]:
+        """Plain values that are equal where the same clips are taken of the same videos, wherever those lie."""
+        return {name: value for name, value in _identity(self).items() if name not in _PLACES}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Init:
@@ -197,15 +203,21 @@ class Recipe:
 
         Initial weights go by their checksum once they have one: where they lie does not matter.
         """
-        usual = type(self)()
-        values = asdict(self)
-        for f in fields(self):
-            if "added" in f.metadata and getattr(self, f.name) == getattr(usual, f.name):
-                del values[f.name]
+        values = _identity(self)
         values.pop("init", None)
         if self.init.weights:
             values["init"] = {"weights": self.init.checksum or self.init.weights, "mode": self.init.mode}
         return values
+
+
+def _identity(value: DataConfig | Recipe) -> dict[str, Any]:
+    values = asdict(value)
+    for f in fields(value):
+        if "added" in f.metadata:
+            usual = f.default if f.default_factory is MISSING else f.default_factory()
+            if getattr(value, f.name) == usual:
+                del values[f.name]
+    return values
 
 
 def _at_least(field: str, value: float, low: float) -> None:

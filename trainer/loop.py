@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from trainer.learner import Learner, Losses
 from trainer.metrics import EpochResult, from_line, to_line
 from trainer.optim import lr_at, mixup_shares
 
-# What may change between two calls on one folder: where files lie, and what does not reach the weights.
-_FREE = {"root", "cache", "num_workers", "eval_every"}
+# What may change between two calls on one folder: what does not reach the weights.
+_FREE = {"eval_every"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +167,7 @@ def _check(recipe: Recipe, *, until_epoch: int, checkpoint_every: int) -> None:
 def _identity(data: Any, data_config: DataConfig, recipe: Recipe, seed: int) -> dict[str, str]:
     """What must not change for a run to go on, by name."""
     fields = {f"recipe.{name}": value for name, value in recipe.identity().items() if name not in _FREE}
-    fields |= {f"data.{name}": value for name, value in asdict(data_config).items() if name not in _FREE}
+    fields |= {f"data.{name}": value for name, value in data_config.identity().items() if name not in _FREE}
     fields |= {"seed": seed, "data checksum": data.checksum, "classes": tuple(data.classes)}
     return {name: str(value) for name, value in fields.items()}
 
