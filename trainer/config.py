@@ -14,7 +14,7 @@ Schedule = Literal["anytime", "cosine", "onecycle"]
 Precision = Literal["auto", "fp32", "bf16"]
 InitMode = Literal["replicate", "centre", "random", "identity"]
 
-# Fields that came later. They are left out of an identity at their default, so that what was begun without them goes on.
+# Fields that came later. An identity leaves them out at their default, so that what was begun without them goes on.
 _ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 
 # Where data lies and who loads it.
