@@ -33,7 +33,8 @@ def blocks(language: str) -> list[Any]:
     """Every fenced block of a language, named by its file and number."""
     found = []
     for path in TEXTS:
-        bodies = re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        fenced = re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        bodies = [body for name, body in fenced if name == language]
         found += [pytest.param(body, id=f"{path.name}-{i}") for i, body in enumerate(bodies)]
     return found
 

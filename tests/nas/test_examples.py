@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import typer
 
 from nas.cli.main import app, main
-from nas.store import Store
-
-STUDIES = Path(__file__).parents[2] / "studies"
-# What would take minutes is made small; nothing else of an example is changed.
-SEARCH = ["search.trials=3", "search.initial=3", "search.rungs=[1]", "search.workers=0", "search.pool=60"]
-SMALL = {
-    "search": [*SEARCH, "recipe.batch_size=8"],
-    "space": ["search.pool=60"],
-    "promote": ["promote.epochs=1", "promote.recipe.schedule=anytime"],
-    "dashboard": ["--help"],  # it serves until it is stopped; a test of its own starts it
-    "verdict": ["ablation.epochs=1", "ablation.seeds=2", "ablation.min_seeds=2"],
-}
-ABLATED = [*SMALL["verdict"], "recipe.batch_size=8"]
+from tests.nas.world import SMALL, make_world, words_of
 
 
 def examples() -> dict[str, str]:
@@ -39,19 +26,8 @@ def examples() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a user has it: the studies, small motion data, and a search and an ablation that have ended."""
-    from trainer.data.motion import make_motion
-
     folder = tmp_path_factory.mktemp("examples")
-    (folder / "studies").symlink_to(STUDIES)
-    make_motion(folder / "data" / "motion", train_per_class=2, val_per_class=1, test_per_class=1, frames=8, size=40)
-    search = ["search", "studies/kinetics_small.yaml", "data=motion", *SMALL["search"]]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main(search) == 0
-        for seed, name in enumerate(("a", "b")):
-            assert main([*search, f"seed={seed}", "--db", f"runs/{name}/study.db"]) == 0
-        assert main(["ablate", "studies/p3d_blocks.yaml", "data=motion", *ABLATED, "--workers", "0"]) == 0
+    make_world(folder)
     return folder
 
 
@@ -65,8 +41,5 @@ def test_the_example_of_a_command_runs(name: str, place: Path, monkeypatch: pyte
     monkeypatch.chdir(place)
     if name == "data make":
         monkeypatch.chdir(place.parent)
-    store = Store(place / "runs/kinetics_small/study.db")
-    digest = store.pareto_front("kinetics_small")[0]["digest"]
-    store.close()
-    words = shlex.split(re.sub(r"\b[0-9a-f]{10}\b", digest, examples()[name]))
+    words = words_of(examples()[name], place)
     assert main([*words, *SMALL.get(name, [])]) in ((0, 1) if name == "doctor" else (0,))

@@ -1,0 +1,51 @@
+"""Every command that stands in the README or in docs/ is run, on a study as small as it can be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nas.cli.main import main
+from tests.nas.world import ROOT, SMALL, make_world, words_of
+
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Where a text means the reader's own videos, there are those of the small data set.
+HERE = (
+    (r"data\.root=\S+", "data=motion"),
+    (r" -o \S+\.html", " -o out.html"),
+    (r" --port \d+", ""),
+)
+
+
+def commands() -> list[object]:
+    """The commands in fenced blocks, named by file and number; what follows two spaces explains one."""
+    found = []
+    for path in TEXTS:
+        fenced = re.findall(r"^```(\w*)\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+        text = re.sub(r"\\\n\s*", "", "\n".join(body for language, body in fenced if language in ("", "sh")))
+        lines = re.findall(r"^nas (\S.*?)(?:  .*)?$", text, re.MULTILINE)
+        found += [pytest.param(line, id=f"{path.name}-{i}") for i, line in enumerate(lines)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    make_world(folder)
+    return folder
+
+
+def test_the_texts_hold_commands() -> None:
+    assert len(commands()) > 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_texts_runs(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place.parent if command.startswith("data make") else place)
+    for pattern, here in HERE:
+        command = re.sub(pattern, here, command)
+    words = words_of(command, place)
+    assert main([*words, *SMALL.get(words[0], [])]) == 0

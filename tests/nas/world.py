@@ -1,0 +1,59 @@
+"""A folder as a user has it, for tests that run commands as texts show them, and what keeps those small."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas.cli.main import main
+from nas.store import Store
+
+ROOT = Path(__file__).parents[2]
+# What would take minutes is made small; nothing else of a command is changed.
+SEARCH = ["search.trials=3", "search.initial=3", "search.rungs=[1]", "search.workers=0", "search.pool=60"]
+TRAINED = ["ablation.epochs=1", "ablation.seeds=2", "ablation.min_seeds=2"]
+SMALL = {
+    "search": [*SEARCH, "recipe.batch_size=8"],
+    "space": ["search.pool=60"],
+    "promote": ["promote.epochs=1", "promote.recipe.schedule=anytime"],
+    "dashboard": ["--help"],  # it serves until it is stopped; a test of its own starts it
+    "verdict": TRAINED,
+    "ablate": [*TRAINED, "recipe.batch_size=8", "--workers", "0"],
+    "versus": ["--seeds", "2", "--epochs", "1", "recipe.batch_size=8", "--workers", "0"],
+}
+
+
+def make_world(folder: Path) -> None:
+    """Writes studies, small motion data, a study of the user's own; and searches and an ablation that have ended."""
+    from trainer.data.motion import make_motion
+
+    (folder / "studies").symlink_to(ROOT / "studies")
+    make_motion(folder / "data" / "motion", train_per_class=2, val_per_class=1, test_per_class=1, frames=8, size=40)
+    stated = yaml.safe_load((ROOT / "studies" / "kinetics_small.yaml").read_text("utf-8"))
+    own = {key: stated[key] for key in ("recipe", "search")}
+    own["data"] = {**stated["data"], **stated["variants"]["motion"]["data"]}
+    own["recipe"]["batch_size"] = 8
+    own["search"]["rungs"] = [1]
+    base = {"family": "resnet", "depth": "1-1", "stem_width": 8, "stem": "1x3x3/2", "kind": "2plus1d"}
+    own["ablation"] = {"base": base, "factors": {"kind": ["2d"]}, "seeds": 2, "min_seeds": 2, "epochs": 1}
+    for name in ("study", "gestures"):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, **own}), encoding="utf-8")
+    search = ["search", "studies/kinetics_small.yaml", "data=motion", *SMALL["search"]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(search) == 0
+        for seed, name in enumerate(("a", "b")):
+            assert main([*search, f"seed={seed}", "--db", f"runs/{name}/study.db"]) == 0
+        assert main(["ablate", "studies/p3d_blocks.yaml", "data=motion", *SMALL["ablate"]]) == 0
+
+
+def words_of(command: str, folder: Path) -> list[str]:
+    """The words of a command after `nas`, with a network of this folder where the text names one of another's."""
+    store = Store(folder / "runs/kinetics_small/study.db")
+    digest = store.pareto_front("kinetics_small")[0]["digest"]
+    store.close()
+    return shlex.split(re.sub(r"\b[0-9a-f]{10}\b|\bDIGEST\b", digest, command))
