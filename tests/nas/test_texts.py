@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas.cli.main import main
-from tests.nas.world import ROOT, SMALL, make_world, words_of
+from tests.nas.world import ROOT, make_world, small, words_of
 
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Where a text means the reader's own videos, there are those of the small data set.
@@ -16,6 +16,7 @@ HERE = (
     (r"data\.root=\S+", "data=motion"),
     (r" -o \S+\.html", " -o out.html"),
     (r" --port \d+", ""),
+    (r" --fidelity \d+", " --fidelity 1"),
 )
 
 
@@ -48,4 +49,4 @@ def test_a_command_of_the_texts_runs(command: str, place: Path, monkeypatch: pyt
     for pattern, here in HERE:
         command = re.sub(pattern, here, command)
     words = words_of(command, place)
-    assert main([*words, *SMALL.get(words[0], [])]) == 0
+    assert main([*words, *small(words)]) == 0

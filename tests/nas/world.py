@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,14 @@ def make_world(folder: Path) -> None:
         assert main(search) == 0
         for seed, name in enumerate(("a", "b")):
             assert main([*search, f"seed={seed}", "--db", f"runs/{name}/study.db"]) == 0
+        shutil.copytree("runs/b", "runs/short")
         assert main(["ablate", "studies/p3d_blocks.yaml", "data=motion", *SMALL["ablate"]]) == 0
+
+
+def small(words: list[str]) -> list[str]:
+    """What is laid over a command; an ablation in the database of a search needs that search's settings, too."""
+    searched = words[0] == "ablate" and "studies/kinetics_small.yaml" in words
+    return [*SMALL.get(words[0], []), *(SEARCH if searched else [])]
 
 
 def words_of(command: str, folder: Path) -> list[str]:
