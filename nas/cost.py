@@ -6,8 +6,8 @@ for one clip.
 
 `cost` adds up the units of a network, each counted once for an input shape: from their values where a unit says what it
 is made of (`search_spaces.flow`), else by running it on the meta device (`nas.measured`), which needs torch; what that
-gave for timm's networks is remembered (`nas.known`). `nas.counters` counts a whole network in two
-ways that share no code with it or with each other; tests hold all three to the same integer.
+gave for parts of timm's networks is remembered (`nas.known`). `nas.counters` counts a whole network in two ways that
+share no code with it or with each other; tests hold all three to the same integer.
 """
 
 from __future__ import annotations

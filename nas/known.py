@@ -1,4 +1,4 @@
-"""Costs of units that have to be measured, remembered where that is for good: so torch is imported only once for them."""
+"""What units cost that say not themselves what they are made of: measured, and remembered where that is for good."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def known(unit: Unit, shape: Shape) -> tuple[Counted, int]:
 
     A unit of timm's says by `lasting` what it is for good: its cost follows from that, from the versions of timm and
     torch, and from our own sources, so it is measured once on this machine. Any other unit is measured by each process,
-    since whoever wrote it may change it.
+    since whoever wrote it may change it. A clip that is too short is found out anew each time.
     """
     lasting: Hashable = getattr(unit, "lasting", None)
     if lasting is None:

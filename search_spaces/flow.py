@@ -180,9 +180,16 @@ def dropped(shape: Shape, share: float) -> tuple[Step, ...]:
     return (Mapped(keeps_bytes=_FLOAT * prod(shape)),) if share > 0 else ()
 
 
-def classified(planes: int, num_classes: int, *, dropout: float = 0.0) -> tuple[Step, ...]:
-    """Returns the mean over space and time, dropout, and a linear layer with bias."""
-    return (Mapped((planes,)), *dropped((planes,), dropout), Linear(planes, num_classes))
+def classified(given: int, planes: int, num_classes: int, *, dropout: float = 0.0) -> tuple[Step, ...]:
+    """Returns the mean over space and time, dropout, and a linear layer with bias.
+
+    Args:
+        given: Planes that go in.
+        planes: Those that the linear layer is made for.
+        num_classes: Classes.
+        dropout: Share of features dropped in training.
+    """
+    return (Mapped((given,)), *dropped((given,), dropout), Linear(planes, num_classes))
 
 
 def squeezed(planes: int, hidden: int) -> Step:

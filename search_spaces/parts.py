@@ -199,7 +199,7 @@ class Head:
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
         if self.pool == "avg":
-            return Flow(classified(self.in_planes, self.num_classes, dropout=self.dropout))
+            return Flow(classified(shape[0], self.in_planes, self.num_classes, dropout=self.dropout))
         # What is largest over time is looked for in the maps' means, and found by being equal to it.
         peak = Mapped(shape[:1], keeps_input=True, keeps_output=True)
         drop = dropped(shape[:1], self.dropout)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
@@ -20,12 +21,14 @@ _OLD_SECONDS = 30 * 24 * 3600
 class Remembered:
     """A table from texts to JSON values in one file, to which lines are only ever added.
 
-    Each line is written in one go and begins with its checksum, so that processes can write to one file, and a line that
-    is torn or damaged is as if it had never been written. A file that cannot be read or written is an empty table: all
-    that is lost is time.
+    Each line is written in one go and begins with its checksum, so that several processes can write to one file, and a
+    line that is torn or damaged is as if it had never been written. A file that cannot be read or written is an empty
+    table: all that is lost is time.
     """
 
-    def __init__(self, name: str, *, packages: Iterable[str], sources: Iterable[Path], folder: Path | None = None) -> None:
+    def __init__(
+        self, name: str, *, packages: Iterable[str], sources: Iterable[Path], folder: Path | None = None
+    ) -> None:
         """Makes the table; nothing is read yet.
 
         Args:
@@ -90,9 +93,14 @@ class Remembered:
 
 def cache_folder() -> Path:
     """Returns the folder of this project in the user's cache folder, which need not exist."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The specification of these folders says that a relative one does not count.
-    return (Path(given) if Path(given).is_absolute() else Path("~/.cache").expanduser()) / "video-nas"
+    if given.is_absolute():
+        return given / "video-nas"
+    try:
+        return Path.home() / ".cache" / "video-nas"
+    except RuntimeError:  # a user without a home, as in some containers
+        return Path(tempfile.gettempdir()) / "video-nas"
 
 
 def _checksum(text: str) -> str:

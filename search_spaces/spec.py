@@ -154,7 +154,10 @@ def squeezed_planes(planes: int) -> int:
 
 
 class Unit(Hashable, Protocol):
-    """A link of the chain that a network is, as a value; equal units have equal cost on equal input shapes."""
+    """A link of the chain that a network is, as a value; equal units have equal cost on equal input shapes.
+
+    One that has `whole`, from the shape of its input to a `flow.Flow` or to units, is counted without being built.
+    """
 
     def build(self) -> nn.Module:
         """Returns the module, which maps what the link before gives to what the next one takes."""

@@ -13,6 +13,7 @@ from search_spaces.parts import Conv
 
 _NORM = Norm(eps=1e-3)
 
+
 class SpatialNormSeparable(nn.Module):
     """1xkxk, norm, ReLU, then kx1x1 with bias, ReLU: slim's form; it begins as the identity in time."""
 

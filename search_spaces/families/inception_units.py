@@ -151,9 +151,7 @@ class UnpaddedConv:
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
         steps = self.conv.whole(shape).steps
-        return Flow(
-            tuple(replace(x, padding=(0, *x.padding[1:])) if isinstance(x, Convolved) else x for x in steps)
-        )
+        return Flow(tuple(replace(x, padding=(0, *x.padding[1:])) if isinstance(x, Convolved) else x for x in steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +174,7 @@ class Average:
         if any(size < window for size, window in zip(shape[1:], kernel, strict=True)):
             padded = (shape[0], *(size + 2 * edge for size, edge in zip(shape[1:], edges, strict=True)))
             steps = (Mapped(padded), Pooled("avg", kernel, (1, 1, 1), (0, 0, 0)))
-        # A factor for each frame, shared by the two clips of a batch that the meta device is asked for.
+        # A factor for each frame, of which there is one for a batch; where it is measured, that is of two clips.
         return Flow((*steps, Mapped(keeps_bytes=2 * shape[1])) if self.frames > 1 else steps)
 
 
@@ -226,7 +224,7 @@ class AuxHead:
             cells = Mapped((planes, frames, AUX_GRID, AUX_GRID), keeps_input=True)
         conv0 = convolved(planes, self.mid_planes, (1, 1, 1))
         conv1 = convolved(self.mid_planes, self.out_planes, (1, AUX_GRID, AUX_GRID), padding=(0, 0))
-        return Flow((Aside((cells, *conv0, *conv1, *classified(self.out_planes, self.num_classes))),))
+        return Flow((Aside((cells, *conv0, *conv1, *classified(self.out_planes, self.out_planes, self.num_classes))),))
 
 
 @lru_cache(maxsize=65536)

@@ -366,7 +366,8 @@ class HeadUnit:
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
-        return Flow(classified(self.in_planes, self.num_classes, dropout=self.dropout))
+        slow, fast = shape
+        return Flow(classified(slow[0] + fast[0], self.in_planes, self.num_classes, dropout=self.dropout))
 
 
 @lru_cache(maxsize=65536)

@@ -1,12 +1,11 @@
 """What there is to know of timm's networks before one is built: their parts, and what time can be put into.
 
-Only timm and torch can say, by building a network and running it; what they said is remembered, so that the same is known
+Only timm and torch can say, by building a network and running it. What they said is remembered, so that it is known
 without them from then on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple

@@ -305,9 +305,7 @@ class BlockUnit:
         )
         shortcut: tuple[Step, ...] = ()
         if self.in_planes != out or stride != (1, 1, 1):
-            shortcut = convolved(
-                self.in_planes, out, (1, 1, 1), stride=stride, act=False, norm=self.in_planes != out
-            )
+            shortcut = convolved(self.in_planes, out, (1, 1, 1), stride=stride, act=False, norm=self.in_planes != out)
         return Flow((Summed((branch, shortcut), in_place=True), Rectified(), *last))
 
     def _channelwise(self, stride: tuple[int, int, int]) -> tuple[Step, ...]:
