@@ -20,7 +20,7 @@ from search_spaces.families.timm_anatomy import anatomy, stages_with
 from search_spaces.families.timm_known import NUM_STAGES, TIMM_KINDS, stages_for, ways
 from search_spaces.families.timm_layers import StridedConv2d
 from search_spaces.families.timm_presets import PRESETS, make_timm
-from search_spaces.families.timm_sites import branch, dissect, kin, sites
+from search_spaces.families.timm_sites import kin, sites
 from search_spaces.families.timm_spec import TimmHead, TimmShift, TimmSpec, TimmStage
 from search_spaces.families.timm_trace import check_model
 from search_spaces.families.timm_walk import plan
