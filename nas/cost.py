@@ -5,21 +5,23 @@ norms, activations, pooling and biases are 0. The FLOPs of the papers on video n
 for one clip.
 
 `cost` adds up the units of a network, each counted once for an input shape: from their values where a unit says what it
-is made of (`search_spaces.flow`), else by running it on the meta device. `nas.counters` counts a whole network in two
-ways that share no code with it or with each other; tests hold all three to the same integer.
+is made of (`search_spaces.flow`), else by running it on the meta device (`nas.measured`), which needs torch; what that
+gave for parts of timm's networks is remembered (`nas.known`). `nas.counters` counts a whole network in two ways that
+share no code with it or with each other; tests hold all three to the same integer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 from nas.counted import Cost, Counted, Made, by, size_of
+from nas.known import known
 from nas.steps import step_cost
 from search_spaces.catalogue import links
-from search_spaces.flow import Flow, Step, Stretched, Summed
+from search_spaces.flow import Aside, Flow, Forked, Fused, Parallel, Shape, Step, Stretched, Summed, Weighed
 from search_spaces.parts import Chain, Concat
 from search_spaces.spec import ArchSpec, ClipError, SpecError
 
@@ -67,9 +69,11 @@ class _Activation:
 class _Chained:
     """Units one after the other: what they cost together, an activation between them counted once if any keeps it."""
 
-    def __init__(self, shape: Any, inputs: tuple[_Activation, ...]) -> None:
+    def __init__(self, shape: Shape, inputs: tuple[_Activation, ...], steps: Iterable[Step] = ()) -> None:
         self.shape, self.outputs = shape, inputs
         self._params = self._macs = self._train_macs = self._bytes = 0
+        for step in steps:
+            self.add(step)
 
     def add(self, unit: Step) -> None:
         """Puts a unit behind the others."""
@@ -79,11 +83,15 @@ class _Chained:
         self._train_macs += cost.train_macs
         self._bytes += cost.activation_bytes
         inputs = self.outputs
-        for activation, asked in zip(inputs, keeps, strict=True):
-            if asked and not activation.kept:
+        self.keep(keeps)
+        self.outputs = tuple([inputs[g] if isinstance(g, int) else _Activation(g.size, g.kept) for g in gives])
+
+    def keep(self, asked: Sequence[bool]) -> None:
+        """Notes which of the outputs someone keeps."""
+        for activation, wanted in zip(self.outputs, asked, strict=True):
+            if wanted and not activation.kept:
                 activation.kept = True
                 self._bytes += activation.size
-        self.outputs = tuple([inputs[g] if isinstance(g, int) else _Activation(g.size, g.kept) for g in gives])
 
     def cost(self) -> Cost:
         """Returns the cost of all of them."""
@@ -91,66 +99,109 @@ class _Chained:
 
 
 @lru_cache(maxsize=200_000)
-def _count(unit: Step | Flow, shape: Any) -> Counted:
+def _count(unit: Step | Flow, shape: Shape) -> Counted:
     """Counts one unit on an input (C, T, H, W), or a tuple of such."""
-    if isinstance(unit, Flow):
-        return _count_branches((unit.steps,), shape)
-    if isinstance(unit, Chain):
-        return _count_branches((unit.parts,), shape)
-    if isinstance(unit, Summed):
-        return _count_branches(unit.branches, shape, join="first" if unit.in_place else "sum")
-    if isinstance(unit, Concat):
-        return _count_branches(unit.branches, shape, join="planes")
     if isinstance(unit, Stretched):
         return _count_stretched(unit, shape)
-    whole = unit.whole() if hasattr(unit, "whole") else None
+    # Of no size, since whoever makes the input counts it, if it is kept.
+    inputs = tuple(_Activation(0) for _ in (shape if isinstance(shape[0], tuple) else (shape,)))
+    if isinstance(unit, Flow):
+        return _count_joined((unit.steps,), shape, inputs)
+    if isinstance(unit, Chain):
+        return _count_joined((unit.parts,), shape, inputs)
+    if isinstance(unit, Summed):
+        return _count_joined(unit.branches, shape, inputs, join="first" if unit.in_place else "sum")
+    if isinstance(unit, Concat):
+        return _count_joined(unit.branches, shape, inputs, join="planes")
+    if isinstance(unit, Forked):
+        return _given([_Chained(shape, inputs, steps) for steps in unit.branches], inputs)
+    if isinstance(unit, Parallel):
+        apart = zip(shape, inputs, unit.chains, strict=True)
+        return _given([_Chained(part, (given,), steps) for part, given, steps in apart], inputs)
+    if isinstance(unit, Weighed):
+        return _count_weighed(unit, shape, inputs)
+    if isinstance(unit, Fused):
+        return _count_fused(unit, shape, inputs)
+    if isinstance(unit, Aside):
+        chain = _Chained(shape, inputs, unit.steps)
+        # In evaluation it rests.
+        return Counted(replace(chain.cost(), macs=0), shape, _kept(inputs), tuple(range(len(inputs))))
+    whole = unit.whole(shape) if hasattr(unit, "whole") else None
     if whole is not None:
         return _count(whole, shape)
-    found = step_cost(unit, shape)
-    if found is not None:
-        return found
-    from nas.measured import measured  # imports torch, which most families' units do without
-
-    return measured(unit, shape)[0]
+    return step_cost(unit, shape) or known(unit, shape)[0]
 
 
-def _count_branches(
-    branches: Sequence[tuple[Step, ...]], shape: Any, *, join: Literal["first", "sum", "planes"] = "first"
+def _kept(inputs: tuple[_Activation, ...]) -> tuple[bool, ...]:
+    return tuple([x.kept for x in inputs])
+
+
+def _gives(outputs: tuple[_Activation, ...], inputs: tuple[_Activation, ...]) -> tuple[Made | int, ...]:
+    return tuple([inputs.index(x) if x in inputs else Made(x.size, x.kept) for x in outputs])
+
+
+def _count_joined(
+    branches: Sequence[tuple[Step, ...]],
+    shape: Shape,
+    inputs: tuple[_Activation, ...],
+    *,
+    join: Literal["first", "sum", "planes"] = "first",
 ) -> Counted:
-    """Counts chains of steps on the same input.
+    """Counts chains of steps on the same input, whose results become one.
 
     Args:
         branches: The chains.
         shape: Of the input.
+        inputs: What goes in.
         join: The others are added to the `first`, in its memory; their `sum` is a new tensor; their `planes` are
             joined to one.
     """
-    # Of no size, since whoever makes the input counts it, if it is kept.
-    inputs = tuple(_Activation(0) for _ in (shape if isinstance(shape[0], tuple) else (shape,)))
-    chains = [_Chained(shape, inputs) for _ in branches]
-    for chain, steps in zip(chains, branches, strict=True):
-        for step in steps:
-            chain.add(step)
-    total = sum((chain.cost() for chain in chains), Cost())
-    first = chains[0]
-    out = first.shape
+    chains = [_Chained(shape, inputs, steps) for steps in branches]
+    out = chains[0].shape
     if len(chains) > 1 and len({chain.shape[join == "planes" :] for chain in chains}) > 1:
         raise RuntimeError(f"branches give {' and '.join(by(chain.shape) for chain in chains)}, which do not fit")
     gives: tuple[Made | int, ...]
     if join == "first":
-        gives = tuple(inputs.index(x) if x in inputs else Made(x.size, x.kept) for x in first.outputs)
+        gives = _gives(chains[0].outputs, inputs)
     else:
         if join == "planes":
             out = (sum(chain.shape[0] for chain in chains), *out[1:])
         gives = (Made(size_of(out), False),)
-    return Counted(total, out, tuple(x.kept for x in inputs), gives)
+    return Counted(_total(chains), out, _kept(inputs), gives)
 
 
-def _count_stretched(step: Stretched, shape: Any) -> Counted:
+def _given(chains: Sequence[_Chained], inputs: tuple[_Activation, ...]) -> Counted:
+    """Returns what chains cost whose results are passed on side by side."""
+    outputs = tuple(activation for chain in chains for activation in chain.outputs)
+    return Counted(_total(chains), tuple(chain.shape for chain in chains), _kept(inputs), _gives(outputs, inputs))
+
+
+def _count_weighed(step: Weighed, shape: Shape, inputs: tuple[_Activation, ...]) -> Counted:
+    """Counts the product of an input and of what a chain makes of it; both factors are kept."""
+    chain = _Chained(shape, inputs, step.steps)
+    chain.keep((True,))
+    if chain.shape[0] != shape[0]:
+        raise RuntimeError(f"{chain.shape[0]} factors cannot weigh {shape[0]} planes")
+    return Counted(chain.cost(), shape, (True,), (Made(size_of(shape), False),))
+
+
+def _count_fused(step: Fused, shape: Shape, inputs: tuple[_Activation, ...]) -> Counted:
+    """Counts what a chain makes of the second of two tensors, joined to the first."""
+    first, second = shape
+    chain = _Chained(second, inputs[1:], step.steps)
+    if chain.shape[1:] != first[1:]:
+        raise RuntimeError(f"the pathways give {by(first)} and {by(chain.shape)}, which do not fit")
+    joined = (first[0] + chain.shape[0], *first[1:])
+    return Counted(chain.cost(), (joined, second), _kept(inputs), (Made(size_of(joined), False), 1))
+
+
+def _total(chains: Sequence[_Chained]) -> Cost:
+    return sum((chain.cost() for chain in chains), Cost())
+
+
+def _count_stretched(step: Stretched, shape: Shape) -> Counted:
     """Counts a unit by one with another temporal kernel, and with sets of two dilations for all its dilations."""
-    from nas.measured import measured
-
-    found, params = measured(step.unit, shape)
+    found, params = known(step.unit, shape)
     # What the second dilation adds in evaluation is what these convolutions cost in one pass.
     one = found.cost.macs - found.cost.train_macs
     new_params, new_one = (value // step.measured * step.kernel for value in (params, one))

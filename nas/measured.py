@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ _BATCH = 2
 _shapes = RememberedShapes()
 
 
-@lru_cache(maxsize=50_000)
 def measured(unit: Unit, shape: Any) -> tuple[Counted, int]:
     """Counts one unit.
 

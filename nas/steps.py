@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from nas.counted import Cost, Counted, Made, by, size_of
-from search_spaces.flow import Classified, Convolved, Pooled, Rectified
+from search_spaces.flow import Convolved, Linear, Mapped, NonLocal, Pooled, Rectified
 
 # Of where a maximum was found.
 _INDEX = 8
@@ -35,7 +35,12 @@ def _(step: Convolved, shape: Any) -> Counted:
     out = (step.out_planes, *sizes)
     weights = step.in_planes // step.groups * prod(step.kernel)
     macs, size = prod(out) * weights, size_of(out)
-    cost = Cost(params=step.out_planes * (weights + 2), macs=macs * step.passes, train_macs=macs, activation_bytes=size)
+    cost = Cost(
+        params=step.out_planes * (weights + 2 * step.norm + step.bias),
+        macs=macs * step.passes,
+        train_macs=macs,
+        activation_bytes=size if step.norm else 0,
+    )
     return Counted(cost, out, (True,), (Made(size, False),))
 
 
@@ -66,11 +71,37 @@ def _(step: Pooled, shape: Any) -> Counted:
 
 
 @step_cost.register
-def _(step: Classified, shape: Any) -> Counted:
-    # The mean over space and time needs nothing; the linear layer keeps it.
+def _(step: Mapped, shape: Any) -> Counted:
+    out = shape if step.shape is None else step.shape
+    inputs = len(shape) if isinstance(shape[0], tuple) else 1
+    size = size_of(out)
+    cost = Cost(activation_bytes=step.keeps_bytes + (size if step.keeps_output else 0))
+    return Counted(cost, out, (step.keeps_input,) * inputs, (Made(size, step.keeps_output),))
+
+
+@step_cost.register
+def _(step: Linear, shape: Any) -> Counted:
     if shape[0] != step.in_planes:
-        raise RuntimeError(f"a classifier of {step.in_planes} planes cannot take {shape[0]}")
-    macs = step.in_planes * step.num_classes
-    cost = Cost(params=macs + step.num_classes, macs=macs, train_macs=macs, activation_bytes=size_of((step.in_planes,)))
-    out = (step.num_classes,)
-    return Counted(cost, out, (False,), (Made(size_of(out), False),))
+        raise RuntimeError(f"a linear layer of {step.in_planes} planes cannot take {shape[0]}")
+    out = (step.out_planes, *shape[1:])
+    macs = step.in_planes * prod(out)
+    cost = Cost(params=step.out_planes * (step.in_planes + step.bias), macs=macs, train_macs=macs)
+    return Counted(cost, out, (True,), (Made(size_of(out), False),))
+
+
+@step_cost.register
+def _(step: NonLocal, shape: Any) -> Counted:
+    planes, frames, height, width = shape
+    if planes != step.planes:
+        raise RuntimeError(f"a non-local block of {step.planes} planes cannot take {planes}")
+    inside, places = max(1, planes // 2), frames * height * width
+    pooled = min(height, width) >= 4
+    seen = frames * (height // 2) * (width // 2) if pooled else places
+    # Queries, keys and values, two products of matrices, and the convolution behind them.
+    macs = inside * (2 * planes * places + 2 * planes * seen + 2 * places * seen)
+    # Queries scaled, keys, values, shares, what was found, and what is between convolution and norm.
+    kept = size_of((inside, places + 2 * seen)) + size_of((places, seen + inside + planes))
+    if pooled:
+        kept += (size_of((1,)) + _INDEX) * planes * seen
+    cost = Cost(params=4 * planes * inside + 2 * planes, macs=macs, train_macs=macs, activation_bytes=kept)
+    return Counted(cost, shape, (True,), (Made(size_of(shape), False),))

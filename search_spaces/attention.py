@@ -10,25 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.layers import NORM, Norm, pointwise
-from search_spaces.spec import ATTENTIONS, Attention, SpecError, nearest
+from search_spaces.spec import ATTENTIONS, Attention, SpecError, nearest, squeezed_planes
 
 
 class SqueezeExcite(nn.Module):
     """Planes times what two linear layers make of their means over space and time: x * sigmoid(W2 relu(W1 mean(x))).
 
-    The first layer has one plane for every `reduction`, but at least 8, so that narrow networks are not closed by a few
-    rectified units.
+    Between them are `squeezed_planes`.
     """
 
-    def __init__(self, planes: int, *, reduction: int = 16) -> None:
-        """Makes the unit.
-
-        Args:
-            planes: Planes in and out.
-            reduction: Planes in for each plane between the two linear layers.
-        """
+    def __init__(self, planes: int) -> None:
+        """Makes the unit for so many planes in and out."""
         super().__init__()
-        hidden = max(8, planes // reduction)
+        hidden = squeezed_planes(planes)
         self.fc1 = nn.Linear(planes, hidden)
         self.act = nn.ReLU(inplace=True)
         self.fc2 = nn.Linear(hidden, planes)

@@ -1,18 +1,23 @@
 """What units are made of, as far as their cost goes: a few steps whose cost follows from their values.
 
-A unit that has a `whole` says so. It is a second description of what `build` makes, much faster to count; tests hold
-the two to the same cost.
+A unit that has a `whole` says so, for the shape of its input. It is a second description of what `build` makes, much
+faster to count, and without torch; tests hold the two to the same cost.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from math import prod
+from typing import Any, Literal
 
 from search_spaces.spec import POINTWISE_KINDS, TemporalOp, Unit
 
 Triple = tuple[int, int, int]
+# Of one clip: (C, T, H, W), fewer dimensions behind a mean; or a tuple of such between links that pass on several.
+Shape = Any
+
+_FLOAT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class Convolved:
             size, and so the cost, as it is.
         groups: Groups of planes that are convolved apart.
         passes: Convolutions of one call in evaluation; one in training.
+        norm: Whether the batch norm is there.
+        bias: Whether the convolution has one.
     """
 
     in_planes: int
@@ -37,6 +44,8 @@ class Convolved:
     padding: Triple
     groups: int = 1
     passes: int = 1
+    norm: bool = True
+    bias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +67,36 @@ class Pooled:
 
 
 @dataclass(frozen=True, slots=True)
-class Classified:
-    """The mean over space and time, and a linear layer with bias."""
+class Mapped:
+    """What has no weights and multiplies nothing that is counted: a mean, an activation, another order of values.
+
+    Attributes:
+        shape: What it gives, a new tensor; None is what goes in.
+        keeps_input: Its backward pass needs what goes in.
+        keeps_output: Its backward pass needs what comes out.
+        keeps_bytes: What else it needs of one clip.
+    """
+
+    shape: Shape = None
+    keeps_input: bool = False
+    keeps_output: bool = False
+    keeps_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A linear layer on the planes at every place; the mean over space and time before it is a `Mapped`."""
 
     in_planes: int
-    num_classes: int
+    out_planes: int
+    bias: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NonLocal:
+    """The block of `attention.NonLocal`, its shortcut included, for so many planes."""
+
+    planes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +110,41 @@ class Summed:
 
     branches: tuple[tuple[Step, ...], ...]
     in_place: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The input times what a chain makes of it, one factor for each plane."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A chain of steps beside the others: it sees the input in training, and nobody sees what it gives."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """Branches on the same input; what they give is passed on as a tuple."""
+
+    branches: tuple[tuple[Step, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """One chain of steps for each tensor of a tuple; what they give is passed on as a tuple."""
+
+    chains: tuple[tuple[Step, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Of two tensors, what a chain makes of the second is joined to the planes of the first; the second stays."""
+
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +164,8 @@ class Stretched:
     passes: int
 
 
-Step = Unit | Convolved | Rectified | Pooled | Classified | Summed | Stretched
+Joint = Summed | Weighed | Aside | Forked | Parallel | Fused
+Step = Unit | Convolved | Rectified | Pooled | Mapped | Linear | NonLocal | Joint | Stretched
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +173,34 @@ class Flow:
     """Steps one after the other."""
 
     steps: tuple[Step, ...]
+
+
+def dropped(shape: Shape, share: float) -> tuple[Step, ...]:
+    """Returns a dropout on values of a shape, which keeps its mask; nothing where nothing is dropped."""
+    return (Mapped(keeps_bytes=_FLOAT * prod(shape)),) if share > 0 else ()
+
+
+def classified(given: int, planes: int, num_classes: int, *, dropout: float = 0.0) -> tuple[Step, ...]:
+    """Returns the mean over space and time, dropout, and a linear layer with bias.
+
+    Args:
+        given: Planes that go in.
+        planes: Those that the linear layer is made for.
+        num_classes: Classes.
+        dropout: Share of features dropped in training.
+    """
+    return (Mapped((given,)), *dropped((given,), dropout), Linear(planes, num_classes))
+
+
+def squeezed(planes: int, hidden: int) -> Step:
+    """Returns squeeze-excitation with so many planes between its linear layers; see `attention.SqueezeExcite`."""
+    sigmoid = Mapped(keeps_output=True)
+    return Weighed((Mapped((planes,)), Linear(planes, hidden), Rectified(), Linear(hidden, planes), sigmoid))
+
+
+def gated(planes: int) -> Step:
+    """Returns the gate of S3D-G; see `attention.Gate`."""
+    return Weighed((Mapped((planes,)), Linear(planes, planes, bias=False), Mapped(keeps_output=True)))
 
 
 @lru_cache(maxsize=65536)
@@ -116,6 +214,9 @@ def convolved(
     groups: int = 1,
     dilations: tuple[int, ...] = (1,),
     act: bool = True,
+    norm: bool = True,
+    bias: bool = False,
+    pad_frames: bool = True,
 ) -> tuple[Step, ...]:
     """Returns a convolution that is padded over frames to keep them, its norm and, with `act`, its ReLU.
 
@@ -128,10 +229,13 @@ def convolved(
         groups: Groups of planes that are convolved apart.
         dilations: Temporal dilations; of several, one is drawn in training.
         act: ReLU behind.
+        norm: Whether the norm is there.
+        bias: Whether the convolution has one.
+        pad_frames: Pad over frames.
     """
     rows, columns = (kernel[1] // 2, kernel[2] // 2) if padding is None else padding
-    pads = (kernel[0] // 2, rows, columns)
-    conv = Convolved(in_planes, out_planes, kernel, stride, pads, groups, len(dilations))
+    pads = (kernel[0] // 2 if pad_frames else 0, rows, columns)
+    conv = Convolved(in_planes, out_planes, kernel, stride, pads, groups, len(dilations), norm, bias)
     return (conv, Rectified()) if act else (conv,)
 
 

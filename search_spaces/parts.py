@@ -5,8 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.flow import Classified, Flow, Pooled, temporal_steps
-from search_spaces.spec import FLAT, Attention, TemporalOp, Unit
+from search_spaces.flow import (
+    Flow,
+    Linear,
+    Mapped,
+    NonLocal,
+    Pooled,
+    Shape,
+    classified,
+    dropped,
+    gated,
+    squeezed,
+    temporal_steps,
+)
+from search_spaces.spec import FLAT, Attention, TemporalOp, Unit, squeezed_planes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +74,7 @@ class Conv:
             norm=Norm(eps=self.eps, momentum=self.momentum),
         )
 
-    def whole(self) -> Flow:
+    def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
         return Flow(
             temporal_steps(
@@ -104,7 +116,7 @@ class Pool:
         pool = nn.MaxPool3d if self.kind == "max" else nn.AvgPool3d
         return pool(self.kernel, stride=self.stride, padding=self.padding, ceil_mode=self.ceil)
 
-    def whole(self) -> Flow:
+    def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
         return Flow((Pooled(self.kind, self.kernel, self.stride, self.padding, self.ceil),))
 
@@ -153,6 +165,14 @@ class Attend:
 
         return attention_unit(self.kind, self.planes)
 
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        if self.kind == "se":
+            return Flow((squeezed(self.planes, squeezed_planes(self.planes)),))
+        if self.kind == "gate":
+            return Flow((gated(self.planes),))
+        return Flow((NonLocal(self.planes),) if self.kind == "nonlocal" else ())
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
@@ -176,7 +196,11 @@ class Head:
 
         return Classifier(self.in_planes, self.num_classes, dropout=self.dropout, pool=self.pool)
 
-    def whole(self) -> Flow | None:
-        """Returns what it is made of, for its cost; None where that has to be measured."""
-        simple = self.pool == "avg" and self.dropout == 0
-        return Flow((Classified(self.in_planes, self.num_classes),)) if simple else None
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        if self.pool == "avg":
+            return Flow(classified(shape[0], self.in_planes, self.num_classes, dropout=self.dropout))
+        # What is largest over time is looked for in the maps' means, and found by being equal to it.
+        peak = Mapped(shape[:1], keeps_input=True, keeps_output=True)
+        drop = dropped(shape[:1], self.dropout)
+        return Flow((Mapped(shape[:2]), peak, *drop, Linear(self.in_planes, self.num_classes)))

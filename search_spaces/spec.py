@@ -145,8 +145,19 @@ def midplanes(kernel: int, in_planes: int, out_planes: int, spatial: int = 9) ->
     return max(1, (spatial * kernel * in_planes * out_planes) // (spatial * in_planes + kernel * out_planes))
 
 
+def squeezed_planes(planes: int) -> int:
+    """Returns planes between the two linear layers of squeeze-excitation: one for every 16, but at least 8.
+
+    Narrow networks are not to be closed by a few rectified units.
+    """
+    return max(8, planes // 16)
+
+
 class Unit(Hashable, Protocol):
-    """A link of the chain that a network is, as a value; equal units have equal cost on equal input shapes."""
+    """A link of the chain that a network is, as a value; equal units have equal cost on equal input shapes.
+
+    One that has `whole`, from the shape of its input to a `flow.Flow` or to units, is counted without being built.
+    """
 
     def build(self) -> nn.Module:
         """Returns the module, which maps what the link before gives to what the next one takes."""

@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from search_spaces.domains import At, Choice, Declared, Pick
 from search_spaces.families.labels import read_factor
 from search_spaces.family import Family, Preset
+from search_spaces.flow import Flow, Linear, Mapped, Rectified, Shape, convolved, dropped
 from search_spaces.parts import Conv, Pool
 from search_spaces.spec import (
     FLAT,
@@ -150,6 +152,10 @@ class BiasedConv:
         conv = Conv3d(self.in_planes, self.out_planes, shape, padding=padding, dilation=self.dilation, bias=True)
         return nn.Sequential(conv, nn.ReLU(inplace=True))
 
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        return Flow(convolved(self.in_planes, self.out_planes, (self.kernel, 3, 3), norm=False, bias=True))
+
 
 @dataclass(frozen=True, slots=True)
 class C3DHead:
@@ -164,17 +170,31 @@ class C3DHead:
         """Returns the module."""
         from torch import nn
 
-        cells = _GRID[0] * _GRID[1] * _GRID[2]
         return nn.Sequential(
             nn.AdaptiveAvgPool3d(_GRID),
             nn.Flatten(),
-            nn.Linear(cells * self.in_planes, self.width),
+            nn.Linear(prod(_GRID) * self.in_planes, self.width),
             nn.ReLU(inplace=True),
             nn.Dropout(self.dropout),
             nn.Linear(self.width, self.width),
             nn.ReLU(inplace=True),
             nn.Dropout(self.dropout),
             nn.Linear(self.width, self.num_classes),
+        )
+
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        features = prod(_GRID) * self.in_planes
+        rest = (Rectified(), *dropped((self.width,), self.dropout))
+        return Flow(
+            (
+                Mapped((features,), keeps_input=True),
+                Linear(features, self.width),
+                *rest,
+                Linear(self.width, self.width),
+                *rest,
+                Linear(self.width, self.num_classes),
+            )
         )
 
 

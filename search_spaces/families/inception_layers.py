@@ -6,15 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from search_spaces.families.inception_units import AUX_CELLS, AUX_GRID, LOCAL
 from search_spaces.layers import Conv3d, ConvNorm, Norm, Spatial, Triple, pointwise, spatial_conv, temporal_conv
 from search_spaces.network import SideHead
 from search_spaces.parts import Conv
 
 _NORM = Norm(eps=1e-3)
-# What the head of Inception-v1 averages at every place: two frames of what is left of 224x224.
-_LOCAL = (2, 7, 7)
-# The auxiliary head of Inception-v3 averages 17x17 cells, what is left of 299x299, to 5x5.
-_AUX_CELLS, _AUX_GRID = 17, 5
 
 
 class SpatialNormSeparable(nn.Module):
@@ -68,7 +65,7 @@ class LocalClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, in_planes, T, H, W) to logits (N, num_classes)."""
-        kernel = [min(most, size) for most, size in zip(_LOCAL, x.shape[2:], strict=True)]
+        kernel = [min(most, size) for most, size in zip(LOCAL, x.shape[2:], strict=True)]
         features = self.dropout(F.avg_pool3d(x, kernel, stride=1))
         logits: Tensor = self.fc(features.movedim(1, -1)).mean((1, 2, 3))
         return logits
@@ -127,14 +124,14 @@ class AuxClassifier(SideHead):
         """
         super().__init__()
         self.conv0 = ConvNorm(pointwise(in_planes, mid_planes), mid_planes, act=True, norm=_NORM)
-        conv1 = spatial_conv(mid_planes, out_planes, Spatial(kernel=(_AUX_GRID, _AUX_GRID), padding=(0, 0)))
+        conv1 = spatial_conv(mid_planes, out_planes, Spatial(kernel=(AUX_GRID, AUX_GRID), padding=(0, 0)))
         self.conv1 = ConvNorm(conv1, out_planes, act=True, norm=_NORM)
         self.fc = nn.Linear(out_planes, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, in_planes, T, H, W) to logits (N, num_classes)."""
-        if min(x.shape[3:]) < _AUX_CELLS:
-            cells = F.adaptive_avg_pool3d(x, (x.shape[2], _AUX_GRID, _AUX_GRID))
+        if min(x.shape[3:]) < AUX_CELLS:
+            cells = F.adaptive_avg_pool3d(x, (x.shape[2], AUX_GRID, AUX_GRID))
         else:
             cells = F.avg_pool3d(x, (1, 5, 5), stride=(1, 3, 3))
         logits: Tensor = self.fc(self.conv1(self.conv0(cells)).mean((2, 3, 4)))

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
+from search_spaces.flow import (
+    Aside,
+    Convolved,
+    Flow,
+    Linear,
+    Mapped,
+    Pooled,
+    Shape,
+    Step,
+    classified,
+    convolved,
+    dropped,
+)
 from search_spaces.parts import Attend, Chain, Concat, Conv
 from search_spaces.spec import FLAT, Attention, TemporalOp, Unit, at_least, canonical_op, midplanes, one_of
 
@@ -18,6 +31,10 @@ Separable = Literal["norm_both", "norm_spatial"]
 SEPARABLE: tuple[Separable, ...] = ("norm_both", "norm_spatial")
 # Added to the variance in the norms of Inception networks, in torchvision as in slim.
 EPS = 1e-3
+# What the head of Inception-v1 averages at every place: two frames of what is left of 224x224.
+LOCAL = (2, 7, 7)
+# The auxiliary head of Inception-v3 averages 17x17 cells, what is left of 299x299, to 5x5.
+AUX_CELLS, AUX_GRID = 17, 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +72,7 @@ def conv(
     padding: tuple[int, int] | None = None,
     momentum: float = 0.1,
     separable: Separable = "norm_both",
-) -> Unit:
+) -> Conv | SpatialNormConv:
     """Returns a convolution of an Inception network: with norm and ReLU, and time as the operator says.
 
     Args:
@@ -104,6 +121,16 @@ class SpatialNormConv:
 
         return SpatialNormSeparable(self.conv)
 
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        unit, op = self.conv, self.conv.op
+        s, t, planes = unit.spatial_stride, unit.temporal_stride, unit.out_planes
+        over = convolved(
+            planes, planes, (op.kernel, 1, 1), stride=(t, 1, 1), dilations=op.dilation, norm=False, bias=True
+        )
+        spatial = convolved(unit.in_planes, planes, (1, *unit.kernel), stride=(1, s, s), padding=unit.padding)
+        return Flow((*spatial, *over))
+
 
 @dataclass(frozen=True, slots=True)
 class UnpaddedConv:
@@ -113,13 +140,18 @@ class UnpaddedConv:
         conv: The convolution, with one dilation.
     """
 
-    conv: Unit
+    conv: Conv
 
     def build(self) -> nn.Module:
         """Returns the module."""
         from search_spaces.families.inception_layers import without_time_padding
 
         return without_time_padding(self.conv.build())
+
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        steps = self.conv.whole(shape).steps
+        return Flow(tuple(replace(x, padding=(0, *x.padding[1:])) if isinstance(x, Convolved) else x for x in steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +165,17 @@ class Average:
         from search_spaces.families.inception_layers import AveragePool
 
         return AveragePool((self.frames, 3, 3))
+
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        kernel = (self.frames, 3, 3)
+        edges = (self.frames // 2, 1, 1)
+        steps: tuple[Step, ...] = (Pooled("avg", kernel, (1, 1, 1), edges),)
+        if any(size < window for size, window in zip(shape[1:], kernel, strict=True)):
+            padded = (shape[0], *(size + 2 * edge for size, edge in zip(shape[1:], edges, strict=True)))
+            steps = (Mapped(padded), Pooled("avg", kernel, (1, 1, 1), (0, 0, 0)))
+        # A factor for each frame, of which there is one for a batch; where it is measured, that is of two clips.
+        return Flow((*steps, Mapped(keeps_bytes=2 * shape[1])) if self.frames > 1 else steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +192,14 @@ class LocalHead:
 
         return LocalClassifier(self.in_planes, self.num_classes, dropout=self.dropout)
 
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        kernel = tuple(min(most, size) for most, size in zip(LOCAL, shape[1:], strict=True))
+        places = (shape[0], *(size - k + 1 for size, k in zip(shape[1:], kernel, strict=True)))
+        average = Mapped(places, keeps_input=True)
+        fc = Linear(self.in_planes, self.num_classes)
+        return Flow((average, *dropped(places, self.dropout), fc, Mapped((self.num_classes,))))
+
 
 @dataclass(frozen=True, slots=True)
 class AuxHead:
@@ -164,6 +215,16 @@ class AuxHead:
         from search_spaces.families.inception_layers import AuxClassifier
 
         return AuxClassifier(self.in_planes, self.mid_planes, self.out_planes, self.num_classes)
+
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        planes, frames, *size = shape
+        cells: Step = Pooled("avg", (1, 5, 5), (1, 3, 3), (0, 0, 0))
+        if min(size) < AUX_CELLS:
+            cells = Mapped((planes, frames, AUX_GRID, AUX_GRID), keeps_input=True)
+        conv0 = convolved(planes, self.mid_planes, (1, 1, 1))
+        conv1 = convolved(self.mid_planes, self.out_planes, (1, AUX_GRID, AUX_GRID), padding=(0, 0))
+        return Flow((Aside((cells, *conv0, *conv1, *classified(self.out_planes, self.out_planes, self.num_classes))),))
 
 
 @lru_cache(maxsize=65536)
@@ -183,7 +244,7 @@ def canonical(op: TemporalOp, separable: Separable = "norm_both") -> TemporalOp:
     return op
 
 
-def attended(branches: Sequence[tuple[Unit, ...]], planes: Sequence[int], kind: Attention) -> Unit:
+def attended(branches: Sequence[tuple[Unit, ...]], planes: Sequence[int], kind: Attention) -> Chain | Concat:
     """Returns branches side by side, with attention: a gate behind each branch (S3D-G), other kinds behind them all.
 
     Args:

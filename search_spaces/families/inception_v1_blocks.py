@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from search_spaces.families.inception_units import FramePool, Separable, attended, canonical, check_op, conv
-from search_spaces.parts import Pool
+from search_spaces.flow import Shape
+from search_spaces.parts import Chain, Concat, Pool
 from search_spaces.spec import (
     ATTENTIONS,
     FLAT,
@@ -155,6 +156,10 @@ class MixedUnit:
 
     def build(self) -> nn.Module:
         """Returns the module."""
+        return self.whole(None).build()
+
+    def whole(self, shape: Shape) -> Chain | Concat:
+        """Returns the units that it is made of, whatever its input."""
         b, planes = self.block, self.in_planes
         op = b.temporal
         single = op if b.all_branches else FLAT
@@ -169,7 +174,7 @@ class MixedUnit:
             (make(planes, b.b2_reduce), make(b.b2_reduce, b.b2, op, 3)),
             (Pool(kernel=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)), make(planes, b.b3, single)),
         )
-        return attended(branches, (b.b0, b.b1, b.b2, b.b3), b.attention).build()
+        return attended(branches, (b.b0, b.b1, b.b2, b.b3), b.attention)
 
 
 @lru_cache(maxsize=1024)

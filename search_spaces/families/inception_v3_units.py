@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from search_spaces.families.inception_units import Average, FramePool, UnpaddedConv, attended, conv
 from search_spaces.families.inception_v3_blocks import Layer, Mixed, Padding, branch_planes, stride_reach
-from search_spaces.parts import Concat, Pool
+from search_spaces.flow import Shape
+from search_spaces.parts import Chain, Concat, Conv, Pool
 from search_spaces.spec import Unit
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ class MixedUnit:
 
     def build(self) -> nn.Module:
         """Returns the module."""
-        return self.whole().build()
+        return self.whole(None).build()
 
-    def whole(self) -> Unit:
-        """Returns the units that it is made of."""
+    def whole(self, shape: Shape) -> Chain | Concat:
+        """Returns the units that it is made of, whatever its input."""
         make = {
             "type1": _type1,
             "reduction1": _reduction1,
@@ -140,7 +141,10 @@ def _strided(block: Mixed, in_planes: int, out_planes: int) -> Unit:
         temporal_stride=block.temporal_stride,
         padding=(0, 0) if block.padding == "valid" else None,
     )
-    return UnpaddedConv(unit) if block.unpadded and stride_reach(block.stride_op) > 1 else unit
+    if not block.unpadded or stride_reach(block.stride_op) == 1:
+        return unit
+    assert isinstance(unit, Conv)
+    return UnpaddedConv(unit)
 
 
 def _maximum(block: Mixed) -> Pool:

@@ -115,6 +115,12 @@ class Stem:
         if self.temporal_padding and self.temporal_kernel % 2 == 0:
             raise SpecError(f"temporal_kernel must be odd where it is padded, but is {self.temporal_kernel}")
 
+    @property
+    def min_frames(self) -> int:
+        """Frames that a clip has to have: those of an unpadded kernel, as often as the pool asks for."""
+        frames = self.pool_frames if self.pool == "max" else 1
+        return (1 if self.temporal_padding else self.temporal_kernel) + (frames - 1) * self.temporal_stride
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:

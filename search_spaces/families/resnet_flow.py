@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from search_spaces.families.resnet_blocks import Block, Stem, block_midplanes, has_projection
 from search_spaces.flow import Flow, Pooled, Rectified, Step, Summed, Triple, convolved, temporal_steps
 from search_spaces.parts import Attend
-from search_spaces.spec import POINTWISE_KINDS, TemporalOp
-
-if TYPE_CHECKING:
-    pass
+from search_spaces.spec import POINTWISE_KINDS, ClipError, TemporalOp
 
 
-def stem_flow(stem: Stem) -> Flow | None:
-    """Returns the steps of a stem; None if it asks for a number of frames."""
-    pooled = stem.pool == "max"
-    if not stem.temporal_padding or (pooled and stem.pool_frames > 1):
-        return None
+def stem_flow(stem: Stem, frames: int) -> Flow:
+    """Returns the steps of a stem.
+
+    Args:
+        stem: Its spec.
+        frames: Of the clip.
+
+    Raises:
+        ClipError: The clip is shorter than an unpadded temporal kernel, or has too few frames for the pool.
+    """
+    if frames < stem.min_frames:
+        raise ClipError(f"the stem needs a clip of at least {stem.min_frames} frames, but got {frames}")
+    padded = stem.temporal_padding
     s, t, k, size = stem.spatial_stride, stem.temporal_stride, stem.temporal_kernel, stem.spatial_kernel
     if stem.kind == "2plus1d":
         conv = (
             *convolved(3, stem.midplanes, (1, size, size), stride=(1, s, s)),
-            *convolved(stem.midplanes, stem.width, (k, 1, 1), stride=(t, 1, 1)),
+            *convolved(stem.midplanes, stem.width, (k, 1, 1), stride=(t, 1, 1), pad_frames=padded),
         )
     else:
-        conv = convolved(3, stem.width, (k, size, size), stride=(t, s, s))
-    return Flow((*conv, Pooled("max", (1, 3, 3), (1, 2, 2), (0, 1, 1))) if pooled else conv)
+        conv = convolved(3, stem.width, (k, size, size), stride=(t, s, s), pad_frames=padded)
+    if stem.pool == "none":
+        return Flow(conv)
+    return Flow((*conv, Pooled("max", (stem.pool_frames, 3, 3), (stem.pool_frames, 2, 2), (0, 1, 1))))
 
 
 def block_flow(block: Block, in_planes: int) -> Flow:

@@ -45,8 +45,7 @@ class StemLayers(ConvNorm):
             conv.padding = (padding, size // 2, size // 2)
         super().__init__(conv, stem.width, act=True)
         self.pool: nn.Module = nn.Identity()
-        frames = stem.pool_frames if stem.pool == "max" else 1
-        self.min_frames = (1 if stem.temporal_padding else kernel) + (frames - 1) * stem.temporal_stride
+        self.min_frames, frames = stem.min_frames, stem.pool_frames
         if stem.pool == "max":
             self.pool = nn.MaxPool3d((frames, 3, 3), stride=(frames, 2, 2), padding=(0, 1, 1))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from search_spaces.families.resnet_blocks import Block, Stage, Stem, canonical_block, canonical_stem
 from search_spaces.families.resnet_flow import block_flow, stem_flow
 from search_spaces.families.resnet_show import block_row, block_text, pool_row, stem_row, stem_text
-from search_spaces.flow import Flow
+from search_spaces.flow import Flow, Shape
 from search_spaces.parts import HEAD_POOLS, Head, HeadPool, Pool
 from search_spaces.spec import ADDED, ArchSpec, Link, SpecError, Twin, one_of, scale
 
@@ -144,9 +144,9 @@ class StemUnit:
 
         return StemLayers(self.stem)
 
-    def whole(self) -> Flow | None:
-        """Returns what it is made of, for its cost; None where a clip can be too short for it."""
-        return stem_flow(self.stem)
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost; raises ClipError for a clip that is too short."""
+        return stem_flow(self.stem, shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class BlockUnit:
 
         return ResidualBlock(self.block, self.in_planes)
 
-    def whole(self) -> Flow:
+    def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
         return block_flow(self.block, self.in_planes)
 

@@ -13,12 +13,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from search_spaces.families.resnet_blocks import Block, Pool, Stem, canonical_block
+from search_spaces.families.resnet_flow import block_flow, stem_flow
 from search_spaces.families.resnet_show import block_row, op_text, stem_row
+from search_spaces.flow import Flow, Forked, Fused, Mapped, Parallel, Shape, classified, convolved
 from search_spaces.spec import (
     ATTENTIONS,
     KERNELS,
     ArchSpec,
     Attention,
+    ClipError,
     Link,
     SpecError,
     TemporalOp,
@@ -284,6 +287,15 @@ class StemsUnit:
 
         return Stems(self.slow, self.fast, alpha=self.alpha)
 
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost; raises ClipError for a clip of fewer than alpha frames."""
+        planes, frames, *size = shape
+        if frames < self.alpha:
+            raise ClipError(f"the slow pathway needs a clip of at least alpha = {self.alpha} frames, but got {frames}")
+        seen = -(-frames // self.alpha)
+        slow = (Mapped((planes, seen, *size)), *stem_flow(self.slow, seen).steps)
+        return Flow((Forked((slow, stem_flow(self.fast, frames).steps)),))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairUnit:
@@ -299,6 +311,11 @@ class PairUnit:
         from search_spaces.families.slowfast_layers import BlockPair
 
         return BlockPair(self.slow, self.fast, slow_planes=self.slow_planes, fast_planes=self.fast_planes)
+
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        slow, fast = block_flow(self.slow, self.slow_planes), block_flow(self.fast, self.fast_planes)
+        return Flow((Parallel((slow.steps, fast.steps)),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +338,17 @@ class FusionUnit:
             self.in_planes, self.in_planes * self.fusion.ratio, kernel=self.fusion.kernel, alpha=self.alpha
         )
 
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        alpha, fusion = self.alpha, self.fusion
+        planes, frames, *size = shape[1]
+        if fusion.kind == "conv":
+            out = self.in_planes * fusion.ratio
+            lateral = convolved(self.in_planes, out, (fusion.kernel, 1, 1), stride=(alpha, 1, 1))
+            return Flow((Fused(lateral),))
+        stacked = planes if fusion.kind == "sample" else alpha * planes
+        return Flow((Fused((Mapped((stacked, -(-frames // alpha), *size)),)),))
+
 
 @dataclass(frozen=True, slots=True)
 class HeadUnit:
@@ -335,6 +363,11 @@ class HeadUnit:
         from search_spaces.families.slowfast_layers import TwoPathClassifier
 
         return TwoPathClassifier(self.in_planes, self.num_classes, dropout=self.dropout)
+
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        slow, fast = shape
+        return Flow(classified(slow[0] + fast[0], self.in_planes, self.num_classes, dropout=self.dropout))
 
 
 @lru_cache(maxsize=65536)

@@ -65,7 +65,7 @@ def stages_for(model: str, kind: Kind) -> tuple[int, ...]:
         return ()
     known = ways(model)
     if known is None or kind == "t1x1_all":
-        from search_spaces.families.timm_sites import stages_with
+        from search_spaces.families.timm_anatomy import stages_with
 
         return stages_with(model, kind)
     return known.pointwise if kind in POINTWISE_KINDS else known.spatial

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
-from search_spaces.families.timm_known import KNOWN
+from search_spaces.families.timm_anatomy import Anatomy, Piece
 from search_spaces.families.timm_layers import is_idempotent, is_zero_padded
 from search_spaces.families.timm_trace import Call, trace
 from search_spaces.families.timm_walk import Part, plan
 from search_spaces.spec import POINTWISE_KINDS, Kind, SpecError, TemporalOp
-
-if TYPE_CHECKING:
-    from search_spaces.families.timm_spec import TimmSpec
 
 # Residual blocks of timm and the first convolution of their branch, which takes no other input than the block's own.
 _BRANCHES = {
@@ -34,7 +31,6 @@ _BRANCHES = {
     "ConvNeXtBlock": "conv_dw",
 }
 _SHORTCUTS = ("downsample", "shortcut", "skip", "id")
-SHIFTED = "ResNet, SE-ResNet, SENet, ResNeXt, RegNet, MobileNet, EfficientNet and ConvNeXt"
 
 
 class Site(NamedTuple):
@@ -122,45 +118,32 @@ def part_of(model: str, name: str) -> Part:
     return next(part for part in plan(model).parts if part.name == name)
 
 
-@lru_cache(maxsize=1024)
-def stages_with(model: str, kind: Kind) -> tuple[int, ...]:
-    """Returns the stages that have convolutions for a kind; raises SpecError if the network cannot be inflated."""
-    op = TemporalOp(kind=kind)
-    return tuple(sorted({part.stage for part in _chain(model) if sites(model, part.name, op)}))
-
-
-def check_stages(spec: TimmSpec) -> None:
-    """Raises SpecError where a network that is a chain cannot do what a spec asks of it."""
-    parts, model = plan(spec.model).parts, spec.model
-    for i, stage in enumerate(spec.stages):
-        here = any(part.stage == i for part in parts)
-        if stage.temporal.kind != "2d" and i not in stages_with(model, stage.temporal.kind):
-            which = "1x1" if stage.temporal.kind in POINTWISE_KINDS else "larger than 1x1"
-            raise SpecError(f"stages.{i}.temporal must be 2d, as {model} has no convolutions there that are {which}")
-        if stage.pool > 1 and i <= parts[0].stage:
-            raise SpecError(f"stages.{i}.pool must be 1, as there is nothing before it in {model}, but is {stage.pool}")
-        if stage.attention != "none" and not here:
-            raise SpecError(
-                f"stages.{i}.attention must be none, as {model} has no such stage, but is {stage.attention}"
-            )
-    if spec.shift.kind != "none" and not any(branch(model, part.name) for part in parts):
-        raise SpecError(f"{spec.shift.kind} needs residual branches, such as those of {SHIFTED}, but {model} has none")
-
-
-def check_whole(spec: TimmSpec) -> None:
-    """Raises SpecError where a spec asks for more than features of every frame."""
-    if spec.shift.kind != "none" or any(stage != type(stage)() for stage in spec.stages):
-        _chain(spec.model)
-
-
-def _chain(model: str) -> tuple[Part, ...]:
-    parts = plan(model).parts
-    if not parts:
-        raise SpecError(
-            f"{model} is no chain of parts, so that it works per frame only, without shifts, pools, attention and"
-            f" temporal kinds; with those work {', '.join(KNOWN)}"
+def dissect(model: str) -> Anatomy:
+    """Returns what is known of a network once it was built; raises SpecError as `plan`."""
+    found = plan(model)
+    pieces = tuple(
+        Piece(
+            name=part.name,
+            stage=part.stage,
+            in_planes=part.in_planes,
+            out_planes=part.out_planes,
+            stride=part.stride,
+            kin=kin(model, part.name),
+            shifts=bool(branch(model, part.name)),
+            spatial=_takes(model, part.name, "3d"),
+            pointwise=_takes(model, part.name, "t1x1_first"),
+            shortcuts=_takes(model, part.name, "t1x1_all"),
         )
-    return parts
+        for part in found.parts
+    )
+    return Anatomy(model, found.features, pieces)
+
+
+def _takes(model: str, name: str, kind: Kind) -> bool | str:
+    try:
+        return bool(sites(model, name, TemporalOp(kind=kind)))
+    except SpecError as error:
+        return str(error)
 
 
 def _site(call: Call, inside: list[Call]) -> Site:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from search_spaces.families.timm_anatomy import anatomy, check_stages, check_whole
 from search_spaces.families.timm_known import KNOWN, NUM_STAGES, TIMM_KINDS
 from search_spaces.families.timm_units import HeadUnit, Network, PartUnit
 from search_spaces.parts import Attend, Pool
@@ -144,21 +145,18 @@ class TimmSpec(ArchSpec):
         Raises:
             SpecError: timm has no such network, or it cannot do what is asked of it.
         """
-        from search_spaces.families.timm_sites import branch, check_stages, check_whole, kin, sites
-        from search_spaces.families.timm_walk import plan
-
-        found = plan(self.model)
+        pieces = anatomy(self.model).pieces
         network = Network(self.model, num_classes)
         frames = self._frames_at(NUM_STAGES - 1) if self.head.kind == "trn" else 0
         head = HeadUnit(self.model, self.head.kind, self.head.width, frames, num_classes, dropout, network)
-        if not found.parts:
+        if not pieces:
             check_whole(self)
             return (Link("network", head),)
         check_stages(self)
         links: list[Link] = []
         blocks = [0] * NUM_STAGES
         before = 0
-        for i, part in enumerate(found.parts):
+        for i, part in enumerate(pieces):
             stage = self.stages[part.stage]
             if part.stage != before or i == 0:
                 for passed in range(before + (i > 0), part.stage + 1):
@@ -167,14 +165,14 @@ class TimmSpec(ArchSpec):
                         links.append(Link(f"pools.{passed}", Pool(kernel=(pool, 1, 1), stride=(pool, 1, 1), ceil=True)))
                 before = part.stage
             shift: ShiftKind = "none"
-            if self.shift.kind != "none" and branch(self.model, part.name):
+            if self.shift.kind != "none" and part.shifts:
                 shift = self.shift.kind if blocks[part.stage] % self.shift.every == 0 else "none"
                 blocks[part.stage] += 1
             unit = PartUnit(
                 self.model,
-                kin(self.model, part.name),
+                part.kin,
                 part.name,
-                stage.temporal if sites(self.model, part.name, stage.temporal) else FLAT,
+                stage.temporal if part.takes(stage.temporal.kind) else FLAT,
                 shift,
                 self.shift.share if shift == "tsm" else 0,
                 self._frames_at(part.stage) if shift == "tin" else 0,
@@ -182,7 +180,7 @@ class TimmSpec(ArchSpec):
                 network,
             )
             links.append(Link(f"backbone.{part.name}", unit))
-            last = i + 1 == len(found.parts) or found.parts[i + 1].stage != part.stage
+            last = i + 1 == len(pieces) or pieces[i + 1].stage != part.stage
             if last and stage.attention != "none":
                 links.append(Link(f"attention.{part.stage}", Attend(stage.attention, part.out_planes)))
         return (*links, Link("head", head))
@@ -205,13 +203,11 @@ class TimmSpec(ArchSpec):
 
     def rows(self) -> list[dict[str, object]]:
         """Returns one row for each part of timm's network, with the operator of its stage; asks timm."""
-        from search_spaces.families.timm_sites import sites
-        from search_spaces.families.timm_walk import plan
-
+        known = anatomy(self.model)
         rows: list[dict[str, object]] = []
-        for part in plan(self.model).parts:
+        for part in known.pieces:
             op = self.stages[part.stage].temporal
-            taken = sites(self.model, part.name, op)
+            taken = part.takes(op.kind)
             rows.append(
                 {
                     "site": f"stages.{part.stage}",
@@ -224,8 +220,7 @@ class TimmSpec(ArchSpec):
                     "stride": f"1x{part.stride}x{part.stride}",
                 }
             )
-        features = plan(self.model).features
-        tail: dict[str, object] = {"site": "head", "block": self.head.kind, "in": features, "out": "classes"}
+        tail: dict[str, object] = {"site": "head", "block": self.head.kind, "in": known.features, "out": "classes"}
         return [*rows, tail | {"operator": "", "kernel": "", "dilation": "", "stride": ""}]
 
     def scaled(self, multiplier: float, *, multiple: int = 8) -> TimmSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from search_spaces.flow import Stretched
+from search_spaces.flow import Shape, Stretched
 from search_spaces.spec import TemporalOp
 
 if TYPE_CHECKING:
@@ -71,7 +71,12 @@ class PartUnit:
             entry=self.entry,
         )
 
-    def whole(self) -> Stretched | None:
+    @property
+    def lasting(self) -> tuple[object, ...]:
+        """What its cost follows from, besides its input's shape."""
+        return ("part", self.model, self.kin, self.op, self.shift, self.share, self.frames, self.entry)
+
+    def whole(self, shape: Shape) -> Stretched | None:
         """Returns it as one of other kernels and dilations, so that only one of them all has to be measured."""
         op = self.op
         if op.kind == "2d":
@@ -116,3 +121,8 @@ class HeadUnit:
             num_classes=self.num_classes,
             dropout=self.dropout,
         )
+
+    @property
+    def lasting(self) -> tuple[object, ...]:
+        """What its cost follows from, besides its input's shape."""
+        return ("head", self.model, self.kind, self.width, self.frames, self.num_classes, self.dropout)

@@ -8,11 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from search_spaces.families.resnet_show import dilation_text, kernel_text, op_text
+from search_spaces.flow import (
+    Flow,
+    Linear,
+    Mapped,
+    Rectified,
+    Shape,
+    Step,
+    Summed,
+    convolved,
+    dropped,
+    squeezed,
+)
+from search_spaces.parts import Attend
 from search_spaces.spec import (
     ATTENTIONS,
     FLAT,
@@ -274,6 +287,40 @@ class BlockUnit:
             temporal_stride=self.temporal_stride,
         )
 
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        mid, out, kind = self.midplanes, self.out_planes, self.block.attention
+        stride = (self.temporal_stride, self.spatial_stride, self.spatial_stride)
+        attention: tuple[Step, ...] = (Attend(kind, out if kind == "nonlocal" else mid),)
+        if kind == "se":
+            attention = (squeezed(mid, round_width(mid, 1 / 16)),)
+        gate, last = ((), attention) if kind == "nonlocal" else (attention, ())
+        branch = (
+            *convolved(self.in_planes, mid, (1, 1, 1)),
+            *self._channelwise(stride),
+            *gate,
+            # Swish keeps what goes in.
+            Mapped(keeps_input=True),
+            *convolved(mid, out, (1, 1, 1), act=False),
+        )
+        shortcut: tuple[Step, ...] = ()
+        if self.in_planes != out or stride != (1, 1, 1):
+            shortcut = convolved(self.in_planes, out, (1, 1, 1), stride=stride, act=False, norm=self.in_planes != out)
+        return Flow((Summed((branch, shortcut), in_place=True), Rectified(), *last))
+
+    def _channelwise(self, stride: tuple[int, int, int]) -> tuple[Step, ...]:
+        """Returns the steps of `x3d_layers.channelwise` and of the norm behind it."""
+        op, mid = self.block.temporal, self.midplanes
+        conv = partial(convolved, mid, mid, groups=mid)
+        if op.kind != "2plus1d":
+            kernel = 1 if op.kind == "2d" else op.kernel
+            return conv((kernel, 3, 3), stride=stride, dilations=op.dilation, act=False)
+        t, h, w = stride
+        spatial = partial(conv, (1, 3, 3), stride=(1, h, w))
+        over = partial(conv, (op.kernel, 1, 1), stride=(t, 1, 1), dilations=op.dilation)
+        first, second = (over, spatial) if op.time_first else (spatial, over)
+        return (*first(), *second(act=False))
+
 
 @dataclass(frozen=True, slots=True)
 class StemUnit:
@@ -286,6 +333,14 @@ class StemUnit:
         from search_spaces.families.x3d_layers import X3DStemLayers
 
         return X3DStemLayers(self.stem)
+
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        width, s, k = self.stem.width, self.stem.spatial_stride, self.stem.temporal_kernel
+        spatial = partial(convolved, 3, width, (1, 3, 3), stride=(1, s, s))
+        if k == 1:
+            return Flow(spatial())
+        return Flow((*spatial(act=False, norm=False), *convolved(width, width, (k, 1, 1), groups=width)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -302,6 +357,20 @@ class HeadUnit:
         from search_spaces.families.x3d_layers import X3DHeadLayers
 
         return X3DHeadLayers(self.in_planes, self.head.midplanes, self.head.width, self.num_classes, self.dropout)
+
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        mid, features = self.head.midplanes, self.head.width
+        return Flow(
+            (
+                *convolved(self.in_planes, mid, (1, 1, 1)),
+                Mapped((mid,)),
+                Linear(mid, features, bias=False),
+                Rectified(),
+                *dropped((features,), self.dropout),
+                Linear(features, self.num_classes),
+            )
+        )
 
 
 def round_width(width: int, factor: float) -> int:

@@ -74,11 +74,14 @@ def test_what_a_unit_says_that_it_is_made_of_costs_what_running_it_does(family):
         shape = (3, *clip)
         for name, unit in links(spec, num_classes=NUM_CLASSES):
             found = _count(unit, shape)
-            if getattr(unit, "whole", lambda: None)() is not None:
+            if hasattr(unit, "whole"):
                 checked += 1
                 assert found == measured(unit, shape)[0], f"{spec.describe()}: {name}"
+            else:
+                # Of timm's modules, only timm knows what they are made of.
+                assert family == "timm" and name == "head", f"{spec.describe()}: {name}"
             shape = found.shape
-    assert checked or family not in KINETICS
+    assert checked
 
 
 class TestConv:
@@ -184,10 +187,9 @@ class TestErrors:
 
 def test_random_numbers_are_left_alone():
     torch.manual_seed(0)
-    spec = preset("s3d_g")
     before = torch.random.get_rng_state()
-    cost_of(spec)
-    measured.__wrapped__(Head(in_planes=2, num_classes=5, dropout=0.5), (2, 4, 8, 8))
+    measured(Conv(in_planes=2, out_planes=3, op=TemporalOp(kind="3d", dilation=(1, 2))), (2, 4, 8, 8))
+    measured(Head(in_planes=2, num_classes=5, dropout=0.5), (2, 4, 8, 8))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

@@ -16,10 +16,11 @@ from torch import nn
 from nas.cost import cost
 from search_spaces.catalogue import build, links
 from search_spaces.codec import decode, encode
+from search_spaces.families.timm_anatomy import anatomy, stages_with
 from search_spaces.families.timm_known import NUM_STAGES, TIMM_KINDS, stages_for, ways
 from search_spaces.families.timm_layers import StridedConv2d
 from search_spaces.families.timm_presets import PRESETS, make_timm
-from search_spaces.families.timm_sites import branch, kin, sites, stages_with
+from search_spaces.families.timm_sites import kin, sites
 from search_spaces.families.timm_spec import TimmHead, TimmShift, TimmSpec, TimmStage
 from search_spaces.families.timm_trace import check_model
 from search_spaces.families.timm_walk import plan
@@ -61,7 +62,8 @@ def test_what_is_known_of_a_network_is_what_timm_has(model, shifted):
     known = ways(model)
     assert known is not None
     assert known.chain
-    assert known.shift == shifted == any(branch(model, part.name) for part in plan(model).parts)
+    found = anatomy(model)
+    assert known.shift == shifted == any(piece.shifts for piece in found.pieces)
     assert known.spatial == stages_with(model, "3d") == stages_for(model, "p3d_a")
     assert known.pointwise == stages_with(model, "t1x1_first") == stages_with(model, "t1x1_both")
     assert set(stages_for(model, "t1x1_all")) >= set(known.pointwise)

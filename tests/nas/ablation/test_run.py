@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from nas.ablation.prepare import config_of, prepared
 from nas.cli.main import main
@@ -24,9 +25,10 @@ from nas.jobs import TrainJob
 from nas.objective import first_network
 from nas.store import Store
 from search_spaces import codec
+from search_spaces.catalogue import FAMILIES as CATALOGUE
 from search_spaces.settings import network_of
 from tests.nas.ablation.plans import LOOKUP
-from tests.nas.studies import merged, write_study
+from tests.nas.studies import TINY, merged, write_study
 from trainer.config import Clip, DataConfig, Recipe
 
 BASE = {"family": "resnet", "depth": "1-1", "stem_width": 8, "stem": "1x3x3/2", "kind": "3d"}
@@ -116,13 +118,75 @@ def test_a_schedule_of_the_ablation_ends_with_its_trainings(tmp_path: Path, moti
         recipe("ablation.recipe={lr: -1}")
 
 
-def test_planning_imports_no_torch(tmp_path: Path, motion: Path) -> None:
-    file, _ = study(tmp_path, motion)
+# Of each family, a small network and factors that reach its own kinds of units.
+FAMILIES: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
+    "resnet": ({"depth": "b1-1", "stem_width": 8, "head": "avg_max"}, {"attention": ["se", "gate", "nonlocal"]}),
+    "inception_v1": ({"width": 0.125, "kind": "p3d_a"}, {"kind": ["3d"], "attention": ["gate"]}),
+    "inception_v3": ({"width": 0.125, "stem_padding": "same", "reduction_padding": "same"}, {"aux": [False]}),
+    "slowfast": ({"depth": "1-1", "width": 0.25}, {"fusion": ["sample", "time_to_channel", "none"]}),
+    "x3d": ({"depth": "1-1", "width": 0.5}, {"attention": ["none", "nonlocal"], "kind": ["2plus1d"]}),
+    "c3d": ({"width": 0.0625}, {"kind": ["2d"], "norm": ["batch"]}),
+    "timm": ({"model": "mobilenetv3_small_050"}, {"shift": ["tsm"], "kind": ["3d"], "head": ["conv"]}),
+}
+
+
+def without_torch(folder: Path, commands: list[list[str]], *, check: bool = True, **environment: str) -> str:
+    """What commands print in one process of their own, which has to do without torch if that is to be checked."""
     code = (
-        "import sys; from nas.cli.main import main; "
-        f"assert main(['ablate', {file!r}, '--dry-run']) == 0; assert 'torch' not in sys.modules"
+        "import sys; from nas.cli.main import main\n"
+        f"assert [main(words) for words in {commands!r}] == [0] * {len(commands)}\n"
+        f"assert not {check} or not {{'torch', 'timm'}} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_planning_imports_no_torch_whatever_the_family(tmp_path: Path, motion: Path) -> None:
+    assert set(FAMILIES) == set(CATALOGUE)
+    commands = []
+    for family, (base, factors) in FAMILIES.items():
+        ablation = {**ABLATION["ablation"], "base": {"family": family, **base}, "factors": factors, "match": "none"}
+        data = {"root": str(motion), "short_side": 32, "clip": {"frames": 16, "height": 32, "width": 32}}
+        over = {"data": data, "ablation": ablation}
+        file = write_study(tmp_path / f"{family}.yaml", merged(TINY, over))
+        commands.append(["ablate", str(file), "--dry-run"])
+    # timm is asked once.
+    without_torch(tmp_path, commands[-1:], check=False)
+    text = without_torch(tmp_path, commands)
+    assert text.count("plan: ") == len(FAMILIES) and "dropped" not in text
+
+
+def test_plans_of_the_studies_import_no_torch(tmp_path: Path) -> None:
+    commands = []
+    for path in sorted((Path(__file__).parents[3] / "studies").glob("*.yaml")):
+        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
+        commands += [
+            ["ablate", str(path), f"data={name}", "--dry-run"]
+            for name in stated.get("variants", {})
+            if "base" in stated.get("ablation", {})
+        ]
+    assert len(commands) >= 13
+    first = without_torch(tmp_path, commands, check=False, NAS_DATA=str(tmp_path))
+    assert without_torch(tmp_path, commands, NAS_DATA=str(tmp_path)) == first
+
+
+def test_verdicts_and_the_plan_of_a_comparison_import_no_torch(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    claims = [{"claim": "2d is worse", "document": "nobody", "arm": "kind=2d", "expect": "worse"}]
+    over = {"ablation": {"factors": {"kind": ["2d"]}, "control": False, "epochs": 1, "claims": claims}}
+    file, db = study(tmp_path, motion, over)
+    run(capsys, "ablate", file, "--db", db, "--workers", "0", "--json")
+    commands = [
+        ["ablate", file, "--db", db, "--dry-run"],
+        ["verdict", file, "--db", db],
+        ["versus", "r3d_18", "x3d_xs", "--study", file, "--dry-run"],
+    ]
+    without_torch(tmp_path, commands)
 
 
 def job(kind: str, *, seed: int = 0, base: str = "3d") -> TrainJob:

@@ -1,0 +1,85 @@
+"""Costs without torch: from values for our own networks, from what is remembered for those of timm."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nas.known import known
+from nas.measured import measured
+from search_spaces.parts import Conv
+
+OURS = """
+import json, random, sys
+from nas.cost import cost
+from search_spaces.catalogue import FAMILIES
+from search_spaces.presets import PRESETS, preset
+from search_spaces.space import parse_space
+for family in FAMILIES.values():
+    if family.name == "timm":
+        continue
+    space, rng = parse_space({"families": {family.name: family.sample()}}), random.Random(0)
+    frames, height, width = family.least_clip
+    for _ in range(25):
+        cost(space.random(rng).spec, frames=frames, height=height, width=width, num_classes=5)
+for name, entry in PRESETS.items():
+    if entry.family != "timm":
+        frames, height, width = entry.clip
+        cost(preset(name, frames=frames), frames=frames, height=height, width=width, num_classes=400)
+print([m for m in ("torch", "timm", "numpy") if m in sys.modules])
+"""
+
+TIMM = """
+import dataclasses, json, sys
+from nas.cost import cost
+from search_spaces.families.timm_presets import make_timm
+specs = [
+    make_timm("resnet18", shift="tin", frames=4),
+    make_timm("mobilenetv3_small_050", head="trn", frames=4, kind="p3d_a", placed=(3, 4), pools=(4,)),
+    make_timm("vit_tiny_patch16_224"),
+    # Nothing is known of this one before it was built.
+    make_timm("hardcorenas_a"),
+]
+found = []
+for spec in specs:
+    size = 224 if "vit" in spec.model else 64
+    price = cost(spec, frames=4, height=size, width=size, num_classes=5)
+    found.append(dataclasses.asdict(price) | {"rows": spec.rows()})
+print(json.dumps([found, "torch" in sys.modules or "timm" in sys.modules]))
+"""
+
+
+def run(code: str, cache: Path) -> str:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_networks_of_our_own_families_are_counted_without_torch(tmp_path: Path) -> None:
+    assert run(OURS, tmp_path) == "[]"
+    assert not any(tmp_path.iterdir())
+
+
+def test_networks_of_timm_are_counted_without_torch_from_the_second_time_on(tmp_path: Path) -> None:
+    first, torch = json.loads(run(TIMM, tmp_path))
+    assert torch
+    assert json.loads(run(TIMM, tmp_path)) == [first, False]
+    # What is damaged is measured again, and known from then on.
+    files = list((tmp_path / "video-nas").iterdir())
+    assert len(files) == 2
+    for path in files:
+        path.write_bytes(path.read_bytes().replace(b"1", b"2"))
+    assert json.loads(run(TIMM, tmp_path)) == [first, True]
+    assert json.loads(run(TIMM, tmp_path)) == [first, False]
+
+
+def test_what_anybody_may_change_is_not_remembered(cache: Path) -> None:
+    unit: Any = Conv(in_planes=2, out_planes=3)
+    before = {path: path.read_bytes() for path in cache.rglob("*.jsonl")}
+    assert known(unit, (2, 4, 8, 8)) == measured(unit, (2, 4, 8, 8))
+    assert {path: path.read_bytes() for path in cache.rglob("*.jsonl")} == before
