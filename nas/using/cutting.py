@@ -1,0 +1,153 @@
+"""The clips of a video for a test: which frames and which box of them each view takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.using.views import Views
+from trainer.config import Clip, DataConfig
+from trainer.data.augment import Box, cut
+from trainer.data.decode import DecodeError, decode_video
+from trainer.data.layouts import DataError
+from trainer.data.sample import eval_indices, needed_frames
+
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """What one forward pass of a network sees of a video.
+
+    Attributes:
+        indices: T frame numbers in the order in which they are shown.
+        box: Part of each frame.
+        height: Rows of the clip that the network sees.
+        width: Columns of it.
+        times: How many of the views that were asked for are this one: in a short video clips coincide, in a square one
+            crops do, and what is the same is computed once.
+    """
+
+    indices: tuple[int, ...]
+    box: Box
+    height: int
+    width: int
+    times: int
+
+
+def plan(num_frames: int, height: int, width: int, config: DataConfig, views: Views) -> tuple[View, ...]:
+    """Says which views stand for a video.
+
+    Args:
+        num_frames: Frames of the video, at least 1.
+        height: Rows of its frames.
+        width: Columns.
+        config: Clip, sampling and order.
+        views: What is asked for.
+
+    Returns:
+        Distinct views; their `times` add up to `views.per_video`.
+
+    Raises:
+        ConfigError: A short side is smaller than the crop.
+    """
+    counts: dict[tuple[tuple[int, ...], Box, int, int], int] = {}
+    for side in views.sides(config):
+        rows, columns = _size(height, width, config.clip, side, full=views.full)
+        for box in boxes(height, width, config.clip, side=side, crops=views.crops, full=views.full):
+            for number in range(views.clips):
+                key = (_indices(num_frames, config, number, views.clips), box, rows, columns)
+                counts[key] = counts.get(key, 0) + 1
+    return tuple(
+        View(indices=indices, box=box, height=rows, width=columns, times=times)
+        for (indices, box, rows, columns), times in counts.items()
+    )
+
+
+def boxes(height: int, width: int, clip: Clip, *, side: int, crops: int, full: bool = False) -> tuple[Box, ...]:
+    """Gives the crops of a frame that is resized to a short side, in pixels of the frame as it is.
+
+    Three crops lie at both ends and in the middle of the axis along which there is more room (SlowFast's uniform
+    crops); along the other axis they are centred.
+
+    Args:
+        height: Rows of the frame.
+        width: Columns.
+        clip: Gives the crop's size; where the frame is too small for it, the largest box of its aspect is taken.
+        side: The short side to which the frame is resized, in pixels.
+        crops: 1 or 3.
+        full: Take the largest box of the clip's aspect, whatever its size.
+    """
+    ratio = min(height, width) / side
+    largest = min(height / clip.height, width / clip.width)
+    scale = largest if full else min(ratio, largest)
+    rows = min(max(round(clip.height * scale), 1), height)
+    columns = min(max(round(clip.width * scale), 1), width)
+    down, right = height - rows, width - columns
+    shares = (1,) if crops == 1 else (0, 1, 2)  # halves of the room before the crop
+    return tuple(
+        Box(top=down * share // 2, left=right // 2, height=rows, width=columns)
+        if down > right
+        else Box(top=down // 2, left=right * share // 2, height=rows, width=columns)
+        for share in shares
+    )
+
+
+def clips_of(frames: Frames, config: DataConfig, views: Views) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Cuts the views of a video, one at a time.
+
+    Args:
+        frames: (F, H, W, 3) as they were decoded; only what is needed is read.
+        config: Clip, sampling and order.
+        views: What is asked for.
+
+    Yields:
+        A clip (T, h, w, 3), and how many of the views it stands for.
+    """
+    for view in plan(frames.shape[0], frames.shape[1], frames.shape[2], config, views):
+        out = np.empty((len(view.indices), view.height, view.width, 3), dtype=np.uint8)
+        cut(frames, np.array(view.indices, dtype=np.int64), view.box, out, mirror=False)
+        yield out, view.times
+
+
+def read_video(path: Path, config: DataConfig, views: Views) -> Frames:
+    """Decodes a file as the data of an evaluation is decoded.
+
+    Returns:
+        Frames (F, H, W, 3).
+
+    Raises:
+        DataError: The file cannot be decoded, or is shorter than a clip and `config.short` is `skip`.
+    """
+    data = views.data(config)
+    try:
+        frames = decode_video(path, short_side=data.short_side, max_frames=data.max_frames).frames
+    except DecodeError as error:
+        raise DataError(f"{path} must be a video, but {error}") from error
+    check_length(path, len(frames), config)
+    return frames
+
+
+def check_length(path: Path, num_frames: int, config: DataConfig) -> None:
+    """Raises DataError if a video is shorter than a clip and `config.short` is `skip`."""
+    needed = needed_frames(config.clip, config.sampling)
+    if num_frames < needed and config.short == "skip":
+        raise DataError(f"{path} must have at least {needed} frames for a clip, but has {num_frames}")
+
+
+def _indices(num_frames: int, config: DataConfig, number: int, clips: int) -> tuple[int, ...]:
+    indices = eval_indices(num_frames, config.clip, config.sampling, number=number, num_clips=clips)
+    return tuple((indices if config.reversal == "none" else indices[::-1]).tolist())
+
+
+def _size(height: int, width: int, clip: Clip, side: int, *, full: bool) -> tuple[int, int]:
+    """Rows and columns of the clip that the network sees."""
+    if not full:
+        return clip.height, clip.width
+    # The largest box of the clip's aspect, once the frame is resized to the short side.
+    scale = min(height / clip.height, width / clip.width) * side / min(height, width)
+    return max(1, round(clip.height * scale)), max(1, round(clip.width * scale))
