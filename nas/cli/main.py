@@ -13,6 +13,7 @@ from nas.cli import (
     dashboard,
     data,
     doctor,
+    evaluate,
     export,
     importance,
     inspect,
@@ -44,6 +45,7 @@ app.command("dashboard")(dashboard.dashboard)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
 app.command("promote")(promote.promote)
+app.command("evaluate")(evaluate.evaluate)
 app.command("ablate")(ablate.ablate)
 app.command("versus")(ablate.versus)
 app.command("verdict")(verdict.verdict)

@@ -28,7 +28,8 @@ class Scores:
         probabilities: (V, K) means over the views, float32.
         clips_right: (V,) share of the views whose own most probable class is the true one.
         views: How each video was looked at.
-        checksum: Of the data.
+        checksum: Of the decoded data.
+        decoded: How the data was decoded, on which the checksum depends.
     """
 
     split: str
@@ -39,6 +40,7 @@ class Scores:
     clips_right: NDArray[np.float64]
     views: Views
     checksum: str = ""
+    decoded: str = ""
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -48,7 +50,7 @@ class Scores:
     @property
     def right(self) -> NDArray[np.float64]:
         """(V,) 1 where the most probable class is the true one, else 0."""
-        return (self.predictions == self.labels).astype(np.float64)
+        return np.asarray(self.predictions == self.labels, dtype=np.float64)
 
 
 def scores_file(folder: Path, split: str) -> Path:
@@ -64,6 +66,7 @@ def save_scores(path: Path, scores: Scores) -> None:
         "classes": list(scores.classes),
         "views": asdict(scores.views),
         "checksum": scores.checksum,
+        "decoded": scores.decoded,
     }
     arrays: dict[str, Any] = {
         "paths": np.array(scores.paths, dtype=np.str_),
@@ -92,6 +95,7 @@ def read_scores(path: Path) -> Scores:
             clips_right=arrays["clips_right"],
             views=views_of(about["views"]),
             checksum=about["checksum"],
+            decoded=about["decoded"],
         )
     except (KeyError, TypeError) as error:
         raise NotFoundError(f"{path} must hold scores that `nas promote` wrote, but lacks {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -144,6 +145,7 @@ def score(
         clips_right=right / views.per_video,
         views=views,
         checksum=data.checksum,
+        decoded=f"short side {views.data(config).short_side}, max_frames {config.max_frames}",
     )
 
 
@@ -154,20 +156,25 @@ def match_classes(network: Sequence[str], data: Sequence[str]) -> tuple[int, ...
     layouts of one data set differ. The data may have fewer classes than the network.
 
     Raises:
-        ConfigError: The network does not know a class of the data.
+        ConfigError: The network does not know a class of the data, or two of them would be one of the network's.
     """
     exact = {name: number for number, name in enumerate(network)}
-    plain: dict[str, int | None] = {}
-    for number, name in enumerate(network):
-        plain[_plain(name)] = None if _plain(name) in plain else number  # two alike are told apart by the exact name
-    found = [exact.get(name, plain.get(_plain(name))) for name in data]
+    plain = {_plain(name): number for number, name in enumerate(network)}
+    alike = {key for key, count in Counter(map(_plain, network)).items() if count > 1 or not key}
+    found = [exact.get(name, None if _plain(name) in alike else plain.get(_plain(name))) for name in data]
     unknown = [name for name, number in zip(data, found, strict=True) if number is None]
     if unknown:
+        more = f"; nor are {len(unknown) - 1} more of the data's {len(data)}" if len(unknown) > 1 else ""
         raise ConfigError(
-            f"a network can be tested on classes that it was trained on, but {one_of('class', unknown[0], network)}"
-            + (f"; nor are {len(unknown) - 1} more of the data's {len(data)}" if len(unknown) > 1 else "")
+            "a network can be tested on classes that it was trained on, but "
+            f"{one_of('class', unknown[0], network)}{more}"
         )
-    return tuple(number for number in found if number is not None)
+    numbers = [number for number in found if number is not None]
+    twice = [network[number] for number, count in Counter(numbers).items() if count > 1]
+    if twice:
+        both = " and ".join(repr(n) for n, number in zip(data, numbers, strict=True) if network[number] == twice[0])
+        raise ConfigError(f"each class of the data must be one of the network's, but {both} are all {twice[0]!r} to it")
+    return tuple(numbers)
 
 
 def _plain(name: str) -> str:

@@ -1,0 +1,134 @@
+"""A test of an exported network on videos that need not be those it was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nas.errors import NotFoundError, one_of
+from nas.exported import Network, load_network
+from nas.using.accuracy import Tested, tested
+from nas.using.exchange import BackwardsRow, backwards_table
+from nas.using.scores import Scores
+from nas.using.scoring import Progress, match_classes, score
+from nas.using.views import Views
+from trainer.config import DataConfig
+from trainer.data.clips import Broken, VideoData
+from trainer.data.dataset import open_usable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkTest:
+    """What `tested_network` found.
+
+    Attributes:
+        digest: Of the network; empty where its folder does not say.
+        root: Of the data.
+        checksum: Of the data, as decoded.
+        left_out: Videos of the split that could not be used.
+        result: Accuracies.
+        scores: Of each video.
+        backwards: One row a class, if asked for.
+    """
+
+    digest: str
+    root: str
+    checksum: str
+    left_out: tuple[Broken, ...]
+    result: Tested
+    scores: Scores
+    backwards: tuple[BackwardsRow, ...]
+
+
+def tested_network(
+    folder: str | Path,
+    data_of: Callable[[DataConfig], DataConfig],
+    views_for: Callable[[Views], Views] = lambda usual: usual,
+    *,
+    split: str = "val",
+    backwards: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> NetworkTest:
+    """Tests an exported network on a split of some data.
+
+    Args:
+        folder: What `nas.load` opens.
+        data_of: Says where the videos lie, given how clips are taken for this network.
+        views_for: Says how each video is looked at, given how the network was tested.
+        split: Name of the split.
+        backwards: Test the clips in the opposite order, too.
+        progress: Hears (videos done, videos in all).
+
+    Raises:
+        NotFoundError: The folder holds no network, or the data has no such split.
+        ConfigError: The data has classes that the network does not know, or no video that can be used.
+        DataError: The data cannot be read.
+    """
+    network = load_network(Path(folder), device=usual_device())
+    config, views = data_of(network.data), views_for(network.views)
+    views.sides(config)
+    data = open_for(network, views.data(config), split)
+    scores = score_network(network, data, config, views, split, progress=progress)
+    rows: tuple[BackwardsRow, ...] = ()
+    if backwards:
+        turned = dataclasses.replace(config, reversal="eval" if config.reversal == "none" else "none")
+        rows = backwards_table(scores, score_network(network, data, turned, views, split, progress=progress))
+    return NetworkTest(
+        digest=str(network.record.get("digest", "")),
+        root=config.root,
+        checksum=data.checksum,
+        left_out=tuple(one for one in data.broken if one.path.startswith(f"{split}/")),
+        result=tested(scores),
+        scores=scores,
+        backwards=rows,
+    )
+
+
+def score_network(
+    network: Network,
+    data: VideoData,
+    config: DataConfig,
+    views: Views,
+    split: str,
+    *,
+    progress: Progress = lambda done, total: None,
+) -> Scores:
+    """Scores of an exported network, with the batch size and memory order of its recipe; see `scoring.score`."""
+    recipe = network.record.get("recipe", {})
+    return score(
+        network,
+        data,
+        config,
+        views,
+        split,
+        classes=network.class_names,
+        batch_size=int(recipe.get("batch_size", 16)),
+        channels_last=bool(recipe.get("channels_last", True)),
+        device=next(network.parameters()).device,
+        progress=progress,
+    )
+
+
+def open_for(network: Network, config: DataConfig, *splits: str) -> VideoData:
+    """Opens data for a network.
+
+    Raises:
+        NotFoundError: There is no such split.
+        ConfigError: The data has classes that the network does not know.
+        DataError: The data cannot be read.
+    """
+    data = open_usable(config)
+    for split in splits:
+        if split not in data.splits:
+            raise NotFoundError(f"{one_of('split', split, data.splits)} in {config.root}")
+    match_classes(network.class_names, data.classes)
+    return data
+
+
+def usual_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
