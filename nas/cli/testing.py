@@ -57,7 +57,7 @@ def located(base: DataConfig, target: str, overrides: Sequence[str], cache: str 
         return dataclasses.replace(base, **{**usual, "name": path.name, "root": target, "cache": place})
     if not path.exists():
         raise NotFoundError(f"DATA must be a folder, a study file or a database, but there is no {target}")
-    theirs = _study_data(target, overrides)
+    theirs = study_data(target, overrides)
     names = {field.name for field in dataclasses.fields(base)} & {"name", "root", "cache", "num_workers", *_WHICH}
     found = dataclasses.replace(base, **{name: getattr(theirs, name) for name in names})
     return dataclasses.replace(found, cache=cache) if cache else found
@@ -73,7 +73,16 @@ def _defaults(base: DataConfig) -> dict[str, Any]:
     return {f.name: f.default for f in dataclasses.fields(base) if f.default is not dataclasses.MISSING}
 
 
-def _study_data(target: str, overrides: Sequence[str]) -> DataConfig:
+def study_data(target: str, overrides: Sequence[str]) -> DataConfig:
+    """The data of a study file or of the study in a database.
+
+    Raises:
+        NasError: There is no such study, or it does not say where its videos lie.
+    """
+    from nas.errors import NotFoundError
+
+    if not Path(target).is_file():
+        raise NotFoundError(f"a study file or a database is needed, which says what a clip is, but {target} is no file")
     if not is_database(Path(target)):
         return load_target(target, list(overrides)).located_data()
     from nas.config import apply_promote
