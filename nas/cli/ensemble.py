@@ -117,9 +117,7 @@ def show(found: Ensemble) -> None:
     }
     print_table(rows, columns, f"{found.split}: {found.weighted.num_videos} videos")
     if found.cross_fitted:
-        print(
-            "val is reported: each video was judged with weights that other videos of val gave; the column has those of all"
-        )
+        print("val is reported: each video was judged with weights that other videos of val gave; the column: of all")
     print("against the best on val: difference of video@1 with its 95 % interval, paired by video")
 
 

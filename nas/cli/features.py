@@ -129,8 +129,8 @@ def probe(
         "cv": "cross-validated",
     }
     seen = "clips" if result.kind == "clip" else "frames, pooled over time"
-    title = f"{result.split}: {result.num_features} features of {seen} ({result.layer}), fitted on {result.num_train} videos"
-    print_table(rows, columns, title)
+    what = f"{result.num_features} features of {seen} ({result.layer})"
+    print_table(rows, columns, f"{result.split}: {what}, fitted on {result.num_train} videos")
 
 
 _NAMES = {"svm": "linear SVM", "mlp": "MLP", "network": "the network itself"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ def windows_of(
     """Divides a video into equal parts for a timeline.
 
     A network that samples densely sees a clip of known length, so there are as many parts as clips fit, at most `most`.
-    One that samples uniformly, or from frames that are thinned out, takes whatever it is given as a whole: a video of up
-    to 15 seconds is one part, and a longer one has parts of about 10 seconds.
+    One that samples uniformly, or from frames that are thinned out, takes whatever it is given as a whole: a video of
+    up to 15 seconds is one part, and a longer one has parts of about 10 seconds.
 
     Args:
         seconds: Length of the video, above 0.
@@ -70,7 +71,7 @@ def windows_of(
         length = config.clip.span / fps if dense else (seconds if seconds <= 1.5 * SECONDS else SECONDS)
     count = min(max(int(seconds / length + 1e-6), 1), most)
     edges = [seconds * k / count for k in range(count + 1)]
-    return tuple(Window(start=a, end=b) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    return tuple(Window(start=a, end=b) for a, b in pairwise(edges))
 
 
 def header_of(path: Path) -> Header:
