@@ -71,12 +71,18 @@ class Network(nn.Module):
         return logits
 
     @torch.inference_mode()
-    def probabilities(self, frames: NDArray[np.uint8], views: Views | None = None) -> Tensor:
-        """Probability (K,) of each class for decoded frames (F, H, W, 3): the mean over `views`, or over the test's."""
+    def probabilities(self, frames: NDArray[np.uint8], views: Views | None = None, *, rate: float = 0.0) -> Tensor:
+        """Probability (K,) of each class for decoded frames.
+
+        Args:
+            frames: (F, H, W, 3).
+            views: Over which the mean is taken; those of the network's test by default.
+            rate: Frames a second; 0 if unknown.
+        """
         views = self.views if views is None else views
         device = next(self.parameters()).device
         total = torch.zeros(len(self.class_names), dtype=torch.float64)
-        for pixels, times in clips_of(frames, self.data, views):
+        for pixels, times in clips_of(frames, self.data, views, rate=rate):
             clip = normalise(torch.from_numpy(pixels)[None].to(device), self.data.mean, self.data.std)
             total += times * self(clip).float().softmax(1)[0].double().cpu()
         return total / views.per_video
@@ -90,8 +96,8 @@ class Network(nn.Module):
         Raises:
             DataError: The file cannot be read as a video.
         """
-        frames = read_video(Path(video), self.data, self.views)
-        probabilities = self.probabilities(frames).tolist()
+        frames, rate = read_video(Path(video), self.data, self.views)
+        probabilities = self.probabilities(frames, rate=rate).tolist()
         ranked = sorted(zip(self.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
         return dict(ranked)
 

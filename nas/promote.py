@@ -21,7 +21,7 @@ from nas.jobs import TrainJob, derived_seed, job_key
 from nas.objective import first_network, network, opened
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study
-from nas.using.accuracy import over_seeds, save_tests, tested
+from nas.using.accuracy import judged, over_seeds, save_tests
 from nas.using.scores import Scores, read_scores, save_scores, scores_file
 from nas.using.scoring import score
 from nas.using.views import Views
@@ -185,7 +185,7 @@ def promote(
         e for e in store.evaluations(row["id"], purpose="promotion", split=split) if e["promotion_id"] == promotion
     )
     scores = _scores(folder, split)
-    found_test = tested(scores) if scores is not None else None
+    found_test = judged(scores) if scores is not None else None
     return Promoted(
         digest=digest,
         description=spec.describe(),
@@ -361,7 +361,7 @@ def _tested(
         )
         for name in splits
     ]
-    results = [tested(scores) for scores in scored]
+    results = [judged(scores) for scores in scored]
     metrics = {
         result.split: Metrics(
             top1=result.video1.value, top5=result.video5.value, loss=result.loss, num_clips=result.num_videos

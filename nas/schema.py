@@ -101,7 +101,7 @@ class SearchSchema:
 
 
 @dataclass
-class TestSchema:
+class ViewsSchema:
     """`promote.test`: how often and where a promoted network looks at a video in its test."""
 
     clips: int = 10
@@ -117,7 +117,7 @@ class PromoteSchema:
     epochs: int = 30
     seeds: int = 1
     recipe: dict[str, Any] = field(default_factory=dict)
-    test: TestSchema = field(default_factory=TestSchema)
+    test: ViewsSchema = field(default_factory=ViewsSchema)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from nas.cli.output import Progress, print_json, print_table
 from nas.cli.testing import CACHE, CLIPS, CROPS, FULL, JSON, SIDES, interval_text, located, views_asked
 
 if TYPE_CHECKING:
-    from nas.using.accuracy import Share, Tested
+    from nas.using.accuracy import Judged, Share
     from nas.using.ensemble import Ensemble
     from nas.using.scores import Scores
 
@@ -79,12 +79,12 @@ def _tested(
     cache: str | None,
 ) -> tuple[Scores, Scores | None]:
     """Scores of val, and of the test split if it is named."""
-    from nas.using.networks import tested_network
+    from nas.using.networks import judged_network
 
     progress = Progress("videos")
     try:
         val, *more = [
-            tested_network(
+            judged_network(
                 path,
                 lambda config: located(config, data, (), cache),
                 lambda usual: views_asked(usual, clips, crops, short_sides, full),
@@ -121,7 +121,7 @@ def show(found: Ensemble) -> None:
     print("against the best on val: difference of video@1 with its 95 % interval, paired by video")
 
 
-def _row(name: str, weight: float | None, result: Tested) -> dict[str, Any]:
+def _row(name: str, weight: float | None, result: Judged) -> dict[str, Any]:
     return {
         "network": name,
         "weight": weight,
@@ -139,7 +139,7 @@ def _gain(gain: Share) -> str:
 def as_plain(found: Ensemble) -> dict[str, Any]:
     """An ensemble as plain values."""
 
-    def short(result: Tested) -> dict[str, Any]:
+    def short(result: Judged) -> dict[str, Any]:
         return {"video1": asdict(result.video1), "video5": asdict(result.video5), "loss": result.loss}
 
     return {

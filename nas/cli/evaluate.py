@@ -34,9 +34,9 @@ def evaluate(
 
     progress = Progress("videos")
     try:
-        from nas.using.networks import tested_network
+        from nas.using.networks import judged_network
 
-        found = tested_network(
+        found = judged_network(
             path,
             lambda config: located(config, data, overrides or [], cache),
             lambda usual: views_asked(usual, clips, crops, short_sides, full),

@@ -99,9 +99,7 @@ def probe(
             raise NasError(f"{source} has features of its videos already, so no DATA goes with it, but got {data}")
         found = read_features(Path(source))
     elif data is None:
-        raise NasError(
-            f"a network needs DATA to be probed on, and a file of features must exist, but {source} is no file"
-        )
+        raise NasError(f"a network needs DATA to be probed on, and {source} is no file of features")
     else:
         asked = {"clips": clips, "crops": crops, "short_sides": short_sides, "full": full}
         found = _features(source, data, overrides, ["train", split], frames, weights, asked, cache)
@@ -109,9 +107,10 @@ def probe(
     if as_json:
         print_json(_plain(result))
         return
+    alone = ", frame by frame" if result.kind == "frames" else ""
     rows = [
         {
-            "classifier": _NAMES[one.name],
+            "classifier": _NAMES[one.name] + (alone if one.name == "network" else ""),
             "accuracy": one.accuracy.value,
             "interval": interval_text(one.accuracy.low, one.accuracy.high),
             "videos": one.accuracy.num_videos,
@@ -130,7 +129,8 @@ def probe(
     }
     seen = "clips" if result.kind == "clip" else "frames, pooled over time"
     what = f"{result.num_features} features of {seen} ({result.layer})"
-    print_table(rows, columns, f"{result.split}: {what}, fitted on {result.num_train} videos")
+    print(f"{result.split}: {what}, fitted on {result.num_train} videos of train")
+    print_table(rows, columns)
 
 
 _NAMES = {"svm": "linear SVM", "mlp": "MLP", "network": "the network itself"}

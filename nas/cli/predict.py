@@ -78,7 +78,8 @@ def show_prediction(name: str, found: Prediction, top: int) -> None:
     columns = {"class": "class", "probability": "probability"}
     if len(found.timeline) > 1:
         columns["course"] = "over time"
-    print_table(rows, columns, f"{name}: {found.seconds:.1f} s, {found.views}")
+    print(f"{name}: {found.seconds:.1f} s, {found.views}")
+    print_table(rows, columns)
     if len(found.timeline) < 2:
         return
     lines = []

@@ -13,7 +13,7 @@ from nas.cli.resolve import load_target
 from nas.store import is_database
 
 if TYPE_CHECKING:
-    from nas.using.accuracy import Share, Tested
+    from nas.using.accuracy import Judged, Share
     from nas.using.views import Views
     from trainer.config import DataConfig
 
@@ -139,7 +139,7 @@ def share_row(name: str, share: Share) -> dict[str, Any]:
     }
 
 
-def show_test(result: Tested, title: str) -> None:
+def show_test(result: Judged, title: str) -> None:
     """Prints accuracies with intervals, the classes, and what is taken for what."""
     from nas.using.accuracy import confused
 
@@ -149,7 +149,8 @@ def show_test(result: Tested, title: str) -> None:
         share_row("video@5", result.video5),
     ]
     columns = {"measure": "", "share": "accuracy", "interval": "95 % over videos", "videos": "videos"}
-    print_table(rows, columns, title)
+    print(title)
+    print_table(rows, columns)
     print(f"{result.num_videos} videos, {result.num_clips} views: {result.views}; loss {result.loss:.3f}")
     with_videos = [row for row in result.classes if row.accuracy is not None]
     shown = with_videos

@@ -63,5 +63,7 @@ def interval_over_seeds_and_videos(
     """
     from nas.evidence.bootstrap import bootstrap_interval
 
+    if (table == table.flat[0]).all():
+        return None
     found = bootstrap_interval(table.mean(axis=1), table, confidence=confidence, resamples=resamples, seed=seed)
     return None if found is None else (max(found[0], 0.0), min(found[1], 1.0))

@@ -55,7 +55,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tested:
+class Judged:
     """What a test of one network on one split came to.
 
     Attributes:
@@ -130,12 +130,12 @@ def difference(a: Scores, b: Scores, *, confidence: float = CONFIDENCE) -> Share
     return share(a.right - b.right, least=-1.0, confidence=confidence)
 
 
-def tested(scores: Scores, *, confidence: float = CONFIDENCE) -> Tested:
+def judged(scores: Scores, *, confidence: float = CONFIDENCE) -> Judged:
     """Everything that a test reports, from the scores of at least one video."""
     num_videos, num_classes = scores.probabilities.shape
     confusion = confusion_of(scores)
     chosen = scores.probabilities[np.arange(num_videos), scores.labels].astype(np.float64)
-    return Tested(
+    return Judged(
         split=scores.split,
         views=scores.views,
         num_videos=num_videos,
@@ -158,7 +158,7 @@ def confusion_of(scores: Scores) -> NDArray[np.int64]:
     return counts.reshape(size, size)
 
 
-def confused(result: Tested, names: Sequence[str]) -> list[tuple[str, str, int]]:
+def confused(result: Judged, names: Sequence[str]) -> list[tuple[str, str, int]]:
     """Pairs of classes that are mixed up: the true one, the predicted one and how often, the most frequent first."""
     pairs = [
         (names[true], names[said], count)
@@ -185,14 +185,14 @@ def over_seeds(scores: Sequence[Scores], *, confidence: float = CONFIDENCE) -> O
     )
 
 
-def as_plain(result: Tested) -> dict[str, Any]:
+def as_plain(result: Judged) -> dict[str, Any]:
     """A test as plain values, for JSON."""
     plain = asdict(result)
     plain["views"]["text"] = str(result.views)
     return plain
 
 
-def save_tests(path: Path, results: Sequence[Tested]) -> None:
+def save_tests(path: Path, results: Sequence[Judged]) -> None:
     """Writes tests as JSON by split; the file appears whole or not at all."""
     part = path.with_name(f"{path.name}.part")
     content = {result.split: as_plain(result) for result in results}

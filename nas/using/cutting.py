@@ -39,7 +39,9 @@ class View:
     times: int
 
 
-def plan(num_frames: int, height: int, width: int, config: DataConfig, views: Views) -> tuple[View, ...]:
+def plan(
+    num_frames: int, height: int, width: int, config: DataConfig, views: Views, *, rate: float = 0.0
+) -> tuple[View, ...]:
     """Says which views stand for a video.
 
     Args:
@@ -48,6 +50,7 @@ def plan(num_frames: int, height: int, width: int, config: DataConfig, views: Vi
         width: Columns.
         config: Clip, sampling and order.
         views: What is asked for.
+        rate: Frames a second of the video; 0 if unknown.
 
     Returns:
         Distinct views; their `times` add up to `views.per_video`.
@@ -60,7 +63,7 @@ def plan(num_frames: int, height: int, width: int, config: DataConfig, views: Vi
         rows, columns = _size(height, width, config.clip, side, full=views.full)
         for box in boxes(height, width, config.clip, side=side, crops=views.crops, full=views.full):
             for number in range(views.clips):
-                key = (_indices(num_frames, config, number, views.clips), box, rows, columns)
+                key = (_indices(num_frames, config, number, views.clips, rate), box, rows, columns)
                 counts[key] = counts.get(key, 0) + 1
     return tuple(
         View(indices=indices, box=box, height=rows, width=columns, times=times)
@@ -97,51 +100,63 @@ def boxes(height: int, width: int, clip: Clip, *, side: int, crops: int, full: b
     )
 
 
-def clips_of(frames: Frames, config: DataConfig, views: Views) -> Iterator[tuple[NDArray[np.uint8], int]]:
+def clips_of(
+    frames: Frames, config: DataConfig, views: Views, *, rate: float = 0.0
+) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """Cuts the views of a video, one at a time.
 
     Args:
         frames: (F, H, W, 3) as they were decoded; only what is needed is read.
         config: Clip, sampling and order.
         views: What is asked for.
+        rate: Frames a second of the video; 0 if unknown.
 
     Yields:
         A clip (T, h, w, 3), and how many of the views it stands for.
     """
-    for view in plan(frames.shape[0], frames.shape[1], frames.shape[2], config, views):
+    for view in plan(frames.shape[0], frames.shape[1], frames.shape[2], config, views, rate=rate):
         out = np.empty((len(view.indices), view.height, view.width, 3), dtype=np.uint8)
         cut(frames, np.array(view.indices, dtype=np.int64), view.box, out, mirror=False)
         yield out, view.times
 
 
-def read_video(path: Path, config: DataConfig, views: Views) -> Frames:
+def read_video(path: Path, config: DataConfig, views: Views) -> tuple[Frames, float]:
     """Decodes a file as the data of an evaluation is decoded.
 
     Returns:
-        Frames (F, H, W, 3).
+        Frames (F, H, W, 3), and how many of them come in a second; 0 if unknown.
 
     Raises:
         DataError: The file cannot be decoded, or is shorter than a clip and `config.short` is `skip`.
     """
     data = views.data(config)
     try:
-        frames = decode_video(path, short_side=data.short_side, max_frames=data.max_frames).frames
+        decoded = decode_video(path, short_side=data.short_side, max_frames=data.max_frames)
     except DecodeError as error:
         raise DataError(f"{path} must be a video, but {error}") from error
-    check_length(path, len(frames), config)
-    return frames
+    check_length(path, len(decoded.frames), config, decoded.fps)
+    return decoded.frames, decoded.fps
 
 
-def check_length(path: Path, num_frames: int, config: DataConfig) -> None:
+def check_length(path: Path, num_frames: int, config: DataConfig, rate: float) -> None:
     """Raises DataError if a video is shorter than a clip and `config.short` is `skip`."""
     needed = needed_frames(config.clip, config.sampling)
+    num_frames = _seen(num_frames, config, rate)
     if num_frames < needed and config.short == "skip":
         raise DataError(f"{path} must have at least {needed} frames for a clip, but has {num_frames}")
 
 
-def _indices(num_frames: int, config: DataConfig, number: int, clips: int) -> tuple[int, ...]:
-    indices = eval_indices(num_frames, config.clip, config.sampling, number=number, num_clips=clips)
+def _indices(num_frames: int, config: DataConfig, number: int, clips: int, rate: float) -> tuple[int, ...]:
+    seen = _seen(num_frames, config, rate)
+    indices = eval_indices(seen, config.clip, config.sampling, number=number, num_clips=clips)
+    indices = (2 * indices + 1) * num_frames // (2 * seen)  # the same numbers where both rates are the same
     return tuple((indices if config.reversal == "none" else indices[::-1]).tolist())
+
+
+def _seen(num_frames: int, config: DataConfig, rate: float) -> int:
+    """Frames that a video has at the data's frame rate, where the data has one."""
+    fps = float(getattr(config, "fps", 0.0))
+    return max(1, round(num_frames * fps / rate)) if fps > 0 and rate > 0 else num_frames
 
 
 def _size(height: int, width: int, clip: Clip, side: int, *, full: bool) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import NasError, NotFoundError
-from nas.using.accuracy import Share, Tested, difference, tested
+from nas.using.accuracy import Judged, Share, difference, judged
 from nas.using.scores import Scores, read_scores, scores_file
 
 FOLDS = 5
@@ -40,10 +40,10 @@ class Ensemble:
     weights: tuple[float, ...]
     split: str
     cross_fitted: bool
-    singles: tuple[Tested, ...]
+    singles: tuple[Judged, ...]
     best: int
-    weighted: Tested
-    equal: Tested
+    weighted: Judged
+    equal: Judged
     gain: Share
     gain_equal: Share
 
@@ -75,16 +75,16 @@ def ensemble(
     weighted = _scores_of(shown, probabilities)
     same = np.full(len(names), 1 / len(names))
     equal = _scores_of(shown, mixed(_stacked(shown), same))
-    best = max(range(len(val)), key=lambda k: (float(val[k].right.mean()), -tested(val[k]).loss))
+    best = max(range(len(val)), key=lambda k: (float(val[k].right.mean()), -judged(val[k]).loss))
     return Ensemble(
         names=tuple(names),
         weights=tuple(weights.tolist()),
         split=shown[0].split,
         cross_fitted=reported is None,
-        singles=tuple(tested(one) for one in shown),
+        singles=tuple(judged(one) for one in shown),
         best=best,
-        weighted=tested(weighted),
-        equal=tested(equal),
+        weighted=judged(weighted),
+        equal=judged(equal),
         gain=difference(weighted, shown[best]),
         gain_equal=difference(equal, shown[best]),
     )

@@ -98,7 +98,7 @@ def header_of(path: Path) -> Header:
         raise DataError(f"{path} must be a video, but cannot be opened: {reason}") from error
 
 
-def excerpt(path: Path, window: Window, config: DataConfig) -> NDArray[np.uint8]:
+def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.uint8], float]:
     """Decodes the middle of a window by seeking there: enough for one clip, or for 10 seconds of uniform sampling.
 
     Args:
@@ -107,7 +107,7 @@ def excerpt(path: Path, window: Window, config: DataConfig) -> NDArray[np.uint8]
         config: Clip, sampling and short side.
 
     Returns:
-        Frames (F, H, W, 3), thinned out to `config.max_frames` if there are more.
+        Frames (F, H, W, 3), thinned out to `config.max_frames` if there are more, and how many come in a second.
 
     Raises:
         DataError: Nothing can be decoded there.
@@ -139,8 +139,8 @@ def excerpt(path: Path, window: Window, config: DataConfig) -> NDArray[np.uint8]
     frames = np.stack(images)
     if config.max_frames and len(frames) > config.max_frames:
         keep = (2 * np.arange(config.max_frames) + 1) * len(frames) // (2 * config.max_frames)
-        frames = frames[keep]
-    return frames
+        return frames[keep], header.fps * config.max_frames / len(frames)
+    return frames, header.fps
 
 
 def whole(path: Path, config: DataConfig) -> tuple[NDArray[np.uint8], float]:

@@ -11,7 +11,7 @@ import torch
 
 from nas.errors import NotFoundError, one_of
 from nas.exported import Network, load_network
-from nas.using.accuracy import Tested, tested
+from nas.using.accuracy import Judged, judged
 from nas.using.exchange import BackwardsRow, backwards_table
 from nas.using.features import Features, extract
 from nas.using.scores import Scores
@@ -29,7 +29,7 @@ from trainer.data.dataset import open_usable
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkTest:
-    """What `tested_network` found.
+    """What `judged_network` found.
 
     Attributes:
         digest: Of the network; empty where its folder does not say.
@@ -45,12 +45,12 @@ class NetworkTest:
     root: str
     checksum: str
     left_out: tuple[Broken, ...]
-    result: Tested
+    result: Judged
     scores: Scores
     backwards: tuple[BackwardsRow, ...]
 
 
-def tested_network(
+def judged_network(
     folder: str | Path,
     data_of: Callable[[DataConfig], DataConfig],
     views_for: Callable[[Views], Views] = lambda usual: usual,
@@ -88,7 +88,7 @@ def tested_network(
         root=config.root,
         checksum=data.checksum,
         left_out=tuple(one for one in data.broken if one.path.startswith(f"{split}/")),
-        result=tested(scores),
+        result=judged(scores),
         scores=scores,
         backwards=rows,
     )
@@ -107,14 +107,14 @@ def network_features(
 
     Args:
         folder: What `nas.load` opens.
-        data_of: As in `tested_network`.
+        data_of: As in `judged_network`.
         views_for: As there; usual is one evaluation of training.
         splits: Whose videos.
         kind: `clip`, or `frames` for each frame alone.
         progress: Hears (videos done, videos in all).
 
     Raises:
-        NotFoundError, ConfigError, DataError: As in `tested_network`.
+        NotFoundError, ConfigError, DataError: As in `judged_network`.
     """
     network = load_network(Path(folder), device=usual_device())
     config, views = data_of(network.data), views_for(usual_views(network.data))
@@ -166,7 +166,7 @@ def preset_features(
 
     Raises:
         SpecError: The weights cannot be read, or are of another network.
-        NotFoundError, ConfigError, DataError: As in `tested_network`.
+        NotFoundError, ConfigError, DataError: As in `judged_network`.
     """
     views = views_for(usual_views(config))
     views.sides(config)

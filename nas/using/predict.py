@@ -78,9 +78,9 @@ def predict_video(network: Network, path: Path, *, most: int = 10, length: float
     if header.frames > MOST_FRAMES:
         seconds = header.seconds
         for window in windows_of(seconds, header.fps, config, most=most, length=length):
-            frames = excerpt(path, window, config)
-            check_length(path, len(frames), config)
-            moments.append(_moment(window, network.probabilities(frames, once)))
+            frames, fps = excerpt(path, window, config)
+            check_length(path, len(frames), config, fps)
+            moments.append(_moment(window, network.probabilities(frames, once, rate=fps)))
         total = np.array([moment.probabilities for moment in moments]).mean(0)
         return Prediction(
             classes=network.class_names,
@@ -90,13 +90,14 @@ def predict_video(network: Network, path: Path, *, most: int = 10, length: float
             timeline=tuple(moments),
         )
     frames, fps = whole(path, config)
-    check_length(path, len(frames), config)
+    check_length(path, len(frames), config, fps)
     seconds = len(frames) / fps
-    probabilities = network.probabilities(frames)
+    probabilities = network.probabilities(frames, rate=fps)
     windows = windows_of(seconds, fps, config, most=most, length=length)
     for window in windows:
         part = frames[round(window.start * fps) : max(round(window.end * fps), round(window.start * fps) + 1)]
-        moments.append(_moment(window, probabilities if len(windows) == 1 else network.probabilities(part, once)))
+        alone = len(windows) == 1
+        moments.append(_moment(window, probabilities if alone else network.probabilities(part, once, rate=fps)))
     return Prediction(
         classes=network.class_names,
         probabilities=tuple(probabilities.tolist()),

@@ -127,7 +127,7 @@ def read_arrays(path: Path, what: str) -> tuple[dict[str, Any], dict[str, Any]]:
     import zipfile
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
     except OSError as error:

@@ -68,7 +68,8 @@ def batches(
         return batch
 
     for number in range(len(videos)):
-        for clip, count in clips_of(videos.video(number), config, views):
+        entry = videos.entries[number]
+        for clip, count in clips_of(videos.video(number), config, views, rate=entry.fps):
             if pixels and (len(pixels) == batch_size or clip.shape != pixels[0].shape):
                 yield flush()
             pixels.append(clip)
