@@ -135,9 +135,7 @@ def promote(
     Raises:
         SearchError: The training failed, and the reason is recorded; or it cannot begin with the weights of
             `recipe.init`, and nothing is.
-        ConfigError: A short side of the test is smaller than the crop; nothing is recorded.
     """
-    config.test.sides(study.data)  # before hours of training
     data = opened(study.data)
     found = store.find(digest)
     spec = codec.decode(found["spec"])

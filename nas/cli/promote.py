@@ -50,6 +50,7 @@ def promote(
         try:
             row = store.study()
             recorded = study_of(apply_promote(row["config"], [word for word in given if "=" in word]), store.location)
+            recorded.promote.test.sides(recorded.data)  # a crop that does not fit is refused before the training
             digests = choose(store, row, prefix=names[0] if names else None, best_under=bound, whole_front=front)
             config = recorded.promote
             results = []

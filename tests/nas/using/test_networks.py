@@ -67,7 +67,7 @@ def test_the_end_of_a_promotion_says_mean_deviation_and_interval_over_its_seeds(
     assert main(["promote", str(place.database), row["digest"], "--seeds", "2", "promote.test.clips=1"]) == 0
     text = capsys.readouterr().out
     assert "95 % over videos" in text
-    assert "a test is looked at once, so what was tested earlier is not tested again with 1 clip x 1 crop" in text
+    assert "a test is looked at once, so what was tested earlier is not tested again with 1 clip x 3 crops" in text
 
 
 def test_views_that_cannot_be_are_refused_before_training(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
