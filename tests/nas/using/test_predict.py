@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -178,7 +179,7 @@ def test_windows_follow_each_other_from_the_beginning_to_the_end(
     assert 1 <= len(windows) <= most
     assert windows[0].start == 0
     assert windows[-1].end == pytest.approx(seconds)
-    assert all(a.end == b.start for a, b in zip(windows, windows[1:], strict=False))
+    assert all(a.end == b.start for a, b in pairwise(windows))
     assert all(w.end > w.start for w in windows)
 
 
