@@ -162,6 +162,7 @@ def promote(
     if not done:
         try:
             _train(job, data, folder, listener)
+            listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
             _report(
                 store,
                 row,
