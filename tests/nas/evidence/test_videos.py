@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.evidence.videos import interval_over_seeds_and_videos, interval_over_videos
@@ -40,6 +40,7 @@ def test_it_is_the_interval_of_drawing_videos_one_by_one() -> None:
     assert interval_over_videos(values) == pytest.approx(tuple(expected), abs=0.02)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=1, max_size=40), st.integers(0, 3))
 def test_the_interval_holds_the_mean_and_stays_a_share(values: list[float], seed: int) -> None:
     array = np.array(values)

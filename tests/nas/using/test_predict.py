@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nas
@@ -164,6 +164,7 @@ def test_what_cannot_be_looked_at_is_refused_in_one_line(
     assert "\n" not in said
 
 
+@settings(deadline=None)
 @given(
     st.floats(0.05, 40_000),
     st.sampled_from([8.0, 25.0, 59.94]),

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import NotFoundError
@@ -31,6 +31,7 @@ def config(**values: object) -> DataConfig:
 SIDES = st.integers(12, 40)
 
 
+@settings(deadline=None)
 @given(
     SIDES,
     SIDES,
@@ -54,6 +55,7 @@ def test_distinct_views_stand_for_all_that_are_asked_for_and_lie_in_the_frame(
         assert min(view.box.height, view.box.width) >= 1
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.integers(4, 12), st.integers(4, 12))
 def test_one_crop_at_the_short_side_of_the_data_is_that_of_training(height: int, width: int, h: int, w: int) -> None:
     clip = Clip(frames=1, height=h, width=w)
@@ -144,6 +146,7 @@ def drawn(videos: int, classes: int, seed: int = 0) -> Scores:
     return scores(rng.dirichlet(np.ones(classes), videos), rng.integers(0, classes, videos))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(2, 9), st.integers(0, 5))
 def test_accuracies_and_loss_are_those_of_training(videos: int, classes: int, seed: int) -> None:
     some = drawn(videos, classes, seed)
@@ -156,6 +159,7 @@ def test_accuracies_and_loss_are_those_of_training(videos: int, classes: int, se
     assert result.num_clips == 2 * videos
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(2, 9), st.integers(0, 5))
 def test_classes_and_confusions_add_up(videos: int, classes: int, seed: int) -> None:
     result = judged(drawn(videos, classes, seed))
@@ -224,6 +228,7 @@ def test_classes_that_exchange_backwards_are_found() -> None:
 # --- classes by name -----------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.permutations(["a b", "c", "d's", "e (f)"]), st.integers(1, 4))
 def test_classes_are_matched_by_name_in_any_order(names: list[str], count: int) -> None:
     network = ("c", "d's", "a b", "e (f)")
