@@ -21,19 +21,17 @@ from nas.jobs import TrainJob, derived_seed, job_key
 from nas.objective import first_network, network, opened
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study
-from nas.using.accuracy import judged, over_seeds, save_tests
-from nas.using.scores import Scores, read_scores, save_scores, scores_file
-from nas.using.scoring import score
+from nas.using.accuracy import judged
+from nas.using.promoted import evaluated_once, kept_over_seeds, kept_scores, tested_once
 from nas.using.views import Views
 from nas.weights import check_networks, settled
 from search_spaces import codec
 from search_spaces.inflate import Inflated
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData
-from trainer.evaluate import Evaluation, evaluate
 from trainer.failures import TrainingFailed
 from trainer.loop import fit
-from trainer.metrics import EpochResult, Metrics
+from trainer.metrics import EpochResult
 
 Listener = Callable[[str, int, int], None]
 
@@ -183,7 +181,7 @@ def promote(
     result = next(
         e for e in store.evaluations(row["id"], purpose="promotion", split=split) if e["promotion_id"] == promotion
     )
-    scores = _scores(folder, split)
+    scores = kept_scores(folder, split)
     found_test = judged(scores) if scores is not None else None
     return Promoted(
         digest=digest,
@@ -215,10 +213,7 @@ def summarise(results: Sequence[Promoted]) -> list[dict[str, Any]]:
         mean = sum(r.top1 for r in mine) / len(mine)
         spread = math.sqrt(sum((r.top1 - mean) ** 2 for r in mine) / (len(mine) - 1)) if len(mine) > 1 else None
         first = mine[0]
-        scores = [_scores(Path(result.folder), result.split) for result in mine]
-        known = [one for one in scores if one is not None]
-        alike = len(known) == len(mine) and len({one.paths for one in known}) == 1
-        over = over_seeds(known) if alike else None
+        over = kept_over_seeds([Path(result.folder) for result in mine], first.split)
         rows.append(
             {
                 "digest": digest,
@@ -319,9 +314,9 @@ def _report(
         "checksum": data.checksum,
     }
     if getattr(data, "multi_label", False):
-        metrics = _evaluated(model, job, data, splits, record)
+        metrics = evaluated_once(model, job, data, splits, record)
     else:
-        metrics = _tested(model, job, folder, splits, views, record)
+        metrics = tested_once(model, job, folder, splits, views, record)
     save_network(folder, model, spec=spec, class_names=data.classes, data=job.data, record=record)
     load_network(folder)  # what cannot be opened again is not reported as done
     with store.write() as connection:
@@ -341,70 +336,6 @@ def _report(
         connection.execute(
             m.promotion.update().where(m.promotion.c.id == promotion).values(state="done", ended_at=s.now())
         )
-
-
-def _tested(
-    model: torch.nn.Module, job: TrainJob, folder: Path, splits: Sequence[str], views: Views, record: dict[str, Any]
-) -> dict[str, Metrics]:
-    """Looks at each video as `views` says, keeps its scores beside the network, and fills the record."""
-    scored = [
-        score(
-            model,
-            opened(views.data(job.data)),
-            job.data,
-            views,
-            name,
-            batch_size=job.recipe.batch_size,
-            channels_last=job.recipe.channels_last,
-            device=job.device,
-        )
-        for name in splits
-    ]
-    results = [judged(scores) for scores in scored]
-    metrics = {
-        result.split: Metrics(
-            top1=result.video1.value, top5=result.video5.value, loss=result.loss, num_clips=result.num_videos
-        )
-        for result in results
-    }
-    record["views"] = asdict(views)
-    record["accuracy"] = {name: asdict(metric) for name, metric in metrics.items()}
-    record["predictions"] = {
-        one.split: dict(zip(one.paths, (one.classes[k] for k in one.predictions), strict=True)) for one in scored
-    }
-    record["confusion"] = {result.split: [list(line) for line in result.confusion] for result in results}
-    folder.mkdir(parents=True, exist_ok=True)
-    for scores in scored:
-        save_scores(scores_file(folder, scores.split), scores)
-    save_tests(folder / "evaluation.json", results)
-    return metrics
-
-
-def _evaluated(
-    model: torch.nn.Module, job: TrainJob, data: VideoData, splits: Sequence[str], record: dict[str, Any]
-) -> dict[str, Metrics]:
-    """The evaluation of training, for videos of several labels; fills the record."""
-    recipe = dataclasses.replace(job.recipe, precision="fp32")
-    results = {name: evaluate(model, data, job.data, recipe, name, job.device) for name in splits}
-    record["accuracy"] = {name: asdict(result.metrics) for name, result in results.items()}
-    record["predictions"] = {name: _predictions(result, data, name) for name, result in results.items()}
-    record["confusion"] = {name: result.confusion.tolist() for name, result in results.items()}
-    return {name: result.metrics for name, result in results.items()}
-
-
-def _scores(folder: Path, split: str) -> Scores | None:
-    """The scores of a promotion, unless an earlier version made it."""
-    path = scores_file(folder, split)
-    return read_scores(path) if path.is_file() else None
-
-
-def _predictions(result: Evaluation, data: VideoData, split: str) -> dict[str, str]:
-    """Predicted class of each video, by its path below the data's root."""
-    entries = data.split(split).entries
-    return {
-        entries[video].path: data.classes[predicted]
-        for video, predicted in zip(result.videos.tolist(), result.predictions.tolist(), strict=True)
-    }
 
 
 def _state(store: Store, promotion: int, state: str, *, reason: str | None = None, detail: str | None = None) -> None:

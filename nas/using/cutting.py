@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +118,33 @@ def clips_of(
     for view in plan(frames.shape[0], frames.shape[1], frames.shape[2], config, views, rate=rate):
         out = np.empty((len(view.indices), view.height, view.width, 3), dtype=np.uint8)
         cut(frames, np.array(view.indices, dtype=np.int64), view.box, out, mirror=False)
+        yield out, view.times
+
+
+def clips_in(videos: Any, number: int, config: DataConfig, views: Views) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Cuts the views of one video of a split, like `clips_of`.
+
+    Args:
+        videos: The split: gives whole videos, or parts of them by `read`.
+        number: Of the video.
+        config: Clip, sampling and order.
+        views: What is asked for.
+
+    Raises:
+        DataError: The video cannot be read any more.
+    """
+    entry = videos.entries[number]
+    if not hasattr(videos, "read"):
+        yield from clips_of(videos.video(number), config, views, rate=entry.fps)
+        return
+    for view in plan(entry.num_frames, entry.height, entry.width, config, views, rate=entry.fps):
+        try:
+            pixels = videos.read(number, np.array(view.indices, dtype=np.int64), view.box)
+        except DecodeError as error:
+            raise DataError(f"a test looks at every video, but {entry.path} cannot be read: {error}") from error
+        out = np.empty((len(view.indices), view.height, view.width, 3), dtype=np.uint8)
+        inside = Box(top=0, left=0, height=view.box.height, width=view.box.width)
+        cut(pixels, np.arange(len(pixels)), inside, out, mirror=False)
         yield out, view.times
 
 

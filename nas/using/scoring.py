@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import one_of
-from nas.using.cutting import clips_of
+from nas.using.cutting import clips_in
 from nas.using.scores import Scores
 from nas.using.views import Views
 from trainer.config import ConfigError, DataConfig
@@ -68,8 +68,7 @@ def batches(
         return batch
 
     for number in range(len(videos)):
-        entry = videos.entries[number]
-        for clip, count in clips_of(videos.video(number), config, views, rate=entry.fps):
+        for clip, count in clips_in(videos, number, config, views):
             if pixels and (len(pixels) == batch_size or clip.shape != pixels[0].shape):
                 yield flush()
             pixels.append(clip)
