@@ -29,7 +29,7 @@ def test_the_commands_of_the_guide_run_one_after_the_other(
         "DIGEST": place.said["networks"][0]["digest"][:8],
         "NETWORK": str(place.folders[0]),
         "OTHER": str(place.folders[2]),
-        "VIDEO.mp4": str(place.data / "val" / "move left" / "00.mp4"),
+        "VIDEO.mp4": shlex.quote(str(place.data / "val" / "move left" / "00.mp4")),
         "DATA": str(place.data),
         "--seeds 3": "--seeds 2",  # one more would only be trained once more
     }
