@@ -8,15 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import NotFoundError
+from nas.using.cutting import clips_of, read_video
+from nas.using.views import Views, usual_views, views_of
 from search_spaces import codec
 from search_spaces.catalogue import build
 from search_spaces.spec import ArchSpec, SpecError
 from trainer.config import Clip, DataConfig
-from trainer.data.single import clips_of_video
+from trainer.data.augment import normalise
 
 FORMAT = 1
 
@@ -55,22 +59,45 @@ class Network(nn.Module):
         """Mean and standard deviation of each channel, of values in 0..1."""
         return self.data.mean, self.data.std
 
+    @property
+    def views(self) -> Views:
+        """How each video was looked at when the network was tested."""
+        recorded = self.record.get("views")
+        return usual_views(self.data) if recorded is None else views_of(recorded)
+
     def forward(self, clips: Tensor) -> Tensor:
         """Logits (N, classes) of normalised clips (N, 3, T, H, W)."""
         logits: Tensor = self.model(clips)
         return logits
 
     @torch.inference_mode()
+    def probabilities(self, frames: NDArray[np.uint8], views: Views | None = None, *, rate: float = 0.0) -> Tensor:
+        """Probability (K,) of each class for decoded frames.
+
+        Args:
+            frames: (F, H, W, 3).
+            views: Over which the mean is taken; those of the network's test by default.
+            rate: Frames a second; 0 if unknown.
+        """
+        views = self.views if views is None else views
+        device = next(self.parameters()).device
+        total = torch.zeros(len(self.class_names), dtype=torch.float64)
+        for pixels, times in clips_of(frames, self.data, views, rate=rate):
+            clip = normalise(torch.from_numpy(pixels)[None].to(device), self.data.mean, self.data.std)
+            total += times * self(clip).float().softmax(1)[0].double().cpu()
+        return total / views.per_video
+
+    @torch.inference_mode()
     def predict(self, video: str | Path) -> dict[str, float]:
         """Probability of each class for a video file, the most probable first.
 
-        Decodes, samples, crops and averages over clips as the evaluation did.
+        Decodes, samples, crops and averages over views as the test did that its record is of.
 
         Raises:
             DataError: The file cannot be read as a video.
         """
-        clips = clips_of_video(Path(video), self.data).to(next(self.parameters()).device)
-        probabilities = self(clips).float().softmax(1).mean(0).tolist()
+        frames, rate = read_video(Path(video), self.data, self.views)
+        probabilities = self.probabilities(frames, rate=rate).tolist()
         ranked = sorted(zip(self.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
         return dict(ranked)
 

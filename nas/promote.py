@@ -21,12 +21,14 @@ from nas.jobs import TrainJob, derived_seed, job_key
 from nas.objective import first_network, network, opened
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study
+from nas.using.accuracy import judged
+from nas.using.promoted import evaluated_once, kept_over_seeds, kept_scores, tested_once
+from nas.using.views import Views
 from nas.weights import check_networks, settled
 from search_spaces import codec
 from search_spaces.inflate import Inflated
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData
-from trainer.evaluate import Evaluation, evaluate
 from trainer.failures import TrainingFailed
 from trainer.loop import fit
 from trainer.metrics import EpochResult
@@ -49,6 +51,10 @@ class Promoted:
         epochs: Trained.
         folder: What `nas.load` opens.
         fresh: False where an earlier promotion was found.
+        clip1: Share of single views that are right; None where an earlier version did not count it.
+        low: Of the interval of top-1 over videos.
+        high: Of it.
+        views: How each video was looked at.
     """
 
     digest: str
@@ -61,6 +67,10 @@ class Promoted:
     epochs: int
     folder: str
     fresh: bool
+    clip1: float | None = None
+    low: float | None = None
+    high: float | None = None
+    views: str = ""
 
 
 def choose(store: Store, study: Row, *, prefix: str | None, best_under: int | None, whole_front: bool) -> list[str]:
@@ -150,13 +160,29 @@ def promote(
     if not done:
         try:
             _train(job, data, folder, listener)
-            _report(store, row, promotion, job, data, folder, spec, begun, digest=digest, seed=seed, split=split)
+            listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
+            _report(
+                store,
+                row,
+                promotion,
+                job,
+                data,
+                folder,
+                spec,
+                begun,
+                digest=digest,
+                seed=seed,
+                split=split,
+                views=config.test,
+            )
         except TrainingFailed as error:
             _state(store, promotion, "failed", reason=error.reason, detail=str(error))
             raise SearchError(f"the promotion of {digest[:10]} failed: {error.reason}: {error}") from error
     result = next(
         e for e in store.evaluations(row["id"], purpose="promotion", split=split) if e["promotion_id"] == promotion
     )
+    scores = kept_scores(folder, split)
+    found_test = judged(scores) if scores is not None else None
     return Promoted(
         digest=digest,
         description=spec.describe(),
@@ -168,17 +194,26 @@ def promote(
         epochs=result["epochs"],
         folder=str(folder),
         fresh=not done,
+        clip1=found_test.clip1.value if found_test else None,
+        low=found_test.video1.low if found_test else None,
+        high=found_test.video1.high if found_test else None,
+        views=str(found_test.views) if found_test else "",
     )
 
 
 def summarise(results: Sequence[Promoted]) -> list[dict[str, Any]]:
-    """One row a network: mean and standard deviation of top-1 over its seeds."""
+    """One row a network: mean and standard deviation of top-1 over its seeds, with intervals.
+
+    `low` and `high` are of the mean over seeds on other videos; `low_both` and `high_both` are of other seeds and other
+    videos. Both, clip@1 and the views are None where an earlier version did not keep the scores of each video.
+    """
     rows = []
     for digest in dict.fromkeys(result.digest for result in results):
         mine = [result for result in results if result.digest == digest]
         mean = sum(r.top1 for r in mine) / len(mine)
         spread = math.sqrt(sum((r.top1 - mean) ** 2 for r in mine) / (len(mine) - 1)) if len(mine) > 1 else None
         first = mine[0]
+        over = kept_over_seeds([Path(result.folder) for result in mine], first.split)
         rows.append(
             {
                 "digest": digest,
@@ -189,6 +224,13 @@ def summarise(results: Sequence[Promoted]) -> list[dict[str, Any]]:
                 "seeds": len(mine),
                 "num_clips": first.num_clips,
                 "epochs": first.epochs,
+                "top5": sum(r.top5 for r in mine) / len(mine),
+                "clip1": over.clip1.value if over else None,
+                "low": over.video1.low if over else None,
+                "high": over.video1.high if over else None,
+                "low_both": over.both[0] if over and over.both else None,
+                "high_both": over.both[1] if over and over.both else None,
+                "views": "; ".join(dict.fromkeys(r.views for r in mine)) if over else None,
             }
         )
     return rows
@@ -256,29 +298,29 @@ def _report(
     digest: str,
     seed: int,
     split: str,
+    views: Views,
 ) -> None:
     """Exports the trained network, then measures what was exported, in float32 as it will be used."""
     model = network(job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed)
     load_weights(folder / "training" / "last.pt", model)
     model.to(job.device).eval()
-    recipe = dataclasses.replace(job.recipe, precision="fp32")
-    results = {
-        name: evaluate(model, data, job.data, recipe, name, job.device) for name in dict.fromkeys(("val", split))
-    }
-    record = {
+    splits = tuple(dict.fromkeys(("val", split)))
+    record: dict[str, Any] = {
         "digest": digest,
         "seed": seed,
         "epochs": job.until_epoch,
         "recipe": asdict(job.recipe),
         "init": asdict(begun) if begun is not None else None,
-        "accuracy": {name: asdict(result.metrics) for name, result in results.items()},
-        "predictions": {name: _predictions(result, data, name) for name, result in results.items()},
-        "confusion": {name: result.confusion.tolist() for name, result in results.items()},
+        "checksum": data.checksum,
     }
+    if getattr(data, "multi_label", False):
+        metrics = evaluated_once(model, job, data, splits, record)
+    else:
+        metrics = tested_once(model, job, folder, splits, views, record)
     save_network(folder, model, spec=spec, class_names=data.classes, data=job.data, record=record)
     load_network(folder)  # what cannot be opened again is not reported as done
     with store.write() as connection:
-        for name, result in results.items():
+        for name, metric in metrics.items():
             s.insert(
                 connection,
                 m.evaluation,
@@ -289,20 +331,11 @@ def _report(
                 promotion_id=promotion,
                 epochs=job.until_epoch,
                 split=name,
-                **asdict(result.metrics),
+                **asdict(metric),
             )
         connection.execute(
             m.promotion.update().where(m.promotion.c.id == promotion).values(state="done", ended_at=s.now())
         )
-
-
-def _predictions(result: Evaluation, data: VideoData, split: str) -> dict[str, str]:
-    """Predicted class of each video, by its path below the data's root."""
-    entries = data.split(split).entries
-    return {
-        entries[video].path: data.classes[predicted]
-        for video, predicted in zip(result.videos.tolist(), result.predictions.tolist(), strict=True)
-    }
 
 
 def _state(store: Store, promotion: int, state: str, *, reason: str | None = None, detail: str | None = None) -> None:

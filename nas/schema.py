@@ -101,12 +101,23 @@ class SearchSchema:
 
 
 @dataclass
+class ViewsSchema:
+    """`promote.test`: how often and where a promoted network looks at a video in its test."""
+
+    clips: int = 10
+    crops: int = 1
+    short_sides: list[int] = field(default_factory=list)
+    full: bool = False
+
+
+@dataclass
 class PromoteSchema:
     """`promote`: full training. `recipe` lays over the search's recipe."""
 
     epochs: int = 30
     seeds: int = 1
     recipe: dict[str, Any] = field(default_factory=dict)
+    test: ViewsSchema = field(default_factory=ViewsSchema)
 
 
 @dataclass

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
 from nas.errors import StudyError, one_of
 from nas.schema import StudySchema
 from nas.search.scheduler import OrderBy
+from nas.using.views import Views, views_of
 from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import SpecError
 from trainer.config import Clip, ConfigError, DataConfig, Init, Recipe
@@ -68,11 +69,12 @@ class SearchConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromoteConfig:
-    """Full training: epochs, number of seeds, and the recipe."""
+    """Full training: epochs, number of seeds, the recipe, and how often each video is looked at in the test."""
 
     epochs: int
     seeds: int
     recipe: Recipe
+    test: Views = field(default_factory=Views)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,11 +152,19 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
                 epochs=_at_least("promote.epochs", promote["epochs"], 1),
                 seeds=_at_least("promote.seeds", promote["seeds"], 1),
                 recipe=recipe_over({**recipe, "epochs": promote["epochs"]}, promote["recipe"], where="promote.recipe"),
+                test=_views(promote.get("test", {})),
             ),
             config=config,
         )
     except (StudyError, SpecError, ConfigError) as error:
         raise StudyError(f"{error} (in {where})") from error
+
+
+def _views(values: Mapping[str, Any]) -> Views:
+    try:
+        return views_of(values)
+    except ConfigError as error:
+        raise StudyError(f"promote.test: {error}") from error
 
 
 def limit(text: str) -> Limit:

@@ -13,11 +13,15 @@ from nas.cli import (
     dashboard,
     data,
     doctor,
+    ensemble,
+    evaluate,
     export,
+    features,
     importance,
     inspect,
     motion,
     networks,
+    predict,
     promote,
     report,
     search,
@@ -44,6 +48,11 @@ app.command("dashboard")(dashboard.dashboard)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
 app.command("promote")(promote.promote)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("ensemble")(ensemble.ensemble)
+app.command("features")(features.features)
+app.command("probe")(features.probe)
 app.command("ablate")(ablate.ablate)
 app.command("versus")(ablate.versus)
 app.command("verdict")(verdict.verdict)

@@ -6,6 +6,7 @@ import typer
 
 from nas.cli.output import Progress, print_json, print_table
 from nas.cli.resolve import database_of
+from nas.cli.testing import interval_text
 
 
 def promote(
@@ -49,6 +50,7 @@ def promote(
         try:
             row = store.study()
             recorded = study_of(apply_promote(row["config"], [word for word in given if "=" in word]), store.location)
+            recorded.promote.test.sides(recorded.data)  # a crop that does not fit is refused before the training
             digests = choose(store, row, prefix=names[0] if names else None, best_under=bound, whole_front=front)
             config = recorded.promote
             results = []
@@ -81,18 +83,30 @@ def promote(
         return
     for line in summary:
         line["digest"] = line["digest"][:10]
+        line["interval"] = interval_text(line["low"], line["high"])
+        line["both"] = interval_text(line["low_both"], line["high_both"])
     columns = {
         "digest": "digest",
-        "top1": "top-1",
+        "clip1": "clip@1",
+        "top1": "video@1",
+        "interval": "95 % over videos",
+        "both": "over seeds and videos",
         "std": "std over seeds",
+        "top5": "video@5",
         "seeds": "seeds",
         "split": "split",
-        "num_clips": "clips",
+        "num_clips": "videos",
         "epochs": "epochs",
         "description": "network",
     }
     print_table(summary, columns, f"{row['name']}: promoted")
+    for text in dict.fromkeys(line["views"] for line in summary if line["views"]):
+        print(f"views of each video: {text}")
     if any(result.split == "val" for result in results):
         print("note: the data has no test split; val is reported, on which the networks were also chosen")
+    asked = str(config.test)
+    if any(result.views not in ("", asked) for result in results):
+        print(f"note: a test is looked at once, so what was tested earlier is not tested again with {asked}")
     for result in results:
         print(f"nas.load({result.folder!r})" + ("" if result.fresh else "   (trained earlier)"))
+    print("classes and confusions: evaluation.json in each folder, or `nas evaluate FOLDER DATA`")

@@ -22,6 +22,7 @@ SMALL = {
     "space": ["search.pool=60"],
     "promote": ["promote.epochs=1", "promote.recipe.schedule=anytime"],
     "dashboard": ["--help"],  # it serves until it is stopped; a test of its own starts it
+    "probe": ["--kind", "svm"],
     "verdict": TRAINED,
     "ablate": [*TRAINED, "recipe.batch_size=8", "--workers", "0"],
     "versus": ["--seeds", "2", "--epochs", "1", "recipe.batch_size=8", "--workers", "0"],
@@ -50,6 +51,8 @@ def make_world(folder: Path) -> None:
         for seed, name in enumerate(("a", "b")):
             assert main([*search, f"seed={seed}", "--db", f"runs/{name}/study.db"]) == 0
         shutil.copytree("runs/b", "runs/short")
+        database = "runs/kinetics_small/study.db"
+        assert main(["promote", database, "--best-under", "1T", "--seeds", "2", *SMALL["promote"]]) == 0
         assert main(["ablate", "studies/p3d_blocks.yaml", "data=motion", *SMALL["ablate"]]) == 0
 
 
@@ -64,4 +67,9 @@ def words_of(command: str, folder: Path) -> list[str]:
     store = Store(folder / "runs/kinetics_small/study.db")
     digest = store.pareto_front("kinetics_small")[0]["digest"]
     store.close()
-    return shlex.split(re.sub(r"\b[0-9a-f]{10}\b|\bDIGEST\b", digest, command))
+    folders = sorted(folder.glob("runs/kinetics_small/promoted/*-seed?-*"))
+    command = re.sub(r"runs/kinetics_small/promoted/0b97ce5d9f-seed0-\w+", str(folders[0]), command)
+    words = shlex.split(re.sub(r"\b[0-9a-f]{10}\b(?!-seed)|\bDIGEST\b", digest, command))
+    if words[0] == "ensemble":  # what a shell would make of the pattern
+        words = ["ensemble", *map(str, folders)]
+    return words

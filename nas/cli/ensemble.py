@@ -1,0 +1,154 @@
+"""`nas ensemble`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from nas.cli.output import Progress, print_json, print_table
+from nas.cli.testing import CACHE, CLIPS, CROPS, FULL, JSON, SIDES, interval_text, located, views_asked
+
+if TYPE_CHECKING:
+    from nas.using.accuracy import Judged, Share
+    from nas.using.ensemble import Ensemble
+    from nas.using.scores import Scores
+
+
+def ensemble(
+    paths: list[str] = typer.Argument(..., metavar="A B …", help="Folders that `nas promote` left."),
+    data: str | None = typer.Option(
+        None,
+        "--data",
+        metavar="DATA",
+        help="Test anew on a folder, a study or a database; otherwise kept scores are used.",
+    ),
+    split: str | None = typer.Option(None, "--split", help="val or test; test if every network was tested on it."),
+    clips: int | None = CLIPS,
+    crops: int | None = CROPS,
+    short_sides: str | None = SIDES,
+    full: bool | None = FULL,
+    cache: str | None = CACHE,
+    seed: int = typer.Option(0, "--seed", min=0, help="Of the parts of val, where val is reported."),
+    as_json: bool = JSON,
+) -> None:
+    """Average networks' probabilities with weights that val chooses, and report them beside the single networks.
+
+    Example: nas ensemble runs/kinetics_small/promoted/*
+    """
+    from nas.errors import NasError, NotFoundError, one_of
+
+    if split not in (None, "val", "test"):
+        raise NotFoundError(one_of("split", split, ("val", "test")))
+    if len(paths) < 2:
+        raise NasError(
+            f"an ensemble has at least 2 networks, but got {len(paths)}; name folders that `nas promote` left"
+        )
+    if data is None and (clips, crops, short_sides, full, cache) != (None,) * 5:
+        raise NasError("how videos are looked at is settled for kept scores; name the videos with --data to test anew")
+    from nas.using.ensemble import ensemble as weigh
+    from nas.using.ensemble import stored_scores
+
+    val: list[Scores] = []
+    reported: list[Scores] | None = []
+    for path in paths:
+        if data is None:
+            of_val, of_test = stored_scores(path, "val"), None if split == "val" else stored_scores(path, "test")
+            if of_val is None or (split == "test" and of_test is None):
+                raise NotFoundError(f"{path} keeps no scores of {'val' if of_val is None else 'test'}")
+        else:
+            of_val, of_test = _tested(path, data, split == "test", clips, crops, short_sides, full, cache)
+        val.append(of_val)
+        reported = None if reported is None or of_test is None else [*reported, of_test]
+    found = weigh(paths, val, reported, seed=seed)
+    if as_json:
+        print_json(as_plain(found))
+        return
+    show(found)
+
+
+def _tested(
+    path: str,
+    data: str,
+    test: bool,
+    clips: int | None,
+    crops: int | None,
+    short_sides: str | None,
+    full: bool | None,
+    cache: str | None,
+) -> tuple[Scores, Scores | None]:
+    """Scores of val, and of the test split if it is named."""
+    from nas.using.networks import judged_network
+
+    progress = Progress("videos")
+    try:
+        val, *more = [
+            judged_network(
+                path,
+                lambda config: located(config, data, (), cache),
+                lambda usual: views_asked(usual, clips, crops, short_sides, full),
+                split=split,
+                progress=progress.update,
+            ).scores
+            for split in ("val", *(("test",) if test else ()))
+        ]
+    finally:
+        progress.close()
+    return val, more[0] if more else None
+
+
+def show(found: Ensemble) -> None:
+    """Prints members and ensembles on one split."""
+    rows = [
+        _row(name, weight, result) | {"network": name + (" (best on val)" if k == found.best else "")}
+        for k, (name, weight, result) in enumerate(zip(found.names, found.weights, found.singles, strict=True))
+    ]
+    rows.append(_row("ensemble, equal weights", None, found.equal) | {"gain": _gain(found.gain_equal)})
+    rows.append(_row("ensemble, weights of val", None, found.weighted) | {"gain": _gain(found.gain)})
+    columns = {
+        "network": "network",
+        "weight": "weight",
+        "video1": "video@1",
+        "interval": "95 % over videos",
+        "video5": "video@5",
+        "loss": "loss",
+        "gain": "against the best on val",
+    }
+    print_table(rows, columns, f"{found.split}: {found.weighted.num_videos} videos")
+    if found.cross_fitted:
+        print("val is reported: each video was judged with weights that other videos of val gave; the column: of all")
+    print("against the best on val: difference of video@1 with its 95 % interval, paired by video")
+
+
+def _row(name: str, weight: float | None, result: Judged) -> dict[str, Any]:
+    return {
+        "network": name,
+        "weight": weight,
+        "video1": result.video1.value,
+        "interval": interval_text(result.video1.low, result.video1.high),
+        "video5": result.video5.value,
+        "loss": result.loss,
+    }
+
+
+def _gain(gain: Share) -> str:
+    return f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+
+
+def as_plain(found: Ensemble) -> dict[str, Any]:
+    """An ensemble as plain values."""
+
+    def short(result: Judged) -> dict[str, Any]:
+        return {"video1": asdict(result.video1), "video5": asdict(result.video5), "loss": result.loss}
+
+    return {
+        "split": found.split,
+        "cross_fitted": found.cross_fitted,
+        "members": [
+            {"network": name, "weight": weight, "best_on_val": k == found.best, **short(result)}
+            for k, (name, weight, result) in enumerate(zip(found.names, found.weights, found.singles, strict=True))
+        ],
+        "weighted": short(found.weighted) | {"gain": asdict(found.gain)},
+        "equal": short(found.equal) | {"gain": asdict(found.gain_equal)},
+    }

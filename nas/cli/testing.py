@@ -1,0 +1,184 @@
+"""What commands that test networks share: where the data lies, how videos are looked at, and tables of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from nas.cli.output import print_table
+from nas.cli.resolve import load_target
+from nas.store import is_database
+
+if TYPE_CHECKING:
+    from nas.using.accuracy import Judged, Share
+    from nas.using.views import Views
+    from trainer.config import DataConfig
+
+DATA = typer.Argument(..., metavar="DATA", help="A folder of splits and classes, a study file, or a database.")
+OVERRIDES = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the study, such as data.root=….")
+CLIPS = typer.Option(None, "--clips", min=1, help="Clips over the length of a video; those of the network's own test.")
+CROPS = typer.Option(None, "--crops", help="1 for the middle, 3 for both ends of the longer side, too.")
+SIDES = typer.Option(None, "--short-sides", metavar="a,b,c", help="Short sides to resize frames to, in pixels.")
+FULL = typer.Option(None, "--full/--no-full", help="Crops span the whole short side.")
+CACHE = typer.Option(None, "--cache", metavar="FOLDER", help="For decoded frames, where DATA is a folder.")
+JSON = typer.Option(False, "--json", help="Print JSON.")
+
+_MANY = 30  # classes: of more, the table shows the worst
+_PAIRS = 10
+_MATRIX = 12  # classes: of more, no matrix is printed
+
+
+def located(base: DataConfig, target: str, overrides: Sequence[str], cache: str | None) -> DataConfig:
+    """Which videos DATA means, with clips taken from them as `base` says.
+
+    Args:
+        base: Of the network.
+        target: A folder, a study file or a database.
+        overrides: Settings of the study.
+        cache: The value of `--cache`.
+
+    Raises:
+        NasError: Nothing goes by that name, or settings are given for a folder.
+    """
+    import dataclasses
+
+    from nas.errors import NasError, NotFoundError
+
+    path = Path(target)
+    if path.is_dir():
+        if overrides:
+            raise NasError(f"settings go with a study, but {target} is a folder")
+        place = cache or (base.cache if Path(base.cache).is_dir() else "runs/cache")
+        # Of a layout that the network's data had, nothing is known here.
+        usual = {name: value for name, value in _defaults(base).items() if name in _WHICH}
+        return dataclasses.replace(base, **{**usual, "name": path.name, "root": target, "cache": place})
+    if not path.exists():
+        raise NotFoundError(f"DATA must be a folder, a study file or a database, but there is no {target}")
+    theirs = study_data(target, overrides)
+    names = {field.name for field in dataclasses.fields(base)} & {"name", "root", "cache", "num_workers", *_WHICH}
+    found = dataclasses.replace(base, **{name: getattr(theirs, name) for name in names})
+    return dataclasses.replace(found, cache=cache) if cache else found
+
+
+# Fields that say which files are which videos; the others say how clips are taken from them.
+_WHICH = ("layout", "annotations", "definition", "per_class", "exclude", "source", "max_broken")
+
+
+def _defaults(base: DataConfig) -> dict[str, Any]:
+    import dataclasses
+
+    return {f.name: f.default for f in dataclasses.fields(base) if f.default is not dataclasses.MISSING}
+
+
+def study_data(target: str, overrides: Sequence[str]) -> DataConfig:
+    """The data of a study file or of the study in a database.
+
+    Raises:
+        NasError: There is no such study, or it does not say where its videos lie.
+    """
+    from nas.errors import NotFoundError
+
+    if not Path(target).is_file():
+        raise NotFoundError(f"a study file or a database is needed, which says what a clip is, but {target} is no file")
+    if not is_database(Path(target)):
+        return load_target(target, list(overrides)).located_data()
+    from nas.config import apply_promote
+    from nas.store import Store
+    from nas.study import study_of
+
+    store = Store(target)
+    try:
+        return study_of(apply_promote(store.study()["config"], overrides), target).located_data()
+    finally:
+        store.close()
+
+
+def views_asked(
+    usual: Views, clips: int | None, crops: int | None, short_sides: str | None, full: bool | None
+) -> Views:
+    """The views that options ask for, laid over the usual ones.
+
+    Raises:
+        NasError: The short sides are not whole numbers.
+        ConfigError: A value is out of range.
+    """
+    import dataclasses
+
+    from nas.errors import NasError
+
+    over: dict[str, Any] = {}
+    if clips is not None:
+        over["clips"] = clips
+    if crops is not None:
+        over["crops"] = crops
+    if short_sides is not None:
+        try:
+            over["short_sides"] = tuple(int(part) for part in short_sides.split(",") if part.strip())
+        except ValueError as error:
+            raise NasError(f"--short-sides must be pixels such as 128,144,160, but is {short_sides!r}") from error
+    if full is not None:
+        over["full"] = full
+    return dataclasses.replace(usual, **over)
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """An interval as `.512 to .688`; empty where there is none."""
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def share_row(name: str, share: Share) -> dict[str, Any]:
+    """One accuracy as a row."""
+    return {
+        "measure": name,
+        "share": share.value,
+        "interval": interval_text(share.low, share.high),
+        "videos": share.num_videos,
+    }
+
+
+def show_test(result: Judged, title: str) -> None:
+    """Prints accuracies with intervals, the classes, and what is taken for what."""
+    from nas.using.accuracy import confused
+
+    rows = [
+        share_row("clip@1", result.clip1),
+        share_row("video@1", result.video1),
+        share_row("video@5", result.video5),
+    ]
+    columns = {"measure": "", "share": "accuracy", "interval": "95 % over videos", "videos": "videos"}
+    print(title)
+    print_table(rows, columns)
+    print(f"{result.num_videos} videos, {result.num_clips} views: {result.views}; loss {result.loss:.3f}")
+    with_videos = [row for row in result.classes if row.accuracy is not None]
+    shown = with_videos
+    if len(shown) > _MANY:
+        shown = sorted(shown, key=lambda row: row.accuracy.value if row.accuracy else 0.0)[:_MANY]
+    lines = [
+        {
+            "class": row.name,
+            "videos": row.accuracy.num_videos,
+            "accuracy": row.accuracy.value,
+            "interval": interval_text(row.accuracy.low, row.accuracy.high),
+            "predicted": row.predicted,
+            "taken": f"{row.taken_for} ({row.taken})" if row.taken else "",
+        }
+        for row in shown
+        if row.accuracy is not None
+    ]
+    head = "classes" if shown is with_videos else f"the {_MANY} worst of {len(with_videos)} classes (all: --json)"
+    titles = {"interval": "95 % over videos", "predicted": "times predicted", "taken": "most often taken for"}
+    print_table(lines, {key: titles.get(key, key) for key in lines[0]}, head)
+    absent = len(result.classes) - len(with_videos)
+    if absent:
+        print(f"note: {absent} of the network's {len(result.classes)} classes have no video here")
+    names = [row.name for row in result.classes]
+    if len(names) <= _MATRIX:
+        matrix = [{"true": names[k], **dict(zip(names, line, strict=True))} for k, line in enumerate(result.confusion)]
+        print_table(matrix, {"true": "true \\ predicted", **{name: name for name in names}}, "confusion")
+    else:
+        pairs = [{"true": a, "said": b, "count": count} for a, b, count in confused(result, names)[:_PAIRS]]
+        if pairs:
+            print_table(pairs, {"true": "class", "said": "taken for", "count": "videos"}, "most frequent confusions")

@@ -1,0 +1,214 @@
+"""From class probabilities to what is published: accuracies with intervals, a table by class, a confusion matrix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.evidence.videos import interval_over_seeds_and_videos, interval_over_videos
+from nas.using.scores import Scores
+from nas.using.views import Views
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """A share of videos with its bootstrap interval over videos.
+
+    Attributes:
+        value: In 0..1; of a difference in -1..1.
+        low: Of the interval.
+        high: Of the interval.
+        num_videos: Videos that it is a mean of.
+    """
+
+    value: float
+    low: float
+    high: float
+    num_videos: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassRow:
+    """One class of a test.
+
+    Attributes:
+        name: The class.
+        accuracy: Share of its videos that are right; None where it has none.
+        predicted: Videos of any class that are taken for it.
+        taken_for: The other class that its videos are most often taken for; empty where all are right.
+        taken: How many are.
+    """
+
+    name: str
+    accuracy: Share | None
+    predicted: int
+    taken_for: str
+    taken: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """What a test of one network on one split came to.
+
+    Attributes:
+        split: Name of the split.
+        views: How each video was looked at.
+        num_videos: Videos.
+        num_clips: Views of all videos together.
+        clip1: Share of single views whose most probable class is right (clip@1, "clip hit@1").
+        video1: Share of videos whose class is the most probable one of the mean over views (video@1).
+        video5: Share of videos whose class is among the five most probable ones, or among all if fewer (video@5).
+        loss: Mean cross-entropy of the means over views, in nats.
+        confidence: Of the intervals.
+        classes: One row a class, in the order of the network's outputs.
+        confusion: Counts; rows are true classes, columns predicted ones.
+    """
+
+    split: str
+    views: Views
+    num_videos: int
+    num_clips: int
+    clip1: Share
+    video1: Share
+    video5: Share
+    loss: float
+    confidence: float
+    classes: tuple[ClassRow, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverSeeds:
+    """One network, trained with several seeds and tested on the same videos.
+
+    Attributes:
+        seeds: How many.
+        clip1: Mean over seeds.
+        video1: Mean over seeds, with the interval over videos: that of these very trainings on other videos.
+        video5: Mean over seeds.
+        std: Standard deviation of video@1 over seeds; None of one seed.
+        both: Interval of video@1 over seeds and videos together; None of one seed.
+    """
+
+    seeds: int
+    clip1: Share
+    video1: Share
+    video5: Share
+    std: float | None
+    both: tuple[float, float] | None
+
+
+def in_top(probabilities: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """(V,) 1 where fewer than k classes are more probable than the true one; of equal ones the first goes first."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return np.asarray((order == labels[:, None]).any(1), dtype=np.float64)
+
+
+def share(values: NDArray[np.float64], *, least: float = 0.0, confidence: float = CONFIDENCE) -> Share:
+    """The mean of what each video is worth, with its interval over videos.
+
+    Args:
+        values: (V,) in `least`..1, V at least 1.
+        least: Smallest value that a video can have; -1 for a difference.
+        confidence: Of the interval.
+    """
+    low, high = interval_over_videos(values, least=least, confidence=confidence)
+    return Share(value=float(values.mean()), low=low, high=high, num_videos=len(values))
+
+
+def difference(a: Scores, b: Scores, *, confidence: float = CONFIDENCE) -> Share:
+    """video@1 of `a` minus that of `b` on the same videos in the same order, paired by video."""
+    assert a.paths == b.paths, "scores that are compared are of the same videos"
+    return share(a.right - b.right, least=-1.0, confidence=confidence)
+
+
+def judged(scores: Scores, *, confidence: float = CONFIDENCE) -> Judged:
+    """Everything that a test reports, from the scores of at least one video."""
+    num_videos, num_classes = scores.probabilities.shape
+    confusion = confusion_of(scores)
+    chosen = scores.probabilities[np.arange(num_videos), scores.labels].astype(np.float64)
+    return Judged(
+        split=scores.split,
+        views=scores.views,
+        num_videos=num_videos,
+        num_clips=num_videos * scores.views.per_video,
+        clip1=share(scores.clips_right, confidence=confidence),
+        video1=share(scores.right, confidence=confidence),
+        video5=share(in_top(scores.probabilities, scores.labels, 5), confidence=confidence),
+        # A probability of exactly 0 costs 87 nats, not infinitely many, as in training.
+        loss=float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()),
+        confidence=confidence,
+        classes=tuple(_row(scores, confusion, k, confidence) for k in range(num_classes)),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+    )
+
+
+def confusion_of(scores: Scores) -> NDArray[np.int64]:
+    """(K, K) counts; rows are true classes, columns predicted ones."""
+    size = len(scores.classes)
+    counts = np.bincount(scores.labels * size + scores.predictions, minlength=size * size)
+    return counts.reshape(size, size)
+
+
+def confused(result: Judged, names: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Pairs of classes that are mixed up: the true one, the predicted one and how often, the most frequent first."""
+    pairs = [
+        (names[true], names[said], count)
+        for true, row in enumerate(result.confusion)
+        for said, count in enumerate(row)
+        if true != said and count
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])
+
+
+def over_seeds(scores: Sequence[Scores], *, confidence: float = CONFIDENCE) -> OverSeeds:
+    """What several trainings of one network come to, tested on the same videos in the same order."""
+    assert len({s.paths for s in scores}) == 1, "seeds are compared on the same videos"
+    right = np.stack([s.right for s in scores])
+    five = np.stack([in_top(s.probabilities, s.labels, 5) for s in scores])
+    each = right.mean(1)
+    return OverSeeds(
+        seeds=len(scores),
+        clip1=share(np.stack([s.clips_right for s in scores]).mean(0), confidence=confidence),
+        video1=share(right.mean(0), confidence=confidence),
+        video5=share(five.mean(0), confidence=confidence),
+        std=float(each.std(ddof=1)) if len(each) > 1 else None,
+        both=interval_over_seeds_and_videos(right, confidence=confidence) if len(each) > 1 else None,
+    )
+
+
+def as_plain(result: Judged) -> dict[str, Any]:
+    """A test as plain values, for JSON."""
+    plain = asdict(result)
+    plain["views"]["text"] = str(result.views)
+    return plain
+
+
+def save_tests(path: Path, results: Sequence[Judged]) -> None:
+    """Writes tests as JSON by split; the file appears whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    content = {result.split: as_plain(result) for result in results}
+    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _row(scores: Scores, confusion: NDArray[np.int64], k: int, confidence: float) -> ClassRow:
+    mine = scores.right[scores.labels == k]
+    others = confusion[k].copy()
+    others[k] = 0
+    most = int(others.argmax())
+    return ClassRow(
+        name=scores.classes[k],
+        accuracy=share(mine, confidence=confidence) if len(mine) else None,
+        predicted=int(confusion[:, k].sum()),
+        taken_for=scores.classes[most] if others[most] else "",
+        taken=int(others[most]),
+    )

@@ -1,0 +1,231 @@
+"""Exported networks on videos that need not be those they were trained on: tests and features."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nas.errors import NotFoundError, one_of
+from nas.exported import Network, load_network
+from nas.using.accuracy import Judged, judged
+from nas.using.exchange import BackwardsRow, backwards_table
+from nas.using.features import Features, extract
+from nas.using.scores import Scores
+from nas.using.scoring import Progress, match_classes, score
+from nas.using.views import Views, usual_views
+from search_spaces.catalogue import build
+from search_spaces.inflate import inflate
+from search_spaces.network import Network as Chain
+from search_spaces.spec import ArchSpec
+from search_spaces.weights import read_weights
+from trainer.config import ConfigError, DataConfig
+from trainer.data.clips import Broken, VideoData
+from trainer.data.dataset import open_usable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkTest:
+    """What `judged_network` found.
+
+    Attributes:
+        digest: Of the network; empty where its folder does not say.
+        root: Of the data.
+        checksum: Of the data, as decoded.
+        left_out: Videos of the split that could not be used.
+        result: Accuracies.
+        scores: Of each video.
+        backwards: One row a class, if asked for.
+    """
+
+    digest: str
+    root: str
+    checksum: str
+    left_out: tuple[Broken, ...]
+    result: Judged
+    scores: Scores
+    backwards: tuple[BackwardsRow, ...]
+
+
+def judged_network(
+    folder: str | Path,
+    data_of: Callable[[DataConfig], DataConfig],
+    views_for: Callable[[Views], Views] = lambda usual: usual,
+    *,
+    split: str = "val",
+    backwards: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> NetworkTest:
+    """Tests an exported network on a split of some data.
+
+    Args:
+        folder: What `nas.load` opens.
+        data_of: Says where the videos lie, given how clips are taken for this network.
+        views_for: Says how each video is looked at, given how the network was tested.
+        split: Name of the split.
+        backwards: Test the clips in the opposite order, too.
+        progress: Hears (videos done, videos in all).
+
+    Raises:
+        NotFoundError: The folder holds no network, or the data has no such split.
+        ConfigError: The data has classes that the network does not know, or no video that can be used.
+        DataError: The data cannot be read.
+    """
+    network = load_network(Path(folder), device=usual_device())
+    config, views = data_of(network.data), views_for(network.views)
+    views.sides(config)
+    data = _opened(views.data(config), (split,))
+    scores = score_network(network, data, config, views, split, progress=progress)
+    rows: tuple[BackwardsRow, ...] = ()
+    if backwards:
+        turned = dataclasses.replace(config, reversal="eval" if config.reversal == "none" else "none")
+        rows = backwards_table(scores, score_network(network, data, turned, views, split, progress=progress))
+    return NetworkTest(
+        digest=str(network.record.get("digest", "")),
+        root=config.root,
+        checksum=data.checksum,
+        left_out=tuple(one for one in data.broken if one.path.startswith(f"{split}/")),
+        result=judged(scores),
+        scores=scores,
+        backwards=rows,
+    )
+
+
+def network_features(
+    folder: str | Path,
+    data_of: Callable[[DataConfig], DataConfig],
+    views_for: Callable[[Views], Views] = lambda usual: usual,
+    *,
+    splits: Sequence[str],
+    kind: str = "clip",
+    progress: Progress = lambda done, total: None,
+) -> Features:
+    """Features of an exported network; the classes of the data may be others than its own.
+
+    Args:
+        folder: What `nas.load` opens.
+        data_of: As in `judged_network`.
+        views_for: As there; usual is one evaluation of training.
+        splits: Whose videos.
+        kind: `clip`, or `frames` for each frame alone.
+        progress: Hears (videos done, videos in all).
+
+    Raises:
+        NotFoundError, ConfigError, DataError: As in `judged_network`.
+    """
+    network = load_network(Path(folder), device=usual_device())
+    config, views = data_of(network.data), views_for(usual_views(network.data))
+    views.sides(config)
+    data = _opened(views.data(config), splits)
+    try:
+        labels: tuple[int, ...] | None = match_classes(network.class_names, data.classes)
+    except ConfigError:
+        labels = None  # features are of use beyond the classes that they were learned with
+    assert isinstance(network.model, Chain)
+    return extract(
+        network,
+        network.model,
+        data,
+        config,
+        views,
+        labels=labels,
+        splits=splits,
+        kind=kind,
+        name=str(network.record.get("digest", folder)),
+        batch_size=int(network.record.get("recipe", {}).get("batch_size", 16)),
+        device=next(network.parameters()).device,
+        progress=progress,
+    )
+
+
+def preset_features(
+    spec: ArchSpec,
+    weights: str,
+    config: DataConfig,
+    views_for: Callable[[Views], Views] = lambda usual: usual,
+    *,
+    name: str,
+    splits: Sequence[str],
+    kind: str = "clip",
+    progress: Progress = lambda done, total: None,
+) -> Features:
+    """Features of a network with the 2D weights of an image network and no training on videos.
+
+    Args:
+        spec: The network.
+        weights: A file, or a name such as `timm:resnet50`.
+        config: The data.
+        views_for: As in `network_features`.
+        name: What the network is called in the file.
+        splits: Whose videos.
+        kind: `clip`, or `frames` for each frame alone.
+        progress: Hears (videos done, videos in all).
+
+    Raises:
+        SpecError: The weights cannot be read, or are of another network.
+        NotFoundError, ConfigError, DataError: As in `judged_network`.
+    """
+    views = views_for(usual_views(config))
+    views.sides(config)
+    state = read_weights(weights)
+    data = _opened(views.data(config), splits)
+    torch.manual_seed(0)
+    model = build(spec, num_classes=len(data.classes))
+    inflate(model, spec, state, "centre")
+    assert isinstance(model, Chain)
+    device = usual_device()
+    model.to(device).eval()
+    return extract(
+        model,
+        model,
+        data,
+        config,
+        views,
+        labels=None,
+        splits=splits,
+        kind=kind,
+        name=name,
+        device=device,
+        progress=progress,
+    )
+
+
+def score_network(
+    network: Network,
+    data: VideoData,
+    config: DataConfig,
+    views: Views,
+    split: str,
+    *,
+    progress: Progress = lambda done, total: None,
+) -> Scores:
+    """Scores of an exported network, with the batch size and memory order of its recipe; see `scoring.score`."""
+    recipe = network.record.get("recipe", {})
+    return score(
+        network,
+        data,
+        config,
+        views,
+        split,
+        classes=network.class_names,
+        batch_size=int(recipe.get("batch_size", 16)),
+        channels_last=bool(recipe.get("channels_last", True)),
+        device=next(network.parameters()).device,
+        progress=progress,
+    )
+
+
+def _opened(config: DataConfig, splits: Sequence[str]) -> VideoData:
+    data = open_usable(config)
+    for split in splits:
+        if split not in data.splits:
+            raise NotFoundError(f"{one_of('split', split, data.splits)} in {config.root}")
+    return data
+
+
+def usual_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

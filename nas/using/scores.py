@@ -1,0 +1,141 @@
+"""The class probabilities of the videos of a split, as a value and as a file beside the network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.errors import NotFoundError
+from nas.using.views import Views, views_of
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Scores:
+    """What a network says of every video of a split.
+
+    Attributes:
+        split: Name of the split.
+        classes: Names of the network's outputs, K of them.
+        paths: Of the videos below the data's root, V of them.
+        labels: (V,) true classes, indices into `classes`.
+        probabilities: (V, K) means over the views, float32.
+        clips_right: (V,) share of the views whose own most probable class is the true one.
+        views: How each video was looked at.
+        checksum: Of the decoded data.
+        decoded: How the data was decoded, on which the checksum depends.
+    """
+
+    split: str
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    clips_right: NDArray[np.float64]
+    views: Views
+    checksum: str = ""
+    decoded: str = ""
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """(V,) most probable classes."""
+        return np.asarray(self.probabilities.argmax(1), dtype=np.int64)
+
+    @property
+    def right(self) -> NDArray[np.float64]:
+        """(V,) 1 where the most probable class is the true one, else 0."""
+        return np.asarray(self.predictions == self.labels, dtype=np.float64)
+
+
+def scores_file(folder: Path, split: str) -> Path:
+    """Where a promotion keeps its scores of a split."""
+    return folder / f"scores-{split}.npz"
+
+
+def save_scores(path: Path, scores: Scores) -> None:
+    """Writes scores as plain arrays; the file appears whole or not at all."""
+    about = {
+        "format": FORMAT,
+        "split": scores.split,
+        "classes": list(scores.classes),
+        "views": asdict(scores.views),
+        "checksum": scores.checksum,
+        "decoded": scores.decoded,
+    }
+    arrays: dict[str, Any] = {
+        "paths": np.array(scores.paths, dtype=np.str_),
+        "labels": scores.labels,
+        "probabilities": scores.probabilities,
+        "clips_right": scores.clips_right,
+        "about": np.array(json.dumps(about, ensure_ascii=False)),
+    }
+    write_arrays(path, arrays)
+
+
+def read_scores(path: Path) -> Scores:
+    """Reads what `save_scores` wrote.
+
+    Raises:
+        NotFoundError: There is no such file, or it holds something else.
+    """
+    arrays, about = read_arrays(path, "scores that `nas promote` wrote")
+    try:
+        return Scores(
+            split=about["split"],
+            classes=tuple(about["classes"]),
+            paths=tuple(arrays["paths"].tolist()),
+            labels=arrays["labels"],
+            probabilities=arrays["probabilities"],
+            clips_right=arrays["clips_right"],
+            views=views_of(about["views"]),
+            checksum=about["checksum"],
+            decoded=about["decoded"],
+        )
+    except (KeyError, TypeError) as error:
+        raise NotFoundError(f"{path} must hold scores that `nas promote` wrote, but lacks {error}") from error
+
+
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Writes an .npz file that `numpy.load(…, allow_pickle=False)` reads; it appears whole or not at all.
+
+    Raises:
+        NotFoundError: The file cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(file, **arrays)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise NotFoundError(f"the file {path} cannot be written: {error.strerror}") from error
+
+
+def read_arrays(path: Path, what: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays of an .npz file and what its `about` says.
+
+    Raises:
+        NotFoundError: There is no such file, it is of a newer format, or it does not hold `what`.
+    """
+    import zipfile
+
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about = json.loads(str(arrays.pop("about")))
+    except OSError as error:
+        reason = error.strerror or "it is damaged"
+        raise NotFoundError(f"{path} must hold {what}, but {reason}") from error
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise NotFoundError(f"{path} must hold {what}, but is something else or damaged") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        found = about.get("format") if isinstance(about, dict) else about
+        raise NotFoundError(f"{path} has format {found}, and this nas reads format {FORMAT}")
+    return arrays, about

@@ -1,0 +1,181 @@
+"""Testing a network: the mean of its class probabilities over the views of each video."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nas.errors import one_of
+from nas.using.cutting import clips_in
+from nas.using.scores import Scores
+from nas.using.views import Views
+from trainer.config import ConfigError, DataConfig
+from trainer.data.augment import normalise
+from trainer.data.clips import VideoData
+from trainer.evaluate import check_classes
+from trainer.failures import named
+
+Progress = Callable[[int, int], None]
+
+
+class Batch(NamedTuple):
+    """Views of one size, ready for a network.
+
+    Attributes:
+        clips: (N, 3, T, H, W) float32, normalised.
+        videos: Number of each view's video in its split.
+        times: How many of the views asked for each stands for.
+    """
+
+    clips: Tensor
+    videos: list[int]
+    times: list[int]
+
+
+def batches(
+    data: VideoData, config: DataConfig, views: Views, split: str, *, batch_size: int, device: torch.device
+) -> Iterator[Batch]:
+    """Yields the views of a split, video by video.
+
+    Args:
+        data: The opened data.
+        config: Clip, sampling, order and normalisation.
+        views: What is asked for of each video.
+        split: Name of the split.
+        batch_size: Views of a batch, at most; views of different sizes never share one.
+        device: Where the batches are wanted.
+
+    Raises:
+        ConfigError: A short side is smaller than the crop.
+        DataError: There is no such split.
+    """
+    videos = data.split(split)
+    pixels: list[NDArray[np.uint8]] = []
+    owners: list[int] = []
+    times: list[int] = []
+
+    def flush() -> Batch:
+        clips = normalise(torch.from_numpy(np.stack(pixels)).to(device), config.mean, config.std)
+        batch = Batch(clips, list(owners), list(times))
+        for kept in (pixels, owners, times):
+            kept.clear()
+        return batch
+
+    for number in range(len(videos)):
+        for clip, count in clips_in(videos, number, config, views):
+            if pixels and (len(pixels) == batch_size or clip.shape != pixels[0].shape):
+                yield flush()
+            pixels.append(clip)
+            owners.append(number)
+            times.append(count)
+    if pixels:
+        yield flush()
+
+
+def score(
+    model: nn.Module,
+    data: VideoData,
+    config: DataConfig,
+    views: Views,
+    split: str,
+    *,
+    classes: Sequence[str] | None = None,
+    batch_size: int = 16,
+    channels_last: bool = True,
+    device: str | torch.device = "cpu",
+    progress: Progress = lambda done, total: None,
+) -> Scores:
+    """Tests a network in float32; its mode is afterwards as it was.
+
+    Args:
+        model: The network, on the device; takes (N, 3, T, H, W), gives logits (N, K).
+        data: The opened data.
+        config: How clips are taken from a video.
+        views: How often and where each video is looked at.
+        split: Name of the split.
+        classes: Names of the network's outputs where they are not the data's own; the data's are matched by name.
+        batch_size: Views at once.
+        channels_last: Give clips in channels-last order.
+        device: Where to compute.
+        progress: Hears (videos done, videos in all).
+
+    Raises:
+        ConfigError: The split is empty, videos have several labels, the network has other classes than the data, or a
+            short side is smaller than the crop.
+        OutOfMemory: As in training.
+    """
+    if getattr(data, "multi_label", False):
+        raise ConfigError(f"a test counts one label a video, but the videos of {config.root} have several")
+    names = tuple(data.classes if classes is None else classes)
+    videos = data.split(split)
+    if not len(videos):
+        raise ConfigError(f"a split to test must hold a video, but {split} of {config.root} holds none")
+    labels = np.array(match_classes(names, data.classes), dtype=np.int64)[videos.labels]
+    sums = np.zeros((len(videos), len(names)))
+    right = np.zeros(len(videos))
+    target, was_training = torch.device(device), model.training
+    model.eval()
+    try:
+        with named(f"test on {split}"), torch.inference_mode():
+            for batch in batches(data, config, views, split, batch_size=batch_size, device=target):
+                clips = batch.clips
+                if channels_last:
+                    clips = clips.to(memory_format=torch.channels_last_3d)
+                logits = model(clips)
+                check_classes(logits, len(names))
+                probabilities = logits.float().softmax(1).cpu().numpy().astype(np.float64)
+                times = np.array(batch.times)
+                np.add.at(sums, batch.videos, probabilities * times[:, None])
+                np.add.at(right, batch.videos, times * (probabilities.argmax(1) == labels[batch.videos]))
+                progress(batch.videos[-1] + 1, len(videos))
+    finally:
+        model.train(was_training)
+    return Scores(
+        split=split,
+        classes=names,
+        paths=tuple(entry.path for entry in videos.entries),
+        labels=labels,
+        probabilities=(sums / views.per_video).astype(np.float32),
+        clips_right=right / views.per_video,
+        views=views,
+        checksum=data.checksum,
+        decoded=f"short side {views.data(config).short_side}, max_frames {config.max_frames}",
+    )
+
+
+def match_classes(network: Sequence[str], data: Sequence[str]) -> tuple[int, ...]:
+    """The network's output for each class of the data, by name.
+
+    Names are compared as they are, then without regard to case, spaces, underscores, quotes and brackets, in which the
+    layouts of one data set differ. The data may have fewer classes than the network.
+
+    Raises:
+        ConfigError: The network does not know a class of the data, or two of them would be one of the network's.
+    """
+    exact = {name: number for number, name in enumerate(network)}
+    plain = {_plain(name): number for number, name in enumerate(network)}
+    alike = {key for key, count in Counter(map(_plain, network)).items() if count > 1 or not key}
+    found = [exact.get(name, None if _plain(name) in alike else plain.get(_plain(name))) for name in data]
+    unknown = [name for name, number in zip(data, found, strict=True) if number is None]
+    if unknown:
+        more = f"; nor are {len(unknown) - 1} more of the data's {len(data)}" if len(unknown) > 1 else ""
+        raise ConfigError(
+            "a network can be tested on classes that it was trained on, but "
+            f"{one_of('class', unknown[0], network)}{more}"
+        )
+    numbers = [number for number in found if number is not None]
+    twice = [network[number] for number, count in Counter(numbers).items() if count > 1]
+    if twice:
+        both = " and ".join(repr(n) for n, number in zip(data, numbers, strict=True) if network[number] == twice[0])
+        raise ConfigError(f"each class of the data must be one of the network's, but {both} are all {twice[0]!r} to it")
+    return tuple(numbers)
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -1,0 +1,85 @@
+"""How often and where a network looks at a video when it is tested, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trainer.config import ConfigError, DataConfig
+
+CROPS = (1, 3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Views:
+    """The views of a video whose class probabilities are averaged: clips x crops x short sides.
+
+    Ten clips and one or three crops are the papers' dense testing; several short sides besides are their multi-scale
+    testing.
+
+    Attributes:
+        clips: Clips over the length of the video, spread as in `trainer.data.sample.eval_indices`.
+        crops: 1 takes the middle; 3 take both ends of the frame's longer side, too.
+        short_sides: To which frames are resized, in pixels; empty takes that of the data.
+        full: The crop spans the whole short side, so that a network sees larger images than in training; otherwise it
+            has the size of the data's clip.
+    """
+
+    clips: int = 10
+    crops: int = 1
+    short_sides: tuple[int, ...] = ()
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a value is out of range."""
+        if self.clips < 1:
+            raise ConfigError(f"clips must be at least 1, but is {self.clips}")
+        if self.crops not in CROPS:
+            raise ConfigError(f"crops must be one of {', '.join(map(str, CROPS))}, but is {self.crops}")
+        if len(set(self.short_sides)) != len(self.short_sides) or any(side < 1 for side in self.short_sides):
+            raise ConfigError(f"short sides must be pixels, each once, but are {list(self.short_sides)}")
+
+    @property
+    def per_video(self) -> int:
+        """Views of one video."""
+        return self.clips * self.crops * max(1, len(self.short_sides))
+
+    def sides(self, config: DataConfig) -> tuple[int, ...]:
+        """The short sides in pixels.
+
+        Raises:
+            ConfigError: One is smaller than the crop.
+        """
+        sides = self.short_sides or (config.short_side,)
+        least = min(config.clip.height, config.clip.width)
+        if min(sides) < least and not self.full:
+            raise ConfigError(f"short sides must be at least the crop's ({least} pixels), but are {list(sides)}")
+        return sides
+
+    def data(self, config: DataConfig) -> DataConfig:
+        """The data decoded at the largest of the short sides; smaller ones are resized from it."""
+        return replace(config, short_side=max((config.short_side, *self.short_sides)))
+
+    def __str__(self) -> str:
+        clips = f"{self.clips} {'clip' if self.clips == 1 else 'clips'} x {self.crops} "
+        text = clips + ("crop" if self.crops == 1 else "crops")
+        if self.short_sides:
+            text += (
+                f" x short {'side' if len(self.short_sides) == 1 else 'sides'} {', '.join(map(str, self.short_sides))}"
+            )
+        return text + (", full crops" if self.full else "")
+
+
+def views_of(values: Mapping[str, Any]) -> Views:
+    """Views of plain values, as JSON gives them back.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+    return Views(**{**values, "short_sides": tuple(values.get("short_sides", ()))})
+
+
+def usual_views(config: DataConfig) -> Views:
+    """The views of an evaluation in training."""
+    return Views(clips=config.eval_clips, crops=int(getattr(config, "eval_crops", 1)))

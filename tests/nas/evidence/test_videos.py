@@ -1,0 +1,62 @@
+"""Intervals over videos: they cover what they say, whatever the number of videos."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.evidence.videos import interval_over_seeds_and_videos, interval_over_videos
+
+
+@pytest.mark.parametrize(("share", "videos", "least"), [(0.5, 60, 0.93), (0.7, 200, 0.93), (0.95, 57, 0.90)])
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(share: float, videos: int, least: float) -> None:
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        low, high = interval_over_videos((rng.random(videos) < share).astype(float), resamples=999)
+        inside += low <= share <= high
+    assert inside / 400 >= least  # near 1, where nearly all are right, it is on the safe side
+
+
+def test_the_interval_of_a_perfect_accuracy_is_that_of_clopper_and_pearson() -> None:
+    low, high = interval_over_videos(np.ones(57))
+    assert (low, high) == (pytest.approx(0.025 ** (1 / 57)), 1.0)
+    assert interval_over_videos(np.zeros(57)) == (0.0, pytest.approx(1 - low))
+
+
+def test_networks_that_never_differ_may_still_differ_on_other_videos() -> None:
+    low, high = interval_over_videos(np.zeros(30), least=-1.0)
+    assert low == -high
+    assert 0.05 < high < 0.2
+
+
+def test_it_is_the_interval_of_drawing_videos_one_by_one() -> None:
+    values = np.array([0.0, 0.5, 1.0, 1.0, 1.0, 0.0, 0.5, 1.0, 1.0, 1.0] * 3)
+    rng = np.random.default_rng(5)
+    means = values[rng.integers(0, 30, (20_000, 30))].mean(1)
+    expected = np.quantile(means, (0.025, 0.975))
+    assert interval_over_videos(values) == pytest.approx(tuple(expected), abs=0.02)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=1, max_size=40), st.integers(0, 3))
+def test_the_interval_holds_the_mean_and_stays_a_share(values: list[float], seed: int) -> None:
+    array = np.array(values)
+    low, high = interval_over_videos(array, resamples=499, seed=seed)
+    assert 0 <= low <= array.mean() + 1e-12
+    assert array.mean() - 1e-12 <= high <= 1
+    assert (low, high) == interval_over_videos(array[::-1], resamples=499, seed=seed)  # videos have no order
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    rng = np.random.default_rng(1)
+    alike = (rng.random((4, 80)) < 0.7).astype(float)
+    apart = (rng.random((4, 80)) < np.array([[0.5], [0.6], [0.8], [0.9]])).astype(float)
+    narrow, wide = interval_over_seeds_and_videos(alike), interval_over_seeds_and_videos(apart)
+    assert narrow is not None
+    assert wide is not None
+    assert wide[1] - wide[0] > 1.3 * (narrow[1] - narrow[0])
+    assert interval_over_seeds_and_videos(np.ones((3, 20))) is None
+    assert interval_over_seeds_and_videos(alike[:1]) is None

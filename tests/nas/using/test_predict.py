@@ -1,0 +1,202 @@
+"""Video files of any kind are named, over time too: short, long, sideways; and broken ones are refused in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nas
+from nas.cli.main import main
+from nas.cli.predict import bar
+from nas.exported import Network
+from nas.using.excerpts import MOST_FRAMES, Window, clock, excerpt, header_of, windows_of
+from nas.using.predict import predict_video
+from tests.nas.using.conftest import CLASSES, Place, moving, said_json
+from trainer.config import Clip, DataConfig
+from trainer.data.decode import decode_video
+from trainer.data.layouts import DataError
+
+
+def written(path: Path, frames: np.ndarray, *, fps: int = 8, gop: int = 12) -> Path:
+    """An MP4 with predicted frames and few key frames, as they come."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"  # type: ignore[union-attr]
+        stream.time_base = Fraction(1, fps)
+        stream.options = {"g": str(gop), "qp": "10", "preset": "ultrafast", "x264-params": "log-level=none"}  # type: ignore[union-attr]
+        for number, image in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+            picture.pts = number
+            container.mux(stream.encode(picture))  # type: ignore[union-attr]
+        container.mux(stream.encode(None))  # type: ignore[union-attr]
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(place: Place) -> Network:
+    return nas.load(place.folders[0])
+
+
+def test_a_short_video_is_named_as_the_evaluation_names_it(place: Place, network: Network) -> None:
+    path = place.data / "test" / "move left" / "00.mp4"
+    found = predict_video(network, path)
+    assert found.ranked(1)[0][0] == "move left"
+    expected = network.predict(path)
+    assert dict(found.ranked(3)) == pytest.approx(expected)
+    assert sum(found.probabilities) == pytest.approx(1)
+    assert len(found.timeline) == 1
+    assert found.timeline[0].probabilities == found.probabilities
+
+
+def test_the_timeline_follows_what_happens(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    parts = ["move left", "move right", "it's still", "move right"]
+    path = written(tmp_path / "four.mp4", np.concatenate([moving(name, rng) for name in parts]))
+    said = said_json("predict", str(place.folders[0]), str(path), "--window", "1", "--json")
+    assert [round(m["start"], 3) for m in said["timeline"]] == [0, 1, 2, 3]
+    named = [max(m["probabilities"], key=m["probabilities"].get) for m in said["timeline"]]
+    assert named == parts
+    assert said["seconds"] == pytest.approx(4)
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["predict", str(place.folders[0]), str(path), "--window", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "0:01.0 to 0:02.0" in text
+    assert "█" in text
+    assert len(main_table(text)) == len(CLASSES)
+
+
+def main_table(text: str) -> list[str]:
+    """The classes of the first table."""
+    return [line for line in text.split("most probable")[0].splitlines() if line.strip().startswith(CLASSES)]
+
+
+def test_a_long_video_is_looked_at_here_and_there(place: Place, network: Network, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    half = (MOST_FRAMES + 400) // 2
+    left = np.tile(moving("move left", rng), (half // 8, 1, 1, 1))
+    right = np.tile(moving("move right", rng), (half // 8, 1, 1, 1))
+    path = written(tmp_path / "long.mp4", np.concatenate([left, right]), gop=50)
+    # A window of one clip may hold the end of one movement and the beginning of the next; a window's length is said.
+    data = dataclasses.replace(network.data, max_frames=0)
+    header = header_of(path)
+    assert header.frames > MOST_FRAMES
+    frames, fps = excerpt(path, Window(start=100.0, end=101.0), data)
+    whole = decode_video(path, short_side=16).frames
+    assert fps == 8
+    assert np.array_equal(frames, whole[800 : 800 + len(frames)])
+    found = predict_video(network, path, most=6, length=1.0)
+    assert found.views == "the mean of 6 windows, since the video is long"
+    assert found.seconds == pytest.approx(300)
+    assert [moment.start for moment in found.timeline] == [0, 50, 100, 150, 200, 250]
+    assert np.mean([m.probabilities for m in found.timeline], 0).tolist() == pytest.approx(list(found.probabilities))
+
+
+def test_a_video_on_its_side_is_looked_at_upright(place: Place, network: Network, tmp_path: Path) -> None:
+    frames = moving("move left", np.random.default_rng(5))
+    turned = np.ascontiguousarray(np.rot90(frames, 1, axes=(1, 2)))
+    plain, path = written(tmp_path / "plain.mp4", turned), tmp_path / "turned.mp4"
+    content = bytearray(plain.read_bytes())
+    # The matrix of the track's header says how players turn the picture: here by 90 degrees.
+    place_ = content.index(b"tkhd") + 44
+    unit = (1 << 16).to_bytes(4, "big")
+    minus, zero = ((1 << 32) - (1 << 16)).to_bytes(4, "big"), bytes(4)
+    for matrix in (zero + unit + zero + minus + zero + zero, zero + minus + zero + unit + zero + zero):
+        content[place_ : place_ + 24] = matrix
+        path.write_bytes(bytes(content))
+        upright = decode_video(path, short_side=16).frames
+        if np.abs(upright.astype(int) - frames).mean() < 12:
+            break
+    assert predict_video(network, path).ranked(1)[0][0] == "move left"
+    assert predict_video(network, plain).ranked(1)[0][0] != "move left"
+    seen, _ = excerpt(path, Window(start=0.0, end=1.0), network.data)
+    assert np.array_equal(seen, upright[: len(seen)])
+
+
+def broken(kind: str, folder: Path) -> Path:
+    path = folder / f"{kind}.mp4"
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("no video")
+    elif kind == "cut":
+        whole = written(folder / "whole.mp4", moving("move left", np.random.default_rng(0), size=32))
+        path.write_bytes(whole.read_bytes()[:600])
+    elif kind == "sound":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("aac", rate=8000)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate = 8000
+            container.mux(stream.encode(frame))  # type: ignore[union-attr]
+            container.mux(stream.encode(None))  # type: ignore[union-attr]
+    elif kind == "short":
+        written(path, moving("move left", np.random.default_rng(0), frames=2, size=16))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", "must be a video, but"),
+        ("text", "must be a video, but"),
+        ("cut", "must be a video, but"),
+        ("sound", "there is no video stream, only audio"),
+        ("short", "must have at least 4 frames for a clip, but has 2"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_refused_in_one_line(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, message: str
+) -> None:
+    path = broken(kind, tmp_path)
+    assert main(["predict", str(place.folders[0]), str(path)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert path.name in said
+    assert "\n" not in said
+
+
+@settings(deadline=None)
+@given(
+    st.floats(0.05, 40_000),
+    st.sampled_from([8.0, 25.0, 59.94]),
+    st.sampled_from(["dense", "uniform"]),
+    st.integers(1, 30),
+    st.one_of(st.none(), st.floats(0.05, 100)),
+)
+def test_windows_follow_each_other_from_the_beginning_to_the_end(
+    seconds: float, fps: float, sampling: str, most: int, length: float | None
+) -> None:
+    config = DataConfig(name="", root="", cache="", clip=Clip(frames=8, height=8, width=8), sampling=sampling)  # type: ignore[arg-type]
+    windows = windows_of(seconds, fps, config, most=most, length=length)
+    assert 1 <= len(windows) <= most
+    assert windows[0].start == 0
+    assert windows[-1].end == pytest.approx(seconds)
+    assert all(a.end == b.start for a, b in pairwise(windows))
+    assert all(w.end > w.start for w in windows)
+
+
+def test_a_network_of_dense_clips_has_a_window_a_clip_and_one_of_whole_videos_has_one() -> None:
+    dense = DataConfig(name="", root="", cache="", clip=Clip(frames=16, height=8, width=8, stride=2))
+    assert len(windows_of(10.0, 25.0, dense)) == 8  # of 31 frames
+    uniform = dataclasses.replace(dense, sampling="uniform")
+    assert len(windows_of(10.0, 25.0, uniform)) == 1
+    assert len(windows_of(65.0, 25.0, uniform)) == 6
+
+
+def test_times_and_bars_are_read_at_a_glance() -> None:
+    assert [clock(0.04), clock(59.96), clock(75.25), clock(3661.0)] == ["0:00.0", "1:00.0", "1:15.2", "1:01:01"]
+    assert [bar(0.0), bar(0.5), bar(1.0)] == [" ", "▄", "█"]
+
+
+def test_a_file_that_is_gone_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must be a video, but cannot be opened: No such file"):
+        header_of(tmp_path / "gone.mp4")
