@@ -1,0 +1,178 @@
+"""A search on a real Ray cluster of two nodes, of which one, a worker, or the driver is lost in mid-training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+pytest.importorskip("ray", reason="Ray is not installed (pip install 'video-nas[ray]')")
+from ray.cluster_utils import Cluster
+
+from nas.search.driver import run_search
+from nas.search.machines import Machines
+from nas.search.session import News
+from nas.store import Store
+from nas.study import Study
+from tests.nas.test_search import results_of, study_at
+
+SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+OVER = {"search": {"trials": 4, "initial": 4, "rungs": [40]}}  # what is tried depends on no result
+COMMAND = [sys.executable, "-c", "from nas.cli.main import run; run()", "search"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head `a`; tests add what they lose."""
+    cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False, "node_name": "a"})
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, motion: Path) -> Study:
+    return study_at(tmp_path_factory.mktemp("machines"), motion, OVER)
+
+
+@pytest.fixture(scope="module")
+def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    """What comes of the study in one process."""
+    path = tmp_path_factory.mktemp("alone") / "study.db"
+    run_search(study, path, workers=0)
+    return sorted_results(path)
+
+
+def sorted_results(path: Path) -> list[tuple[Any, ...]]:
+    store = Store(path)
+    try:
+        return sorted(results_of(store))
+    finally:
+        store.close()
+
+
+def preempted(path: Path) -> list[str]:
+    store = Store(path)
+    try:
+        return [row["reason"] for row in store.jobs(1, "preempted")]
+    finally:
+        store.close()
+
+
+def lines_in(folder: Path) -> dict[str, list[str]]:
+    """Lines of progress by trial; each holds the seconds of its epoch, so that no two trainings write the same."""
+    return {path.parent.name: path.read_text().splitlines() for path in folder.glob("trials/*/progress.jsonl")}
+
+
+def training() -> list[int]:
+    """Processes that train for a driver on Ray."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cmdline").read_bytes().startswith(b"ray::_train"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class When:
+    """A listener that does something once, as soon as two trainings are under way at epoch 5 or later."""
+
+    def __init__(self, folder: Path, act: Callable[[], None]) -> None:
+        self.folder, self.act = folder, act
+        self.news: list[News] = []
+        self.before: dict[str, list[str]] = {}
+
+    def __call__(self, news: News) -> None:
+        self.news.append(news)
+        if news.kind == "tick" and not self.before:
+            lines = lines_in(self.folder)
+            if len([name for name in lines if 5 <= len(lines[name]) < 35]) >= 2:
+                self.before = lines
+                self.act()
+
+    def check_nothing_repeated(self) -> None:
+        """Epochs that were over when it happened are those of the end; the last may not have had its checkpoint."""
+        after = lines_in(self.folder)
+        assert self.before
+        for name, lines in self.before.items():
+            assert after[name][: len(lines) - 1] == lines[:-1]
+            assert len(after[name]) == 40
+
+
+def test_a_lost_node_costs_no_epoch_that_was_over(
+    cluster: Cluster, study: Study, expected: list[tuple[Any, ...]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lost = cluster.add_node(**SMALL, node_name="b")
+    watch = When(tmp_path, lambda: cluster.remove_node(lost, allow_graceful=False))
+    path = tmp_path / "study.db"
+    summary = run_search(study, path, workers=0, machines=Machines(address=cluster.address), listener=watch)
+    watch.check_nothing_repeated()
+    assert summary.counts == (4,)
+    assert sorted_results(path) == expected
+    assert preempted(path) == ["worker_died"]
+    said = [news.text for news in watch.news if news.kind == "machines"]
+    assert said == ["Ray: 2 nodes, 2 jobs at once, 1 CPU each", "node b is gone; 1 left"]
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""  # of Ray's own words, nothing
+    assert not (tmp_path / "study.db.machines").exists()
+
+
+def test_a_killed_worker_is_replaced(
+    cluster: Cluster, study: Study, expected: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    second = cluster.add_node(**SMALL, node_name="c")
+    watch = When(tmp_path, lambda: os.kill(training()[0], signal.SIGKILL))
+    path = tmp_path / "study.db"
+    try:
+        run_search(study, path, workers=0, machines=Machines(address=cluster.address), listener=watch)
+    finally:
+        cluster.remove_node(second)
+    watch.check_nothing_repeated()
+    assert preempted(path) == ["worker_died"]
+    assert sorted_results(path) == expected
+
+
+def start(study: Study, folder: Path, path: Path, address: str) -> subprocess.Popen[bytes]:
+    settings = [f"data.root='{study.data.root}'", f"data.cache='{study.data.cache}'"]
+    command = [*COMMAND, str(folder / "tiny.yaml"), *settings, "--db", str(path), "--ray", address]
+    with (path.parent / "driver.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+def test_tasks_end_with_their_driver_and_it_goes_on_from_where_it_was(
+    cluster: Cluster, study: Study, motion: Path, expected: list[tuple[Any, ...]], tmp_path: Path, how: str
+) -> None:
+    study_at(tmp_path, motion, OVER)
+    path = tmp_path / "study.db"
+    driver = start(study, tmp_path, path, cluster.address)
+    wait_for(lambda: any(len(lines) >= 5 for lines in lines_in(tmp_path).values()) or driver.poll() is not None)
+    assert training()
+    driver.send_signal(signal.SIGKILL if how == "kill" else signal.SIGINT)
+    code = driver.wait()
+    before = lines_in(tmp_path)
+    wait_for(lambda: not training(), 30)
+    assert code == (-signal.SIGKILL if how == "kill" else 130)
+    again = start(study, tmp_path, path, cluster.address)
+    assert again.wait() == 0, (tmp_path / "driver.log").read_text()
+    after = lines_in(tmp_path)
+    for name, lines in before.items():
+        assert after[name][: len(lines) - 1] == lines[:-1]
+    assert sorted_results(path) == expected
+    assert preempted(path) == ["driver_died" if how == "kill" else "interrupted"]
