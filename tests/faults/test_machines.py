@@ -17,6 +17,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'video-nas[ray]')")
 from ray.cluster_utils import Cluster
 
+from nas.search import crew
 from nas.search.driver import run_search
 from nas.search.machines import Machines
 from nas.search.session import News
@@ -25,7 +26,7 @@ from nas.study import Study
 from tests.nas.test_search import results_of, study_at
 
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-OVER = {"search": {"trials": 4, "initial": 4, "rungs": [40]}}  # what is tried depends on no result
+OVER = {"search": {"trials": 4, "initial": 4, "rungs": [24]}}  # what is tried depends on no result
 COMMAND = [sys.executable, "-c", "from nas.cli.main import run; run()", "search"]
 
 
@@ -35,6 +36,12 @@ def cluster() -> Iterator[Cluster]:
     cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False, "node_name": "a"})
     yield cluster
     cluster.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These trainings take less than the second between two looks of the driver."""
+    monkeypatch.setattr(crew, "POLL_SECONDS", 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +98,7 @@ def wait_for(what: Callable[[], Any], seconds: float = 120) -> None:
 
 
 class When:
-    """A listener that does something once, as soon as two trainings are under way at epoch 5 or later."""
+    """A listener that does something once, as soon as two trainings are under way at epoch 3 or later."""
 
     def __init__(self, folder: Path, act: Callable[[], None]) -> None:
         self.folder, self.act = folder, act
@@ -102,7 +109,7 @@ class When:
         self.news.append(news)
         if news.kind == "tick" and not self.before:
             lines = lines_in(self.folder)
-            if len([name for name in lines if 5 <= len(lines[name]) < 35]) >= 2:
+            if len([name for name in lines if 3 <= len(lines[name]) < 20]) >= 2:
                 self.before = lines
                 self.act()
 
@@ -112,7 +119,7 @@ class When:
         assert self.before
         for name, lines in self.before.items():
             assert after[name][: len(lines) - 1] == lines[:-1]
-            assert len(after[name]) == 40
+            assert len(after[name]) == 24
 
 
 def test_a_lost_node_costs_no_epoch_that_was_over(
@@ -162,7 +169,7 @@ def test_tasks_end_with_their_driver_and_it_goes_on_from_where_it_was(
     study_at(tmp_path, motion, OVER)
     path = tmp_path / "study.db"
     driver = start(study, tmp_path, path, cluster.address)
-    wait_for(lambda: any(len(lines) >= 5 for lines in lines_in(tmp_path).values()) or driver.poll() is not None)
+    wait_for(lambda: any(len(lines) >= 3 for lines in lines_in(tmp_path).values()) or driver.poll() is not None)
     assert training()
     driver.send_signal(signal.SIGKILL if how == "kill" else signal.SIGINT)
     code = driver.wait()
