@@ -20,6 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from nas.errors import SearchError
+
 PACKAGES = ("nas", "search_spaces", "trainer")
 MOST_NAMES = 2000  # of a folder of data that are compared
 PATIENCE = 150.0  # seconds: Ray ends a node that has lost its head after 60, an NFS server frees locks after 90
@@ -109,11 +111,20 @@ def shown(file: Path, places: Sequence[str], *, precision: bool) -> Iterator[Pro
         file: In the study's folder.
         places: Files and folders of the data.
         precision: As in `Probe`.
+
+    Raises:
+        SearchError: The file system has no locks.
     """
     token = secrets.token_hex(8)
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise SearchError(
+                f"the file system of {file.parent} gives no locks ({error.strerror}), which keep two machines from "
+                "training in one folder; mount it with locks"
+            ) from error
         os.ftruncate(handle, 0)
         os.write(handle, token.encode())
         os.fsync(handle)

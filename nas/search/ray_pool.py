@@ -140,7 +140,7 @@ class RayPool(Executor):
         self._ends.close()
 
     def _first_look(self) -> None:
-        self._refresh()
+        self._refresh(strict=True)
         deadline = time.monotonic() + PROBE_SECONDS
         while any(node.fit is None for node in self._nodes.values()) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -157,7 +157,9 @@ class RayPool(Executor):
             have = ", ".join(f"{node.name} {node.resources.get('CPU', 0):.0f}" for node in self._nodes.values())
             raise SearchError(f"a job needs {need}, but no node has as much (CPUs: {have or 'no nodes'}); lower --cpus")
         count = len(self._nodes)
-        self._say(f"Ray: {count} node{'s' if count > 1 else ''}, {jobs} jobs at once, {need} each")
+        self._say(
+            f"Ray: {count} node{'s' if count > 1 else ''}, {jobs} job{'s' if jobs > 1 else ''} at once, {need} each"
+        )
 
     def _refresh(self, *, strict: bool = False) -> None:
         """Looks who has come and gone, once a second at most."""
@@ -182,7 +184,7 @@ class RayPool(Executor):
         try:
             seen: Seen = ray.get(node.answer)
             problem = refusal(node.name, self._mine, seen)
-        except NodeDiedError:
+        except (NodeDiedError, TaskUnschedulableError):
             self._lose(node.id)
             return
         except RayError as error:

@@ -17,9 +17,11 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'video-nas[ray]')")
 from ray.cluster_utils import Cluster
 
+from nas.errors import SearchError
 from nas.search import crew
 from nas.search.driver import run_search
-from nas.search.machines import Machines
+from nas.search.machines import Machines, places_of
+from nas.search.ray_pool import RayPool
 from nas.search.session import News
 from nas.store import Store
 from nas.study import Study
@@ -183,3 +185,74 @@ def test_tasks_end_with_their_driver_and_it_goes_on_from_where_it_was(
         assert after[name][: len(lines) - 1] == lines[:-1]
     assert sorted_results(path) == expected
     assert preempted(path) == ["driver_died" if how == "kill" else "interrupted"]
+
+
+@pytest.fixture
+def pool(cluster: Cluster, study: Study, tmp_path: Path) -> Iterator[tuple[RayPool, list[str]]]:
+    """An executor on the head alone, and what it says."""
+    said: list[str] = []
+    places = places_of(study.data)
+    machines = Machines(address=cluster.address)
+    pool = RayPool(machines, tmp_path / "study.db", places, precision=False, say=said.append)
+    yield pool, said
+    pool.shutdown()
+
+
+def other_version(folder: Path) -> dict[str, str]:
+    """The environment of a node with another torch, as far as its package says."""
+    (folder / "torch-1.0.0.dist-info").mkdir(parents=True)
+    (folder / "torch-1.0.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0.0\n")
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def test_slots_grow_and_shrink_with_the_cluster(
+    cluster: Cluster, pool: tuple[RayPool, list[str]], tmp_path: Path
+) -> None:
+    executor, said = pool
+    assert (executor.slots, executor.device) == (1, "cpu")
+    two = cluster.add_node(object_store_memory=SMALL["object_store_memory"], num_cpus=2, node_name="two")
+    wait_for(lambda: executor.slots == 3)
+    old = cluster.add_node(**SMALL, node_name="old", env_vars=other_version(tmp_path / "old"))
+    wait_for(lambda: (executor.slots, len(said))[1] == 3)
+    assert executor.slots == 3
+    for node in (two, old):
+        cluster.remove_node(node, allow_graceful=False)
+    wait_for(lambda: executor.slots == 1)
+    assert said[:2] == ["Ray: 1 node, 1 job at once, 1 CPU each", "node two has joined"]
+    assert said[2].startswith("left out: every node must have the same python, torch and video-nas, but node old has")
+    assert said[3:] == ["node two is gone; 1 left"]
+
+
+def test_a_node_with_another_version_is_refused_at_the_start(cluster: Cluster, study: Study, tmp_path: Path) -> None:
+    old = cluster.add_node(**SMALL, node_name="old", env_vars=other_version(tmp_path / "old"))
+    try:
+        with pytest.raises(SearchError, match=r"node old has torch 1\.0\.0, and this machine has \d"):
+            run_search(study, tmp_path / "study.db", workers=0, machines=Machines(address=cluster.address))
+        assert list(tmp_path.glob("study.db.machines*")) == []
+        with pytest.raises(SearchError, match=r"a job needs 9 CPUs, but no node has as much \(CPUs: a 1"):
+            run_search(study, tmp_path / "study.db", workers=0, machines=Machines(address=cluster.address, cpus=9))
+    finally:
+        cluster.remove_node(old)
+
+
+def test_a_node_that_does_not_see_the_folder_is_refused(cluster: Cluster, study: Study, tmp_path: Path) -> None:
+    """The node has an empty file system of its own where the study lies."""
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no mount namespaces here")
+    ray = f"{sys.executable} -m ray.scripts.scripts start --address={cluster.address} --num-cpus=1 --node-name=apart"
+    options = f"--object-store-memory={SMALL['object_store_memory']} --block"
+    inside = tmp_path / "study"
+    inside.mkdir()
+    command = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none {inside} && exec {ray} {options}"]
+    with (tmp_path / "node.log").open("wb") as log:
+        node = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        alive = lambda: [n for n in cluster.global_state.node_table() if n["Alive"] and n["NodeName"] == "apart"]  # noqa: E731
+        wait_for(lambda: alive() or node.poll() is not None)
+        with pytest.raises(
+            SearchError, match=r"node apart does not see .*study\.db\.machines, which this machine wrote"
+        ):
+            run_search(study, inside / "study.db", workers=0, machines=Machines(address=cluster.address))
+    finally:
+        node.terminate()
+        node.wait()
