@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'video-nas[ray]')")
 from ray.cluster_utils import Cluster
 
+from nas.cli.main import main
 from nas.errors import SearchError
 from nas.search import crew
 from nas.search.driver import run_search
@@ -25,7 +27,11 @@ from nas.search.ray_pool import RayPool
 from nas.search.session import News
 from nas.store import Store
 from nas.study import Study
+from tests.nas.looking.made import made
+from tests.nas.test_examples import ABLATED, SEARCH, STUDIES
+from tests.nas.test_machines import lines
 from tests.nas.test_search import results_of, study_at
+from trainer.data.motion import make_motion
 
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 OVER = {"search": {"trials": 4, "initial": 4, "rungs": [24]}}  # what is tried depends on no result
@@ -256,3 +262,31 @@ def test_a_node_that_does_not_see_the_folder_is_refused(cluster: Cluster, study:
     finally:
         node.terminate()
         node.wait()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a user has it: the studies, small motion data, and two databases to compare."""
+    folder = tmp_path_factory.mktemp("guide")
+    (folder / "studies").symlink_to(STUDIES)
+    make_motion(folder / "data" / "motion", train_per_class=2, val_per_class=1, test_per_class=1, frames=8, size=40)
+    for seed, name in enumerate(("a", "b")):
+        made(folder / "runs" / name / "study.db", seed=seed, optuna=False)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", lines("nas"))
+def test_a_command_of_the_guide_runs(
+    line: str, cluster: Cluster, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    two = cluster.add_node(num_cpus=2, object_store_memory=SMALL["object_store_memory"], node_name="two")
+    small = {"search": SEARCH, "ablate": ABLATED, "versus": [*SEARCH, "--seeds", "2", "--epochs", "1"]}
+    try:
+        words = shlex.split(line)[1:]
+        assert main([*words, *small.get(words[0], [])]) == 0, capfd.readouterr().err
+        assert ("Ray: 2 nodes" in capfd.readouterr().err) == ("--ray" in words)
+    finally:
+        cluster.remove_node(two)
