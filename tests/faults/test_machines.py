@@ -125,8 +125,8 @@ class When:
         """Epochs that were over when it happened are those of the end; the last may not have had its checkpoint."""
         after = lines_in(self.folder)
         assert self.before
-        for name, lines in self.before.items():
-            assert after[name][: len(lines) - 1] == lines[:-1]
+        for name, epochs in self.before.items():
+            assert after[name][: len(epochs) - 1] == epochs[:-1]
             assert len(after[name]) == 24
 
 
@@ -187,8 +187,8 @@ def test_tasks_end_with_their_driver_and_it_goes_on_from_where_it_was(
     again = start(study, tmp_path, path, cluster.address)
     assert again.wait() == 0, (tmp_path / "driver.log").read_text()
     after = lines_in(tmp_path)
-    for name, lines in before.items():
-        assert after[name][: len(lines) - 1] == lines[:-1]
+    for name, epochs in before.items():
+        assert after[name][: len(epochs) - 1] == epochs[:-1]
     assert sorted_results(path) == expected
     assert preempted(path) == ["driver_died" if how == "kill" else "interrupted"]
 
