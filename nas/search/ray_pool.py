@@ -29,7 +29,7 @@ from nas.search.machines import Facts, Machines, Probe, Seen, alone, facts, look
 T = TypeVar("T")
 REFRESH_SECONDS = 1.0
 CONNECT_SECONDS = 5.0
-PROBE_SECONDS = 120.0  # a first process on a node imports Python and torch, perhaps over a network
+PROBE_SECONDS = 300.0  # a first process on a node imports Python and torch, perhaps over a network
 OBJECT_STORE = 100 * 2**20  # bytes, of a cluster of our own: jobs and results are a few kilobytes
 
 
@@ -143,7 +143,7 @@ class RayPool(Executor):
         self._refresh(strict=True)
         deadline = time.monotonic() + PROBE_SECONDS
         while any(node.fit is None for node in self._nodes.values()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(0.2)
             self._refreshed = 0.0
             self._refresh(strict=True)
         silent = [node.name for node in self._nodes.values() if node.fit is None]
@@ -169,8 +169,9 @@ class RayPool(Executor):
         alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in self._gone}
         for key in set(self._nodes) - set(alive):
             self._lose(key)
-        for key in set(alive) - set(self._nodes):
-            row = alive[key]
+        for key, row in alive.items():
+            if key in self._nodes:
+                continue
             name = row["NodeName"] if row["NodeName"] != row["NodeManagerAddress"] else row["NodeManagerHostname"]
             answer = _look.options(num_cpus=0, scheduling_strategy=_at(key)).remote(self._probe)
             self._nodes[key] = _Node(key, name, row["Resources"], answer)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_agent_register_timeout_ms"] = "300000"  # noqa: SIM112 - Ray spells it so
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'video-nas[ray]')")
 from ray.cluster_utils import Cluster
 
@@ -27,21 +28,36 @@ from nas.search.ray_pool import RayPool
 from nas.search.session import News
 from nas.store import Store
 from nas.study import Study
+from tests.nas.looking.conftest import free_port
 from tests.nas.looking.made import made
 from tests.nas.test_examples import ABLATED, SEARCH, STUDIES
 from tests.nas.test_machines import lines
 from tests.nas.test_search import results_of, study_at
 from trainer.data.motion import make_motion
 
-SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+STORE = 80 * 2**20  # bytes, the least that Ray takes
 OVER = {"search": {"trials": 4, "initial": 4, "rungs": [24]}}  # what is tried depends on no result
 COMMAND = [sys.executable, "-c", "from nas.cli.main import run; run()", "search"]
+
+
+def node(name: str, num_cpus: int = 1) -> dict[str, Any]:
+    """A small node. Of helpers whose ports it knows it does not wait for, which a busy machine takes too long for."""
+    ports = {
+        key: free_port() for key in ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+    }
+    return {
+        "node_name": name,
+        "num_cpus": num_cpus,
+        "object_store_memory": STORE,
+        "include_log_monitor": False,
+        **ports,
+    }
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head `a`; tests add what they lose."""
-    cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False, "node_name": "a"})
+    cluster = Cluster(initialize_head=True, head_node_args={**node("a"), "include_dashboard": False})
     yield cluster
     cluster.shutdown()
 
@@ -133,7 +149,7 @@ class When:
 def test_a_lost_node_costs_no_epoch_that_was_over(
     cluster: Cluster, study: Study, expected: list[tuple[Any, ...]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    lost = cluster.add_node(**SMALL, node_name="b")
+    lost = cluster.add_node(**node("b"))
     watch = When(tmp_path, lambda: cluster.remove_node(lost, allow_graceful=False))
     path = tmp_path / "study.db"
     summary = run_search(study, path, workers=0, machines=Machines(address=cluster.address), listener=watch)
@@ -151,7 +167,7 @@ def test_a_lost_node_costs_no_epoch_that_was_over(
 def test_a_killed_worker_is_replaced(
     cluster: Cluster, study: Study, expected: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
-    second = cluster.add_node(**SMALL, node_name="c")
+    second = cluster.add_node(**node("c"))
     watch = When(tmp_path, lambda: os.kill(training()[0], signal.SIGKILL))
     path = tmp_path / "study.db"
     try:
@@ -216,13 +232,13 @@ def test_slots_grow_and_shrink_with_the_cluster(
 ) -> None:
     executor, said = pool
     assert (executor.slots, executor.device) == (1, "cpu")
-    two = cluster.add_node(object_store_memory=SMALL["object_store_memory"], num_cpus=2, node_name="two")
+    two = cluster.add_node(**node("two", 2))
     wait_for(lambda: executor.slots == 3)
-    old = cluster.add_node(**SMALL, node_name="old", env_vars=other_version(tmp_path / "old"))
+    old = cluster.add_node(**node("old"), env_vars=other_version(tmp_path / "old"))
     wait_for(lambda: (executor.slots, len(said))[1] == 3)
     assert executor.slots == 3
-    for node in (two, old):
-        cluster.remove_node(node, allow_graceful=False)
+    for lost in (two, old):
+        cluster.remove_node(lost, allow_graceful=False)
     wait_for(lambda: executor.slots == 1)
     assert said[:2] == ["Ray: 1 node, 1 job at once, 1 CPU each", "node two has joined"]
     assert said[2].startswith("left out: every node must have the same python, torch and video-nas, but node old has")
@@ -230,7 +246,7 @@ def test_slots_grow_and_shrink_with_the_cluster(
 
 
 def test_a_node_with_another_version_is_refused_at_the_start(cluster: Cluster, study: Study, tmp_path: Path) -> None:
-    old = cluster.add_node(**SMALL, node_name="old", env_vars=other_version(tmp_path / "old"))
+    old = cluster.add_node(**node("old"), env_vars=other_version(tmp_path / "old"))
     try:
         with pytest.raises(SearchError, match=r"node old has torch 1\.0\.0, and this machine has \d"):
             run_search(study, tmp_path / "study.db", workers=0, machines=Machines(address=cluster.address))
@@ -246,22 +262,22 @@ def test_a_node_that_does_not_see_the_folder_is_refused(cluster: Cluster, study:
     if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode != 0:
         pytest.skip("no mount namespaces here")
     ray = f"{sys.executable} -m ray.scripts.scripts start --address={cluster.address} --num-cpus=1 --node-name=apart"
-    options = f"--object-store-memory={SMALL['object_store_memory']} --block"
+    options = f"--object-store-memory={STORE} --block"
     inside = tmp_path / "study"
     inside.mkdir()
     command = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none {inside} && exec {ray} {options}"]
     with (tmp_path / "node.log").open("wb") as log:
-        node = subprocess.Popen(command, stdout=log, stderr=log)
+        apart = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         alive = lambda: [n for n in cluster.global_state.node_table() if n["Alive"] and n["NodeName"] == "apart"]  # noqa: E731
-        wait_for(lambda: alive() or node.poll() is not None)
+        wait_for(lambda: alive() or apart.poll() is not None)
         with pytest.raises(
             SearchError, match=r"node apart does not see .*study\.db\.machines, which this machine wrote"
         ):
             run_search(study, inside / "study.db", workers=0, machines=Machines(address=cluster.address))
     finally:
-        node.terminate()
-        node.wait()
+        apart.terminate()
+        apart.wait()
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +298,7 @@ def test_a_command_of_the_guide_runs(
 ) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    two = cluster.add_node(num_cpus=2, object_store_memory=SMALL["object_store_memory"], node_name="two")
+    two = cluster.add_node(**node("two", 2))
     small = {"search": SEARCH, "ablate": ABLATED, "versus": [*SEARCH, "--seeds", "2", "--epochs", "1"]}
     try:
         words = shlex.split(line)[1:]
