@@ -7,16 +7,20 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas.ablation.answer import OVER, Answer, answer_of
 from nas.ablation.plan import Plan, Training
 from nas.ablation.record import AblationRecord
 from nas.errors import SearchError
 from nas.jobs import JobResult
-from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, device, lines_of
+from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, lines_of
 from nas.search.session import Listener, News, close_session, open_session
 from nas.store import Row, Store
 from nas.weights import check_networks
+
+if TYPE_CHECKING:
+    from nas.search.ray_pool import RayPool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,7 @@ def run_plan(
     name: str,
     root: Path,
     workers: int,
+    cluster: RayPool | None = None,
     listener: Listener = lambda news: None,
 ) -> Outcome:
     """Trains what a plan lacks, and settles its effects; the caller holds the database's lock.
@@ -63,6 +68,7 @@ def run_plan(
         name: Of the ablation.
         root: Folder of the study.
         workers: Processes that train; 0 trains here.
+        cluster: The machines that train instead, if any (`nas.search.cluster.joined`).
         listener: Hears of progress.
 
     Raises:
@@ -72,22 +78,21 @@ def run_plan(
     for arm in plan.arms.arms:
         check_networks(arm.variant.recipe.init, [arm.variant.spec], num_classes=study["num_classes"])
     record = AblationRecord(store, study, plan, kind=kind, name=name)
-    return _Runner(store, study, plan, record, root, workers, listener).run()
+    return _Runner(store, study, plan, record, root, Crew(workers, cluster), listener).run()
 
 
 class _Runner:
     def __init__(
-        self, store: Store, study: Row, plan: Plan, record: AblationRecord, root: Path, workers: int, listener: Listener
+        self, store: Store, study: Row, plan: Plan, record: AblationRecord, root: Path, crew: Crew, listener: Listener
     ) -> None:
         self.store, self.study, self.plan, self.record = store, study, plan, record
-        self.root, self.workers, self.listener = root, workers, listener
-        self.crew = Crew(workers)
+        self.root, self.crew, self.listener = root, crew, listener
         self.under_way: dict[int, Training] = {}  # run id -> what it is
         self.trained = self.failed = 0
 
     def run(self) -> Outcome:
         began = time.perf_counter()
-        session = open_session(self.store, self.study, workers=self.workers)
+        session = open_session(self.store, self.study, workers=self.crew.workers)
         waiting = self._missing()
         reused = len(self._distinct()) - len({(t.key, t.job.until_epoch) for t in waiting})
         answer = answer_of(self.store, self.record.id, self.plan.config)
@@ -147,7 +152,7 @@ class _Runner:
         self._begin_from_shorter(training, folder)
         arm = self.plan.arms.arms[training.arm]
         self._say("start", f"{arm.factor}={arm.level}, seed {training.seed}: {training.job.until_epoch} epochs")
-        job = dataclasses.replace(training.job, folder=str(folder), device=device())
+        job = dataclasses.replace(training.job, folder=str(folder), device=self.crew.device)
         self.crew.submit(run, job, self._tick)
 
     def _begin_from_shorter(self, training: Training, folder: Path) -> None:

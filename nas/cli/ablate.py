@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.cli.machines import CPUS, RAY, machines_of
 from nas.cli.output import SearchProgress, duration, print_json, print_table
 
 if TYPE_CHECKING:
     from nas.ablation.plan import Estimate, Plan
     from nas.ablation.variants import Lookup
+    from nas.search.machines import Machines
     from nas.store import Row, Store
     from nas.study import Study
 
@@ -49,6 +51,8 @@ def ablate(
     ),
     db: str = DB,
     workers: int = WORKERS,
+    ray: str = RAY,
+    cpus: int = CPUS,
     dry_run: bool = DRY,
     as_json: bool = JSON,
 ) -> None:
@@ -58,10 +62,11 @@ def ablate(
     """
     from nas.ablation.prepare import config_of
 
+    machines = machines_of(ray, cpus, workers)
     target, around = (of, study) if of is not None else (study, base)
     loaded = _study(target, overrides or [])
     config = config_of(loaded, target, {"base": around} if around else None)
-    _run(loaded, config, kind="ablate", db=db, workers=workers, dry_run=dry_run, as_json=as_json)
+    _run(loaded, config, kind="ablate", db=db, workers=workers, machines=machines, dry_run=dry_run, as_json=as_json)
 
 
 def versus(
@@ -73,6 +78,8 @@ def versus(
     epochs: int = typer.Option(0, "--epochs", min=0, help="Of each training; the study's last rung by default."),
     db: str = DB,
     workers: int = WORKERS,
+    ray: str = RAY,
+    cpus: int = CPUS,
     dry_run: bool = DRY,
     as_json: bool = JSON,
 ) -> None:
@@ -84,13 +91,14 @@ def versus(
     from nas.ablation.prepare import between
     from nas.errors import StudyError
 
+    machines = machines_of(ray, cpus, workers)
     names = [word for word in networks if "=" not in word]
     loaded = _study(of, [word for word in networks if "=" in word])
     if len(names) < 2 or len(set(names)) < len(names):
         raise StudyError(f"versus compares at least 2 different networks, but got {', '.join(names) or 'none'}")
     raw = between(names, seeds=seeds, epochs=epochs, config=dict(loaded.config.get("ablation", {})))
     config = ablation_of(raw, last_rung=loaded.search.rungs[-1], where=of)
-    _run(loaded, config, kind="versus", db=db, workers=workers, dry_run=dry_run, as_json=as_json)
+    _run(loaded, config, kind="versus", db=db, workers=workers, machines=machines, dry_run=dry_run, as_json=as_json)
 
 
 def _study(target: str, overrides: list[str]) -> Study:
@@ -100,7 +108,15 @@ def _study(target: str, overrides: list[str]) -> Study:
 
 
 def _run(
-    study: Study, config: Any, *, kind: str, db: str | None, workers: int | None, dry_run: bool, as_json: bool
+    study: Study,
+    config: Any,
+    *,
+    kind: str,
+    db: str | None,
+    workers: int | None,
+    machines: Machines | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     from nas.ablation.prepare import completed
     from nas.cli.resolve import RUNS
@@ -119,6 +135,7 @@ def _run(
 
     from nas.ablation.prepare import prepared, priced
     from nas.ablation.runner import run_plan
+    from nas.search.cluster import joined
     from nas.search.session import News, locked, opened_data, study_row
     from nas.weights import settled_study
 
@@ -138,18 +155,20 @@ def _run(
                     num_classes=len(data.classes),
                     checksum=data.checksum,
                 )
-                for line in _plan_lines(plan, priced(plan, store, row), num):
-                    progress(News(kind="plan", text=line))
-                outcome = run_plan(
-                    store,
-                    row,
-                    plan,
-                    kind=kind,
-                    name=_name(config, kind),
-                    root=path.parent,
-                    workers=num,
-                    listener=progress,
-                )
+                with joined(machines, path, study, progress) as cluster:
+                    for line in _plan_lines(plan, priced(plan, store, row), cluster.slots if cluster else num):
+                        progress(News(kind="plan", text=line))
+                    outcome = run_plan(
+                        store,
+                        row,
+                        plan,
+                        kind=kind,
+                        name=_name(config, kind),
+                        root=path.parent,
+                        workers=num,
+                        cluster=cluster,
+                        listener=progress,
+                    )
                 rows = store.effects(outcome.ablation)
             finally:
                 store.close()

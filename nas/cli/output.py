@@ -157,7 +157,8 @@ class SearchProgress:
         progress = self._shown[stage]
         if news.text:
             progress.line(news.text)
-        progress.update(news.done, news.total)
+        if news.total:
+            progress.update(news.done, news.total)
 
     def close(self) -> None:
         """Takes the bars away."""

@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from nas.cli.machines import CPUS, RAY, machines_of
 from nas.cli.output import SearchProgress, duration, print_json
 from nas.cli.resolve import RUNS
 
@@ -16,6 +17,8 @@ def search(
     overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
     db: str = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default."),
     workers: int = typer.Option(None, "--workers", min=0, help="Processes that train; 0 trains in this one."),
+    ray: str = RAY,
+    cpus: int = CPUS,
     as_json: bool = typer.Option(False, "--json", help="Print the front as JSON."),
 ) -> None:
     """Search the space of a study, or go on with a search; ends with the front and the path of its database.
@@ -27,6 +30,7 @@ def search(
     from nas.config import load_study
 
     loaded = load_study(study, overrides or [])
+    machines = machines_of(ray, cpus, workers)
     path = Path(db) if db else RUNS / loaded.name / "study.db"
 
     from nas.search.driver import run_search  # imports torch; only now, so that a bad study is refused at once
@@ -37,6 +41,7 @@ def search(
             loaded,
             path,
             workers=loaded.search.workers if workers is None else workers,
+            machines=machines,
             listener=progress,
         )
     except KeyboardInterrupt:

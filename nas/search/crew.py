@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from nas.jobs import JobResult, TrainJob
 from nas.objective import run_job
 from nas.search.executors import InProcess, LocalPool, WorkerDied
+
+if TYPE_CHECKING:
+    from nas.search.ray_pool import RayPool
 
 POLL_SECONDS = 1.0
 MAX_TRIES = 10  # that a training is cut short after the same epoch for one reason, before it counts as failed
@@ -22,11 +26,14 @@ class Crew:
 
     Args:
         workers: Processes that train; 0 trains in this one.
+        cluster: The machines that train instead, if any.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, cluster: RayPool | None = None) -> None:
         """Starts no process yet."""
-        self.executor = executor(workers)
+        self.executor = cluster if cluster is not None else executor(workers)
+        self.workers = cluster.slots if cluster is not None else workers
+        self.device = cluster.device if cluster is not None else device()
         self.busy_seconds = 0.0  # with at least one job under way
         self._under_way: dict[Future[JobResult], int] = {}
 
@@ -46,7 +53,7 @@ class Crew:
             task: What to train.
             tick: Called after each epoch of a job in this process.
         """
-        if isinstance(self.executor, LocalPool):
+        if not isinstance(self.executor, InProcess):
             self._under_way[self.executor.submit(run_job, task)] = job
             return
         began = time.perf_counter()

@@ -11,7 +11,9 @@ import optuna
 
 from nas.errors import SearchError
 from nas.jobs import JobResult, TrainJob, job_key
-from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, device, lines_of
+from nas.search.cluster import joined
+from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, lines_of
+from nas.search.machines import Machines
 from nas.search.pool import Pool, build_pool
 from nas.search.record import Record
 from nas.search.rungs import Rungs
@@ -48,6 +50,7 @@ def run_search(
     database: Path,
     *,
     workers: int,
+    machines: Machines | None = None,
     listener: Listener = lambda news: None,
 ) -> Summary:
     """Runs a search to its end, or goes on with one.
@@ -56,6 +59,7 @@ def run_search(
         study: The question.
         database: The SQLite file; its folder also holds checkpoints.
         workers: Processes that train; 0 trains here.
+        machines: A Ray cluster that trains instead.
         listener: Hears of progress.
 
     Raises:
@@ -76,8 +80,10 @@ def run_search(
                 progress=lambda done, total: listener(News(kind="cost", done=done, total=total)),
             )
             _check_weights(study, pool, len(data.classes), listener)
-            driver = _Driver(study, database, store, row, pool, workers, listener)
-            return driver.run()
+            with joined(machines, database, study, listener) as cluster:
+                crew = Crew(workers, cluster)
+                driver = _Driver(study, database, store, row, pool, crew, listener)
+                return driver.run()
         finally:
             store.close()
 
@@ -100,24 +106,23 @@ class _Driver:
         store: Store,
         row: Row,
         pool: Pool,
-        workers: int,
+        crew: Crew,
         listener: Listener,
     ) -> None:
         self.study, self.database, self.store, self.row, self.pool = study, database, store, row, pool
         self.listener = listener
-        self.workers = workers
         search = study.search
         self.rules = rules_of(search)
         self.record = Record(store, row, search.objectives, search.rungs)
         self.rungs = Rungs(str(database), study.name, search.rungs, search.objectives, study.space)
-        self.crew = Crew(workers)
+        self.crew = crew
         self.summary = Summary()
         self.epochs_before: dict[int, int] = {}  # trial number -> epochs stored
         self.folders: dict[int, Path] = {}  # trial number -> where it trains
 
     def run(self) -> Summary:
         began = time.perf_counter()
-        session = open_session(self.store, self.row, workers=self.workers)
+        session = open_session(self.store, self.row, workers=self.crew.workers)
         waiting = self._take_over()
         self.rungs.sync(self.store.evaluations(self.row["id"]))
         try:
@@ -198,7 +203,7 @@ class _Driver:
             seed=self.study.seed,
             folder="",
             until_epoch=row["epochs"],
-            device=device(),
+            device=self.crew.device,
         )
         key = job_key(task, self.row["data"]["checksum"])
         folder = self.database.parent / "trials" / f"{row['number']:05d}-{key}"
