@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ from trainer.data.sample import frames_at, spread
 from trainer.data.table import write_table
 from trainer.data.workers import Job, Task, decode_task, each
 
-_GROUP_BYTES = 64 * 2**20  # of frames that are flushed at once
+# How much work a kill may cost: flushing each video would be slow.
+_GROUP_BYTES, _GROUP_SECONDS = 64 * 2**20, 5.0
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -220,7 +222,7 @@ def _check_same(folder: Path, kept: dict[str, Any], key: str, settings: Mapping[
         return
     old = kept.get("settings")
     differ = [name for name in settings if isinstance(old, dict) and old.get(name) != settings[name]]
-    what = ", ".join(f"{name} {settings[name]} instead of {old[name]}" for name in differ if old and name in old)
+    what = ", ".join(f"{name} {old[name]} instead of {settings[name]}" for name in differ if old and name in old)
     raise DataError(
         f"a folder must hold one pack, but {folder} holds one of {what or 'other videos, or of others by now'};"
         " give another folder, or remove this one"
@@ -252,6 +254,7 @@ class _Writer:
         self.lines: list[dict[str, Any]] = []
         self._waiting: list[dict[str, Any]] = []
         self._waiting_bytes = 0
+        self._flushed = time.monotonic()
         self._restore(key)
 
     def _restore(self, key: str) -> None:
@@ -295,7 +298,7 @@ class _Writer:
             self._append(coded.data)
             self._waiting_bytes += len(coded.data)
         self._waiting.append(line)
-        if self._waiting_bytes >= _GROUP_BYTES:
+        if self._waiting_bytes >= _GROUP_BYTES or time.monotonic() - self._flushed >= _GROUP_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -306,6 +309,7 @@ class _Writer:
         os.fsync(self.notes.fileno())
         self.lines += self._waiting
         self._waiting, self._waiting_bytes = [], 0
+        self._flushed = time.monotonic()
 
     def close(self) -> None:
         # After a failure the frames may end with a part of a video; the lines decide what counts.
