@@ -217,7 +217,7 @@ def _memory() -> str:
         sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
         private = sizes["Private_Clean"] + sizes["Private_Dirty"]
         parts.append(
-            f"private {private:.1f}, its share of all {sizes['Pss']:.1f} (without mapped files {sizes['Pss_Anon']:.1f}),"
+            f"private {private:.1f}, its share of all {sizes['Pss']:.1f} (without files {sizes['Pss_Anon']:.1f}),"
             f" resident {sizes['Rss']:.0f}"
         )
     return "; ".join(parts)

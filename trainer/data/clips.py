@@ -222,11 +222,12 @@ class _Clips(Dataset[_Batch]):
         done: list[tuple[int, int]] = []
         problems: list[tuple[str, str]] = []
         for sample in samples:
-            for video in self.videos(sample):
+            for attempt, video in enumerate(self.videos(sample)):
                 try:
                     self.write(sample, video, pixels[len(done)])
                 except DecodeError as error:
-                    problems.append((self.split.entry(video).path, str(error)))
+                    if attempt == 0:  # a clip counts once, however many videos could not stand in
+                        problems.append((self.split.entry(video).path, str(error)))
                 else:
                     done.append((sample, video))
                     break

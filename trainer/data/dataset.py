@@ -271,7 +271,7 @@ def _fitting(config: DataConfig) -> Packed:
 def missing_classes(config: DataConfig, data: VideoData) -> str | None:
     """Says in one line which class has no usable video, and why; None if each has one in every split."""
     for name, split in data.splits.items():
-        present = set(split.labels.tolist())
+        present = set(split.labels.tolist()).union(*(entry.labels for entry in split.entries if data.multi_label))
         for label, title in enumerate(data.classes):
             if label not in present:
                 folder = f"{name}/{title}/"

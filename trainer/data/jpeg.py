@@ -45,11 +45,8 @@ def decode_jpeg(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
         DecodeError: The bytes are no whole JPEG of that size.
     """
     try:
-        size = simplejpeg.decode_jpeg_header(data)[:2]
-        if size != out.shape[:2]:
-            raise DecodeError(f"a frame is {size[0]}x{size[1]} instead of {out.shape[0]}x{out.shape[1]}")
-        simplejpeg.decode_jpeg(data, "RGB", strict=True, buffer=out)
-    except DecodeError:
-        raise
+        shape = simplejpeg.decode_jpeg(data, "RGB", strict=True, buffer=out).shape
     except ValueError as error:
         raise DecodeError(f"a frame is damaged: {' '.join(str(error).split())}") from error
+    if shape != out.shape:
+        raise DecodeError(f"a frame is {shape[0]}x{shape[1]} instead of {out.shape[0]}x{out.shape[1]}")

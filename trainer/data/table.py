@@ -35,16 +35,16 @@ class Table:
     def entry(self, index: int) -> Entry:
         """The video of a row."""
         row = self._all[index if self.rows is None else self.rows[index]]
-        labels = bytes(row["labels"]).decode()
+        path, label, num_frames, height, width, offset, fps, labels = row.item()  # at once: each look-up would cost
         return Entry(
-            path=os.fsdecode(bytes(row["path"])),
-            label=int(row["label"]),
-            num_frames=int(row["num_frames"]),
-            height=int(row["height"]),
-            width=int(row["width"]),
-            offset=int(row["offset"]),
-            fps=float(row["fps"]),
-            labels=tuple(int(label) for label in labels.split()),
+            path=os.fsdecode(path),
+            label=label,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            offset=offset,
+            fps=fps,
+            labels=tuple(int(one) for one in labels.split()),
         )
 
     @cached_property
