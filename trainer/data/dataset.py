@@ -53,9 +53,9 @@ class Split(Protocol):
 
 
 class Met:
-    """Counts the clips that could not be read since the data was opened.
+    """Counts the clips that could not be read since a job began.
 
-    The one thing about opened data that changes: what an epoch or an evaluation came across, for the record.
+    The one thing about opened data that changes: what its epochs and evaluations came across, for the record.
 
     Attributes:
         num_clips: Clips replaced in training, and left out in evaluation.
@@ -66,6 +66,20 @@ class Met:
         """Nothing is met yet."""
         self.num_clips = 0
         self.videos: dict[str, str] = {}
+
+    def reset(self) -> None:
+        """Begins anew."""
+        self.num_clips = 0
+        self.videos.clear()
+
+    def summary(self) -> str | None:
+        """What was met, in one line; None if nothing was."""
+        if not self.videos:
+            return None
+        path, reason = next(iter(self.videos.items()))
+        videos = "1 video" if len(self.videos) == 1 else f"{len(self.videos)} videos"
+        clips = "1 clip" if self.num_clips == 1 else f"{self.num_clips} clips"
+        return f"{clips} of {videos} could not be read (the first, {path}: {reason})"
 
     def add(self, broken: Broken) -> None:
         """Counts a clip of a video."""

@@ -56,7 +56,7 @@ def test_an_operation_is_that_of_torchvision(name, sign, magnitude):
     found = operate(frames, name, magnitude, sign=sign, fill=[9.0, 8.0, 7.0])
     assert found.dtype == torch.uint8 and found.shape == frames.shape
     # The magnitude is computed in another precision: a few pixels are rounded the other way.
-    assert (found.int() - expected.int()).abs().float().mean() < (0.05)
+    assert (found.int() - expected.int()).abs().float().mean() < 0.05
 
 
 ALL = {"randaugment": (3, 15), "colour": 0.5, "erasing": 1.0}
