@@ -23,7 +23,6 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-import torchvision
 from av.video.reformatter import Interpolation
 
 from trainer.config import Clip, DataConfig, Recipe
@@ -31,7 +30,6 @@ from trainer.data.augment import Box, place
 from trainer.data.clips import VideoData, open_data, train_batches
 from trainer.data.layouts import find_videos
 from trainer.data.packing import write_pack
-from trainer.learner import Learner, Losses
 
 SHORT, SIZE, FRAMES, RATE = 128, 112, 16, 30
 
@@ -153,6 +151,11 @@ def speed(work: Path, rounds: int) -> None:
 
 def share(work: Path, steps: int, workers: int, batch_size: int) -> None:
     """The share of training steps of r3d_18 that is spent waiting for clips."""
+    # Here, because each loader process imports what the main module imports.
+    import torchvision
+
+    from trainer.learner import Learner, Losses
+
     torch.set_num_threads(2)
     model = torchvision.models.video.r3d_18(num_classes=400)
     recipe = Recipe(batch_size=batch_size, ema_decay=0.0, warmup_epochs=0.0)

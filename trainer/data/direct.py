@@ -48,7 +48,7 @@ class Times:
         height: Its rows.
         shown: (F,) when each frame is shown, ascending, in units of the stream; empty where times cannot be trusted.
         keys: (K,) when the key frames are shown, ascending.
-        seeks: (K,) what to seek to for each.
+        seeks: (K,) when their packets are to be decoded, which is no later.
     """
 
     num_frames: int
@@ -182,8 +182,13 @@ def _sought(path: str | Path, numbers: Sequence[int], times: Times) -> dict[int,
             key = int(key_of_frame[len(found)])
             if key < 0:
                 return None
-            container.seek(int(times.seeks[key]), stream=stream, backward=True)
-            if not _run(container, stream, scale, numbers, times, wanted, key_of_frame, found):
+            # To the time of the key frame; where that leads past it (AVI counts in another way), to that of its packet,
+            # which lies before: MP4 and Matroska would then begin a whole group of pictures too early.
+            for place in (times.keys[key], times.seeks[key]):
+                container.seek(int(place), stream=stream, backward=True)
+                if _run(container, stream, scale, numbers, times, wanted, key_of_frame, found):
+                    break
+            else:
                 return None
     return found
 

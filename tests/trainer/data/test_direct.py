@@ -121,11 +121,17 @@ def test_only_what_a_clip_needs_is_decoded(tmp_path, monkeypatch):
     read_frames(path, [30, 31, 32], times)
     read_frames(path, [2, 38], times)
     assert counts[0] <= 3 + 2 and counts[1] <= 2 + 4
-    other = write(tmp_path / "b-frames.mp4", "b-frames.mp4")
-    times = scanned(other)
-    counts.clear()
-    read_frames(other, [39], times)
-    assert counts[0] <= 12 + 4
+
+
+@pytest.mark.parametrize("kind", ["b-frames.mp4", "b-frames.mkv", "mpeg4.avi"])
+def test_decoding_begins_at_the_key_frame_before(tmp_path, monkeypatch, kind):
+    path = write(tmp_path / kind, kind)
+    times = scanned(path)
+    counts = counting(monkeypatch)
+    for key, number in enumerate(np.searchsorted(times.shown, times.keys).tolist()):
+        counts.clear()
+        read_frames(path, [number], times)
+        assert sum(counts) <= (2 if path.suffix == ".avi" else 1), (key, number)  # AVI: one look at what is past it
 
 
 def test_times_that_are_wrong_are_noticed_and_frames_counted(tmp_path):
@@ -168,7 +174,7 @@ def test_broken_files_have_the_reasons_that_decoding_gives(tmp_path, write_video
 
 
 def test_a_file_that_is_cut_off_after_it_was_looked_through(tmp_path):
-    path = write(tmp_path / "mpeg4.avi", "mpeg4.avi")
+    path = write(tmp_path / "b-frames.mkv", "b-frames.mkv")
     frames, times = decode_video(path, short_side=32).frames, scanned(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     np.testing.assert_array_equal(read_frames(path, [2], times)[2], frames[2])
