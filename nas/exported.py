@@ -150,8 +150,8 @@ def load_network(folder: Path, *, device: str = "cpu") -> Network:
     model.load_state_dict(weights)
     values = dict(content["data"])
     values["clip"] = Clip(**values["clip"])
-    for key in ("mean", "std", "crop_scale"):
-        values[key] = tuple(values[key]) if values[key] is not None else None
+    for key in ("mean", "std", "crop_scale", "crop_ratio", "randaugment"):
+        values[key] = tuple(values[key]) if values.get(key) is not None else None
     network = Network(
         model,
         spec=spec,

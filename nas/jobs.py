@@ -54,7 +54,7 @@ class JobResult:
         epochs: Every epoch of the network so far, those of earlier jobs included.
         seconds: Wall time of this job.
         reason: None, or why it failed: `non_finite_loss`, `out_of_memory`, `broken_clip`, `disk_full`, `error`.
-        detail: The failure in one line.
+        detail: The failure in one line; of a job that went well, what it could not read of the data, or None.
         correct: A 0 or 1 for each video of val in its order, `-` for one that was left out; empty unless asked for.
         motion: The motion tests, `forward` first; empty unless asked for.
     """

@@ -40,6 +40,7 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         data = opened(job.data)
+        data.met.reset()
         model = first_network(job)
         result = fit(
             model,
@@ -56,6 +57,7 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
         return JobResult(
             epochs=result.epochs,
             seconds=time.perf_counter() - start,
+            detail=data.met.summary(),
             correct=measured[0].correct if measured else "",
             motion=measured if job.motion else (),
         )

@@ -39,6 +39,14 @@ class DataSchema:
     mean: list[float] = field(default_factory=lambda: [0.43216, 0.394666, 0.37645])
     std: list[float] = field(default_factory=lambda: [0.22803, 0.22145, 0.216989])
     num_workers: int = 0
+    source: str = "cache"
+    fps: float = 0.0
+    max_broken: float = 0.05
+    eval_crops: int = 1
+    crop_ratio: list[float] = field(default_factory=list)
+    randaugment: list[int] = field(default_factory=list)
+    colour: float = 0.0
+    erasing: float = 0.0
 
 
 @dataclass

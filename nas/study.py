@@ -135,7 +135,9 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
     try:
         num_classes = data.pop("num_classes")
         data["clip"] = Clip(**data["clip"])
-        data["crop_scale"] = _pair(data["crop_scale"])
+        data["crop_scale"] = _pair("data.crop_scale", data["crop_scale"])
+        data["crop_ratio"] = _pair("data.crop_ratio", data.get("crop_ratio", ()))
+        data["randaugment"] = _pair("data.randaugment", data.get("randaugment", ()))
         data["mean"], data["std"] = _triple("data.mean", data["mean"]), _triple("data.std", data["std"])
         promote = dict(config["promote"])
         return Study(
@@ -211,7 +213,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[A
     that a record lacks, because it is newer, has its default there.
     """
     free = {*TEXTS, "search.trials", "search.workers", "promote", "ablation"}
-    free |= {"data.root", "data.cache", "data.num_workers"}
+    free |= {"data.root", "data.cache", "data.num_workers", "data.max_broken"}
     usual = dict(_leaves(asdict(StudySchema())))
     a, b = {**usual, **dict(_leaves(old))}, {**usual, **dict(_leaves(new))}
     weights, checksum = "recipe.init.weights", "recipe.init.checksum"
@@ -295,9 +297,9 @@ def _at_least(key: str, value: int, low: int) -> int:
     return value
 
 
-def _pair(value: Sequence[float]) -> tuple[float, float] | None:
+def _pair(key: str, value: Sequence[Any]) -> tuple[Any, Any] | None:
     if value and len(value) != 2:
-        raise StudyError(f"data.crop_scale must be [low, high] or [], but is {list(value)}")
+        raise StudyError(f"{key} must hold two numbers or be [], but is {list(value)}")
     return (value[0], value[1]) if value else None
 
 

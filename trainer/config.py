@@ -11,14 +11,15 @@ Sampling = Literal["dense", "uniform"]
 Reversal = Literal["none", "eval", "always"]
 ShortClips = Literal["skip", "loop"]
 Schedule = Literal["anytime", "cosine", "onecycle"]
+Source = Literal["cache", "pack", "decode"]
 Precision = Literal["auto", "fp32", "bf16"]
 InitMode = Literal["replicate", "centre", "random", "identity"]
 
 # Fields that came later. An identity leaves them out at their default, so that what was begun without them goes on.
 _ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 
-# Where data lies and who loads it.
-_PLACES = ("root", "cache", "num_workers")
+# Where data lies, who loads it, and when loading is given up.
+_PLACES = ("root", "cache", "num_workers", "max_broken")
 
 
 class ConfigError(ValueError):
@@ -61,8 +62,8 @@ class DataConfig:
 
     Attributes:
         name: What the data set is called in records.
-        root: Folder with `{train,val[,test]}/<class>/*.mp4` below it.
-        cache: Folder for decoded uint8 clips.
+        root: Folder with `{train,val[,test]}/<class>/*.mp4` below it; with `source: pack`, a folder of `nas data pack`.
+        cache: Folder for decoded uint8 clips; with `source: decode`, for the times of the frames.
         clip: The clip that a network sees.
         sampling: `dense` takes every `clip.stride`-th frame of a window, `uniform` one of each of T equal segments.
         short_side: Frames are resized to this short side when decoded, in pixels; at least the crop.
@@ -76,6 +77,18 @@ class DataConfig:
         mean: Mean of each channel, of values in 0..1.
         std: Standard deviation of each channel.
         num_workers: Loader processes; 0 loads in the training process.
+        source: `cache` decodes every video once into `cache`, `pack` reads what `nas data pack` made, `decode` decodes
+            from the files what a clip needs, each time.
+        fps: Frames a second that `clip.stride` counts in: a video of another rate is seen as if it had this one, by
+            frames left out or shown twice. A video that does not say its rate stays as it is. 0 takes all as they are.
+        max_broken: Share of the clips of an epoch, or of an evaluation, that may be of unreadable videos; above it,
+            training stops.
+        eval_crops: Crops of each evaluation clip: 1 takes the middle, 3 both ends of the longer side too.
+        crop_ratio: Range of the random crop's aspect as a multiple of the clip's, drawn evenly in its logarithm; `None`
+            keeps the clip's aspect. With `crop_scale` it makes a multi-scale crop.
+        randaugment: Number and magnitude (0 to 30) of RandAugment's operations; `None` turns it off.
+        colour: Brightness, contrast and saturation of training clips change by a factor of up to 1 ± this.
+        erasing: Share of the training clips of which a random rectangle is filled with the mean colour.
     """
 
     name: str
@@ -93,6 +106,14 @@ class DataConfig:
     mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)
     std: tuple[float, float, float] = (0.22803, 0.22145, 0.216989)
     num_workers: int = 0
+    source: Source = field(default="cache", metadata=_ADDED)
+    fps: float = field(default=0.0, metadata=_ADDED)
+    max_broken: float = field(default=0.05, metadata=_ADDED)
+    eval_crops: int = field(default=1, metadata=_ADDED)
+    crop_ratio: tuple[float, float] | None = field(default=None, metadata=_ADDED)
+    randaugment: tuple[int, int] | None = field(default=None, metadata=_ADDED)
+    colour: float = field(default=0.0, metadata=_ADDED)
+    erasing: float = field(default=0.0, metadata=_ADDED)
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
@@ -108,6 +129,20 @@ class DataConfig:
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ConfigError(
                 f"data.crop_scale must be [low, high] with 0 < low <= high <= 1, but is {self.crop_scale}"
+            )
+        _one_of("data.source", self.source, ("cache", "pack", "decode"))
+        _at_least("data.fps", self.fps, 0)
+        if self.eval_crops not in (1, 3):
+            raise ConfigError(f"data.eval_crops must be 1 or 3, but is {self.eval_crops}")
+        for name in ("max_broken", "colour", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"data.{name} must be in [0, 1], but is {getattr(self, name)}")
+        if self.crop_ratio is not None and not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            raise ConfigError(f"data.crop_ratio must be [low, high] with 0 < low <= high, but is {self.crop_ratio}")
+        if self.randaugment is not None and not (self.randaugment[0] >= 1 and 0 <= self.randaugment[1] <= 30):
+            raise ConfigError(
+                "data.randaugment must be [number of operations, magnitude] with at least one operation and a magnitude"
+                f" of 0 to 30, but is {self.randaugment}"
             )
 
     def identity(self) -> dict[str, Any]:

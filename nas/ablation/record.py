@@ -81,7 +81,7 @@ class AblationRecord:
             values |= {
                 "state": "done",
                 "reason": None,
-                "detail": None,
+                "detail": result.detail,
                 "top1": val.top1,
                 "top5": val.top5,
                 "loss": val.loss,

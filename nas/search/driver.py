@@ -241,7 +241,7 @@ class _Driver:
         self._say(
             "result",
             f"trial {row['number']} has top-1 {val.top1:.3f} on {val.num_clips} clips after {row['epochs']} epochs "
-            f"({result.seconds:.1f} s)",
+            f"({result.seconds:.1f} s){f'; {result.detail}' if result.detail else ''}",
         )
 
     def _again(self, job: int, reason: str) -> None:

@@ -139,7 +139,7 @@ class Record:
                 loss=last.val.loss,
                 num_clips=last.val.num_clips,
             )
-            self._end(connection, job, "done", seconds=result.seconds)
+            self._end(connection, job, "done", detail=result.detail, seconds=result.seconds)
             state = "finished" if row["rung"] == len(self.rungs) - 1 else "paused"
             self._state(connection, row["trial_id"], state)
             s.put_event(connection, self.study["id"], "result", trial=row["number"], rung=row["rung"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +23,11 @@ class Box:
     height: int
     width: int
 
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, as they index a frame."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
 
 def train_box(
     height: int,
@@ -29,6 +35,8 @@ def train_box(
     clip: Clip,
     crop_scale: tuple[float, float] | None,
     rng: np.random.Generator,
+    *,
+    crop_ratio: tuple[float, float] | None = None,
 ) -> Box:
     """Draws the part of the frame that a training clip shows.
 
@@ -40,12 +48,18 @@ def train_box(
             exactly `clip.height` x `clip.width` pixels, or that largest box where the frame is too small
             for them.
         rng: Source of randomness.
+        crop_ratio: Range of the box's aspect (width to height) as a multiple of the clip's; its area stays, where the
+            frame is large enough. `None` keeps the aspect.
 
     Returns:
         The box, within the frame.
     """
     share = None if crop_scale is None else rng.uniform(*crop_scale)
     rows, columns = _box_size(height, width, clip, share)
+    if crop_ratio is not None:
+        # Even in the logarithm, so that wide and tall are equally likely.
+        side = math.sqrt(math.exp(rng.uniform(math.log(crop_ratio[0]), math.log(crop_ratio[1]))))
+        rows, columns = min(max(round(rows / side), 1), height), min(max(round(columns * side), 1), width)
     return Box(
         top=int(rng.integers(height - rows + 1)),
         left=int(rng.integers(width - columns + 1)),
@@ -70,6 +84,29 @@ def centre_box(height: int, width: int, clip: Clip) -> Box:
     return Box(top=(height - rows) // 2, left=(width - columns) // 2, height=rows, width=columns)
 
 
+def eval_box(height: int, width: int, clip: Clip, *, number: int, num_crops: int) -> Box:
+    """Gives one of the parts of the frame that evaluation clips show.
+
+    Args:
+        height: Rows of the frame.
+        width: Columns of the frame.
+        clip: Gives the size of the crop, as in `centre_box`.
+        number: Which crop, 0 to `num_crops` - 1.
+        num_crops: 1 for the middle alone; 3 for the middle and both ends of the side with more room, which together
+            show the whole frame where its short side is the clip's and its long side at most three times that.
+
+    Returns:
+        The box, within the frame.
+    """
+    middle = centre_box(height, width, clip)
+    if num_crops == 1:
+        return middle
+    room = (height - middle.height, width - middle.width)
+    if room[1] >= room[0]:
+        return replace(middle, left=room[1] * number // (num_crops - 1))
+    return replace(middle, top=room[0] * number // (num_crops - 1))
+
+
 def cut(
     video: NDArray[np.uint8], indices: NDArray[np.int64], box: Box, out: NDArray[np.uint8], *, mirror: bool
 ) -> None:
@@ -82,8 +119,18 @@ def cut(
         out: Receives the clip (T, height, width, 3).
         mirror: Swap left and right.
     """
-    rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
-    pixels = video[indices, rows, columns]
+    rows, columns = box.slices
+    place(video[indices, rows, columns], out, mirror=mirror)
+
+
+def place(pixels: NDArray[np.uint8], out: NDArray[np.uint8], *, mirror: bool) -> None:
+    """Copies the pixels of a box into a clip.
+
+    Args:
+        pixels: What the box shows (T, h, w, 3); resized (bilinear, antialiased) where its size is not that of `out`.
+        out: Receives the clip (T, height, width, 3).
+        mirror: Swap left and right.
+    """
     if pixels.shape != out.shape:
         # (T, H, W, 3) seen as (T, 3, H, W): channels-last, which is what the uint8 kernel is fast on.
         planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)

@@ -2,14 +2,20 @@
 
 What a batch holds is a pure function of (data, config, seed, epoch): each sample has random numbers of its
 own, seeded by seed, epoch and number of the video. So nothing depends on the number of loader processes, on
-their speed, or on which epochs this process has seen before.
+their speed, on which epochs this process has seen before, or on where in an epoch it began.
+
+A training clip whose video cannot be read is replaced by one of the next video, by number, of the same class (then of
+any class), at random numbers that are the sample's own. In evaluation nothing stands in for a video: the clip is left
+out. Both are counted in `VideoData.met`, and above `data.max_broken` they end the epoch.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +23,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.config import DataConfig
-from trainer.data.augment import centre_box, cut, normalise, train_box
-from trainer.data.dataset import PackedSplit, VideoData, open_data
+from trainer.data.augment import Box, eval_box, normalise, place, train_box
+from trainer.data.dataset import PackedSplit, Split, VideoData, open_data
+from trainer.data.decode import DecodeError
 from trainer.data.layouts import DataError
-from trainer.data.pack import Broken
-from trainer.data.sample import eval_indices, train_indices
+from trainer.data.pack import Broken, Entry
+from trainer.data.sample import Indices, eval_indices, frames_at, spread, train_indices
+from trainer.data.transforms import changes_pixels, transform
 
 __all__ = [
     "Broken",
     "DataError",
     "PackedSplit",
+    "Split",
     "VideoData",
     "eval_batches",
     "num_batches",
@@ -35,8 +44,11 @@ __all__ = [
 ]
 
 # Streams of random numbers that must not meet.
-_ORDER, _SAMPLE = 1, 2
+_ORDER, _SAMPLE, _CHANGE = 1, 2, 4  # 3 is that of trainer.order
 _TRAIN = "train"
+_ATTEMPTS = 10  # videos in a row that cannot be read before that is no matter of single files
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
 def num_batches(data: VideoData, config: DataConfig, *, split: str, batch_size: int) -> int:
@@ -53,7 +65,7 @@ def num_batches(data: VideoData, config: DataConfig, *, split: str, batch_size: 
     """
     if split == _TRAIN:
         return len(_epoch(len(data.split(split)), batch_size, seed=0, epoch=0))
-    return -(-len(data.split(split)) * config.eval_clips // batch_size)
+    return -(-len(data.split(split)) * config.eval_clips * config.eval_crops // batch_size)
 
 
 def train_batches(
@@ -64,6 +76,7 @@ def train_batches(
     seed: int,
     epoch: int,
     device: torch.device | str = "cpu",
+    start_batch: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields one epoch of the training split: one clip of each video, in random order.
 
@@ -77,20 +90,32 @@ def train_batches(
         seed: Seed of the run, at least 0.
         epoch: Number of the epoch, at least 0.
         device: Where the batches are wanted.
+        start_batch: Batches of the epoch to pass over, at least 0; those that follow are the same as without it.
 
     Yields:
-        Clips (N, 3, T, H, W), float32, normalised, in channels_last_3d order; and labels (N,), int64.
+        Clips (N, 3, T, H, W), float32, normalised, in channels_last_3d order; and labels (N,), int64, or where the data
+        is multi-label (N, num_classes), float32, of 0 and 1.
 
     Raises:
-        DataError: The split has too few videos for a single batch.
+        DataError: The split has too few videos for a single batch, or more clips than `config.max_broken` allows cannot
+            be read.
     """
     split = data.split(_TRAIN)
     batches = _epoch(len(split), batch_size, seed=seed, epoch=epoch)
     if not batches:
         raise DataError(f"train must have at least 2 usable videos, but has {len(split)}")
-    plan = _TrainClips(split=split, config=config, batches=batches, seed=seed, epoch=epoch)
-    for pixels, videos in _load(plan, config.num_workers, torch.device(device)):
-        yield normalise(pixels, config.mean, config.std), _to(_labels(split, videos), torch.device(device))
+    if not 0 <= start_batch <= len(batches):
+        raise DataError(f"start_batch must be from 0 to the {len(batches)} batches of an epoch, but is {start_batch}")
+    target = torch.device(device)
+    here = target.type != "cuda"
+    plan = _TrainClips(split=split, config=config, batches=batches[start_batch:], seed=seed, epoch=epoch, changes=here)
+    count = _Count(data=data, limit=config.max_broken, total=sum(map(len, batches)), what=f"epoch {epoch}")
+    for batch in _load(plan, config.num_workers, target):
+        count.add(batch.problems)
+        pixels = batch.pixels
+        if not here and changes_pixels(config):
+            pixels = torch.stack([plan.changed(*pair) for pair in zip(pixels, batch.samples.tolist(), strict=True)])
+        yield normalise(pixels, config.mean, config.std), _to(_targets(data, split, batch.videos), target)
 
 
 def eval_batches(
@@ -103,6 +128,8 @@ def eval_batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yields `config.eval_clips` clips of each video of a split, video by video; nothing in it is random.
 
+    Of each clip there are `config.eval_crops` crops, one after the other.
+
     Args:
         data: The data.
         config: How clips are taken.
@@ -111,18 +138,46 @@ def eval_batches(
         device: Where the batches are wanted.
 
     Yields:
-        Clips (N, 3, T, H, W) as in training; labels (N,); and the number of the video (N,), int64, within
-        its split.
+        Clips (N, 3, T, H, W) as in training; labels as in training; and the number of the video (N,), int64, within
+        its split. Clips that cannot be read are left out.
+
+    Raises:
+        DataError: More clips than `config.max_broken` allows cannot be read.
     """
     videos = data.split(split)
-    total = len(videos) * config.eval_clips
+    total = len(videos) * config.eval_clips * config.eval_crops
     batches = tuple(tuple(range(start, min(start + batch_size, total))) for start in range(0, total, batch_size))
     plan = _EvalClips(split=videos, config=config, batches=batches)
     target = torch.device(device)
-    for pixels, samples in _load(plan, config.num_workers, target):
-        numbers = samples // config.eval_clips
-        clips = normalise(pixels, config.mean, config.std)
-        yield clips, _to(_labels(videos, numbers), target), _to(numbers, target)
+    count = _Count(data=data, limit=config.max_broken, total=total, what=f"the evaluation on {split}")
+    for batch in _load(plan, config.num_workers, target):
+        count.add(batch.problems)
+        if len(batch.videos):
+            clips = normalise(batch.pixels, config.mean, config.std)
+            yield clips, _to(_targets(data, videos, batch.videos), target), _to(batch.videos, target)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Count:
+    """Counts the unreadable clips of an epoch or an evaluation, and says when they are too many."""
+
+    data: VideoData
+    limit: float
+    total: int
+    what: str
+    found: list[Broken] = field(default_factory=list)
+
+    def add(self, problems: Sequence[tuple[str, str]]) -> None:
+        """Raises DataError above the limit."""
+        for path, reason in problems:
+            self.found.append(Broken(path=path, reason=reason))
+            self.data.met.add(self.found[-1])
+        if len(self.found) > self.limit * self.total:
+            first = self.found[0]
+            raise DataError(
+                f"at most data.max_broken = {self.limit:g} of the clips may be of unreadable videos, but"
+                f" {len(self.found)} of {self.total} were in {self.what} (the first, {first.path}: {first.reason})"
+            )
 
 
 def _epoch(num_videos: int, batch_size: int, *, seed: int, epoch: int) -> tuple[tuple[int, ...], ...]:
@@ -134,85 +189,178 @@ def _epoch(num_videos: int, batch_size: int, *, seed: int, epoch: int) -> tuple[
     return tuple(batches)
 
 
-class _Clips(Dataset[tuple[Tensor, Tensor]]):
-    """Batches of uncooked clips: item b is (pixels (N, T, H, W, 3) uint8, numbers of the samples (N,))."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Batch:
+    """One batch as it comes from a loader process.
+
+    Attributes:
+        pixels: (N, T, H, W, 3), uint8.
+        samples: (N,) numbers of the samples.
+        videos: (N,) numbers of the videos that the clips are really of.
+        problems: Path and reason of each video that could not be read, once a clip.
+    """
+
+    pixels: Tensor
+    samples: Tensor
+    videos: Tensor
+    problems: list[tuple[str, str]]
+
+
+class _Clips(Dataset[_Batch]):
+    """Batches of uncooked clips, by their number."""
 
     batches: tuple[tuple[int, ...], ...]
     config: DataConfig
+    split: Split
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, number: int) -> _Batch:
         clip, samples = self.config.clip, self.batches[number]
         pixels = np.empty((len(samples), clip.frames, clip.height, clip.width, 3), dtype=np.uint8)
-        for sample, out in zip(samples, pixels, strict=True):
-            self.write(sample, out)
-        return torch.from_numpy(pixels), torch.tensor(samples, dtype=torch.int64)
+        done: list[tuple[int, int]] = []
+        problems: list[tuple[str, str]] = []
+        for sample in samples:
+            for attempt, video in enumerate(self.videos(sample)):
+                try:
+                    self.write(sample, video, pixels[len(done)])
+                except DecodeError as error:
+                    if attempt == 0:  # a clip counts once, however many videos could not stand in
+                        problems.append((self.split.entry(video).path, str(error)))
+                else:
+                    done.append((sample, video))
+                    break
+        numbers = torch.tensor(done, dtype=torch.int64).reshape(-1, 2)
+        return _Batch(
+            pixels=torch.from_numpy(pixels[: len(done)]), samples=numbers[:, 0], videos=numbers[:, 1], problems=problems
+        )
 
-    def write(self, sample: int, out: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-        """Fills `out` (T, H, W, 3) with one sample."""
+    def videos(self, sample: int) -> Iterator[int]:
+        """The numbers of the videos that a sample may be of, the best one first."""
         raise NotImplementedError
+
+    def write(self, sample: int, video: int, out: Pixels) -> None:
+        """Fills `out` (T, H, W, 3) with one sample, of a video; raises DecodeError if that cannot be read."""
+        raise NotImplementedError
+
+    def read(self, video: int, entry: Entry, numbers: Indices, num_seen: int, box: Box, *, backwards: bool) -> Pixels:
+        """The pixels of a box in the frames of a clip, whose numbers count the frames that are seen at `data.fps`."""
+        numbers = spread(numbers, entry.num_frames, num_seen)
+        return self.split.read(video, numbers[::-1] if backwards else numbers, box)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _TrainClips(_Clips):
-    split: PackedSplit
+    split: Split
     config: DataConfig
     batches: tuple[tuple[int, ...], ...]
     seed: int
     epoch: int
+    changes: bool
 
-    def write(self, sample: int, out: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-        config, video = self.config, self.split.video(sample)
+    def videos(self, sample: int) -> Iterator[int]:
+        """The video itself, then those that stand in for it."""
+        yield sample
+        yield from islice(_standins(self.split.labels, sample), _ATTEMPTS - 1)
+        raise DataError(
+            f"a video must be readable now and then, but {_ATTEMPTS} of train in a row were not, the first of them"
+            f" {self.split.entry(sample).path}; is the disk of {self.config.root} still there?"
+        )
+
+    def write(self, sample: int, video: int, out: Pixels) -> None:
+        config, entry = self.config, self.split.entry(video)
         rng = np.random.default_rng([_SAMPLE, self.seed, self.epoch, sample])
-        indices = train_indices(video.shape[0], config.clip, config.sampling, rng)
-        box = train_box(video.shape[1], video.shape[2], config.clip, config.crop_scale, rng)
+        num_seen = frames_at(entry.num_frames, entry.fps, config.fps)
+        numbers = train_indices(num_seen, config.clip, config.sampling, rng)
+        box = train_box(entry.height, entry.width, config.clip, config.crop_scale, rng, crop_ratio=config.crop_ratio)
         mirror = config.flip and bool(rng.integers(2))
-        cut(video, indices[::-1] if config.reversal == "always" else indices, box, out, mirror=mirror)
+        pixels = self.read(video, entry, numbers, num_seen, box, backwards=config.reversal == "always")
+        place(pixels, out, mirror=mirror)
+        if self.changes and changes_pixels(config):
+            out[...] = self.changed(torch.from_numpy(out), sample).numpy()
+
+    def changed(self, pixels: Tensor, sample: int) -> Tensor:
+        """A clip (T, H, W, 3) as RandAugment, colour and erasing leave it."""
+        return transform(pixels, self.config, np.random.default_rng([_CHANGE, self.seed, self.epoch, sample]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _EvalClips(_Clips):
-    split: PackedSplit
+    split: Split
     config: DataConfig
     batches: tuple[tuple[int, ...], ...]
 
-    def write(self, sample: int, out: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-        config = self.config
-        index, number = divmod(sample, config.eval_clips)
-        video = self.split.video(index)
-        indices = eval_indices(video.shape[0], config.clip, config.sampling, number=number, num_clips=config.eval_clips)
-        box = centre_box(video.shape[1], video.shape[2], config.clip)
-        cut(video, indices if config.reversal == "none" else indices[::-1], box, out, mirror=False)
+    def videos(self, sample: int) -> Iterator[int]:
+        """The video itself: nothing stands in for it."""
+        yield sample // (self.config.eval_clips * self.config.eval_crops)
+
+    def write(self, sample: int, video: int, out: Pixels) -> None:
+        config, entry = self.config, self.split.entry(video)
+        view = sample % (config.eval_clips * config.eval_crops)
+        number, crop = divmod(view, config.eval_crops)
+        num_seen = frames_at(entry.num_frames, entry.fps, config.fps)
+        numbers = eval_indices(num_seen, config.clip, config.sampling, number=number, num_clips=config.eval_clips)
+        box = eval_box(entry.height, entry.width, config.clip, number=crop, num_crops=config.eval_crops)
+        pixels = self.read(video, entry, numbers, num_seen, box, backwards=config.reversal != "none")
+        place(pixels, out, mirror=False)
 
 
-def _load(plan: _Clips, num_workers: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def _standins(labels: Indices, sample: int) -> Iterator[int]:
+    """The other videos in the order in which they stand in for one: by number from it on, its class first."""
+    numbers = (sample + 1 + np.arange(len(labels) - 1)) % len(labels)
+    alike = labels[numbers] == labels[sample]
+    yield from numbers[alike].tolist()
+    yield from numbers[~alike].tolist()
+
+
+def _load(plan: _Clips, num_workers: int, device: torch.device) -> Iterator[_Batch]:
     """Yields the items of `plan`: the pixels on `device`, the numbers on the CPU."""
     if num_workers == 0:
         for number in range(len(plan)):
-            pixels, samples = plan[number]
-            yield _to(pixels, device), samples
+            batch = plan[number]
+            yield replace(batch, pixels=_to(batch.pixels, device))
         return
     context = multiprocessing.get_context("forkserver")
     # The server imports torch once; every epoch then gets its processes by a cheap fork of it.
-    context.set_forkserver_preload([__name__])
+    preload = [__name__, *(["trainer.data.direct"] if plan.config.source == "decode" else [])]
+    context.set_forkserver_preload([*preload, *(["torchvision.transforms.v2"] if changes_pixels(plan.config) else [])])
     loader = DataLoader(
         plan,
         batch_size=None,
         num_workers=num_workers,
         multiprocessing_context=context,
         pin_memory=device.type == "cuda",
+        collate_fn=_as_it_is,
         # Otherwise the loader would take a number from the global generator, and the run would depend on
         # its use.
         generator=torch.Generator(),
     )
-    for pixels, samples in loader:
-        yield pixels.to(device, non_blocking=True), samples
+    try:
+        for batch in loader:
+            yield replace(batch, pixels=batch.pixels.to(device, non_blocking=True))
+    except RuntimeError as error:
+        # A decoder that crashes takes its process along. One killed for memory is told apart by its caller.
+        if "DataLoader worker" not in str(error) or "Killed" in str(error):
+            raise
+        line = str(error).splitlines()[0]
+        raise DataError(
+            f"loader processes must live, but one ended while it read {plan.config.root}: {line}"
+        ) from error
 
 
-def _labels(split: PackedSplit, videos: Tensor) -> Tensor:
-    return torch.from_numpy(split.labels[videos.numpy()])
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _targets(data: VideoData, split: Split, videos: Tensor) -> Tensor:
+    """Labels (N,), int64, or rows (N, num_classes) of 0 and 1 where the data is multi-label."""
+    if not data.multi_label:
+        return torch.from_numpy(split.labels[videos.numpy()])
+    rows = torch.zeros(len(videos), len(data.classes))
+    for row, video in zip(rows, videos.tolist(), strict=True):
+        row[list(split.entry(video).labels)] = 1
+    return rows
 
 
 def _to(tensor: Tensor, device: torch.device) -> Tensor:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,81 @@ from numpy.typing import NDArray
 from trainer.config import DataConfig
 from trainer.data.layouts import DataError, find_videos
 from trainer.data.pack import Broken, Entry, Pack, Progress, pack
-from trainer.data.sample import needed_frames
+from trainer.data.sample import frames_at, needed_frames
+
+if TYPE_CHECKING:
+    from trainer.data.augment import Box
+    from trainer.data.packed import Packed
+
+
+class Split(Protocol):
+    """The usable videos of one split, wherever their frames come from; a video's index is its number everywhere."""
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        ...
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All videos."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class index of each video."""
+        ...
+
+    def entry(self, index: int) -> Entry:
+        """What is known of one video."""
+        ...
+
+    def keep(self, rows: NDArray[np.int64]) -> Split:
+        """The split with some of the videos alone, by their numbers."""
+        ...
+
+    def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
+        """Gives a part of some frames (T, box.height, box.width, 3); raises DecodeError where they are damaged."""
+        ...
+
+
+class Met:
+    """Counts the clips that could not be read since a job began.
+
+    The one thing about opened data that changes: what its epochs and evaluations came across, for the record.
+
+    Attributes:
+        num_clips: Clips replaced in training, and left out in evaluation.
+        videos: The reason for each of the videos they were of, by its path.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is met yet."""
+        self.num_clips = 0
+        self.videos: dict[str, str] = {}
+
+    def reset(self) -> None:
+        """Begins anew."""
+        self.num_clips = 0
+        self.videos.clear()
+
+    def summary(self) -> str | None:
+        """What was met, in one line; None if nothing was."""
+        if not self.videos:
+            return None
+        path, reason = next(iter(self.videos.items()))
+        videos = "1 video" if len(self.videos) == 1 else f"{len(self.videos)} videos"
+        clips = "1 clip" if self.num_clips == 1 else f"{self.num_clips} clips"
+        return f"{clips} of {videos} could not be read (the first, {path}: {reason})"
+
+    def add(self, broken: Broken) -> None:
+        """Counts a clip of a video."""
+        self.num_clips += 1
+        self.videos.setdefault(broken.path, broken.reason)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedSplit:
-    """The usable videos of one split, mapped into memory when they are first read.
+    """The usable videos of one split of the cache, mapped into memory when they are first read.
 
     Attributes:
         file: File that holds the frames.
@@ -52,6 +121,28 @@ class PackedSplit:
         flat = self._bytes[entry.offset : entry.offset + entry.num_bytes]
         return flat.reshape(entry.num_frames, entry.height, entry.width, 3)
 
+    def entry(self, index: int) -> Entry:
+        """What is known of one video."""
+        return self.entries[index]
+
+    def keep(self, rows: NDArray[np.int64]) -> PackedSplit:
+        """The split with some of the videos alone, by their numbers."""
+        return PackedSplit(file=self.file, entries=tuple(self.entries[row] for row in rows.tolist()))
+
+    def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
+        """Gives a part of some frames of a video.
+
+        Args:
+            index: Number of the video.
+            numbers: Numbers of the T frames.
+            box: What to take of each.
+
+        Returns:
+            Pixels (T, box.height, box.width, 3).
+        """
+        rows, columns = box.slices
+        return self.video(index)[numbers, rows, columns]
+
     @cached_property
     def _bytes(self) -> NDArray[np.uint8]:
         try:
@@ -75,15 +166,19 @@ class VideoData:
         broken: Videos that were left out, with reasons.
         checksum: SHA-256 of what was decoded; the same wherever the same frames come from the same files.
         backend: What decoded them.
+        multi_label: Whether a video may have several classes, or none.
+        met: What could not be read since.
     """
 
     classes: tuple[str, ...]
-    splits: Mapping[str, PackedSplit]
+    splits: Mapping[str, Split]
     broken: tuple[Broken, ...]
     checksum: str
     backend: str
+    multi_label: bool = False
+    met: Met = field(default_factory=Met, compare=False)
 
-    def split(self, name: str) -> PackedSplit:
+    def split(self, name: str) -> Split:
         """Gives a split by name.
 
         Raises:
@@ -119,7 +214,22 @@ def open_data(config: DataConfig, *, progress: Progress | None = None) -> VideoD
 
 def open_usable(config: DataConfig, *, progress: Progress | None = None) -> VideoData:
     """Opens a data set like `open_data`, but accepts classes that have no usable video."""
+    if config.source == "pack":
+        return _of(config, _fitting(config))
     layout = find_videos(config.root, name=config.name)
+    if config.source == "decode":
+        from trainer.data.direct import open_times
+
+        return _of(
+            config,
+            open_times(
+                layout,
+                config.cache,
+                short_side=config.short_side,
+                max_frames=config.max_frames,
+                progress=progress,
+            ),
+        )
     packed = pack(
         layout,
         config.cache,
@@ -127,20 +237,55 @@ def open_usable(config: DataConfig, *, progress: Progress | None = None) -> Vide
         max_frames=config.max_frames,
         progress=progress,
     )
-    splits, short = _usable(packed, config)
+    return _of(config, packed)
+
+
+def _of(config: DataConfig, opened: Pack | Packed) -> VideoData:
+    """The data without the videos that are too short for a clip."""
+    if isinstance(opened, Pack):
+        splits: Mapping[str, Split] = {
+            name: PackedSplit(file=opened.file(name), entries=entries) for name, entries in opened.splits.items()
+        }
+    else:
+        splits = opened.splits
+    usable, short = _usable(splits, config)
     return VideoData(
-        classes=packed.classes,
-        splits=MappingProxyType(splits),
-        broken=(*packed.broken, *short),
-        checksum=packed.checksum,
-        backend=packed.backend,
+        classes=opened.classes,
+        splits=MappingProxyType(usable),
+        broken=(*opened.broken, *short),
+        checksum=opened.checksum,
+        backend=opened.backend,
+        multi_label=opened.multi_label,
     )
+
+
+def _fitting(config: DataConfig) -> Packed:
+    """Opens the pack that is the data's root.
+
+    Raises:
+        DataError: It is no complete pack, or was made for other clips.
+    """
+    from trainer.data.packed import open_packed
+
+    packed = open_packed(config.root)
+    for name in ("short_side", "max_frames"):
+        wanted, found = getattr(config, name), getattr(packed, name)
+        if wanted != found:
+            raise DataError(
+                f"data.{name} must be that of the pack, but is {wanted} and {packed.folder} has {found};"
+                f" set data.{name}={found}, or pack again"
+            )
+    if config.fps > packed.fps > 0:
+        raise DataError(
+            f"data.fps must be at most that of the pack {packed.folder}, {packed.fps:g}, but is {config.fps:g}"
+        )
+    return packed
 
 
 def missing_classes(config: DataConfig, data: VideoData) -> str | None:
     """Says in one line which class has no usable video, and why; None if each has one in every split."""
     for name, split in data.splits.items():
-        present = set(split.labels.tolist())
+        present = set(split.labels.tolist()).union(*(entry.labels for entry in split.entries if data.multi_label))
         for label, title in enumerate(data.classes):
             if label not in present:
                 folder = f"{name}/{title}/"
@@ -153,18 +298,22 @@ def missing_classes(config: DataConfig, data: VideoData) -> str | None:
     return None
 
 
-def _usable(packed: Pack, config: DataConfig) -> tuple[dict[str, PackedSplit], list[Broken]]:
+def _usable(splits: Mapping[str, Split], config: DataConfig) -> tuple[dict[str, Split], list[Broken]]:
     """Parts the videos that are long enough for a clip from those that are not."""
     needed = needed_frames(config.clip, config.sampling) if config.short == "skip" else 1
-    splits: dict[str, PackedSplit] = {}
+    usable: dict[str, Split] = {}
     short: list[Broken] = []
-    for name, entries in packed.splits.items():
-        splits[name] = PackedSplit(
-            file=packed.file(name), entries=tuple(entry for entry in entries if entry.num_frames >= needed)
-        )
+    for name, split in splits.items():
+        lengths = [frames_at(entry.num_frames, entry.fps, config.fps) for entry in split.entries]
+        long = [number for number, length in enumerate(lengths) if length >= needed]
+        usable[name] = split if len(long) == len(lengths) else split.keep(np.array(long, dtype=np.int64))
         short += [
-            Broken(path=entry.path, reason=f"short: {entry.num_frames} frames, needs {needed}")
-            for entry in entries
-            if entry.num_frames < needed
+            Broken(path=entry.path, reason=f"short: {length} frames{_rate(config)}, needs {needed}")
+            for entry, length in zip(split.entries, lengths, strict=True)
+            if length < needed
         ]
-    return splits, short
+    return usable, short
+
+
+def _rate(config: DataConfig) -> str:
+    return f" at {config.fps:g} a second" if config.fps else ""

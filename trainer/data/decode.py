@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 VERSION = 1
 """Raised whenever the same file would decode to other pixels; a part of every cache key."""
 
-# Seconds that opening or one read of a file may take, so that a dead network drive does not hang.
+# Seconds that opening or one read of a file may take.
 _TIMEOUT = 60.0
+_LARGEST = 8 * 2**30  # bytes of frames of one video that are still decoded at once
 _BUFFER = 600  # small frames that are held in memory before a second pass over the file is the better choice
 
 # Exact rounding, the same on every processor, so that the same files give the same checksum on another machine.
@@ -66,10 +68,17 @@ def decode_video(path: str | Path, *, short_side: int, max_frames: int = 0) -> D
         DecodeError: The file is empty, damaged, cut off, or holds no video.
     """
     path = Path(path)
-    try:
+    with reasons():
         if path.stat().st_size == 0:
             raise DecodeError("the file is empty")
         return _decode(path, short_side, max_frames)
+
+
+@contextmanager
+def reasons() -> Iterator[None]:
+    """Turns what PyAV raises in its block into DecodeError with a reason of one line."""
+    try:
+        yield
     except DecodeError:
         raise
     except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
@@ -77,23 +86,30 @@ def decode_video(path: str | Path, *, short_side: int, max_frames: int = 0) -> D
         raise DecodeError(f"cannot be decoded: {' '.join(reason.split())}") from error
 
 
+def open_video(path: str | Path) -> Any:
+    """Opens a container, with a limit of time, so that a dead network drive does not hang."""
+    return av.open(str(path), timeout=_TIMEOUT, metadata_errors="ignore")
+
+
 def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
     limit = max(max_frames, _BUFFER) if max_frames else None
     images: list[NDArray[np.uint8]] = []
     total = 0
     first = last = None
-    with av.open(str(path), timeout=_TIMEOUT, metadata_errors="ignore") as container:
-        stream = _video_stream(container)
+    with open_video(path) as container:
+        stream = video_stream(container)
         rate = stream.average_rate or stream.guessed_rate
-        scale = _Scaler(short_side)
+        scale = Scaler(short_side)
         for frame in _frames(container, stream):
             total += 1
             last = frame.time
             first = last if total == 1 else first
             if limit is None or total <= limit:
                 images.append(scale(frame))
+            if limit is None and total * images[0].nbytes > _LARGEST:
+                raise DecodeError(f"too long: more than {total - 1} frames; give data.max_frames")
         seconds = None if first is None or last is None else last - first
-        lack = _lack(container, stream, total, seconds)
+        lack = lack_of(container, stream, total, seconds)
     if total == 0:
         raise DecodeError("the video stream has no frame")
     if lack is not None:
@@ -109,7 +125,7 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
     return Decoded(frames=np.stack(images), fps=fps * max_frames / total)
 
 
-def _lack(container: Any, stream: Any, total: int, seconds: float | None) -> str | None:
+def lack_of(container: Any, stream: Any, total: int, seconds: float | None) -> str | None:
     """Says what a file lacks that was cut off: its reader sees an end, but its header promises more.
 
     Args:
@@ -135,14 +151,18 @@ def _lack(container: Any, stream: Any, total: int, seconds: float | None) -> str
 
 def _pick(path: Path, short_side: int, keep: set[int]) -> list[NDArray[np.uint8]]:
     """Decodes a file once more and returns the frames whose numbers are in `keep`."""
-    with av.open(str(path), timeout=_TIMEOUT, metadata_errors="ignore") as container:
-        scale = _Scaler(short_side)
-        frames = enumerate(_frames(container, _video_stream(container)))
+    with open_video(path) as container:
+        scale = Scaler(short_side)
+        frames = enumerate(_frames(container, video_stream(container)))
         return [scale(frame) for number, frame in frames if number in keep]
 
 
-def _video_stream(container: Any) -> Any:
-    """The first stream that is a video, and no cover picture of a piece of music."""
+def video_stream(container: Any) -> Any:
+    """The first stream that is a video, and no cover picture of a piece of music.
+
+    Raises:
+        DecodeError: There is none.
+    """
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             stream.codec_context.thread_count = 1
@@ -155,19 +175,25 @@ def _frames(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
     yield from container.decode(stream)
 
 
-class _Scaler:
-    """Turns the frames of one video into RGB arrays of one size, which the first frame decides."""
+class Scaler:
+    """Turns the frames of one video into RGB arrays of one size, which the first frame decides.
 
-    def __init__(self, short_side: int) -> None:
+    Attributes:
+        size: Width and height before the frame is turned upright; None before the first frame.
+    """
+
+    def __init__(self, short_side: int, size: tuple[int, int] | None = None) -> None:
+        """Begins with the first frame, or with what the first frame has decided before."""
         self._short_side = short_side
-        self._size: tuple[int, int] | None = None
+        self.size = size
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        if self._size is None:
+        """The frame as an array (H, W, 3)."""
+        if self.size is None:
             ratio = self._short_side / min(frame.width, frame.height)
-            self._size = max(1, round(frame.width * ratio)), max(1, round(frame.height * ratio))
-        width, height = self._size
+            self.size = max(1, round(frame.width * ratio)), max(1, round(frame.height * ratio))
+        width, height = self.size
         small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=_INTERPOLATION, threads=1)
         image = np.asarray(small.to_ndarray(), dtype=np.uint8)
         # Telephones store sideways pictures with a note how to turn them.

@@ -62,6 +62,7 @@ class Entry:
         width: Columns.
         offset: First byte; the video takes F * height * width * 3.
         fps: Frames a second; 0 if unknown.
+        labels: Indices of all its classes, of multi-label data alone; `label` is the first of them.
     """
 
     path: str
@@ -71,6 +72,7 @@ class Entry:
     width: int
     offset: int
     fps: float
+    labels: tuple[int, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -89,6 +91,7 @@ class Pack:
         broken: Videos that could not be decoded.
         checksum: SHA-256 over classes, paths, labels, shapes and frames.
         backend: What decoded them.
+        multi_label: Whether a video may have several classes, or none.
     """
 
     folder: Path
@@ -97,6 +100,7 @@ class Pack:
     broken: tuple[Broken, ...]
     checksum: str
     backend: str
+    multi_label: bool = False
 
     def file(self, split: str) -> Path:
         """Path of the frames of a split."""
@@ -132,7 +136,7 @@ def pack(
     settings = {"short_side": short_side, "max_frames": max_frames, "backend": decode.backend()}
     settings |= {"decode": decode.VERSION, "format": FORMAT}
     try:
-        key = _key(layout, settings)
+        key = key_of(layout, settings)
         folder = cache / key
         found = _open(folder, key)
         if found is not None:
@@ -142,7 +146,7 @@ def pack(
         part = cache / f".{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.part"
         part.mkdir()
         try:
-            results = decode_all(_tasks(layout, short_side, max_frames), num_workers=num_workers)
+            results = decode_all(tasks_of(layout, short_side, max_frames), num_workers=num_workers)
             _write(part, key, layout, settings, results=results, progress=progress)
             _publish(part, folder, key)
         finally:
@@ -159,17 +163,37 @@ def pack(
     return found
 
 
-def _key(layout: Layout, settings: Mapping[str, Any]) -> str:
+def key_of(layout: Layout, settings: Mapping[str, Any]) -> str:
+    """Names what goes into a cache or a pack: 32 letters.
+
+    Args:
+        layout: The videos; their paths below the root, labels, sizes and times of modification count.
+        settings: How they are decoded, as JSON values.
+
+    Raises:
+        OSError: A file cannot be looked at.
+    """
     digest = hashlib.sha256(json.dumps([settings, layout.classes], sort_keys=True).encode())
     for split, videos in layout.splits.items():
         digest.update(f"\n{split}\n".encode())
         for video in videos:
             stat = (layout.root / video.path).stat()
-            digest.update(json.dumps([video.path, video.label, stat.st_size, stat.st_mtime_ns]).encode())
+            digest.update(json.dumps([video.path, video.label, stat.st_size, stat.st_mtime_ns, *_more(video)]).encode())
     return digest.hexdigest()[:32]
 
 
-def _tasks(layout: Layout, short_side: int, max_frames: int) -> list[Task]:
+def labels_of(video: Video | Entry) -> tuple[int, ...]:
+    """All classes of a video of multi-label data; nothing for one that has a single class."""
+    return tuple(getattr(video, "labels", ()))
+
+
+def _more(video: Video | Entry) -> list[list[int]]:
+    """What is hashed of multi-label videos alone, so that the keys and checksums of others are as ever."""
+    return [list(labels_of(video))] if labels_of(video) else []
+
+
+def tasks_of(layout: Layout, short_side: int, max_frames: int) -> list[Task]:
+    """What decodes the videos of a layout, split by split."""
     return [
         Task(path=str(layout.root / video.path), short_side=short_side, max_frames=max_frames)
         for videos in layout.splits.values()
@@ -206,7 +230,7 @@ def _write(
                     if progress is not None:
                         progress(done, total)
                 _flush(file)
-            splits[split] = [asdict(entry) for entry in entries]
+            splits[split] = [_plain(entry) for entry in entries]
     index = {
         "format": FORMAT,
         "key": key,
@@ -216,6 +240,8 @@ def _write(
         "splits": splits,
         "broken": [asdict(one) for one in broken],
     }
+    if getattr(layout, "multi_label", False):
+        index["multi_label"] = True
     with (part / _INDEX).open("wb") as file:
         file.write(json.dumps(index).encode())
         _flush(file)
@@ -231,8 +257,9 @@ def _append(file: BinaryIO, video: Video, decoded: decode.Decoded, digest: Any) 
         width=width,
         offset=file.tell(),
         fps=round(decoded.fps, 3),
+        labels=labels_of(video),
     )
-    digest.update(json.dumps([video.path, video.label, num_frames, height, width]).encode())
+    digest.update(json.dumps([video.path, video.label, num_frames, height, width, *_more(video)]).encode())
     digest.update(decoded.frames)
     file.write(decoded.frames.data)
     return entry
@@ -271,7 +298,7 @@ def _open(folder: Path, key: str) -> Pack | None:
         index = json.loads((folder / _INDEX).read_bytes())
         if index["format"] != FORMAT or index["key"] != key:
             return None
-        splits = {split: tuple(Entry(**one) for one in entries) for split, entries in index["splits"].items()}
+        splits = {split: tuple(_entry(one) for one in entries) for split, entries in index["splits"].items()}
         found = Pack(
             folder=folder,
             classes=tuple(index["classes"]),
@@ -279,6 +306,7 @@ def _open(folder: Path, key: str) -> Pack | None:
             broken=tuple(Broken(**one) for one in index["broken"]),
             checksum=str(index["checksum"]),
             backend=str(index["settings"]["backend"]),
+            multi_label=bool(index.get("multi_label", False)),
         )
         complete = all(
             found.file(split).stat().st_size == sum(entry.num_bytes for entry in entries)
@@ -287,6 +315,17 @@ def _open(folder: Path, key: str) -> Pack | None:
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return found if complete else None
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    values = asdict(entry)
+    if not entry.labels:
+        del values["labels"]
+    return values
+
+
+def _entry(values: Mapping[str, Any]) -> Entry:
+    return Entry(**{**values, "labels": tuple(values.get("labels", ()))})
 
 
 def _sweep(cache: Path) -> None:

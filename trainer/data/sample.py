@@ -59,6 +59,31 @@ def eval_indices(num_frames: int, clip: Clip, sampling: Sampling, *, number: int
     return np.asarray((low + (high - low) * (2 * number + 1) // (2 * num_clips)) % num_frames)
 
 
+def frames_at(num_frames: int, rate: float, fps: float) -> int:
+    """Says how many frames a video has at another frame rate; at least 1.
+
+    Args:
+        num_frames: Frames of the video.
+        rate: Frames a second of the video; 0 if unknown.
+        fps: Frames a second that are wanted; 0 takes the video as it is, as an unknown rate does.
+    """
+    return max(1, round(num_frames * fps / rate)) if fps > 0 and rate > 0 else num_frames
+
+
+def spread(numbers: Indices, num_frames: int, num_seen: int) -> Indices:
+    """Gives the frames of a video that stand for the frames of the same video at another rate.
+
+    Args:
+        numbers: Numbers of frames at that rate, each below `num_seen`.
+        num_frames: Frames of the video.
+        num_seen: Frames of it at that rate: the middles of `num_seen` equal parts of the video.
+
+    Returns:
+        Numbers of frames below `num_frames`; the numbers themselves where both rates are the same.
+    """
+    return np.asarray((2 * numbers + 1) * num_frames // (2 * num_seen))
+
+
 def _window(num_frames: int, clip: Clip, start: int) -> Indices:
     return np.asarray((start + clip.stride * np.arange(clip.frames)) % num_frames)
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from trainer.config import DataConfig
-from trainer.data.augment import centre_box, cut, normalise
+from trainer.data.augment import cut, eval_box, normalise
 from trainer.data.decode import DecodeError, decode_video
 from trainer.data.layouts import DataError
-from trainer.data.sample import eval_indices, needed_frames
+from trainer.data.sample import eval_indices, frames_at, needed_frames, spread
 
 
 def clips_of_video(path: Path, config: DataConfig) -> Tensor:
@@ -23,22 +23,27 @@ def clips_of_video(path: Path, config: DataConfig) -> Tensor:
         config: How clips are taken.
 
     Returns:
-        Normalised clips (config.eval_clips, 3, T, H, W), float32.
+        Normalised clips (config.eval_clips * config.eval_crops, 3, T, H, W), float32, the crops of a clip one after
+        the other.
 
     Raises:
         DataError: The file cannot be decoded, or is shorter than a clip and `config.short` is `skip`.
     """
     try:
-        video = decode_video(path, short_side=config.short_side, max_frames=config.max_frames).frames
+        decoded = decode_video(path, short_side=config.short_side, max_frames=config.max_frames)
     except DecodeError as error:
         raise DataError(f"{path} must be a video, but {error}") from error
-    needed = needed_frames(config.clip, config.sampling)
-    if len(video) < needed and config.short == "skip":
-        raise DataError(f"{path} must have at least {needed} frames for a clip, but has {len(video)}")
-    clip = config.clip
-    pixels = np.empty((config.eval_clips, clip.frames, clip.height, clip.width, 3), dtype=np.uint8)
-    box = centre_box(video.shape[1], video.shape[2], clip)
-    for number, out in enumerate(pixels):
-        indices = eval_indices(len(video), clip, config.sampling, number=number, num_clips=config.eval_clips)
-        cut(video, indices if config.reversal == "none" else indices[::-1], box, out, mirror=False)
+    video, clip = decoded.frames, config.clip
+    num_seen = frames_at(len(video), round(decoded.fps, 3), config.fps)
+    needed = needed_frames(clip, config.sampling)
+    if num_seen < needed and config.short == "skip":
+        raise DataError(f"{path} must have at least {needed} frames for a clip, but has {num_seen}")
+    num_views = config.eval_clips * config.eval_crops
+    pixels = np.empty((num_views, clip.frames, clip.height, clip.width, 3), dtype=np.uint8)
+    for view, out in enumerate(pixels):
+        number, crop = divmod(view, config.eval_crops)
+        numbers = eval_indices(num_seen, clip, config.sampling, number=number, num_clips=config.eval_clips)
+        numbers = spread(numbers, len(video), num_seen)
+        box = eval_box(video.shape[1], video.shape[2], clip, number=crop, num_crops=config.eval_crops)
+        cut(video, numbers if config.reversal == "none" else numbers[::-1], box, out, mirror=False)
     return normalise(torch.from_numpy(pixels), config.mean, config.std)

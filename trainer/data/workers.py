@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from trainer.data.decode import Decoded, DecodeError, decode_video
 
@@ -18,6 +19,19 @@ _SMALL = 32 * 2**20
 
 Result = Decoded | str
 """The frames of a video, or the reason why there are none."""
+
+
+class HasPath(Protocol):
+    """What is done to one file."""
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        ...
+
+
+Job = TypeVar("Job", bound=HasPath)
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,11 +57,7 @@ def decode_all(
     num_workers: int | None = None,
     function: Callable[[Task], Result] = decode_task,
 ) -> Generator[Result, None, None]:
-    """Decodes videos and yields the results in the order of the tasks.
-
-    Only a few videos a process are under way at a time, so memory stays bounded however many there are. If
-    a video makes the decoder crash, the ones that were under way are tried again, each in a process of its
-    own.
+    """Decodes videos and yields the results in the order of the tasks; see `each`.
 
     Args:
         tasks: The videos.
@@ -58,6 +68,26 @@ def decode_all(
     Yields:
         Frames or a reason, one a task.
     """
+    yield from each(tasks, function, num_workers=num_workers)
+
+
+def each(
+    tasks: Sequence[Job], function: Callable[[Job], Done | str], *, num_workers: int | None = None
+) -> Generator[Done | str, None, None]:
+    """Does something to each of many files and yields the results in the order of the files.
+
+    Only a few videos a process are under way at a time, so memory stays bounded however many there are. If
+    a video makes the decoder crash, the ones that were under way are tried again, each in a process of its
+    own.
+
+    Args:
+        tasks: The files.
+        function: What is done; importable, since other processes run it. Gives a reason where it fails.
+        num_workers: Processes; 0 works in this one, `None` takes as many as there are cores, or none for little data.
+
+    Yields:
+        A result or a reason, one a task.
+    """
     if num_workers is None:
         num_workers = 0 if _little(tasks) else os.cpu_count() or 1
     if num_workers == 0:
@@ -65,7 +95,7 @@ def decode_all(
         return
     waiting = deque(tasks)
     while waiting:
-        under_way: deque[tuple[Task, Future[Result]]] = deque()
+        under_way: deque[tuple[Job, Future[Done | str]]] = deque()
         pool = _pool(num_workers)
         try:
             while waiting or under_way:
@@ -82,7 +112,7 @@ def decode_all(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _little(tasks: Sequence[Task]) -> bool:
+def _little(tasks: Sequence[HasPath]) -> bool:
     total = 0
     for task in tasks:
         total += Path(task.path).stat().st_size
@@ -91,7 +121,7 @@ def _little(tasks: Sequence[Task]) -> bool:
     return True
 
 
-def _alone(function: Callable[[Task], Result], task: Task) -> Result:
+def _alone(function: Callable[[Job], Done | str], task: Job) -> Done | str:
     pool = _pool(1)
     try:
         return pool.submit(function, task).result()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import Clip
-from trainer.data.augment import Box, centre_box, cut, normalise, train_box
+from trainer.data.augment import Box, centre_box, cut, eval_box, normalise, train_box
 
 sides = st.integers(1, 300)
 scales = st.none() | st.tuples(st.floats(0.05, 0.9), st.floats(0.9, 1.0))
@@ -87,3 +87,35 @@ def test_normalise():
     assert clips.is_contiguous(memory_format=torch.channels_last_3d)
     expected = (pixels.double() / 255 - torch.tensor(mean)) / torch.tensor(std)
     torch.testing.assert_close(clips.permute(0, 2, 3, 4, 1).double(), expected, rtol=0, atol=1e-5)
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32))
+def test_boxes_of_another_aspect_lie_in_the_frame(height, width, rows, columns, seed):
+    clip, ratio = Clip(frames=1, height=rows, width=columns), (0.5, 2.0)
+    rng = np.random.default_rng(seed)
+    box = train_box(height, width, clip, (0.3, 1.0), rng, crop_ratio=ratio)
+    assert 0 <= box.top <= height - box.height < height and 0 <= box.left <= width - box.width < width
+    again = train_box(height, width, clip, (0.3, 1.0), np.random.default_rng(seed), crop_ratio=ratio)
+    assert box == again
+
+
+def test_aspects_are_spread_evenly_in_their_logarithm_and_areas_stay():
+    clip = Clip(frames=1, height=100, width=100)
+    boxes = [
+        train_box(400, 400, clip, (0.5, 0.5), np.random.default_rng(seed), crop_ratio=(0.5, 2.0)) for seed in range(400)
+    ]
+    logs = np.log2([box.width / box.height for box in boxes])
+    assert -1.02 < logs.min() < -0.9 and 0.9 < logs.max() < 1.02 and abs(logs.mean()) < 0.1
+    assert all(abs(box.width * box.height / 200**2 - 1) < 0.02 for box in boxes)
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 60), st.integers(1, 60))
+def test_three_crops_are_the_middle_and_both_ends_of_the_longer_side(height, width, rows, columns):
+    clip = Clip(frames=1, height=rows, width=columns)
+    first, middle, last = (eval_box(height, width, clip, number=number, num_crops=3) for number in range(3))
+    assert middle == centre_box(height, width, clip) == eval_box(height, width, clip, number=0, num_crops=1)
+    room = (height - middle.height, width - middle.width)
+    if room[1] >= room[0]:
+        assert (first.left, last.left) == (0, room[1]) and first.top == middle.top == last.top
+    else:
+        assert (first.top, last.top) == (0, room[0]) and first.left == middle.left == last.left

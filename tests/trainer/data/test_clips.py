@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import torch
 from trainer.config import Clip, DataConfig
 from trainer.data.clips import eval_batches, num_batches, open_data, train_batches
 from trainer.data.dataset import PackedSplit, VideoData
-from trainer.data.layouts import DataError
+from trainer.data.layouts import DataError, find_videos
+from trainer.data.pack import pack
+from trainer.data.packing import write_pack
+from trainer.failures import BrokenClip, named
 
 
 def config(root: Path, **changes) -> DataConfig:
@@ -234,3 +238,136 @@ def test_loading_leaves_no_descriptor_behind(root):
     for e in range(5):
         epoch(data, c, epoch=e)
     assert len(list(descriptors.iterdir())) == before
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.filterwarnings("ignore:This DataLoader"))])
+def test_an_epoch_can_begin_in_its_middle(root, workers):
+    c = config(root, crop_scale=(0.5, 1.0), flip=True, num_workers=workers)
+    data = open_data(c)
+    whole = epoch(data, config(root, crop_scale=(0.5, 1.0), flip=True), batch_size=3)
+    for start in (1, 3) if workers else range(4):
+        rest = list(train_batches(data, c, batch_size=3, seed=0, epoch=1, start_batch=start))
+        assert len(rest) == 3 - start and same(rest, whole[start:])
+    with pytest.raises(DataError, match="start_batch must be from 0 to the 3 batches of an epoch, but is 4"):
+        next(train_batches(data, c, batch_size=3, seed=0, epoch=1, start_batch=4))
+
+
+def whole_videos(root: Path, **changes) -> DataConfig:
+    """Clips that begin with a video's first frame and so tell which it is."""
+    changes = {"source": "decode", "max_broken": 0.3, **changes}
+    return config(root, clip=Clip(frames=12, height=24, width=32), **changes)
+
+
+def shown(batches) -> list[tuple[int, int]]:
+    """Number and label of the video of each clip."""
+    pairs = [pair for clips, labels, *_ in batches for pair in zip(numbers(clips), labels.tolist(), strict=True)]
+    return [(clip[0] // 2, label) for clip, label in pairs]
+
+
+def test_a_video_that_cannot_be_read_is_replaced_by_the_next_of_its_class(root):
+    c = whole_videos(root)
+    data = open_data(c)
+    before = shown(epoch(data, c))
+    for name in ("one/1", "one/2", "two/4"):  # numbers 1, 2 and 9
+        (root / "train" / f"{name}.mp4").write_bytes(b"broken by now")
+    after = epoch(data, c)
+    assert shown(after) == [({1: 3, 2: 3, 9: 5}.get(video, video), label) for video, label in before]
+    assert data.met.num_clips == 3  # that video 2 could not stand in for 1 is no further clip
+    assert data.met.videos.keys() == {"train/one/1.mp4", "train/one/2.mp4", "train/two/4.mp4"}
+    assert all(reason.startswith("cannot be decoded: ") for reason in data.met.videos.values())
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_what_is_replaced_does_not_depend_on_loader_processes(root):
+    c, many = whole_videos(root, crop_scale=(0.5, 1.0), flip=True), whole_videos(root, crop_scale=(0.5, 1.0), flip=True)
+    many = dataclasses.replace(many, num_workers=2)
+    data, other = open_data(c), open_data(many)
+    (root / "train" / "one" / "1.mp4").unlink()
+    (root / "val" / "two" / "0.mp4").unlink()
+    assert same(epoch(data, c), epoch(other, many)) and same(evaluation(data, c), evaluation(other, many))
+    assert data.met.videos == other.met.videos and data.met.num_clips == other.met.num_clips == 2
+
+
+def test_nothing_stands_in_for_a_video_in_evaluation(root):
+    c = whole_videos(root, eval_clips=2)
+    data = open_data(c)
+    expected = evaluation(data, c, batch_size=2)
+    (root / "val" / "one" / "1.mp4").unlink()
+    found = evaluation(data, c, batch_size=2)
+    assert torch.cat([videos for *_, videos in found]).tolist() == [0, 0, 2, 2, 3, 3]
+    assert same(found, [batch for batch in expected if 1 not in batch[2].tolist()])
+    assert data.met.num_clips == 2 and data.met.videos.keys() == {"val/one/1.mp4"}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_above_the_share_loading_stops_with_the_reason(root, split):
+    c = whole_videos(root, max_broken=0.2)
+    data = open_data(c)
+    broken = {"train": ("one/0", "one/2", "two/3"), "val": ("one/0",)}[split]
+    for name in broken[:2]:
+        (root / split / f"{name}.mp4").unlink()
+    if split == "train":
+        epoch(data, c)  # 2 of 10 are not above 0.2
+        (root / split / f"{broken[2]}.mp4").unlink()
+    count, where = {"train": ("3 of 10", "epoch 1"), "val": ("1 of 4", "the evaluation on val")}[split]
+    message = (
+        rf"at most data\.max_broken = 0\.2 of the clips may be of unreadable videos, but {count} were in {where}"
+        rf" \(the first, {split}/.*\.mp4: cannot be decoded: No such file or directory\)"
+    )
+    with pytest.raises(BrokenClip, match=message) as error, named("epoch 1"):
+        epoch(data, c) if split == "train" else evaluation(data, c)
+    assert "\n" not in str(error.value)
+
+
+def test_a_disk_that_is_gone_stops_loading_at_once(root):
+    c = whole_videos(root, max_broken=1.0)
+    data = open_data(c)
+    (root / "train").rename(root / "elsewhere")
+    with pytest.raises(DataError, match=r"but 10 of train in a row were not, .* is the disk of .*data still there\?"):
+        epoch(data, c)
+
+
+def test_damaged_frames_of_a_pack_are_replaced_too(root, tmp_path):
+    packed = write_pack(find_videos(root, name="mine"), tmp_path / "pack", short_side=24, num_workers=0)
+    c = whole_videos(tmp_path / "pack", source="pack")
+    data = open_data(c)
+    entry = packed.splits["train"].entries[6]
+    with packed.folder.joinpath("train.bin").open("r+b") as file:
+        file.seek(entry.offset + 4 * 12 + 30)
+        file.write(bytes(200))
+    assert (6, 1) not in shown(epoch(data, c)) and shown(epoch(data, c)).count((7, 1)) == 2
+    assert data.met.videos["train/two/1.mp4"].startswith("a frame is damaged: ")
+
+
+def test_labels_of_multi_label_data_are_rows_of_0_and_1(root):
+    layout = find_videos(root, name="mine")
+
+    @dataclasses.dataclass(frozen=True)
+    class Labelled:
+        path: str
+        label: int
+        labels: tuple[int, ...]
+
+    @dataclasses.dataclass(frozen=True)
+    class Several:
+        root: Path
+        classes: tuple[str, ...]
+        splits: dict[str, tuple[Labelled, ...]]
+        multi_label: bool = True
+
+    splits = {
+        name: tuple(
+            Labelled(video.path, 0, (0, 2)) if number % 2 else Labelled(video.path, 1, (1,))
+            for number, video in enumerate(videos)
+        )
+        for name, videos in layout.splits.items()
+    }
+    several = Several(root, ("a", "b", "c"), splits)
+    packed = write_pack(several, root.parent / "pack", short_side=24, num_workers=0)
+    cached = pack(several, root.parent / "cache", short_side=24)
+    assert packed.multi_label and cached.multi_label
+    assert pack(layout, root.parent / "cache", short_side=24).checksum != cached.checksum
+    assert [e.labels for e in cached.splits["val"]] == [e.labels for e in packed.splits["val"].entries]
+    data = open_data(config(root.parent / "pack", source="pack"))
+    found = torch.cat([labels for _, labels, _ in evaluation(data, config(root))])
+    assert found.dtype == torch.float32 and found.tolist() == [[0, 1, 0], [1, 0, 1]] * 2

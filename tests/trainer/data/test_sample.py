@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import Clip
-from trainer.data.sample import eval_indices, needed_frames, train_indices
+from trainer.data.sample import eval_indices, frames_at, needed_frames, spread, train_indices
 
 
 def clip(frames: int, stride: int = 1) -> Clip:
@@ -91,3 +91,27 @@ def test_short_videos_are_played_in_a_loop():
 def test_needed_frames():
     assert needed_frames(clip(16, 2), "dense") == 31
     assert needed_frames(clip(16, 2), "uniform") == 16
+
+
+@given(st.integers(1, 500), st.integers(1, 500))
+def test_a_video_at_another_rate_is_spread_evenly_over_its_frames(num_frames, num_seen):
+    taken = spread(np.arange(num_seen), num_frames, num_seen)
+    assert taken.min() >= 0 and taken.max() < num_frames and (np.diff(taken) >= 0).all()
+    counts = np.bincount(taken, minlength=num_frames)
+    assert counts.max() - counts.min() <= 1
+    assert num_seen != num_frames or (taken == np.arange(num_frames)).all()
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "rate", "fps", "expected"),
+    [
+        (300, 30.0, 15.0, 150),
+        (300, 29.97, 10.0, 100),
+        (10, 30.0, 60.0, 20),
+        (3, 30.0, 1.0, 1),
+        (7, 0.0, 5.0, 7),
+        (7, 9.0, 0.0, 7),
+    ],
+)
+def test_frames_are_counted_at_the_rate_that_is_asked_for(num_frames, rate, fps, expected):
+    assert frames_at(num_frames, rate, fps) == expected

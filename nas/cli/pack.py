@@ -1,0 +1,107 @@
+"""`nas data pack`: a data set as a folder of few large files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from nas.cli.output import Progress, duration, print_json
+from nas.cli.resolve import load_target
+from nas.errors import NasError, one_of
+
+if TYPE_CHECKING:
+    from trainer.data.layouts import Layout
+
+_CODINGS = ("jpeg", "raw")
+_SHORT_SIDE = 128  # of the frames of a folder, for which no study says one
+
+
+def pack(
+    target: str = typer.Argument(
+        ..., metavar="STUDY|DB|ROOT", help="A study file, a database, or a folder of class folders."
+    ),
+    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the study file."),
+    output: str = typer.Option(..., "--output", "-o", help="Folder that the pack goes into."),
+    short_side: int = typer.Option(0, "--short-side", help="Short side of the frames in pixels; 0: as the study says."),
+    fps: float = typer.Option(0.0, "--fps", help="Frames a second at most, evenly spaced; 0 keeps all."),
+    max_frames: int = typer.Option(
+        -1, "--max-frames", help="Frames of a video at most; 0: all; -1: as the study says."
+    ),
+    coding: str = typer.Option("jpeg", "--coding", help="jpeg, or raw for exact frames in about ten times the room."),
+    quality: int = typer.Option(90, "--quality", help="Of JPEGs, 1 to 100."),
+    workers: int = typer.Option(-1, "--workers", help="Processes that decode; -1: as many as there are cores."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Decode every video once into a folder of few large files, for `data.source=pack data.root=FOLDER`.
+
+    Videos that cannot be decoded are listed and left out. Packing that was interrupted, by a kill or by a full disk,
+    goes on where it was when the same command is run again.
+
+    Example: nas data pack studies/kinetics_small.yaml data=motion -o data/motion_pack
+    """
+    import time
+
+    from trainer.data.packing import write_pack
+
+    if coding not in _CODINGS:
+        raise NasError(one_of("coding", coding, _CODINGS))
+    if not 1 <= quality <= 100:
+        raise NasError(f"--quality must be from 1 to 100, but is {quality}")
+    if short_side < 0 or fps < 0:
+        raise NasError(f"--short-side and --fps must be at least 0, but are {short_side} and {fps:g}")
+    layout, sides, frames = _layout(target, overrides or [])
+    progress, began = Progress("videos"), time.monotonic()
+    try:
+        packed = write_pack(
+            layout,
+            output,
+            short_side=short_side or sides,
+            fps=fps,
+            max_frames=frames if max_frames < 0 else max_frames,
+            coding="raw" if coding == "raw" else "jpeg",
+            quality=quality,
+            num_workers=None if workers < 0 else workers,
+            progress=progress.update,
+        )
+    finally:
+        progress.close()
+    sizes = {name: (packed.folder / f"{name}.bin").stat().st_size for name in packed.splits}
+    report = {
+        "folder": str(packed.folder),
+        "videos": {name: len(split) for name, split in packed.splits.items()},
+        "bytes": sizes,
+        "short_side": packed.short_side,
+        "fps": packed.fps,
+        "max_frames": packed.max_frames,
+        "coding": packed.coding,
+        "checksum": packed.checksum,
+        "left_out": [{"path": one.path, "reason": one.reason} for one in packed.broken],
+    }
+    if as_json:
+        print_json(report)
+        return
+    for one in packed.broken:
+        print(f"left out: {one.path}: {one.reason}")
+    counts = ", ".join(f"{len(split)} {name}" for name, split in packed.splits.items())
+    print(
+        f"{packed.folder}: {counts}, {sum(sizes.values()) / 2**20:.1f} MiB of {packed.coding} at a short side of"
+        f" {packed.short_side}, {len(packed.broken)} left out, in {duration(time.monotonic() - began)}"
+    )
+    more = f" data.max_frames={packed.max_frames}" if packed.max_frames else ""
+    print(f"use it with data.source=pack data.root={packed.folder} data.short_side={packed.short_side}{more}")
+
+
+def _layout(target: str, overrides: list[str]) -> tuple[Layout, int, int]:
+    """The videos that a target means, and the short side and number of frames that it wants."""
+    from trainer.data.layouts import find_videos
+
+    if Path(target).is_dir():
+        if overrides:
+            raise NasError(f"settings go with a study file, but {target} is a folder")
+        return find_videos(target, name="folder"), _SHORT_SIDE, 0
+    config = load_target(target, overrides).located_data()
+    if config.source == "pack":
+        raise NasError(f"videos are needed to make a pack, but data.source is pack and {config.root} is one already")
+    return find_videos(config.root, name=config.name), config.short_side, config.max_frames

@@ -1,0 +1,349 @@
+"""Frames straight from video files: only those that a clip needs are decoded.
+
+A first pass over each file, without decoding, remembers when each frame is shown and where decoding can begin (below
+`data.cache`, in the form of a pack). A clip then seeks to the key frame before its first frame, and every frame is
+recognised by its time: so frame 17 is the very frame that is the 17th when the whole file is decoded, with B-frames
+and variable frame rates too. Where the times of a file do not tell its frames apart, or a decoder does not give what
+they promise, the file is decoded from its start and frames are counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data import decode
+from trainer.data.decode import DecodeError, Scaler, lack_of, open_video, reasons, video_stream
+from trainer.data.layouts import DataError, Layout
+from trainer.data.pack import Entry, Progress, key_of, tasks_of
+from trainer.data.packed import FORMAT, Packed, open_packed
+from trainer.data.packing import Coded, write_files
+from trainer.data.sample import spread
+from trainer.data.table import Table
+from trainer.data.workers import Task
+
+if TYPE_CHECKING:
+    from trainer.data.augment import Box
+
+# Frames that are sooner decoded than sought past: after a jump the decoder has to fill its queue again.
+_NEAR = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Times:
+    """What is remembered of a file.
+
+    Attributes:
+        num_frames: Frames, F.
+        width: Columns of a decoded frame before it is turned upright.
+        height: Its rows.
+        shown: (F,) when each frame is shown, ascending, in units of the stream; empty where times cannot be trusted.
+        keys: (K,) when the key frames are shown, ascending.
+        seeks: (K,) when their packets are to be decoded, which is no later.
+    """
+
+    num_frames: int
+    width: int
+    height: int
+    shown: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    seeks: NDArray[np.int64]
+
+    def data(self, digest: bytes) -> bytes:
+        """The values as bytes, behind a checksum of the file."""
+        sizes = (self.num_frames, self.width, self.height, len(self.shown), len(self.keys))
+        parts = (np.array(sizes, dtype="<i8"), self.shown, self.keys, self.seeks)
+        return digest + b"".join(part.astype("<i8").tobytes() for part in parts)
+
+
+_DIGEST_BYTES = 32
+
+
+def times_of(data: NDArray[np.uint8]) -> Times:
+    """The values that `Times.data` wrote; what follows them is passed over."""
+    numbers = data[_DIGEST_BYTES : _DIGEST_BYTES + (len(data) - _DIGEST_BYTES) // 8 * 8].view("<i8")
+    count, width, height, shown, keys = numbers[:5].tolist()
+    edges = np.cumsum([5, shown, keys, keys])
+    parts = [numbers[low:high] for low, high in pairwise(edges.tolist())]
+    return Times(num_frames=count, width=width, height=height, shown=parts[0], keys=parts[1], seeks=parts[2])
+
+
+def scan_video(task: Task) -> Coded | str:
+    """Looks through a file without decoding it but for its first frame; gives the reason if it cannot be used."""
+    try:
+        with reasons():
+            if Path(task.path).is_dir():
+                raise DecodeError("a folder of images is no video file; pack the data, or take data.source=cache")
+            if Path(task.path).stat().st_size == 0:
+                raise DecodeError("the file is empty")
+            return _scan(task)
+    except DecodeError as error:
+        return str(error)
+
+
+def _scan(task: Task) -> Coded:
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    scale = Scaler(task.short_side)
+    first: Any = None
+    shape: tuple[int, ...] = ()
+    packets: list[tuple[int | None, int | None, bool]] = []
+    doubtful = False
+    with open_video(task.path) as container:
+        stream = video_stream(container)
+        rate = stream.average_rate or stream.guessed_rate
+        # The decoder of AVI gets no times to carry through the reordering of frames.
+        doubtful = "avi" in container.format.name and stream.codec_context.name in ("h264", "hevc")
+        for packet in container.demux(stream):
+            if packet.size:
+                digest.update(packet)
+                packets.append((packet.pts, packet.dts, packet.is_keyframe))
+                doubtful |= packet.is_discard or packet.is_corrupt
+            if first is None:
+                first = next(iter(packet.decode()), None)
+                if first is not None:
+                    shape = scale(first).shape
+        if first is None or scale.size is None:
+            raise DecodeError("the video stream has no frame")
+        shown = np.array(sorted({pts for pts, _, _ in packets if pts is not None}), dtype=np.int64)
+        doubtful |= len(shown) < len(packets) or not packets[0][2] or first.pts != shown[0]
+        seconds = float((shown[-1] - shown[0]) * stream.time_base) if len(shown) else None
+        lack = lack_of(container, stream, len(packets), seconds)
+    total = len(packets)
+    if doubtful:
+        total, lack = _counted(task.path)
+        shown = np.zeros(0, dtype=np.int64)
+    if lack is not None:
+        raise DecodeError(lack)
+    keys = sorted((pts, pts if dts is None else dts) for pts, dts, key in packets if key and pts is not None)
+    places = np.array(keys if len(shown) else [], dtype=np.int64).reshape(-1, 2)
+    width, height = scale.size
+    times = Times(num_frames=total, width=width, height=height, shown=shown, keys=places[:, 0], seeks=places[:, 1])
+    kept = min(total, task.max_frames) if task.max_frames else total
+    fps = round(float(rate) * kept / total, 3) if rate else 0.0
+    return Coded(data=times.data(digest.digest()), num_frames=kept, height=shape[0], width=shape[1], fps=fps)
+
+
+def _counted(path: str) -> tuple[int, str | None]:
+    """Frames of a file, and what it lacks, by decoding it."""
+    first = last = None
+    total = 0
+    with open_video(path) as container:
+        stream = video_stream(container)
+        for frame in container.decode(stream):
+            total += 1
+            last = frame.time
+            first = last if total == 1 else first
+        seconds = None if first is None or last is None else last - first
+        return total, lack_of(container, stream, total, seconds)
+
+
+def read_frames(path: str | Path, numbers: Sequence[int], times: Times) -> dict[int, NDArray[np.uint8]]:
+    """Decodes some frames of a file.
+
+    Args:
+        path: The file.
+        numbers: Numbers of the frames, ascending, each once.
+        times: What is remembered of the file.
+
+    Returns:
+        The frames (H, W, 3), upright, by their numbers.
+
+    Raises:
+        DecodeError: The file is damaged, or not the one that `times` is of.
+    """
+    with reasons():
+        found: dict[int, NDArray[np.uint8]] | None = None
+        if len(times.shown):
+            try:
+                found = _sought(path, numbers, times)
+            except av.FFmpegError:
+                found = None  # a damaged place on the way, or a file that cannot be sought in
+        return _from_start(path, numbers, times) if found is None else found
+
+
+def _sought(path: str | Path, numbers: Sequence[int], times: Times) -> dict[int, NDArray[np.uint8]] | None:
+    """As `read_frames`, by seeking; None where a frame does not come at its time."""
+    scale = Scaler(0, (times.width, times.height))
+    wanted = [int(times.shown[number]) for number in numbers]
+    key_of_frame = np.searchsorted(times.keys, wanted, side="right") - 1
+    found: dict[int, NDArray[np.uint8]] = {}
+    with open_video(path) as container:
+        stream = video_stream(container)
+        while len(found) < len(numbers):
+            key = int(key_of_frame[len(found)])
+            if key < 0:
+                return None
+            # To the time of the key frame; where that leads past it (AVI counts in another way), to that of its packet,
+            # which lies before: MP4 and Matroska would then begin a whole group of pictures too early.
+            for place in (times.keys[key], times.seeks[key]):
+                container.seek(int(place), stream=stream, backward=True)
+                if _run(container, stream, scale, numbers, times, wanted, key_of_frame, found):
+                    break
+            else:
+                return None
+    return found
+
+
+def _run(
+    container: Any,
+    stream: Any,
+    scale: Scaler,
+    numbers: Sequence[int],
+    times: Times,
+    wanted: Sequence[int],
+    key_of_frame: NDArray[np.int64],
+    found: dict[int, NDArray[np.uint8]],
+) -> bool:
+    """Decodes on from where the container stands, until all is found or a jump is shorter; False if a frame lacks."""
+    last: int | None = None
+    for frame in container.decode(stream):
+        if frame.pts is None or (last is not None and frame.pts <= last):
+            return False
+        last = frame.pts
+        target = wanted[len(found)]
+        if last > target:
+            return False
+        if last < target:
+            continue
+        found[numbers[len(found)]] = scale(frame)
+        if len(found) == len(numbers):
+            return True
+        ahead = int(times.keys[key_of_frame[len(found)]])
+        if np.searchsorted(times.shown, ahead) - np.searchsorted(times.shown, last) > _NEAR:
+            return True
+    return False
+
+
+def _from_start(path: str | Path, numbers: Sequence[int], times: Times) -> dict[int, NDArray[np.uint8]]:
+    """As `read_frames`, by counting."""
+    scale = Scaler(0, (times.width, times.height))
+    wanted = set(numbers)
+    found: dict[int, NDArray[np.uint8]] = {}
+    with open_video(path) as container:
+        for number, frame in enumerate(container.decode(video_stream(container))):
+            if number in wanted:
+                found[number] = scale(frame)
+                if len(found) == len(wanted):
+                    return found
+    raise DecodeError(f"cut off: frame {max(wanted)} of {times.num_frames} is missing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectSplit:
+    """The videos of one split, decoded anew whenever they are read.
+
+    Attributes:
+        root: Folder that all paths start from.
+        file: File that holds the times of the frames.
+        table: The videos.
+    """
+
+    root: Path
+    file: Path
+    table: Table
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        return len(self.table)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All videos."""
+        return self.table.entries
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Class index of each video."""
+        return self.table.column("label").astype(np.int64)
+
+    def entry(self, index: int) -> Entry:
+        """What is known of one video."""
+        return self.table.entry(index)
+
+    def keep(self, rows: NDArray[np.int64]) -> DirectSplit:
+        """The split with some of the videos alone, by their numbers."""
+        return DirectSplit(root=self.root, file=self.file, table=self.table.keep(rows))
+
+    def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
+        """Decodes a part of some frames of a video.
+
+        Args:
+            index: Number of the video.
+            numbers: Numbers of the T frames.
+            box: What to take of each.
+
+        Returns:
+            Pixels (T, box.height, box.width, 3).
+
+        Raises:
+            DecodeError: The file is damaged or gone, or no longer the one that was looked through.
+        """
+        entry, (rows, columns) = self.table.entry(index), box.slices
+        times = times_of(self._bytes[entry.offset :])
+        actual = spread(numbers, times.num_frames, entry.num_frames)  # where data.max_frames leaves some out
+        frames = read_frames(self.root / entry.path, np.unique(actual).tolist(), times)
+        if any(frame.shape[:2] != (entry.height, entry.width) for frame in frames.values()):
+            raise DecodeError("the size of its frames is not what it was")
+        return np.stack([frames[number][rows, columns] for number in actual.tolist()])
+
+    @cached_property
+    def _bytes(self) -> NDArray[np.uint8]:
+        try:
+            return np.memmap(self.file, dtype=np.uint8, mode="r").view(np.ndarray)
+        except (OSError, ValueError) as error:
+            raise DataError(f"data.cache must stay in place, but opening {self.file} failed: {error}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the mapping behind."""
+        return {"root": self.root, "file": self.file, "table": self.table}
+
+
+def open_times(
+    layout: Layout,
+    cache: str | Path,
+    *,
+    short_side: int,
+    max_frames: int = 0,
+    num_workers: int | None = None,
+    progress: Progress | None = None,
+) -> Packed:
+    """Looks through the files of a data set, or remembers having done so.
+
+    Args:
+        layout: The videos.
+        cache: Folder of all caches.
+        short_side: Short side of the decoded frames, in pixels.
+        max_frames: Largest number of frames taken of a video, evenly spaced; 0 takes all.
+        num_workers: Processes; `None` takes as many as there are cores, but none for small data.
+        progress: Called with (videos done, videos in all).
+
+    Returns:
+        The data, in the form of a pack whose splits decode. The checksum is of the coded frames in the files.
+
+    Raises:
+        DataError: As `trainer.data.packing.write_files`.
+    """
+    settings = {"short_side": short_side, "fps": 0.0, "max_frames": max_frames, "coding": "times"}
+    settings |= {"backend": decode.backend(), "decode": decode.VERSION, "format": FORMAT}
+    try:
+        folder = Path(cache) / f"{key_of(layout, settings)}.times"
+    except OSError as error:
+        raise DataError(f"data.root must be readable, but reading {error.filename} failed: {error.strerror}") from error
+
+    tasks = tasks_of(layout, short_side, max_frames)
+    write_files(layout, folder, settings, tasks, scan_video, num_workers=num_workers, progress=progress, wait=True)
+    opened = open_packed(folder)
+    splits = {
+        name: DirectSplit(root=layout.root, file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"))
+        for name in opened.splits
+    }
+    return replace(opened, splits=splits)

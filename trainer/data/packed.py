@@ -1,0 +1,256 @@
+"""A pack: a folder of few large files with the frames of all videos, made once by `nas data pack`.
+
+    index.json      what the pack is: format, key, settings, classes, checksum, broken sources; written last
+    <split>.bin     64 bytes that name format and key; then the videos back to back
+    <split>.npy     a table with path, classes, length, size and place of each video, for processes to map
+    <split>.jsonl   the same for people and for going on after a kill, with the checksum of each video's bytes
+
+A video is its frames one after the other: raw RGB bytes, or JPEGs, with their lengths as F 32-bit numbers before them.
+So any frame is found with two look-ups, and a clip reads its own frames and nothing else. Everything is mapped into
+memory: the loader processes of all runs on a machine share one copy of what was read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.decode import DecodeError
+from trainer.data.jpeg import decode_jpeg
+from trainer.data.layouts import DataError
+from trainer.data.pack import Broken, Entry
+from trainer.data.table import Table
+
+if TYPE_CHECKING:
+    from trainer.data.augment import Box
+    from trainer.data.dataset import Split
+
+FORMAT = 1
+"""Raised whenever the files of a pack change their form."""
+
+INDEX, UNFINISHED = "index.json", "packing.json"
+HEADER_BYTES = 64
+
+Coding = Literal["jpeg", "raw"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameSplit:
+    """The videos of one split of a pack, mapped into memory when they are first read.
+
+    Attributes:
+        file: File that holds the frames.
+        table: The videos.
+        coding: How frames are coded.
+    """
+
+    file: Path
+    table: Table
+    coding: Coding
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        return len(self.table)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All videos."""
+        return self.table.entries
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Class index of each video."""
+        return self.table.column("label").astype(np.int64)
+
+    def entry(self, index: int) -> Entry:
+        """What is known of one video."""
+        return self.table.entry(index)
+
+    def keep(self, rows: NDArray[np.int64]) -> FrameSplit:
+        """The split with some of the videos alone, by their numbers."""
+        return FrameSplit(file=self.file, table=self.table.keep(rows), coding=self.coding)
+
+    def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
+        """Reads a part of some frames of a video.
+
+        Args:
+            index: Number of the video.
+            numbers: Numbers of the T frames.
+            box: What to take of each.
+
+        Returns:
+            Pixels (T, box.height, box.width, 3).
+
+        Raises:
+            DecodeError: A frame is damaged.
+        """
+        entry, (rows, columns) = self.table.entry(index), box.slices
+        height, width = entry.height, entry.width
+        if self.coding == "raw":
+            end = entry.offset + entry.num_frames * height * width * 3
+            frames = self._bytes[entry.offset : end].reshape(entry.num_frames, height, width, 3)
+            return np.asarray(frames[numbers, rows, columns])
+        start = entry.offset + 4 * entry.num_frames
+        edges = np.zeros(entry.num_frames + 1, dtype=np.int64)
+        np.cumsum(self._bytes[entry.offset : start].view("<u4"), out=edges[1:])
+        out = np.empty((len(numbers), box.height, box.width, 3), dtype=np.uint8)
+        frame = np.empty((height, width, 3), dtype=np.uint8)
+        last = -1
+        for place in np.argsort(numbers, kind="stable").tolist():
+            number = int(numbers[place])
+            if number != last:  # a looped video shows a frame more than once
+                if not 0 < edges[number + 1] - edges[number] <= len(self._bytes) - start - edges[number]:
+                    raise DecodeError(f"frame {number} is damaged: it does not lie in the file")
+                decode_jpeg(self._bytes[start + edges[number] : start + edges[number + 1]], frame)
+                last = number
+            out[place] = frame[rows, columns]
+        return out
+
+    @cached_property
+    def _bytes(self) -> NDArray[np.uint8]:
+        try:
+            return np.memmap(self.file, dtype=np.uint8, mode="r").view(np.ndarray)
+        except (OSError, ValueError) as error:
+            raise DataError(f"a pack must stay in place, but opening {self.file} failed: {error}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the mapping behind: other processes map the file themselves instead of getting a copy."""
+        return {"file": self.file, "table": self.table, "coding": self.coding}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """A complete pack.
+
+    Attributes:
+        folder: Where it is.
+        key: Names the sources and settings it was made from.
+        classes: Names of the classes.
+        splits: Videos of each split.
+        broken: Sources that were left out.
+        checksum: SHA-256 over classes, paths, labels, sizes and coded frames; the same wherever the same is packed.
+        short_side: Short side of the frames, in pixels.
+        fps: Largest frame rate; 0 for that of the sources.
+        max_frames: Largest number of frames of a video; 0 for all.
+        coding: How frames are coded.
+        backend: What decoded the sources.
+        multi_label: Whether a video may have several classes, or none.
+        definition: Which definition of the data set it is of; empty for none.
+    """
+
+    folder: Path
+    key: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    broken: tuple[Broken, ...]
+    checksum: str
+    short_side: int
+    fps: float
+    max_frames: int
+    coding: Coding
+    backend: str
+    multi_label: bool
+    definition: str
+
+
+def open_packed(folder: str | Path) -> Packed:
+    """Opens a pack.
+
+    Args:
+        folder: What `nas data pack` made.
+
+    Raises:
+        DataError: There is no pack, it is unfinished, of another format, or its files are not all of one pack.
+    """
+    folder = Path(folder)
+    index = read_index(folder)
+    try:
+        key, settings = str(index["key"]), index["settings"]
+        splits: dict[str, Split] = {}
+        for name, facts in index["splits"].items():
+            split = FrameSplit(
+                file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"), coding=settings["coding"]
+            )
+            _check(split, key, facts)
+            splits[str(name)] = split
+        return Packed(
+            folder=folder,
+            key=key,
+            classes=tuple(index["classes"]),
+            splits=MappingProxyType(splits),
+            broken=tuple(Broken(**one) for one in index["broken"]),
+            checksum=str(index["checksum"]),
+            short_side=int(settings["short_side"]),
+            fps=float(settings["fps"]),
+            max_frames=int(settings["max_frames"]),
+            coding=settings["coding"],
+            backend=str(settings["backend"]),
+            multi_label=bool(index["multi_label"]),
+            definition=str(index["definition"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder / INDEX} must be as `nas data pack` wrote it, but is damaged; {_AGAIN}") from error
+
+
+_AGAIN = "remove the folder and pack again"
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Reads the index of a pack, and checks its format.
+
+    Raises:
+        DataError: There is no complete pack of this format.
+    """
+    try:
+        index = json.loads((folder / INDEX).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        if (folder / UNFINISHED).exists():
+            reason = "was not finished; run the same `nas data pack` again and it goes on from where it was"
+        elif folder.is_dir():
+            reason = f"has no {INDEX}; make one with `nas data pack`, or take data.source=cache or decode for videos"
+        else:
+            reason = "is not there; make it with `nas data pack`"
+        raise DataError(f"data.root must be a pack where data.source is pack, but {folder} {reason}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / INDEX} must be as `nas data pack` wrote it, but is damaged; {_AGAIN}") from error
+    found = index.get("format") if isinstance(index, dict) else None
+    if not isinstance(index, dict) or found != FORMAT:
+        raise DataError(f"a pack must be of format {FORMAT}, but {folder} is of format {found}; {_AGAIN}")
+    return index
+
+
+def header(key: str) -> bytes:
+    """The first bytes of a file of frames, which say whose it is."""
+    return f"nas pack {FORMAT} {key}".encode().ljust(HEADER_BYTES - 1) + b"\n"
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of a small file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _check(split: FrameSplit, key: str, facts: Mapping[str, Any]) -> None:
+    """Raises DataError unless the files of a split are those that the index is of."""
+    try:
+        with split.file.open("rb") as handle:
+            whole = handle.read(HEADER_BYTES) == header(key) and split.file.stat().st_size == facts["bytes"]
+        if whole and digest_of(split.table.file) == facts["table"]:
+            return
+        reason = "are of another pack or not whole"
+    except OSError as error:
+        reason = f"cannot be read ({error.filename}: {error.strerror})"
+    raise DataError(
+        f"the files of a pack must belong together, but {split.file.name} and {split.table.file.name} in"
+        f" {split.file.parent} {reason}; copy the whole folder again, or {_AGAIN}"
+    )

@@ -1,0 +1,362 @@
+"""Making a pack: in parallel, to be gone on with after a kill or a full disk, and complete or not there at all.
+
+Videos are appended to `<split>.bin` in the order of the layout, and a line each to `<split>.jsonl`; a line is written
+only after its frames are on the disk. Whoever packs again reads the lines, cuts the files off behind the last whole
+video, and goes on. `index.json`, without which a folder is no pack, comes last and by a rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from trainer.data import decode
+from trainer.data.jpeg import QUALITY, encode_jpeg
+from trainer.data.layouts import DataError, Layout, Video
+from trainer.data.pack import Broken, Entry, Progress, key_of, labels_of, tasks_of
+from trainer.data.packed import FORMAT, INDEX, UNFINISHED, Coding, Packed, digest_of, header, open_packed, read_index
+from trainer.data.sample import frames_at, spread
+from trainer.data.table import write_table
+from trainer.data.workers import Job, Task, decode_task, each
+
+# How much work a kill may cost: flushing each video would be slow.
+_GROUP_BYTES, _GROUP_SECONDS = 64 * 2**20, 5.0
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackTask:
+    """One video to decode and code.
+
+    Attributes:
+        task: Which, and how it is decoded.
+        fps: Largest frame rate; 0 keeps all frames.
+        coding: How frames are coded.
+        quality: Of JPEGs.
+    """
+
+    task: Task
+    fps: float
+    coding: Coding
+    quality: int
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.task.path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coded:
+    """One video as it goes into the file: bytes, and how many frames (F, H, W, 3) they are of."""
+
+    data: bytes
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+
+def code_video(task: PackTask) -> Coded | str:
+    """Decodes a video and codes its frames; gives the reason if that fails."""
+    video = decode_task(task.task)
+    if isinstance(video, str):
+        return video
+    frames, fps = video.frames, video.fps
+    if 0 < task.fps < fps:  # frames are left out, never shown twice: that would only take room
+        num_seen = frames_at(len(frames), fps, task.fps)
+        frames, fps = frames[spread(np.arange(num_seen), len(frames), num_seen)], fps * num_seen / len(frames)
+    count, height, width, _ = frames.shape
+    if task.coding == "raw":
+        data = np.ascontiguousarray(frames).tobytes()
+    else:
+        images = [encode_jpeg(frame, task.quality) for frame in frames]
+        data = b"".join((np.array([len(image) for image in images], dtype="<u4").tobytes(), *images))
+    return Coded(data=data, num_frames=count, height=height, width=width, fps=round(fps, 3))
+
+
+def write_pack(
+    layout: Layout,
+    folder: str | Path,
+    *,
+    short_side: int,
+    fps: float = 0.0,
+    max_frames: int = 0,
+    coding: Coding = "jpeg",
+    quality: int = QUALITY,
+    num_workers: int | None = None,
+    progress: Progress | None = None,
+) -> Packed:
+    """Makes a pack, goes on with one that was begun, or opens it where it is complete.
+
+    The files do not depend on the number of processes, nor on how often packing was interrupted.
+
+    Args:
+        layout: The videos.
+        folder: Where the pack goes; made if absent.
+        short_side: Short side of the frames, in pixels.
+        fps: Frames a second at most, evenly spaced; 0 keeps all.
+        max_frames: Frames of a video at most, evenly spaced; 0 keeps all.
+        coding: `jpeg`, or `raw` for exact frames in about ten times the room.
+        quality: Of JPEGs, 1 to 100.
+        num_workers: Processes that decode and code; `None` takes as many as there are cores, but none for small data.
+        progress: Called with (videos done, videos in all).
+
+    Returns:
+        The complete pack; sources that could not be decoded are in its `broken`.
+
+    Raises:
+        DataError: As `write_files`.
+    """
+    settings: dict[str, Any] = {"short_side": short_side, "fps": fps, "max_frames": max_frames, "coding": coding}
+    settings |= {"quality": quality if coding == "jpeg" else 0, "backend": decode.backend()}
+    settings |= {"decode": decode.VERSION, "format": FORMAT}
+    tasks = [
+        PackTask(task=task, fps=fps, coding=coding, quality=quality)
+        for task in tasks_of(layout, short_side, max_frames)
+    ]
+    write_files(layout, folder, settings, tasks, code_video, num_workers=num_workers, progress=progress)
+    return open_packed(folder)
+
+
+def write_files(
+    layout: Layout,
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    tasks: Sequence[Job],
+    function: Callable[[Job], Coded | str],
+    *,
+    num_workers: int | None = None,
+    progress: Progress | None = None,
+    wait: bool = False,
+) -> None:
+    """Makes the files of a pack, or goes on with them; does nothing where they are complete.
+
+    Args:
+        layout: The videos.
+        folder: Where the files go; made if absent.
+        settings: What is done to the videos, as JSON values.
+        tasks: One a video, in the order of the layout.
+        function: What is done with a task; importable, since other processes run it. Gives a reason where it fails.
+        num_workers: As in `write_pack`.
+        progress: Called with (videos done, videos in all).
+        wait: Wait for another process that makes the same files, instead of refusing.
+
+    Raises:
+        DataError: The folder holds something else, another process packs into it, or it cannot be written, or the disk
+            is full; what is packed then stays, and the same call goes on from it.
+    """
+    folder = Path(folder)
+    splits: dict[str, _Writer] = {}
+    total = sum(len(videos) for videos in layout.splits.values())
+    try:
+        key = key_of(layout, settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder, wait=wait):
+            if (folder / INDEX).exists():
+                _check_same(folder, read_index(folder), key, settings)
+                return
+            _begin(folder, key, settings)
+            try:
+                for name in layout.splits:
+                    splits[name] = _Writer(folder, name, key)
+                rest = {name: videos[len(splits[name].lines) :] for name, videos in layout.splits.items()}
+                todo: list[Job] = []
+                first = 0
+                for name, videos in layout.splits.items():
+                    todo += tasks[first + len(splits[name].lines) : first + len(videos)]
+                    first += len(videos)
+                done = total - len(todo)
+                with contextlib.closing(each(todo, function, num_workers=num_workers)) as results:
+                    for name, videos in rest.items():
+                        for video in videos:
+                            splits[name].add(video, next(results))
+                            done += 1
+                            if progress is not None:
+                                progress(done, total)
+                        splits[name].flush()
+            finally:
+                for writer in splits.values():
+                    writer.close()
+            _finish(folder, key, settings, layout, splits)
+    except OSError as error:
+        if error.errno in _FULL:
+            kept = sum(len(writer.lines) for writer in splits.values())
+            raise DataError(
+                f"a pack must have room, but {folder} is full after {kept} of {total} videos; free space and run the"
+                " same command again: it goes on from there"
+            ) from error
+        place, reason = error.filename or folder, error.strerror or error
+        raise DataError(
+            f"a pack must go into a folder that can be written, but using {place} failed: {reason}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise DataError(f"one process must make a pack, but another one is packing into {folder}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_same(folder: Path, kept: dict[str, Any], key: str, settings: Mapping[str, Any]) -> None:
+    """Raises DataError where what is in the folder was made from other videos or with other settings."""
+    if kept.get("key") == key:
+        return
+    old = kept.get("settings")
+    differ = [name for name in settings if isinstance(old, dict) and old.get(name) != settings[name]]
+    what = ", ".join(f"{name} {old[name]} instead of {settings[name]}" for name in differ if old and name in old)
+    raise DataError(
+        f"a folder must hold one pack, but {folder} holds one of {what or 'other videos, or of others by now'};"
+        " give another folder, or remove this one"
+    )
+
+
+def _begin(folder: Path, key: str, settings: Mapping[str, Any]) -> None:
+    note = folder / UNFINISHED
+    try:
+        _check_same(folder, json.loads(note.read_bytes()), key, settings)
+    except (FileNotFoundError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        strange = sorted(path.name for path in folder.iterdir() if path.name not in (".lock", UNFINISHED))
+        if strange:
+            raise DataError(
+                f"a pack must go into a folder of its own, but {folder} holds {', '.join(strange[:3])}; give another"
+            ) from error
+        _replace(note, json.dumps({"format": FORMAT, "key": key, "settings": settings}).encode())
+
+
+class _Writer:
+    """Appends the videos of one split; what it finds there of an earlier attempt, it goes on with."""
+
+    def __init__(self, folder: Path, name: str, key: str) -> None:
+        # Unbuffered: after a failure nothing waits to be written that there is no room for.
+        self.frames = (folder / f"{name}.bin").open("ab+", buffering=0)
+        self.notes: BinaryIO = (folder / f"{name}.jsonl").open("ab+")
+        self.lines: list[dict[str, Any]] = []
+        self._waiting: list[dict[str, Any]] = []
+        self._waiting_bytes = 0
+        self._flushed = time.monotonic()
+        self._restore(key)
+
+    def _restore(self, key: str) -> None:
+        size = self.frames.seek(0, os.SEEK_END)
+        self.notes.seek(0)
+        end, whole = len(header(key)), 0
+        for line in self.notes:
+            try:
+                values = json.loads(line)
+                last = end if "reason" in values else int(values["offset"] + values["bytes"])
+            except (ValueError, KeyError, TypeError):
+                break  # the end of a line that was being written
+            if not line.endswith(b"\n") or last > size:
+                break
+            self.lines.append(values)
+            end, whole = last, whole + len(line)
+        self.notes.truncate(whole)
+        self.notes.seek(0, os.SEEK_END)
+        self.frames.truncate(end if self.lines else 0)
+        self.frames.seek(0, os.SEEK_END)
+        self.end = self.frames.tell()
+        if self.end == 0:
+            self._append(header(key))
+
+    def _append(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.frames.write(rest) :]
+        self.end += len(data)
+
+    def add(self, video: Video, coded: Coded | str) -> None:
+        line: dict[str, Any] = {"path": video.path, "label": video.label}
+        if isinstance(coded, str):
+            line["reason"] = coded
+        else:
+            if labels_of(video):
+                line["labels"] = list(labels_of(video))
+            line |= {"num_frames": coded.num_frames, "height": coded.height, "width": coded.width, "fps": coded.fps}
+            line |= {"offset": self.end, "bytes": len(coded.data)}
+            line["sha256"] = hashlib.sha256(coded.data).hexdigest()
+            self._append(coded.data)
+            self._waiting_bytes += len(coded.data)
+        self._waiting.append(line)
+        if self._waiting_bytes >= _GROUP_BYTES or time.monotonic() - self._flushed >= _GROUP_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Puts the frames onto the disk, and then the lines that say that they are there."""
+        os.fsync(self.frames.fileno())
+        self.notes.write(b"".join(json.dumps(line).encode() + b"\n" for line in self._waiting))
+        self.notes.flush()
+        os.fsync(self.notes.fileno())
+        self.lines += self._waiting
+        self._waiting, self._waiting_bytes = [], 0
+        self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        # After a failure the frames may end with a part of a video; the lines decide what counts.
+        with contextlib.suppress(OSError):
+            self.frames.truncate(self.end)
+            self.flush()
+        for handle in (self.frames, self.notes):
+            with contextlib.suppress(OSError):
+                handle.close()
+
+
+def _finish(folder: Path, key: str, settings: Mapping[str, Any], layout: Layout, splits: dict[str, _Writer]) -> None:
+    digest = hashlib.sha256(json.dumps(layout.classes).encode())
+    facts: dict[str, dict[str, Any]] = {}
+    broken: list[Broken] = []
+    for name, writer in splits.items():
+        entries: list[Entry] = []
+        for line in writer.lines:
+            if "reason" in line:
+                broken.append(Broken(path=line["path"], reason=line["reason"]))
+                continue
+            values = {field: line[field] for field in ("path", "label", "num_frames", "height", "width", "fps")}
+            entries.append(Entry(**values, offset=line["offset"], labels=tuple(line.get("labels", ()))))
+            digest.update(json.dumps([*values.values(), line.get("labels"), line["sha256"]]).encode())
+        table = folder / f"{name}.npy"
+        write_table(table, entries)
+        facts[name] = {"videos": len(entries), "bytes": writer.end, "table": digest_of(table)}
+    index = {
+        "format": FORMAT,
+        "key": key,
+        "settings": settings,
+        "classes": layout.classes,
+        "multi_label": bool(getattr(layout, "multi_label", False)),
+        "definition": str(getattr(layout, "definition", "")),
+        "checksum": digest.hexdigest(),
+        "splits": facts,
+        "broken": [asdict(one) for one in broken],
+    }
+    _replace(folder / INDEX, json.dumps(index, indent=1).encode())
+    (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+    part.replace(path)
