@@ -39,6 +39,11 @@ class DataSchema:
     mean: list[float] = field(default_factory=lambda: [0.43216, 0.394666, 0.37645])
     std: list[float] = field(default_factory=lambda: [0.22803, 0.22145, 0.216989])
     num_workers: int = 0
+    layout: str = "auto"
+    annotations: str = ""
+    definition: str = ""
+    per_class: int = 0
+    exclude: str = ""
 
 
 @dataclass

@@ -17,8 +17,8 @@ InitMode = Literal["replicate", "centre", "random", "identity"]
 # Fields that came later. An identity leaves them out at their default, so that what was begun without them goes on.
 _ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 
-# Where data lies and who loads it.
-_PLACES = ("root", "cache", "num_workers")
+PLACES = ("root", "cache", "num_workers", "annotations", "exclude")
+"""Fields of DataConfig that say where data lies and who loads it; what follows for the data is in its checksum."""
 
 
 class ConfigError(ValueError):
@@ -61,7 +61,7 @@ class DataConfig:
 
     Attributes:
         name: What the data set is called in records.
-        root: Folder with `{train,val[,test]}/<class>/*.mp4` below it.
+        root: Folder that all videos lie below.
         cache: Folder for decoded uint8 clips.
         clip: The clip that a network sees.
         sampling: `dense` takes every `clip.stride`-th frame of a window, `uniform` one of each of T equal segments.
@@ -76,6 +76,11 @@ class DataConfig:
         mean: Mean of each channel, of values in 0..1.
         std: Standard deviation of each channel.
         num_workers: Loader processes; 0 loads in the training process.
+        layout: How the videos lie below the root, such as `folders` or `cvdf`; `auto` looks.
+        annotations: Folder of lists, or file of class names; empty looks into the root.
+        definition: Which part of the data is meant, by a name or a list of classes; empty takes all.
+        per_class: At most so many videos of each class in each split; 0 takes all.
+        exclude: File of paths that are left out; empty for none.
     """
 
     name: str
@@ -93,6 +98,11 @@ class DataConfig:
     mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)
     std: tuple[float, float, float] = (0.22803, 0.22145, 0.216989)
     num_workers: int = 0
+    layout: str = field(default="auto", metadata=_ADDED)
+    annotations: str = field(default="", metadata=_ADDED)
+    definition: str = field(default="", metadata=_ADDED)
+    per_class: int = field(default=0, metadata=_ADDED)
+    exclude: str = field(default="", metadata=_ADDED)
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
@@ -103,6 +113,7 @@ class DataConfig:
         _at_least("data.max_frames", self.max_frames, 0)
         _at_least("data.eval_clips", self.eval_clips, 1)
         _at_least("data.num_workers", self.num_workers, 0)
+        _at_least("data.per_class", self.per_class, 0)
         if any(s <= 0 for s in self.std):
             raise ConfigError(f"data.std must be above 0 in every channel, but is {self.std}")
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
@@ -112,7 +123,7 @@ class DataConfig:
 
     def identity(self) -> dict[str, Any]:
         """Plain values that are equal where the same clips are taken of the same videos, wherever those lie."""
-        return {name: value for name, value in _identity(self).items() if name not in _PLACES}
+        return {name: value for name, value in _identity(self).items() if name not in PLACES}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import DataConfig
-from trainer.data.layouts import DataError, find_videos
+from trainer.data.layouts import DataError, Layout, find_layout
 from trainer.data.pack import Broken, Entry, Pack, Progress, pack
 from trainer.data.sample import needed_frames
 
@@ -75,6 +75,7 @@ class VideoData:
         broken: Videos that were left out, with reasons.
         checksum: SHA-256 of what was decoded; the same wherever the same frames come from the same files.
         backend: What decoded them.
+        layout: Where they were found, and which part of the data they are; None if that is not known.
     """
 
     classes: tuple[str, ...]
@@ -82,6 +83,7 @@ class VideoData:
     broken: tuple[Broken, ...]
     checksum: str
     backend: str
+    layout: Layout | None = None
 
     def split(self, name: str) -> PackedSplit:
         """Gives a split by name.
@@ -119,7 +121,7 @@ def open_data(config: DataConfig, *, progress: Progress | None = None) -> VideoD
 
 def open_usable(config: DataConfig, *, progress: Progress | None = None) -> VideoData:
     """Opens a data set like `open_data`, but accepts classes that have no usable video."""
-    layout = find_videos(config.root, name=config.name)
+    layout = find_layout(config)
     packed = pack(
         layout,
         config.cache,
@@ -134,6 +136,7 @@ def open_usable(config: DataConfig, *, progress: Progress | None = None) -> Vide
         broken=(*packed.broken, *short),
         checksum=packed.checksum,
         backend=packed.backend,
+        layout=layout,
     )
 
 
@@ -143,14 +146,22 @@ def missing_classes(config: DataConfig, data: VideoData) -> str | None:
         present = set(split.labels.tolist())
         for label, title in enumerate(data.classes):
             if label not in present:
-                folder = f"{name}/{title}/"
-                reason = next(one.reason for one in data.broken if one.path.startswith(folder))
+                mine = _paths(data, name, label)
+                first = next((one for one in data.broken if one.path in mine), None)
+                why = f" (the first, {first.path}: {first.reason})" if first else ""
                 return (
-                    f"a class must have at least one usable video in every split, but all in"
-                    f" {Path(config.root) / name / title} are broken or short (the first: {reason});"
-                    " replace them or leave the class out"
+                    f"a class must have at least one usable video in every split, but all of {title} in {name} of"
+                    f" {config.root} are broken or short{why}; replace them or leave the class out"
                 )
     return None
+
+
+def _paths(data: VideoData, split: str, label: int) -> set[str]:
+    """Paths of the videos of a class that were found, usable or not."""
+    if data.layout is None:
+        return {one.path for one in data.broken}
+    videos = data.layout.splits[split]
+    return {video.path for video in videos if label in (video.labels or (video.label,))}
 
 
 def _usable(packed: Pack, config: DataConfig) -> tuple[dict[str, PackedSplit], list[Broken]]:

@@ -171,7 +171,7 @@ def _key(layout: Layout, settings: Mapping[str, Any]) -> str:
 
 def _tasks(layout: Layout, short_side: int, max_frames: int) -> list[Task]:
     return [
-        Task(path=str(layout.root / video.path), short_side=short_side, max_frames=max_frames)
+        Task(path=str(layout.root / video.path), short_side=short_side, max_frames=max_frames, images=video.frames)
         for videos in layout.splits.values()
         for video in videos
     ]
