@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-CLASSES = ("massaging person's head", "opening bottle (not wine)", "playing squash, or \"racquetball\"")
+CLASSES = ("massaging person's head", "opening bottle (not wine)", 'playing squash, or "racquetball"')
 """Names with a blank, an apostrophe, brackets, a comma and double quotes; sorted."""
 
 
@@ -30,10 +30,7 @@ class Clip:
 def clips_of(plain: Path) -> list[Clip]:
     titles = sorted(path.name for path in (plain / "train").iterdir())
     paths = sorted(plain.glob("*/*/*.mp4"))
-    return [
-        Clip(path=path, split=path.parts[-3], label=titles.index(path.parent.name))
-        for path in paths
-    ]
+    return [Clip(path=path, split=path.parts[-3], label=titles.index(path.parent.name)) for path in paths]
 
 
 def put(clip: Clip, place: Path) -> Path:
@@ -191,6 +188,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
         stream = container.add_stream("mjpeg", rate=1)
         stream.height, stream.width = image.shape[:2]
         stream.pix_fmt = "yuvj420p"
+        stream.thread_count = 1
         stream.options = {"qmin": "1", "q": "1"}
         container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))

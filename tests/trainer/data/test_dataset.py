@@ -63,7 +63,9 @@ def test_short_videos_are_skipped_and_reported_or_looped(root, write_video):
 def test_a_class_without_a_usable_video_is_an_error(root):
     for index in range(2):
         (root / "val" / "two" / f"{index}.mp4").write_bytes(b"")
-    with pytest.raises(DataError, match=r"all of two in val of .* \(the first, val/two/0.mp4: the file is empty\)") as error:
+    with pytest.raises(
+        DataError, match=r"all of two in val of .* \(the first, val/two/0.mp4: the file is empty\)"
+    ) as error:
         open_data(config(root))
     assert "\n" not in str(error.value)
     with pytest.raises(DataError, match=r"one in train of .* \(the first, train/one/0.mp4: short: 12 frames, needs 13"):

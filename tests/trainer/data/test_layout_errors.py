@@ -51,10 +51,28 @@ def change(path: Path, edit: Callable[[str], str]) -> None:
 CVDF = "annotations/train.csv"
 BAD: list[tuple[str, str, str, Callable[[str], str], str]] = [
     # layout, what is wrong, file, how it is changed, what is said
-    ("cvdf as it comes", "semicolons", CVDF, lambda t: t.replace(",", ";"), "it is separated by semicolons, where commas"),
+    (
+        "cvdf as it comes",
+        "semicolons",
+        CVDF,
+        lambda t: t.replace(",", ";"),
+        "it is separated by semicolons, where commas",
+    ),
     ("cvdf as it comes", "tabs", CVDF, lambda t: t.replace(",", "\t"), "it is separated by tabs, where commas"),
-    ("cvdf as it comes", "column", CVDF, lambda t: t.replace("time_start", "begin"), "but lacks time_start (it has label"),
-    ("cvdf as it comes", "commas", CVDF, lambda t: t.replace('"a b"', "a, b"), "line 2 of {root}/annotations/train.csv must"),
+    (
+        "cvdf as it comes",
+        "column",
+        CVDF,
+        lambda t: t.replace("time_start", "begin"),
+        "but lacks time_start (it has label",
+    ),
+    (
+        "cvdf as it comes",
+        "commas",
+        CVDF,
+        lambda t: t.replace('"a b"', "a, b"),
+        "line 2 of {root}/annotations/train.csv must",
+    ),
     ("cvdf as it comes", "quote", CVDF, lambda t: t.replace('"a b"', "a, b"), "must stand in double quotes"),
     ("cvdf as it comes", "cells", CVDF, lambda t: t.replace(",train,0", ",train"), "must have 6 cells"),
     ("cvdf as it comes", "id", CVDF, lambda t: t.replace("id_00000000", "#NAME?"), "but line 2 of {root}"),
@@ -67,18 +85,35 @@ BAD: list[tuple[str, str, str, Callable[[str], str], str]] = [
     ("slowfast", "range", "train.csv", lambda t: t.replace(".mp4 1", ".mp4 2"), "a label must be in 0..1"),
     ("slowfast", "negative", "train.csv", lambda t: t.replace(".mp4 1", ".mp4 -1"), "a row must read `path label`"),
     ("slowfast", "twice", "train.csv", lambda t: t + t.splitlines()[0][:-1] + "0\n", "a video must have one label"),
-    ("slowfast", "both", "val.csv", lambda t: t + t.splitlines()[0].replace("000006", "000000") + "\n", "a row must"),
     ("slowfast", "up", "train.csv", lambda t: t.replace("clips with", "../clips with"), "must stay below data.root"),
     ("slowfast", "outside", "train.csv", lambda t: "/else" + t, "an absolute path of a list must lie below data.root"),
-    ("slowfast", "empty", "val.csv", lambda t: "", "must have a list of val"),
-    ("slowfast", "classes", "classes.txt", lambda t: t + "c\n", "must name each once, but {root}/classes.txt names 'c'"),
+    ("slowfast", "empty", "val.csv", lambda t: "", "at least one row `path label`, but {root}/val.csv"),
+    (
+        "slowfast",
+        "classes",
+        "classes.txt",
+        lambda t: t + "c\n",
+        "must name each once, but {root}/classes.txt names 'c'",
+    ),
     ("frame folders", "frames", "val_videofolder.txt", lambda t: t.replace(" 1 0", " 0"), "`folder frames label`"),
     ("frame folders", "none", "val_videofolder.txt", lambda t: t.replace(" 1 0", " 0 0"), "must have at least 1 frame"),
     ("frame folders", "range", "val_videofolder.txt", lambda t: t.replace(" 1 1", " 1 7"), "has 7"),
     ("multi-label", "commas", "val.txt", lambda t: t.replace(" 0,1", " 0, 1"), "`path frames label,label,...`"),
     ("multi-label", "range", "val.txt", lambda t: t.replace(" 0,1", " 0,2"), "a label must be in 0..1"),
-    ("ucf101", "label", "ucfTrainTestlist/trainlist01.txt", lambda t: t.replace(".mp4 2", ".mp4 1"), "gives c 1, not 2"),
-    ("ucf101", "zero", "ucfTrainTestlist/trainlist01.txt", lambda t: t.replace(".mp4 1", ".mp4 0"), "gives a b 0, not 1"),
+    (
+        "ucf101",
+        "label",
+        "ucfTrainTestlist/trainlist01.txt",
+        lambda t: t.replace(".mp4 2", ".mp4 1"),
+        "gives c 1, not 2",
+    ),
+    (
+        "ucf101",
+        "zero",
+        "ucfTrainTestlist/trainlist01.txt",
+        lambda t: t.replace(".mp4 1", ".mp4 0"),
+        "gives a b 0, not 1",
+    ),
     ("ucf101", "class", "ucfTrainTestlist/testlist01.txt", lambda t: t.replace("c/", "d/"), "with a class of classInd"),
     ("ucf101", "none", "ucfTrainTestlist/trainlist01.txt", lambda t: t.replace(" 2", ""), "must end in its label"),
     ("ucf101", "gap", "ucfTrainTestlist/classInd.txt", lambda t: t.replace("2 c", "3 c"), "numbered one by one"),
@@ -109,12 +144,20 @@ def test_a_list_that_breaks_its_form_is_refused_in_one_line(
 @pytest.mark.parametrize("name", ["cvdf as it comes", "slowfast", "ucf101", "hmdb51"])
 def test_a_list_that_is_not_utf8_names_the_byte(plain: Path, name: str) -> None:
     root = build(plain, name)
-    path = next(p for p in sorted(root.rglob("*")) if p.suffix in (".csv", ".txt") and "train" in p.name.lower() + str(p))
+    path = next(p for p in sorted(root.rglob("*.*")) if p.name.startswith("train") or "test_split" in p.name)
     path.write_bytes(path.read_bytes() + b"caf\xe9\n")
     message = refused(root, layout=BUILDERS[name][1])
     assert "a list must be UTF-8" in message
     assert "0xe9" in message
     assert str(path) in message
+
+
+def test_a_list_of_no_known_form_is_named_with_the_forms(plain: Path) -> None:
+    root = build(plain, "slowfast")
+    change(root / "train.csv", lambda text: text.replace(".mp4 ", ".mp4;"))
+    message = refused(root)
+    assert "a list of videos must have rows `path label` (slowfast), `folder frames label` (frames)" in message
+    assert f"but {root / 'train.csv'} has neither" in message
 
 
 def test_labels_without_class_names_must_have_no_gap(plain: Path) -> None:
@@ -207,7 +250,9 @@ def test_links_are_followed_and_those_that_lead_nowhere_are_left_out(plain: Path
     (plain / "train" / "c" / "up").symlink_to(plain)
     layout = find_videos(plain, name="mine")
     assert "train/c/link.mp4" in [video.path for video in layout.splits["train"]]
-    assert [(one.kind, one.path) for one in layout.left_out] == [("link", f"train/c/{n}.mp4") for n in ("gone", "round")]
+    assert [(one.kind, one.path) for one in layout.left_out] == [
+        ("link", f"train/c/{n}.mp4") for n in ("gone", "round")
+    ]
 
 
 def test_class_names_of_a_file_must_be_those_of_the_folders(plain: Path) -> None:
@@ -219,7 +264,9 @@ def test_class_names_of_a_file_must_be_those_of_the_folders(plain: Path) -> None
     assert "class 'a b' of the folders of train is not in the data; did you mean 'a bb'?" in refused(
         plain, annotations="classes.txt"
     )
-    assert "data.annotations must be a folder of lists or a file of class names" in refused(plain, annotations="nowhere")
+    assert "data.annotations must be a folder of lists or a file of class names" in refused(
+        plain, annotations="nowhere"
+    )
 
 
 @pytest.mark.parametrize(

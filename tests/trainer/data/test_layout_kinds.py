@@ -88,12 +88,12 @@ def test_a_layout_of_real_videos_gives_what_the_plain_folder_gives(tmp_path: Pat
     whole = config(plain, short_side=64)
     data = open_data(config(tmp_path / "other", annotations=annotations, short_side=64))
     if kind == "frames":
-        # JPEGs of a real picture differ at edges, so the mean over each frame is compared.
+        # A JPEG of a real picture differs at edges and by the rounding of its colours: frames are compared by their mean.
         a, b = seen(open_data(whole)), seen(data)
         for split in a:
             assert [title for title, _ in a[split]] == [title for title, _ in b[split]]
             for (_, x), (_, y) in zip(a[split], b[split], strict=True):
-                np.testing.assert_allclose(x.mean((1, 2)), y.mean((1, 2)), atol=1)
+                np.testing.assert_allclose(x.mean((1, 2)), y.mean((1, 2)), atol=4)
     else:
         assert_same(open_data(whole), data, atol=0)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from trainer.config import DataConfig
-from trainer.data.layouts.cvdf import read_flat, tables
+from trainer.data.layouts.cvdf import COLUMNS, read_flat, tables
 from trainer.data.layouts.definitions import narrowed
-from trainer.data.layouts.detect import KINDS, Sources, detected, lists_of, sources
+from trainer.data.layouts.detect import KINDS, Sources, detected, lists_of, sources, unreadable
 from trainer.data.layouts.files import Listing
-from trainer.data.layouts.lists import read_lists
+from trainer.data.layouts.lists import FORMS, read_lists
 from trainer.data.layouts.official import hmdb_folder, read_hmdb, read_ucf, ucf_folder
 from trainer.data.layouts.tree import BASES, read_tree
 from trainer.data.layouts.values import SPLITS, SUFFIXES, DataError, Layout, LeftOut, Video
@@ -33,7 +33,7 @@ MOTION_PARTIAL = "motion.partial.json"
 """Marks a folder of generated motion clips that is not finished yet."""
 
 
-def find_layout(config: DataConfig) -> Layout:
+def find_layout(config: DataConfig, *, complete: bool = True) -> Layout:
     """Lists the videos of a data set as its config says; see `find_videos`."""
     return find_videos(
         config.root,
@@ -43,6 +43,7 @@ def find_layout(config: DataConfig) -> Layout:
         definition=config.definition,
         per_class=config.per_class,
         exclude=config.exclude,
+        complete=complete,
     )
 
 
@@ -55,6 +56,7 @@ def find_videos(
     definition: str = "",
     per_class: int = 0,
     exclude: str = "",
+    complete: bool = True,
 ) -> Layout:
     """Lists the videos of a data set with their labels.
 
@@ -66,6 +68,7 @@ def find_videos(
         definition: Which part of the data is meant; see `narrowed`.
         per_class: At most so many videos of each class in each split; 0 takes all.
         exclude: File of paths that are left out; empty for none.
+        complete: Refuse data in which a class has no video in a split.
 
     Returns:
         The files found; what is named or there, but cannot be used, is in `left_out`.
@@ -92,7 +95,8 @@ def find_videos(
     except OSError as error:
         place, reason = error.filename or root, error.strerror or error
         raise DataError(f"data.root must be readable, but reading {place} failed: {reason}") from error
-    _check_classes(part)
+    if complete:
+        _check_classes(part)
     return dataclasses.replace(part, splits=MappingProxyType(dict(part.splits)))
 
 
@@ -107,6 +111,14 @@ def _kind(listing: Listing, found: Sources, layout: str) -> str:
         raise DataError(
             f"data.layout must be stated where a folder can be read in several ways, but {listing.root} can be read as "
             f"{signs}; set data.layout to one of them"
+        )
+    odd = None if kinds else unreadable(found)
+    if odd is not None:
+        forms = ", ".join(f"{form} ({kind})" for kind, form in FORMS.items())
+        header = ",".join(COLUMNS)
+        raise DataError(
+            f"a list of videos must have rows {forms} or a header `{header}` with videos in the folder train "
+            f"(cvdf-flat), but {odd} has neither; data.layout says which it is meant to be"
         )
     return kinds[0][0] if kinds else "folders"
 

@@ -102,6 +102,8 @@ def lists_of(found: Sources, kind: str) -> dict[str, Path]:
     """
     by_split = {
         split: [path for path in paths if _fits(kind_of(path), kind)]
+        # If none is of that form, reading one tells which line is not.
+        or paths
         for split, paths in list_files(found.folders).items()
     }
     for split, paths in by_split.items():
@@ -122,9 +124,13 @@ def lists_of(found: Sources, kind: str) -> dict[str, Path]:
 
 
 def _fits(found: str | None, kind: str) -> bool:
-    # A multi-label list in which no video has two labels reads like one of frame folders; one that is not of the form
-    # that was asked for is taken too, so that the message names the line.
-    return found == kind or found is None or (kind == "multi-label" and found == "frames")
+    # A multi-label list in which no video has two labels reads like one of frame folders.
+    return found == kind or (kind == "multi-label" and found == "frames")
+
+
+def unreadable(found: Sources) -> Path | None:
+    """A list of train by its name whose rows are of no form that is known."""
+    return next((path for path in list_files(found.folders).get("train", []) if kind_of(path) is None), None)
 
 
 def _usual(root: Path) -> tuple[Path, ...]:

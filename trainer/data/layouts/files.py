@@ -97,11 +97,14 @@ def _kinds(entries: Iterator[os.DirEntry[str]]) -> Iterator[tuple[str, bool | No
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
-            yield entry.name, True
-        elif entry.is_file():
-            yield entry.name, False
-        elif entry.is_symlink():
+        try:
+            if entry.is_dir():
+                yield entry.name, True
+            elif entry.is_file():
+                yield entry.name, False
+            elif entry.is_symlink():
+                yield entry.name, None
+        except OSError:  # a link to itself
             yield entry.name, None
 
 

@@ -52,7 +52,7 @@ class Row:
 def list_files(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """Text files by the split that is a word of their name, such as `train.csv` or `ucf101_rgb_val_split_1.txt`.
 
-    Files that name classes are none of them, and neither are UCF101's and HMDB51's lists and tables with a header.
+    Files that name classes are none of them; their rows may be of any form, or of none.
     """
     found: dict[str, list[Path]] = {split: [] for split in SPLITS}
     seen: set[Path] = set()
@@ -62,7 +62,7 @@ def list_files(folders: Sequence[Path]) -> dict[str, list[Path]]:
                 continue
             words = re.split(r"[^a-z]+", path.stem.lower())
             splits = [split for split, names in _WORDS.items() if set(words) & set(names)]
-            if len(splits) == 1 and path.resolve() not in seen and path.is_file() and kind_of(path) is not None:
+            if len(splits) == 1 and path.resolve() not in seen and path.is_file():
                 seen.add(path.resolve())
                 found[splits[0]].append(path)
     return {split: paths for split, paths in found.items() if paths}
