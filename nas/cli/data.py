@@ -1,10 +1,11 @@
-"""`nas data make` and `nas data check`."""
+"""`nas data make`, `nas data check` and `nas data get`."""
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,7 +13,14 @@ from nas.cli.output import Progress, print_json, print_table
 from nas.cli.resolve import load_target
 from nas.errors import NasError, one_of
 
-app = typer.Typer(help="Make the motion data set, or check a data set.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from trainer.config import DataConfig
+    from trainer.data.check import DataReport, Same
+
+app = typer.Typer(help="Make, fetch or check a data set.", no_args_is_help=True, rich_markup_mode=None)
+
+_FOLDER_KEYS = ("layout", "annotations", "definition", "per_class", "exclude")
+_SHOWN = 20
 
 
 @app.command("make")
@@ -43,61 +51,117 @@ def make(
 
 @app.command("check")
 def check(
-    target: str = typer.Argument(
-        ..., metavar="STUDY|DB|ROOT", help="A study file, a database, or a folder of class folders."
+    target: str = typer.Argument(..., metavar="STUDY|DB|ROOT", help="A study file, a database, or a folder of videos."),
+    overrides: list[str] = typer.Argument(
+        None, metavar="[key=value …]", help="Settings laid over the study file; of a folder, data.layout and the like."
     ),
-    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the study file."),
+    decode: bool = typer.Option(False, "--decode", help="Decode every frame, not only the headers."),
+    exclude: str = typer.Option(None, "--exclude", metavar="FILE", help="Write what a study should leave out."),
+    workers: int = typer.Option(None, "--workers", help="Processes; as many as there are cores unless given.", min=0),
+    fresh: bool = typer.Option(False, "--fresh", help="Read everything again, whatever earlier checks have read."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Decode every video and say what is wrong with which; exit code 1 if a video is left out.
+    """Read the header of every video; say what is wrong with which, and what is there twice; exit code 1 if any is.
+
+    An interrupted check goes on where it stopped, and one that is repeated reads only the files that have changed.
 
     Example: nas data check studies/kinetics_small.yaml data=motion
     """
     from dataclasses import asdict
 
-    from trainer.config import Clip, DataConfig
-    from trainer.data.check import check_data
+    from trainer.data.check import check_data, excluded
+    from trainer.data.layouts.definitions import write_exclude
 
-    overlay = overrides or []
-    with tempfile.TemporaryDirectory() as scratch:
-        if Path(target).is_dir():
-            if overlay:
-                raise NasError(f"settings go with a study file, but {target} is a folder")
-            clip = Clip(frames=1, height=1, width=1)
-            config = DataConfig(name="folder", root=target, cache=scratch, clip=clip, short_side=16)
-        else:
-            config = load_target(target, overlay).located_data()
-        progress = Progress("videos")
-        try:
-            report = check_data(config, progress=progress.update)
-        finally:
-            progress.close()
+    config = _config(target, overrides or [])
+    place = hashlib.sha256(str(Path(config.root).resolve()).encode()).hexdigest()[:16]
+    journal = Path(config.cache) / "check" / f"{place}{'-decoded' if decode else ''}.jsonl"
+    if fresh:
+        journal.unlink(missing_ok=True)
+    progress = Progress("videos")
+    try:
+        report = check_data(config, decode=decode, journal=journal, num_workers=workers, progress=progress.update)
+    finally:
+        progress.close()
+    listed = excluded(report)
+    if exclude is not None:
+        write_exclude(Path(exclude), listed)
     if as_json:
         print_json({"name": config.name, "root": config.root, **asdict(report)})
     else:
-        rows = [
-            {
-                "split": name,
-                "videos": split.num_videos,
-                "left out": split.num_broken,
-                "per class": _span(min(split.per_class.values()), max(split.per_class.values())),
-                "frames": _range(split.frames),
-                "height": _range(split.height),
-                "width": _range(split.width),
-                "fps": _range(split.fps),
-            }
-            for name, split in report.splits.items()
-        ]
-        size = f"decoded to a short side of {config.short_side}"
-        title = f"{config.name}: {config.root}, {len(report.classes)} classes, {size}"
-        print_table(rows, {key: key for key in rows[0]}, title)
-        for item in report.broken:
-            print(f"left out: {item.path}: {item.reason}")
-        print(f"checksum {report.checksum[:12]}, {report.backend}")
+        _print(config, report)
+        if exclude is not None:
+            print(f"{len(listed)} videos written to {exclude}; a study leaves them out with data.exclude={exclude}")
     if report.problem:
         raise NasError(report.problem)
-    if report.broken:
+    if not report.clean:
         raise typer.Exit(1)
+
+
+def _config(target: str, overrides: Sequence[str]) -> DataConfig:
+    if not Path(target).is_dir():
+        return load_target(target, list(overrides)).located_data()
+    from trainer.config import Clip, DataConfig
+
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key.removeprefix("data.") not in _FOLDER_KEYS or not key.startswith("data."):
+            keys = [f"data.{name}" for name in _FOLDER_KEYS]
+            raise NasError(
+                f"{one_of('setting', key, keys)}; other settings go with a study file, but {target} is a folder"
+            )
+        values[key.removeprefix("data.")] = value
+    if "per_class" in values:
+        if not values["per_class"].isdigit():
+            raise NasError(f"data.per_class must be a whole number, but is {values['per_class']!r}")
+        values["per_class"] = int(values["per_class"])
+    clip = Clip(frames=1, height=1, width=1)
+    return DataConfig(name="folder", root=target, cache="runs/cache", clip=clip, short_side=16, **values)
+
+
+def _print(config: DataConfig, report: DataReport) -> None:
+    rows = [
+        {
+            "split": name,
+            "videos": split.num_videos,
+            "left out": split.num_broken,
+            "per class": _span(min(split.per_class.values()), max(split.per_class.values())),
+            "frames": _range(split.frames),
+            "seconds": _range(split.seconds),
+            "height": _range(split.height),
+            "width": _range(split.width),
+            "fps": _range(split.fps),
+        }
+        for name, split in report.splits.items()
+    ]
+    print(report.line)
+    how = "every frame was decoded" if report.decoded else "by their headers"
+    print_table(rows, {key: key for key in rows[0]}, f"{config.name}: {len(report.classes)} classes, {how}")
+    if report.counts:
+        print("left out: " + ", ".join(f"{count:,} {kind}" for kind, count in report.counts.items()))
+    for item in report.broken[:_SHOWN]:
+        print(f"left out: {item.path}: {item.kind}: {item.reason}")
+    _more(report.broken, "--json or --exclude FILE names all")
+    for what, groups in (("leak", report.leaks), ("duplicate", report.duplicates)):
+        for same in groups[:_SHOWN]:
+            print(f"{what}: {_words(same)}")
+        _more(groups, "--json names all")
+    if report.outside:
+        first = f"the first is {report.outside[0]}"
+        print(f"links are followed: {len(report.outside):,} videos lie out of {config.root} ({first})")
+    if report.remarks:
+        print("also: " + ", ".join(f"{count:,} {word}" for word, count in report.remarks.items()))
+
+
+def _words(same: Same) -> str:
+    what = "the same bytes" if same.by == "content" else "parts of one YouTube video"
+    videos = [f"{path} ({title})" for path, title in zip(same.paths, same.classes, strict=True)]
+    return f"{what}: {', '.join(videos[:5])}{' ...' if len(videos) > 5 else ''}"
+
+
+def _more(items: Sequence[object], where: str) -> None:
+    if len(items) > _SHOWN:
+        print(f"... and {len(items) - _SHOWN:,} more; {where}")
 
 
 def _range(values: Any) -> str:

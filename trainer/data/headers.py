@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 from av.stream import Disposition
@@ -19,8 +19,8 @@ _ROTATION = re.compile(r"rotation of (-?\d+)")
 _NEAR = 2
 """A count of frames that is worked out from a duration may be so many off."""
 
-_DECODE = {"short_side": 8, "max_frames": 600}
-"""How a file is decoded to see whether it can be: small, and at most so many frames in memory."""
+_KEPT = 600
+"""Frames in memory while a file is decoded to see whether it can be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,16 +28,16 @@ class Header:
     """One video, by its header.
 
     Attributes:
-        kind: `empty`, `truncated`, `no video`, `undecodable`, `missing` or `short` where training could not use it; else
-            empty.
+        kind: `empty`, `truncated`, `no video`, `undecodable`, `missing` or `short` where training could not use it;
+            else empty.
         reason: Of that, in a few words.
         frames: Number of frames; 0 if the header does not say.
         seconds: Length; 0 if it does not say.
         fps: Frames a second; 0 if it does not say.
         height: Rows, upright.
         width: Columns, upright.
-        remarks: What is unusual, though training can use it: `cut off`, `variable rate`, `rotated`, `10-bit`, `one frame`,
-            `long`.
+        remarks: What is unusual, though training can use it: `cut off`, `variable rate`, `rotated`, `10-bit`,
+            `one frame`, `long`.
     """
 
     kind: str = ""
@@ -53,8 +53,8 @@ class Header:
 def read_header(path: str, *, num_images: int = 0, needed: int = 1, decode: bool = False) -> Header:
     """Reads the header of a video file, or counts the images of a folder of frames.
 
-    Where the header promises more than the file holds, or is not sure that there are frames enough, the file is decoded:
-    what is refused here is what training would refuse.
+    Where the header promises more than the file holds, or is not sure that there are frames enough, the file is
+    decoded: what is refused here is what training would refuse.
 
     Args:
         path: The file or folder.
@@ -95,14 +95,14 @@ def _file(path: str, size: int, needed: int, decode: bool) -> Header:
         fps = float(rate) if rate else 0.0
         seconds = container.duration / av.time_base if container.duration else 0.0
         frames = stream.frames or round(seconds * fps)
-        match = _ROTATION.search(container.dumps_format())
+        match = _ROTATION.search(_dumped(container))
         turned = match is not None and abs(int(match[1])) % 180 == 90
         height, width = (context.width, context.height) if turned else (context.height, context.width)
-        base = stream.base_rate
+        base = stream.base_rate or None
         remarks = [
             word
             for word, said in (
-                ("variable rate", bool(rate and base) and not 0.98 < rate / base < 1.02),
+                ("variable rate", base is not None and abs(fps / float(base) - 1) > 0.02),
                 ("rotated", match is not None and int(match[1]) % 360 != 0),
                 ("10-bit", bool(context.pix_fmt) and re.search(r"p1[0-6]|p9", context.pix_fmt or "") is not None),
                 ("one frame", frames == 1),
@@ -115,8 +115,8 @@ def _file(path: str, size: int, needed: int, decode: bool) -> Header:
     kind = reason = ""
     if cut or decode or not frames or (frames < needed + _NEAR and not counted):
         try:
-            decoded = decode_video(path, **_DECODE)
-            if len(decoded.frames) < _DECODE["max_frames"]:
+            decoded = decode_video(path, short_side=8, max_frames=_KEPT)
+            if len(decoded.frames) < _KEPT:
                 frames = len(decoded.frames)
             remarks += ["cut off"] if cut else []
         except DecodeError as error:
@@ -135,6 +135,11 @@ def _file(path: str, size: int, needed: int, decode: bool) -> Header:
     )
 
 
+def _dumped(container: Any) -> str:
+    """What FFmpeg says of a file: the one place where a stream's rotation stands without decoding a frame."""
+    return str(container.dumps_format())
+
+
 def _folder(path: str, num_images: int, needed: int, decode: bool) -> Header:
     paths = images(path, num_frames=num_images)
     first = decode_video(paths[0], short_side=8).frames.shape  # that it can be decoded; of its size, only the shape
@@ -145,10 +150,9 @@ def _folder(path: str, num_images: int, needed: int, decode: bool) -> Header:
             )
     with av.open(str(paths[0])) as container:
         context = container.streams.video[0].codec_context
-        size = {"height": context.height, "width": context.width}
-    if num_images < needed:
-        return Header(kind="short", reason=f"{num_images} frames, needs {needed}", frames=num_images, **size)
-    return Header(frames=num_images, **size)
+        height, width = context.height, context.width
+    kind, reason = ("short", f"{num_images} frames, needs {needed}") if num_images < needed else ("", "")
+    return Header(kind=kind, reason=reason, frames=num_images, height=height, width=width)
 
 
 def _lacks(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Headers and contents of many videos, read by several processes, and kept in a journal so that nothing is read twice."""
+"""Headers and contents of many videos, read by several processes, and kept in a journal: nothing is read twice."""
 
 from __future__ import annotations
 
@@ -225,8 +225,8 @@ class _Journal:
 
     def _failed(self, error: OSError) -> DataError:
         return DataError(
-            f"the journal of a check must be a file that can be written, but {self._path} cannot: {error.strerror}; free "
-            "space, or choose another data.cache"
+            f"the journal of a check must be a file that can be written, but {self._path} cannot: {error.strerror}; "
+            "free space, or choose another data.cache"
         )
 
 

@@ -88,7 +88,7 @@ def test_a_layout_of_real_videos_gives_what_the_plain_folder_gives(tmp_path: Pat
     whole = config(plain, short_side=64)
     data = open_data(config(tmp_path / "other", annotations=annotations, short_side=64))
     if kind == "frames":
-        # A JPEG of a real picture differs at edges and by the rounding of its colours: frames are compared by their mean.
+        # A JPEG of a real picture differs at edges and by the rounding of its colours: means are compared.
         a, b = seen(open_data(whole)), seen(data)
         for split in a:
             assert [title for title, _ in a[split]] == [title for title, _ in b[split]]

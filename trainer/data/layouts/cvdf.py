@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from trainer.data.layouts.files import Listing
@@ -56,12 +56,13 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() == ".csv" and b"youtube_id" in first.lower()
 
 
-def read_flat(listing: Listing, *, annotations: Mapping[str, Path]) -> Layout:
+def read_flat(listing: Listing, *, annotations: Mapping[str, Path], splits: Sequence[str] = SPLITS) -> Layout:
     """Joins flat folders of videos with their tables.
 
     Args:
         listing: Of the root, with the folders `train`, `val` and, where it holds videos, `test`.
         annotations: Table of each split.
+        splits: Which splits to read.
 
     Raises:
         DataError: A table lacks a column, or a row is not of its form; `train` or `val` has no table or no folder.
@@ -74,7 +75,7 @@ def read_flat(listing: Listing, *, annotations: Mapping[str, Path]) -> Layout:
         replacements |= {youtube_id(path): path for path in listing.videos(folder, split="")[0]}
     left_out: list[LeftOut] = []
     labelled: dict[str, list[tuple[str, str]]] = {}
-    for split in SPLITS:
+    for split in splits:
         files, unusable = listing.videos(split, split=split)
         left_out += unusable
         if not files and split == "test":
@@ -84,14 +85,14 @@ def read_flat(listing: Listing, *, annotations: Mapping[str, Path]) -> Layout:
             raise DataError(f"CVDF's download must have train and val, each with videos and a table, but {lack}")
         labelled[split] = _join(split, files, rows[split], replacements, left_out)
     classes = sorted({label for videos in labelled.values() for _, label in videos})
-    splits = {
+    found = {
         split: sorted_videos([Video(path=path, label=classes.index(label)) for path, label in videos])
         for split, videos in labelled.items()
     }
     return Layout(
         root=listing.root,
         classes=tuple(classes),
-        splits=splits,
+        splits=found,
         kind="cvdf-flat",
         class_map={label: label for label in classes},
         left_out=tuple(left_out),
