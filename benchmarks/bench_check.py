@@ -1,6 +1,6 @@
 """How many headers `nas data check` reads a second: 10,000 clips of 240x320, 3 to 10 s, no two of them equal.
 
-A few clips are encoded; each is written many times over with a `free` box of its own behind it, which players pass over.
+A few clips are encoded; each is written many times over with a `free` box of its own behind it, which players ignore.
 The files are in the system's cache; the journal is empty in the first run and complete in the second.
 """
 

@@ -97,6 +97,75 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("get")
+def get(
+    name: str = typer.Argument(..., metavar="NAME", help="The data set to fetch; kinetics is the one there is."),
+    root: str = typer.Option("data/kinetics400", "--root", help="Where it goes."),
+    base: str = typer.Option(None, "--base", help="Base address of a mirror; CVDF's bucket unless given."),
+    split: list[str] = typer.Option(["train", "val"], "--split", help="May be given several times."),
+    limit: int = typer.Option(0, "--limit", help="Only the first so many archives of each split; 0 takes all.", min=0),
+    checksums: str = typer.Option(None, "--checksums", metavar="FILE", help="Lines of `sha256  archive.tar.gz`."),
+    flat: bool = typer.Option(False, "--flat", help="Leave the videos flat, instead of in folders by class."),
+    keep: bool = typer.Option(False, "--keep", help="Keep the archives."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Fetch Kinetics-400 from CVDF, unpack and arrange it; exit code 1 if an archive is broken.
+
+    It has some 240,000 videos of train and 20,000 of val. The same command goes on where it was stopped.
+
+    Example: nas data get kinetics --split val --root data/kinetics400
+    """
+    if name != "kinetics":
+        raise NasError(one_of("data set", name, ["kinetics"]))
+    from dataclasses import asdict
+
+    from trainer.data.get import CVDF, get_kinetics
+
+    progress = Progress("archives")
+    try:
+        got = get_kinetics(
+            root,
+            base=base or CVDF,
+            splits=split,
+            limit=limit,
+            checksums=_checksums(checksums),
+            arrange=not flat,
+            keep=keep,
+            listener=lambda text, done, total: progress.update(done, total, text),
+        )
+    finally:
+        progress.close()
+    if as_json:
+        print_json({**asdict(got), "root": str(got.root)})
+    else:
+        counts = ", ".join(f"{name} {count:,}" for name, count in got.videos.items())
+        print(f"{got.root}: {len(got.archives) - len(got.broken)} of {len(got.archives)} archives, videos: {counts}")
+        if got.unlisted:
+            print(f"{got.unlisted:,} videos are in no table and lie in {got.root}/unlisted")
+        for archive in got.archives:
+            for refused in archive.refused:
+                print(f"not taken from {archive.name}: {refused}")
+        for archive in got.broken:
+            print(f"broken: {archive.split} {archive.name}: {archive.reason}")
+    if got.broken:
+        raise typer.Exit(1)
+
+
+def _checksums(path: str | None) -> dict[str, str]:
+    """Checksum by name of archive, from lines as sha256sum and md5sum write them."""
+    if path is None:
+        return {}
+    from trainer.data.layouts.text import read_lines
+
+    found = {}
+    for number, line in read_lines(Path(path)):
+        digest, _, name = line.partition(" ")
+        if not name.strip() or not all(letter in "0123456789abcdef" for letter in digest.lower()):
+            raise NasError(f"line {number} of {path} must read `checksum  file`, but is {line[:80]!r}")
+        found[Path(name.strip().removeprefix("*")).name] = digest.lower()
+    return found
+
+
 def _config(target: str, overrides: Sequence[str]) -> DataConfig:
     if not Path(target).is_dir():
         return load_target(target, list(overrides)).located_data()

@@ -59,6 +59,7 @@ def fetch(
             stated = _rest(address, part, tag, progress)
         except urllib.error.HTTPError as error:
             reason = f"the server answers {error.code} {error.reason}"
+            error.close()
             if 400 <= error.code < 500 and error.code not in (408, 416, 429):
                 break  # asking again does not help
             if error.code == 416:
@@ -78,6 +79,7 @@ def fetch(
             return digest
         reason = wrong
         part.unlink()
+        tag.unlink(missing_ok=True)
     raise FetchError(f"{address} cannot be fetched: {reason}")
 
 
@@ -92,6 +94,7 @@ def fetch_text(address: str, *, head: bool = False) -> str:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
             return str(answer.read().decode("utf-8"))
     except urllib.error.HTTPError as error:
+        error.close()
         raise FetchError(f"{address} cannot be fetched: the server answers {error.code} {error.reason}") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError, UnicodeDecodeError) as error:
         raise FetchError(f"{address} cannot be fetched: {getattr(error, 'reason', '') or error}") from error
@@ -114,6 +117,7 @@ def _rest(address: str, part: Path, tag: Path, progress: Callable[[int, int], No
     except urllib.error.HTTPError as error:
         whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", "") or "")
         if error.code == 416 and whole and int(whole[1]) == have:
+            error.close()
             return _md5_of(error.headers.get("ETag", "") or "")  # all of it was there
         raise
     with answer:

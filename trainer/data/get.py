@@ -1,8 +1,8 @@
 """Kinetics from CVDF's bucket, or from a mirror of it: archives fetched, checked, unpacked and arranged by class.
 
-The bucket (https://github.com/cvdfoundation/kinetics-dataset) holds, below a base address, `{split}/k400_{split}_path.txt`
-with the address of one archive a line, the archives, `annotations/{split}.csv`, and replacements of corrupted videos.
-What is done stands in `ROOT/get.jsonl`, one line an archive: the same call goes on where it stopped.
+The bucket (https://github.com/cvdfoundation/kinetics-dataset) holds, below a base address, the archives of each split,
+`{split}/k400_{split}_path.txt` with the address of one a line, `annotations/{split}.csv`, and replacements of corrupted
+videos. What is done stands in `ROOT/get.jsonl`, one line an archive: the same call goes on where it stopped.
 """
 
 from __future__ import annotations

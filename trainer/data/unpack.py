@@ -29,8 +29,8 @@ class Unpacked:
 def unpack(archive: Path, folder: Path) -> Unpacked:
     """Writes the videos of a tar archive flat into a folder, each by one rename.
 
-    A member is taken only if it is a plain file with the suffix of a video whose path stays inside; of its path, the last
-    part is used. So no archive can write elsewhere, make a link or a device, or run.
+    A member is taken only if it is a plain file with the suffix of a video whose path stays inside; of its path, the
+    last part is used. So no archive can write elsewhere, make a link or a device, or run.
 
     Args:
         archive: A tar file, compressed or not.

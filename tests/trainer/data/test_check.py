@@ -209,9 +209,9 @@ def test_the_exclude_list_is_what_a_study_leaves_out(root, tmp_path, write_video
     assert len(layout.splits["train"]) == 9
     assert "2 excluded by out.txt" in layout.line()
     path.write_text("train/nobody/0.mp4\n")
-    with pytest.raises(DataError, match="none of the 1 in .*out.txt is one"):
+    with pytest.raises(DataError, match=r"none of the 1 in .*out\.txt is one"):
         find_layout(part)
-    with pytest.raises(DataError, match="data.exclude must be a file, but nowhere is none"):
+    with pytest.raises(DataError, match=r"data\.exclude must be a file, but nowhere is none"):
         find_layout(config(root, exclude="nowhere"))
 
 
@@ -234,7 +234,7 @@ def test_rows_without_a_file_and_their_class_are_reported(root, tmp_path):
     assert kinds(report) == {"train/two/9.mp4": "missing"}
     assert report.problem is not None
     assert "of 1 in train there is none" in report.problem
-    with pytest.raises(DataError, match="train of .* has none of 1"):
+    with pytest.raises(DataError, match=r"train of .* has none of 1"):
         find_layout(c)
 
 
@@ -242,14 +242,14 @@ def test_an_interrupted_check_goes_on_from_its_journal(root, tmp_path):
     journal = tmp_path / "deep" / "journal.jsonl"
     files = files_of(find_videos(root, name="mine"))
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(done: int, total: int) -> None:
         if done >= 5:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):  # here the progress is told at the end only, so the journal is cut by hand
+    with pytest.raises(StopError):  # here the progress is told at the end only, so the journal is cut by hand
         scan(files, journal=journal, progress=stop)
     lines = journal.read_text().splitlines(keepends=True)
     assert len(lines) == 15
@@ -285,7 +285,7 @@ def test_a_journal_that_cannot_grow_is_an_error_of_one_line(root, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(DataError, match="cannot: File too large; free space, or choose another data.cache"):
+        with pytest.raises(DataError, match=r"cannot: File too large; free space, or choose another data\.cache"):
             scan(files, journal=tmp_path / "journal.jsonl")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -137,7 +137,7 @@ def _defined(layout: Layout, definition: str, annotations: str) -> tuple[Layout,
         rival = (
             "; two definitions go by that name: 400 + 25 videos of each of the 200 largest classes (Xie et al. 2018), "
             "and half of the classes with all their videos (IBM)"
-            if normal(definition).replace("-", "").startswith("minikinetics")
+            if normal(definition).replace("-", "").replace(" ", "").startswith("minikinetics")
             else ""
         )
         raise DataError(f"data.definition must be one of {', '.join(CHOICES)}, but is {definition!r}{rival}")
