@@ -61,9 +61,10 @@ def check(
     fresh: bool = typer.Option(False, "--fresh", help="Read everything again, whatever earlier checks have read."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Read the header of every video; say what is wrong with which, and what is there twice; exit code 1 if any is.
+    """Read the header of every video; say what is wrong with which, and what is there twice.
 
-    An interrupted check goes on where it stopped, and one that is repeated reads only the files that have changed.
+    Exit code 1 if something is left out, or in two splits. An interrupted check goes on where it stopped, and one that
+    is repeated reads only the files that have changed.
 
     Example: nas data check studies/kinetics_small.yaml data=motion
     """

@@ -271,6 +271,8 @@ def test_data_check_says_what_is_wrong_and_a_study_can_leave_it_out(
 ) -> None:
     root = tmp_path / "mine"
     shutil.copytree(motion, root)
+    for path in root.rglob("*.mp4"):  # clips of 4 frames may be equal in two classes
+        path.write_bytes(path.read_bytes() + b"\0\0\0\x30free" + str(path.relative_to(root)).ljust(40).encode())
     classes = sorted(path.name for path in (root / "train").iterdir())
     first, second = (sorted((root / "train" / classes[0]).iterdir()))[:2]
     first.write_bytes(b"")
