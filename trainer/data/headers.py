@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import av
 from av.stream import Disposition
@@ -15,7 +15,6 @@ from trainer.data.decode import DecodeError, decode_video
 from trainer.data.folders import images
 
 _TIMEOUT = 60.0  # seconds that opening or one read may take
-_ROTATION = re.compile(r"rotation of (-?\d+)")
 _NEAR = 2
 """A count of frames that is worked out from a duration may be so many off."""
 
@@ -95,15 +94,15 @@ def _file(path: str, size: int, needed: int, decode: bool) -> Header:
         fps = float(rate) if rate else 0.0
         seconds = container.duration / av.time_base if container.duration else 0.0
         frames = stream.frames or round(seconds * fps)
-        match = _ROTATION.search(_dumped(container))
-        turned = match is not None and abs(int(match[1])) % 180 == 90
+        turn = _turn(path)
+        turned = turn in (90, 270)
         height, width = (context.width, context.height) if turned else (context.height, context.width)
         base = stream.base_rate or None
         remarks = [
             word
             for word, said in (
                 ("variable rate", base is not None and abs(fps / float(base) - 1) > 0.02),
-                ("rotated", match is not None and int(match[1]) % 360 != 0),
+                ("rotated", turn != 0),
                 ("10-bit", bool(context.pix_fmt) and re.search(r"p1[0-6]|p9", context.pix_fmt or "") is not None),
                 ("one frame", frames == 1),
                 ("long", seconds > 600),
@@ -133,11 +132,6 @@ def _file(path: str, size: int, needed: int, decode: bool) -> Header:
         width=width,
         remarks=tuple(remarks),
     )
-
-
-def _dumped(container: Any) -> str:
-    """What FFmpeg says of a file: the one place where a stream's rotation stands without decoding a frame."""
-    return str(container.dumps_format())
 
 
 def _folder(path: str, num_images: int, needed: int, decode: bool) -> Header:
@@ -190,6 +184,45 @@ def _boxes(file: BinaryIO, size: int) -> int:
             return size
         position += length
     return position
+
+
+def _turn(path: str) -> int:
+    """By how many degrees an MP4 or MOV is to be turned for display: 0, 90, 180 or 270; 0 for other files.
+
+    PyAV tells it of a decoded frame only. It is the matrix in the header of a track (ISO/IEC 14496-12, 8.3.2).
+    """
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        position = 0
+        while position + 8 <= size:
+            file.seek(position)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if position == 0 and head[4:8] != b"ftyp":
+                return 0
+            if length == 1 and len(head) == 16:
+                length = int.from_bytes(head[8:16], "big")
+            if head[4:8] == b"moov":
+                file.seek(position)
+                return _turn_of(file.read(length or size))
+            if length < 8:
+                return 0
+            position += length
+    return 0
+
+
+def _turn_of(moov: bytes) -> int:
+    start = moov.find(b"tkhd")
+    while start >= 0:
+        matrix = start + (56 if moov[start + 4 : start + 5] == b"\1" else 44)  # times are longer in version 1
+        if len(moov) >= matrix + 8:
+            a, b = (int.from_bytes(moov[matrix + k : matrix + k + 4], "big", signed=True) for k in (0, 4))
+            if b:
+                return 90 if b > 0 else 270
+            if a < 0:
+                return 180
+        start = moov.find(b"tkhd", start + 4)
+    return 0
 
 
 def _segment(file: BinaryIO, size: int) -> int:

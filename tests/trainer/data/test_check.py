@@ -18,6 +18,7 @@ from tests.trainer.data.crash import headers_or_crash
 from trainer.config import Clip, DataConfig
 from trainer.data.check import DataReport, Range, check_data, excluded
 from trainer.data.dataset import open_data
+from trainer.data.decode import decode_video
 from trainer.data.headers import read_header
 from trainer.data.layouts import DataError, find_layout, find_videos
 from trainer.data.layouts.definitions import read_exclude, write_exclude
@@ -107,6 +108,8 @@ def test_a_header_scan_refuses_exactly_what_training_refuses(tmp_path, write_vid
 
 
 def test_what_is_unusual_is_used_and_counted(tmp_path):
+    for turn in (90, 180, 270):
+        write_odd(tmp_path / f"turned{turn}.mov", rotation=turn)
     write_odd(tmp_path / "rotated.mp4", rotation=90)
     write_odd(tmp_path / "ten.mp4", form="yuv420p10le")
     write_odd(tmp_path / "variable.mp4", times=[0, 1, 2, 3, 40, 41, 42, 90])
@@ -114,12 +117,17 @@ def test_what_is_unusual_is_used_and_counted(tmp_path):
     found = {path.stem: read_header(str(path)) for path in tmp_path.iterdir()}
     assert {name: header.remarks for name, header in found.items()} == {
         "rotated": ("rotated",),
+        "turned90": ("rotated",),
+        "turned180": ("rotated",),
+        "turned270": ("rotated",),
         "ten": ("10-bit",),
         "variable": ("variable rate",),
-        "long": ("variable rate", "long"),
+        "long": ("long",),
     }
     assert not [header for header in found.values() if header.kind]
-    assert (found["rotated"].height, found["rotated"].width) == (32, 24)
+    for name in ("rotated", "turned90", "turned180", "turned270"):
+        path = next(tmp_path.glob(f"{name}.*"))
+        assert (found[name].height, found[name].width) == decode_video(path, short_side=24).frames.shape[1:3], name
     assert found["variable"].frames == 8
     assert found["long"].seconds == pytest.approx(36_000, rel=0.2)
 
