@@ -125,6 +125,9 @@ def test_what_is_unusual_is_used_and_counted(tmp_path):
         "long": ("long",),
     }
     assert not [header for header in found.values() if header.kind]
+    decoded = {path.stem: read_header(str(path), decode=True) for path in tmp_path.iterdir()}
+    assert decoded.pop("long").frames == 9  # where the header says a length only, frames are worked out
+    assert decoded == {name: header for name, header in found.items() if name != "long"}, "all can be decoded"
     for name in ("rotated", "turned90", "turned180", "turned270"):
         path = next(tmp_path.glob(f"{name}.*"))
         assert (found[name].height, found[name].width) == decode_video(path, short_side=24).frames.shape[1:3], name

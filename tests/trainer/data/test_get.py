@@ -106,6 +106,7 @@ def test_a_server_without_ranges_sends_all_again(server: Server, tmp_path: Path)
     server.cut, server.ranges = [4], False
     fetch(f"{server.base}/a.gz", tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == b"123456789"
+    assert [wanted for _, wanted in server.asked] == ["", "bytes=4-"]
 
 
 def test_a_file_that_has_changed_meanwhile_is_fetched_anew(server: Server, tmp_path: Path) -> None:

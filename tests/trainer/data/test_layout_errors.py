@@ -260,6 +260,11 @@ def test_class_names_of_a_file_must_be_those_of_the_folders(plain: Path) -> None
     layout = find_videos(plain, name="mine", annotations="classes.txt")
     assert layout.classes == ("a_b", "c")
     assert dict(layout.class_map) == {"a_b": "a b", "c": "c"}
+    built.write_lines(plain / "classes.txt", ["C", "a_b"])
+    layout = find_videos(plain, name="mine", annotations="classes.txt")
+    assert layout.classes == ("C", "a_b")  # sorted as they are written
+    assert {video.path.split("/")[1]: video.label for video in layout.splits["train"]} == {"a b": 1, "c": 0}
+    assert [video.label for video in layout.splits["train"]] == [0, 0, 0, 1, 1, 1]
     built.write_lines(plain / "classes.txt", ["c", "a bb"])
     assert "class 'a b' of the folders of train is not in the data; did you mean 'a bb'?" in refused(
         plain, annotations="classes.txt"
