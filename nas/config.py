@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nas.errors import StudyError, one_of
 from nas.schema import StudySchema
 from nas.study import Study, study_of
+from trainer.config import PLACES
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
@@ -68,10 +69,8 @@ def apply_promote(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     """
     result = dict(config)
     for key, value in (_override(text) for text in overrides):
-        if not key.startswith("promote.") and key not in ("data.root", "data.cache", "data.num_workers"):
-            raise StudyError(
-                f"a promotion keeps the search's {key}; promote.…, data.root, data.cache, data.num_workers may be set"
-            )
+        if not key.startswith("promote.") and key not in (places := [f"data.{name}" for name in PLACES]):
+            raise StudyError(f"a promotion keeps the search's {key}; promote.…, {', '.join(places)} may be set")
         _check_keys(_nested(key, value), StudySchema(), "", "the command line")
         result = _merged(result, _nested(key, value))
     return _typed(result, "the command line")

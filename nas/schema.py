@@ -47,6 +47,11 @@ class DataSchema:
     randaugment: list[int] = field(default_factory=list)
     colour: float = 0.0
     erasing: float = 0.0
+    layout: str = "auto"
+    annotations: str = ""
+    definition: str = ""
+    per_class: int = 0
+    exclude: str = ""
 
 
 @dataclass

@@ -17,7 +17,7 @@ from nas.search.scheduler import OrderBy
 from nas.using.views import Views, views_of
 from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import SpecError
-from trainer.config import Clip, ConfigError, DataConfig, Init, Recipe
+from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Recipe
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp")
 OBJECTIVES = ("error", "macs", "params")
@@ -120,7 +120,8 @@ class Study:
             motion = " (`nas data make motion` writes it)" if "motion" in self.variants else ""
             raise StudyError(
                 f"data.root is empty, so the videos of {self.data.name} are missing: lay them out as "
-                f"ROOT/{{train,val[,test]}}/<class>/*.mp4 and give data.root=ROOT or NAS_DATA=ROOT{others}{motion}"
+                f"ROOT/{{train,val[,test]}}/<class>/*.mp4 (or as docs/data.md lists) and give data.root=ROOT or "
+                f"NAS_DATA=ROOT{others}{motion}"
             )
         return self.data
 
@@ -213,7 +214,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[A
     that a record lacks, because it is newer, has its default there.
     """
     free = {*TEXTS, "search.trials", "search.workers", "promote", "ablation"}
-    free |= {"data.root", "data.cache", "data.num_workers", "data.max_broken"}
+    free |= {f"data.{name}" for name in PLACES}
     usual = dict(_leaves(asdict(StudySchema())))
     a, b = {**usual, **dict(_leaves(old))}, {**usual, **dict(_leaves(new))}
     weights, checksum = "recipe.init.weights", "recipe.init.checksum"

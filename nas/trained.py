@@ -21,11 +21,11 @@ from nas.study import Study
 from search_spaces import codec
 from search_spaces.catalogue import build
 from trainer.checkpoint import load_weights, run_of
-from trainer.config import Clip, DataConfig, Recipe
+from trainer.config import PLACES, Clip, DataConfig, Recipe
 from trainer.data.clips import VideoData
 
 # What a checkpoint says of its data, but where the files lie, and what only names them.
-_ELSEWHERE = {"name", "root", "cache", "num_workers"}
+_ELSEWHERE = {"name", *PLACES}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +132,7 @@ def load_trained(training: Trained, study: Study, row: Row, spec: Mapping[str, A
         )
     if training.source == "promotion":
         network = load_network(training.folder, device=device)
-        config = dataclasses.replace(network.data, root=where.root, cache=where.cache, num_workers=where.num_workers)
+        config = dataclasses.replace(network.data, **{name: getattr(where, name) for name in PLACES})
         recipe = _promoted_recipe(network.record["recipe"])
         model: nn.Module = network
         epochs, checksum = training.epochs, row["data"]["checksum"]

@@ -18,8 +18,8 @@ InitMode = Literal["replicate", "centre", "random", "identity"]
 # Fields that came later. An identity leaves them out at their default, so that what was begun without them goes on.
 _ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 
-# Where data lies, who loads it, and when loading is given up.
-_PLACES = ("root", "cache", "num_workers", "max_broken")
+PLACES = ("root", "cache", "num_workers", "max_broken", "annotations", "exclude")
+"""Fields of DataConfig that say where data lies, who loads it and when that is given up; its checksum has the rest."""
 
 
 class ConfigError(ValueError):
@@ -62,7 +62,7 @@ class DataConfig:
 
     Attributes:
         name: What the data set is called in records.
-        root: Folder with `{train,val[,test]}/<class>/*.mp4` below it; with `source: pack`, a folder of `nas data pack`.
+        root: Folder that all videos lie below; with `source: pack`, a folder of `nas data pack`.
         cache: Folder for decoded uint8 clips; with `source: decode`, for the times of the frames.
         clip: The clip that a network sees.
         sampling: `dense` takes every `clip.stride`-th frame of a window, `uniform` one of each of T equal segments.
@@ -89,6 +89,11 @@ class DataConfig:
         randaugment: Number and magnitude (0 to 30) of RandAugment's operations; `None` turns it off.
         colour: Brightness, contrast and saturation of training clips change by a factor of up to 1 ± this.
         erasing: Share of the training clips of which a random rectangle is filled with the mean colour.
+        layout: How the videos lie below the root, such as `folders` or `cvdf`; `auto` looks.
+        annotations: Folder of lists, or file of class names; empty looks into the root.
+        definition: Which part of the data is meant, by a name or a list of classes; empty takes all.
+        per_class: At most so many videos of each class in each split; 0 takes all.
+        exclude: File of paths that are left out; empty for none.
     """
 
     name: str
@@ -114,6 +119,11 @@ class DataConfig:
     randaugment: tuple[int, int] | None = field(default=None, metadata=_ADDED)
     colour: float = field(default=0.0, metadata=_ADDED)
     erasing: float = field(default=0.0, metadata=_ADDED)
+    layout: str = field(default="auto", metadata=_ADDED)
+    annotations: str = field(default="", metadata=_ADDED)
+    definition: str = field(default="", metadata=_ADDED)
+    per_class: int = field(default=0, metadata=_ADDED)
+    exclude: str = field(default="", metadata=_ADDED)
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
@@ -124,6 +134,7 @@ class DataConfig:
         _at_least("data.max_frames", self.max_frames, 0)
         _at_least("data.eval_clips", self.eval_clips, 1)
         _at_least("data.num_workers", self.num_workers, 0)
+        _at_least("data.per_class", self.per_class, 0)
         if any(s <= 0 for s in self.std):
             raise ConfigError(f"data.std must be above 0 in every channel, but is {self.std}")
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
@@ -147,7 +158,7 @@ class DataConfig:
 
     def identity(self) -> dict[str, Any]:
         """Plain values that are equal where the same clips are taken of the same videos, wherever those lie."""
-        return {name: value for name, value in _identity(self).items() if name not in _PLACES}
+        return {name: value for name, value in _identity(self).items() if name not in PLACES}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

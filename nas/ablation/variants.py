@@ -14,12 +14,12 @@ from search_spaces import codec
 from search_spaces.edit import leaves, put
 from search_spaces.settings import check_domain, network_of, normal, settings_of
 from search_spaces.spec import ArchSpec, SpecError
-from trainer.config import ConfigError, DataConfig, Recipe
+from trainer.config import PLACES, ConfigError, DataConfig, Recipe
 
 Lookup = Callable[[str], ArchSpec]
 
 # Where data lies and how it is read is nothing to compare; what is a class or a split would not be one comparison.
-_FIXED_DATA = ("name", "root", "cache", "num_workers", "eval_clips")
+_FIXED_DATA = (*PLACES, "name", "eval_clips", "layout", "definition", "per_class")
 
 
 class LevelError(NasError):

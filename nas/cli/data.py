@@ -1,18 +1,27 @@
-"""`nas data make` and `nas data check`."""
+"""`nas data make`, `nas data check`, `nas data get` and, from a room of its own, `nas data pack`."""
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nas.cli.output import Progress, print_json, print_table
-from nas.cli.resolve import load_target
+from nas.cli.pack import pack
+from nas.cli.resolve import videos_of
 from nas.errors import NasError, one_of
 
-app = typer.Typer(help="Make the motion data set, or check a data set.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from trainer.config import DataConfig
+    from trainer.data.check import DataReport, Same
+
+app = typer.Typer(help="Make, fetch, check or pack a data set.", no_args_is_help=True, rich_markup_mode=None)
+app.command("pack")(pack)
+
+_SHOWN = 20
 
 
 @app.command("make")
@@ -43,61 +52,165 @@ def make(
 
 @app.command("check")
 def check(
-    target: str = typer.Argument(
-        ..., metavar="STUDY|DB|ROOT", help="A study file, a database, or a folder of class folders."
+    target: str = typer.Argument(..., metavar="STUDY|DB|ROOT", help="A study file, a database, or a folder of videos."),
+    overrides: list[str] = typer.Argument(
+        None, metavar="[key=value …]", help="Settings laid over the study file; of a folder, data.layout and the like."
     ),
-    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the study file."),
+    decode: bool = typer.Option(False, "--decode", help="Decode every frame, not only the headers."),
+    exclude: str = typer.Option(None, "--exclude", metavar="FILE", help="Write what a study should leave out."),
+    workers: int = typer.Option(None, "--workers", help="Processes; as many as there are cores unless given.", min=0),
+    fresh: bool = typer.Option(False, "--fresh", help="Read everything again, whatever earlier checks have read."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Decode every video and say what is wrong with which; exit code 1 if a video is left out.
+    """Read the header of every video; say what is wrong with which, and what is there twice.
+
+    Exit code 1 if something is left out, or in two splits. An interrupted check goes on where it stopped, and one that
+    is repeated reads only the files that have changed.
 
     Example: nas data check studies/kinetics_small.yaml data=motion
     """
     from dataclasses import asdict
 
-    from trainer.config import Clip, DataConfig
-    from trainer.data.check import check_data
+    from trainer.data.check import check_data, excluded
+    from trainer.data.layouts.definitions import write_exclude
 
-    overlay = overrides or []
-    with tempfile.TemporaryDirectory() as scratch:
-        if Path(target).is_dir():
-            if overlay:
-                raise NasError(f"settings go with a study file, but {target} is a folder")
-            clip = Clip(frames=1, height=1, width=1)
-            config = DataConfig(name="folder", root=target, cache=scratch, clip=clip, short_side=16)
-        else:
-            config = load_target(target, overlay).located_data()
-        progress = Progress("videos")
-        try:
-            report = check_data(config, progress=progress.update)
-        finally:
-            progress.close()
+    config = videos_of(target, overrides or [])
+    place = hashlib.sha256(str(Path(config.root).resolve()).encode()).hexdigest()[:16]
+    journal = Path(config.cache) / "check" / f"{place}{'-decoded' if decode else ''}.jsonl"
+    if fresh:
+        journal.unlink(missing_ok=True)
+    progress = Progress("videos")
+    try:
+        report = check_data(config, decode=decode, journal=journal, num_workers=workers, progress=progress.update)
+    finally:
+        progress.close()
+    listed = excluded(report)
+    if exclude is not None:
+        write_exclude(Path(exclude), listed)
     if as_json:
         print_json({"name": config.name, "root": config.root, **asdict(report)})
     else:
-        rows = [
-            {
-                "split": name,
-                "videos": split.num_videos,
-                "left out": split.num_broken,
-                "per class": _span(min(split.per_class.values()), max(split.per_class.values())),
-                "frames": _range(split.frames),
-                "height": _range(split.height),
-                "width": _range(split.width),
-                "fps": _range(split.fps),
-            }
-            for name, split in report.splits.items()
-        ]
-        size = f"decoded to a short side of {config.short_side}"
-        title = f"{config.name}: {config.root}, {len(report.classes)} classes, {size}"
-        print_table(rows, {key: key for key in rows[0]}, title)
-        for item in report.broken:
-            print(f"left out: {item.path}: {item.reason}")
-        print(f"checksum {report.checksum[:12]}, {report.backend}")
+        _print(config, report)
+        if exclude is not None:
+            print(f"{len(listed)} videos written to {exclude}; a study leaves them out with data.exclude={exclude}")
     if report.problem:
         raise NasError(report.problem)
-    if report.broken:
+    if not report.clean:
         raise typer.Exit(1)
+
+
+@app.command("get")
+def get(
+    name: str = typer.Argument(..., metavar="NAME", help="The data set to fetch; kinetics is the one there is."),
+    root: str = typer.Option("data/kinetics400", "--root", help="Where it goes."),
+    base: str = typer.Option(None, "--base", help="Base address of a mirror; CVDF's bucket unless given."),
+    split: list[str] = typer.Option(["train", "val"], "--split", help="May be given several times."),
+    limit: int = typer.Option(0, "--limit", help="Only the first so many archives of each split; 0 takes all.", min=0),
+    checksums: str = typer.Option(None, "--checksums", metavar="FILE", help="Lines of `sha256  archive.tar.gz`."),
+    flat: bool = typer.Option(False, "--flat", help="Leave the videos flat, instead of in folders by class."),
+    keep: bool = typer.Option(False, "--keep", help="Keep the archives."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Fetch Kinetics-400 from CVDF, unpack and arrange it; exit code 1 if an archive is broken.
+
+    It has some 240,000 videos of train and 20,000 of val. The same command goes on where it was stopped.
+
+    Example: nas data get kinetics --split val --root data/kinetics400
+    """
+    if name != "kinetics":
+        raise NasError(one_of("data set", name, ["kinetics"]))
+    from dataclasses import asdict
+
+    from trainer.data.get import CVDF, get_kinetics
+
+    progress = Progress("archives")
+    try:
+        got = get_kinetics(
+            root,
+            base=base or CVDF,
+            splits=split,
+            limit=limit,
+            checksums=_checksums(checksums),
+            arrange=not flat,
+            keep=keep,
+            listener=lambda text, done, total: progress.update(done, total, text),
+        )
+    finally:
+        progress.close()
+    if as_json:
+        print_json({**asdict(got), "root": str(got.root)})
+    else:
+        counts = ", ".join(f"{name} {count:,}" for name, count in got.videos.items())
+        print(f"{got.root}: {len(got.archives) - len(got.broken)} of {len(got.archives)} archives, videos: {counts}")
+        if got.unlisted:
+            print(f"{got.unlisted:,} videos are in no table and lie in {got.root}/unlisted")
+        for archive in got.archives:
+            for refused in archive.refused:
+                print(f"not taken from {archive.name}: {refused}")
+        for archive in got.broken:
+            print(f"broken: {archive.split} {archive.name}: {archive.reason}")
+    if got.broken:
+        raise typer.Exit(1)
+
+
+def _checksums(path: str | None) -> dict[str, str]:
+    """Checksum by name of archive, from lines as sha256sum and md5sum write them."""
+    if path is None:
+        return {}
+    from trainer.data.layouts.text import read_lines
+
+    found = {}
+    for number, line in read_lines(Path(path)):
+        digest, _, name = line.partition(" ")
+        if not name.strip() or not all(letter in "0123456789abcdef" for letter in digest.lower()):
+            raise NasError(f"line {number} of {path} must read `checksum  file`, but is {line[:80]!r}")
+        found[Path(name.strip().removeprefix("*")).name] = digest.lower()
+    return found
+
+
+def _print(config: DataConfig, report: DataReport) -> None:
+    rows = [
+        {
+            "split": name,
+            "videos": split.num_videos,
+            "left out": split.num_broken,
+            "per class": _span(min(split.per_class.values()), max(split.per_class.values())),
+            "frames": _range(split.frames),
+            "seconds": _range(split.seconds),
+            "height": _range(split.height),
+            "width": _range(split.width),
+            "fps": _range(split.fps),
+        }
+        for name, split in report.splits.items()
+    ]
+    print(report.line)
+    how = "every frame was decoded" if report.decoded else "by their headers"
+    print_table(rows, {key: key for key in rows[0]}, f"{config.name}: {len(report.classes)} classes, {how}")
+    if report.counts:
+        print("left out: " + ", ".join(f"{count:,} {kind}" for kind, count in report.counts.items()))
+    for item in report.broken[:_SHOWN]:
+        print(f"left out: {item.path}: {item.kind}: {item.reason}")
+    _more(report.broken, "--json or --exclude FILE names all")
+    for what, groups in (("leak", report.leaks), ("duplicate", report.duplicates)):
+        for same in groups[:_SHOWN]:
+            print(f"{what}: {_words(same)}")
+        _more(groups, "--json names all")
+    if report.outside:
+        first = f"the first is {report.outside[0]}"
+        print(f"links are followed: {len(report.outside):,} videos lie out of {config.root} ({first})")
+    if report.remarks:
+        print("also: " + ", ".join(f"{count:,} {word}" for word, count in report.remarks.items()))
+
+
+def _words(same: Same) -> str:
+    what = "the same bytes" if same.by == "content" else "parts of one YouTube video"
+    videos = [f"{path} ({title})" for path, title in zip(same.paths, same.classes, strict=True)]
+    return f"{what}: {', '.join(videos[:5])}{' ...' if len(videos) > 5 else ''}"
+
+
+def _more(items: Sequence[object], where: str) -> None:
+    if len(items) > _SHOWN:
+        print(f"... and {len(items) - _SHOWN:,} more; {where}")
 
 
 def _range(values: Any) -> str:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from nas.cli.output import Progress, duration, print_json
-from nas.cli.resolve import load_target
+from nas.cli.resolve import videos_of
 from nas.errors import NasError, one_of
-
-if TYPE_CHECKING:
-    from trainer.data.layouts import Layout
 
 _CODINGS = ("jpeg", "raw")
 _SHORT_SIDE = 128  # of the frames of a folder, for which no study says one
@@ -43,6 +39,7 @@ def pack(
     """
     import time
 
+    from trainer.data.layouts import find_layout
     from trainer.data.packing import write_pack
 
     if coding not in _CODINGS:
@@ -51,15 +48,18 @@ def pack(
         raise NasError(f"--quality must be from 1 to 100, but is {quality}")
     if short_side < 0 or fps < 0:
         raise NasError(f"--short-side and --fps must be at least 0, but are {short_side} and {fps:g}")
-    layout, sides, frames = _layout(target, overrides or [])
+    config = videos_of(target, overrides or [])
+    if config.source == "pack":
+        raise NasError(f"videos are needed to make a pack, but data.source is pack and {config.root} is one already")
+    usual = _SHORT_SIDE if Path(target).is_dir() else config.short_side
     progress, began = Progress("videos"), time.monotonic()
     try:
         packed = write_pack(
-            layout,
+            find_layout(config),
             output,
-            short_side=short_side or sides,
+            short_side=short_side or usual,
             fps=fps,
-            max_frames=frames if max_frames < 0 else max_frames,
+            max_frames=config.max_frames if max_frames < 0 else max_frames,
             coding="raw" if coding == "raw" else "jpeg",
             quality=quality,
             num_workers=None if workers < 0 else workers,
@@ -91,17 +91,3 @@ def pack(
     )
     more = f" data.max_frames={packed.max_frames}" if packed.max_frames else ""
     print(f"use it with data.source=pack data.root={packed.folder} data.short_side={packed.short_side}{more}")
-
-
-def _layout(target: str, overrides: list[str]) -> tuple[Layout, int, int]:
-    """The videos that a target means, and the short side and number of frames that it wants."""
-    from trainer.data.layouts import find_videos
-
-    if Path(target).is_dir():
-        if overrides:
-            raise NasError(f"settings go with a study file, but {target} is a folder")
-        return find_videos(target, name="folder"), _SHORT_SIDE, 0
-    config = load_target(target, overrides).located_data()
-    if config.source == "pack":
-        raise NasError(f"videos are needed to make a pack, but data.source is pack and {config.root} is one already")
-    return find_videos(config.root, name=config.name), config.short_side, config.max_frames

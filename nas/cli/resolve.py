@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nas.errors import NotFoundError, StudyError
+from nas.errors import NasError, NotFoundError, StudyError, one_of
 from nas.store import Row, Store, is_database
 
 if TYPE_CHECKING:
     from nas.study import Study
     from search_spaces.spec import ArchSpec
+    from trainer.config import DataConfig
 
 RUNS = Path("runs")
+_FOLDER_KEYS = ("layout", "annotations", "definition", "per_class", "exclude")
 
 
 def database_of(study: str, db: str | None) -> Path:
@@ -112,3 +115,34 @@ def _not_a_preset(name: str) -> str:
 
     near = difflib.get_close_matches(name, list(presets.PRESETS), n=1, cutoff=0.5)
     return f"no preset is called {name!r}" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def videos_of(target: str, overrides: Sequence[str]) -> DataConfig:
+    """The videos that a study, a database or a plain folder means.
+
+    Args:
+        target: A YAML file, an SQLite file, or a folder of videos.
+        overrides: Settings laid over a file; of a folder, where its lists lie and what is taken of it.
+
+    Raises:
+        NasError: The study breaks a rule, or a setting is none of a folder.
+    """
+    if not Path(target).is_dir():
+        return load_target(target, list(overrides)).located_data()
+    from trainer.config import Clip, DataConfig
+
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key.removeprefix("data.") not in _FOLDER_KEYS or not key.startswith("data."):
+            keys = [f"data.{name}" for name in _FOLDER_KEYS]
+            raise NasError(
+                f"{one_of('setting', key, keys)}; other settings go with a study file, but {target} is a folder"
+            )
+        values[key.removeprefix("data.")] = value
+    if "per_class" in values:
+        if not values["per_class"].isdigit():
+            raise NasError(f"data.per_class must be a whole number, but is {values['per_class']!r}")
+        values["per_class"] = int(values["per_class"])
+    clip = Clip(frames=1, height=1, width=1)
+    return DataConfig(name="folder", root=target, cache="runs/cache", clip=clip, short_side=16, **values)

@@ -76,6 +76,8 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
     data = open_data(
         study.located_data(), progress=lambda done, total: listener(News(kind="pack", done=done, total=total))
     )
+    if data.layout is not None:
+        listener(News(kind="pack", text=data.layout.line()))
     if study.num_classes and study.num_classes != len(data.classes):
         raise SearchError(
             f"data.num_classes is {study.num_classes}, but {study.data.root} has {len(data.classes)} classes; "
@@ -99,8 +101,10 @@ def environment() -> dict[str, Any]:
 
 
 def data_record(study: Study, data: VideoData) -> dict[str, Any]:
-    """What is recorded of the data: classes, clips a split, checksum, broken videos."""
+    """What is recorded of the data: classes, clips a split, checksum, broken videos, layout and definition."""
+    layout = {} if data.layout is None else {"layout": data.layout.record()}
     return {
+        **layout,
         "name": study.data.name,
         "root": study.data.root,
         "checksum": data.checksum,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nas.cli.main import app, main
+from nas.store import Store
 from tests.nas.studies import write_study
 
 COMMANDS = [
@@ -41,6 +43,7 @@ COMMANDS = [
     ["doctor"],
     ["data", "make"],
     ["data", "check"],
+    ["data", "get"],
 ]
 
 
@@ -244,6 +247,12 @@ BAD = [
     (["space", "runs/tiny/study.db", "seed=1"], "settings go with a study file, but runs/tiny/study.db is a database"),
     (["data", "make", "kinetics"], "data set 'kinetics' is not known"),
     (["data", "check", "nowhere"], "study file nowhere cannot be read"),
+    (["data", "check", ".", "data.layuot=cvdf"], "setting 'data.layuot' is not known; did you mean data.layout?"),
+    (["data", "check", ".", "data.per_class=few"], "data.per_class must be a whole number, but is 'few'"),
+    (["data", "check", ".", "data.layout=tree"], "data.layout must be one of auto, folders, torchvision"),
+    (["data", "check", "tiny.yaml", "data.definition=mini-kinetics"], "two definitions go by that name"),
+    (["data", "get", "imagenet"], "data set 'imagenet' is not known"),
+    (["data", "get", "kinetics", "--base", "s3://kinetics"], "a base address must begin with http:// or https://"),
 ]
 
 
@@ -260,6 +269,52 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     assert message in lines[0]
     assert "Traceback" not in err
     assert database.read_bytes() == before
+
+
+def test_data_check_says_what_is_wrong_and_a_study_can_leave_it_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, motion: Path
+) -> None:
+    root = tmp_path / "mine"
+    shutil.copytree(motion, root)
+    for path in root.rglob("*.mp4"):  # clips of 4 frames may be equal in two classes
+        path.write_bytes(path.read_bytes() + b"\0\0\0\x30free" + str(path.relative_to(root)).ljust(40).encode())
+    classes = sorted(path.name for path in (root / "train").iterdir())
+    first, second = (sorted((root / "train" / classes[0]).iterdir()))[:2]
+    first.write_bytes(b"")
+    shutil.copyfile(second, root / "val" / classes[0] / "leak.mp4")
+    code, out, _ = run(capsys, "data", "check", str(root), "--exclude", str(tmp_path / "out.txt"))
+    assert code == 1
+    assert f"{root} is read as folders: 8 classes, train 32, val 17, test 16" in out
+    assert "left out: 1 empty" in out
+    assert f"leak: the same bytes: {second.relative_to(root)} ({classes[0]}), val/{classes[0]}/leak.mp4" in out
+    assert "2 videos written to" in out
+    code, out, _ = run(capsys, "data", "check", str(root), f"data.exclude={tmp_path / 'out.txt'}", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["splits"]["train"]["num_videos"] == 30
+    assert report["layout"]["definition"] == "2 excluded by out.txt"
+    code, out, _ = run(
+        capsys, "data", "check", str(root), "data.definition=classes:" + ",".join(classes[1:4]), "--decode"
+    )
+    assert code == 0
+    assert "every frame was decoded" in out
+    assert run(capsys, "data", "check", str(root), "--exclude", "/proc/nas/out.txt")[0] == 2
+
+
+def test_the_record_of_a_run_has_layout_definition_and_class_map(
+    capsys: pytest.CaptureFixture[str], motion: Path
+) -> None:
+    settings = ["data.definition='classes:left,right,up'", "data.per_class=2", "data.num_classes=3", "search.trials=1"]
+    code, _, err = run(capsys, "search", "tiny.yaml", *settings, "--db", "part/study.db")
+    assert code == 0, err
+    assert f"{motion} is read as folders: 3 classes, train 6, val 6, test 6; the classes left, right, up" in err
+    store = Store(Path("part/study.db"))
+    layout = store.study()["data"]["layout"]
+    store.close()
+    assert layout["kind"] == "folders"
+    assert layout["definition"] == "the classes left, right, up; at most 2 of each class in each split"
+    assert layout["class_map"] == {"left": "left", "right": "right", "up": "up"}
+    assert layout["videos"] == {"train": 6, "val": 6, "test": 6}
 
 
 def test_data_make(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

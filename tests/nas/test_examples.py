@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ import typer
 
 from nas.cli.main import app, main
 from tests.nas.world import SMALL, make_world, words_of
+from tests.trainer.data.built import Clip
+from tests.trainer.data.web import Server, publish
 
 
 def examples() -> dict[str, str]:
@@ -31,6 +36,26 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@contextmanager
+def serving(place: Path) -> Iterator[list[str]]:
+    """A mirror of Kinetics with a few motion clips under its names; gives the options that name it."""
+    videos = [
+        path for split in ("train", "val") for path in sorted((place / "data/motion" / split).glob("[lr]*/*.mp4"))
+    ]
+    clips = []
+    for number, path in enumerate(videos):
+        named = place / "kinetics" / path.parts[-3] / path.parts[-2] / f"{number:011d}_000000_000010.mp4"
+        named.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, named)
+        clips.append(Clip(path=named, split=path.parts[-3], label=0))
+    server = Server()
+    try:
+        publish(server, clips, place / "kinetics")
+        yield ["--base", server.base]
+    finally:
+        server.close()
+
+
 def test_every_command_has_an_example() -> None:
     assert not [name for name, example in examples().items() if not example]
 
@@ -42,4 +67,6 @@ def test_the_example_of_a_command_runs(name: str, place: Path, monkeypatch: pyte
     if name == "data make":
         monkeypatch.chdir(place.parent)
     words = words_of(examples()[name], place)
-    assert main([*words, *SMALL.get(name, [])]) in ((0, 1) if name == "doctor" else (0,))
+    with serving(place) if name == "data get" else nullcontext([]) as more:
+        code = main([*words, *SMALL.get(name, []), *more])
+    assert code in ((0, 1) if name == "doctor" else (0,))

@@ -1,13 +1,25 @@
-"""What `nas data check` reports: what a data set holds, and what is wrong with it."""
+"""What `nas data check` reports: what a data set holds, what is wrong with it, and what stands in it twice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from trainer.config import DataConfig
-from trainer.data.dataset import PackedSplit, missing_classes, open_usable
-from trainer.data.pack import Broken, Progress
+from trainer.data.headers import Header
+from trainer.data.layouts import Layout, find_layout
+from trainer.data.layouts.cvdf import youtube_id
+from trainer.data.sample import needed_frames
+from trainer.data.scan import Progress, files_of, same_contents, scan
+
+_KINETICS = re.compile(r"[\w-]{11}_\d{6}_\d{6}", re.ASCII)
+# Of equal videos in several splits, the one that is kept is that of the split which a result is reported on.
+_PREFERRED = ("test", "val", "train")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,10 +39,11 @@ class SplitReport:
         num_videos: Usable videos.
         per_class: Usable videos of each class, by name; zero where all are broken.
         num_broken: Videos that were left out.
-        frames: Frames of the usable videos, after decoding; None if there is none.
-        height: Rows after decoding, in pixels.
-        width: Columns after decoding, in pixels.
+        frames: Frames of the usable videos; None if there is none.
+        height: Rows, upright, in pixels.
+        width: Columns, upright, in pixels.
         fps: Frames a second, of those that say so.
+        seconds: Lengths, of those that say so.
     """
 
     num_videos: int
@@ -40,6 +53,41 @@ class SplitReport:
     height: Range | None
     width: Range | None
     fps: Range | None
+    seconds: Range | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One video, file or row that is left out.
+
+    Attributes:
+        path: Path below the data set's root.
+        split: Where it would have been.
+        kind: Of `Header` or of `LeftOut`.
+        reason: In a few words.
+    """
+
+    path: str
+    split: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Same:
+    """Videos that are the same.
+
+    Attributes:
+        by: `content` (the same bytes) or `id` (another part of the same YouTube video, by Kinetics' names).
+        paths: Which.
+        splits: Of each.
+        classes: Of each.
+    """
+
+    by: str
+    paths: tuple[str, ...]
+    splits: tuple[str, ...]
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,61 +95,195 @@ class DataReport:
     """A data set.
 
     Attributes:
+        layout: What was found, as `Layout.record` gives it.
+        line: The same in one line.
         classes: Names of the classes.
         splits: Report of each split.
-        broken: Videos that were left out, with reasons.
-        checksum: SHA-256 of what was decoded.
-        backend: What decoded it.
+        broken: What is left out, with reasons.
+        counts: How many of each kind are left out.
+        leaks: Videos that are the same in several splits.
+        duplicates: Videos that are the same within a split.
+        remarks: How many videos are unusual in which way, though they can be used.
+        outside: Videos whose files lie out of the root, where a link leads.
+        decoded: Whether every frame was decoded.
         problem: Why the data cannot be trained on, in one line; None if it can.
     """
 
+    layout: Mapping[str, Any]
+    line: str
     classes: tuple[str, ...]
     splits: Mapping[str, SplitReport]
-    broken: tuple[Broken, ...]
-    checksum: str
-    backend: str
+    broken: tuple[Finding, ...]
+    counts: Mapping[str, int]
+    leaks: tuple[Same, ...]
+    duplicates: tuple[Same, ...]
+    remarks: Mapping[str, int]
+    outside: tuple[str, ...]
+    decoded: bool
     problem: str | None
 
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is left out, and no video is in two splits."""
+        return not (self.broken or self.leaks)
 
-def check_data(config: DataConfig, *, progress: Progress | None = None) -> DataReport:
-    """Decodes a data set (or opens its cache) and reports on it.
+
+def check_data(
+    config: DataConfig,
+    *,
+    decode: bool = False,
+    journal: Path | None = None,
+    num_workers: int | None = None,
+    progress: Progress | None = None,
+) -> DataReport:
+    """Reads the header of every video of a data set and reports on it.
 
     Args:
         config: Which data, and the clip that is to be taken from it.
-        progress: Called with (videos done, videos in all) while decoding.
+        decode: Decode every frame: slower by far, and finds damage inside of files.
+        journal: Keeps what was read, so that an interrupted check goes on; see `scan`.
+        num_workers: Processes; None takes as many as there are cores, or none for few files.
+        progress: Called with (videos done, videos in all).
 
     Returns:
         The report. A class without a usable video is stated in it, not raised.
 
     Raises:
-        DataError: The layout is wrong, or the cache cannot be used.
+        DataError: The layout is wrong, or the journal cannot be written.
     """
-    data = open_usable(config, progress=progress)
+    layout = find_layout(config, complete=False)
+    files = files_of(layout)
+    needed = needed_frames(config.clip, config.sampling) if config.short == "skip" else 1
+    headers = scan(
+        files, needed=needed, decode=decode, journal=journal, num_workers=num_workers, progress=progress
+    ).headers
+    same = [_same(layout, "content", [file.path for file in group]) for group in same_contents(files)]
+    same += _same_ids(layout, same)
+    broken = [Finding(path=one.path, split=one.split, kind=one.kind, reason=one.reason) for one in layout.left_out]
+    broken += [
+        Finding(path=video.path, split=split, kind=header.kind, reason=header.reason)
+        for split, videos in layout.splits.items()
+        for video in videos
+        if (header := headers[video.path]).kind
+    ]
+    splits = {split: _report(layout, split, headers, broken) for split in layout.splits}
     return DataReport(
-        classes=data.classes,
-        splits={name: _report(name, split, data.classes, data.broken) for name, split in data.splits.items()},
-        broken=data.broken,
-        checksum=data.checksum,
-        backend=data.backend,
-        problem=missing_classes(config, data),
+        layout=layout.record(),
+        line=layout.line(),
+        classes=layout.classes,
+        splits=splits,
+        broken=tuple(broken),
+        counts=dict(sorted(Counter(one.kind for one in broken).items())),
+        leaks=tuple(one for one in same if len(set(one.splits)) > 1),
+        duplicates=tuple(one for one in same if len(set(one.splits)) == 1),
+        remarks=dict(sorted(Counter(word for header in headers.values() for word in header.remarks).items())),
+        outside=tuple(_outside(layout.root, [file.path for file in files])),
+        decoded=decode,
+        problem=_problem(layout, splits, broken),
     )
 
 
-def _report(name: str, split: PackedSplit, classes: Sequence[str], broken: Sequence[Broken]) -> SplitReport:
-    labels = split.labels.tolist()
+def excluded(report: DataReport) -> list[tuple[str, str]]:
+    """What a study should leave out: paths below the root with reasons, for `write_exclude`.
+
+    Broken videos; of equal ones all but the first of the split that matters most (test, then val, then train), or all
+    of them where they have different classes, since no one can tell which is right.
+    """
+    gone = ("repeated", "missing", "unlisted", "link", "name", "contradictory")  # no study takes them in any case
+    reasons = {one.path: f"{one.kind}: {one.reason}" for one in report.broken if one.kind not in gone}
+    for same in (*report.leaks, *report.duplicates):
+        order = sorted(
+            range(len(same.paths)), key=lambda index: (_PREFERRED.index(same.splits[index]), same.paths[index])
+        )
+        if len(set(same.classes)) > 1 and same.by == "content":
+            for index in order:
+                reasons.setdefault(same.paths[index], f"the same bytes under {' and '.join(sorted(set(same.classes)))}")
+            continue
+        kept = order[0]
+        for index in order[1:]:
+            if same.by == "id" and same.splits[index] == same.splits[kept]:
+                continue  # several parts of one video may well be in one split
+            what = "the same bytes as" if same.by == "content" else "of the same YouTube video as"
+            reasons.setdefault(same.paths[index], f"{what} {same.paths[kept]}")
+    return sorted(reasons.items())
+
+
+def _report(layout: Layout, split: str, headers: Mapping[str, Header], broken: Sequence[Finding]) -> SplitReport:
+    usable = [(video, headers[video.path]) for video in layout.splits[split] if not headers[video.path].kind]
+    counts = Counter(label for video, _ in usable for label in video.labels or (video.label,))
     return SplitReport(
-        num_videos=len(split),
-        per_class={title: labels.count(label) for label, title in enumerate(classes)},
-        num_broken=sum(one.path.startswith(f"{name}/") for one in broken),
-        frames=_range([entry.num_frames for entry in split.entries]),
-        height=_range([entry.height for entry in split.entries]),
-        width=_range([entry.width for entry in split.entries]),
-        fps=_range([entry.fps for entry in split.entries if entry.fps > 0]),
+        num_videos=len(usable),
+        per_class={title: counts[label] for label, title in enumerate(layout.classes)},
+        num_broken=sum(one.split == split for one in broken),
+        frames=_range(header.frames for _, header in usable if header.frames),
+        height=_range(header.height for _, header in usable),
+        width=_range(header.width for _, header in usable),
+        fps=_range(header.fps for _, header in usable if header.fps > 0),
+        seconds=_range(header.seconds for _, header in usable if header.seconds > 0),
     )
 
 
-def _range(values: Sequence[float]) -> Range | None:
-    if not values:
-        return None
+def _problem(layout: Layout, splits: Mapping[str, SplitReport], broken: Sequence[Finding]) -> str | None:
+    for split, report in splits.items():
+        for title, count in report.per_class.items():
+            if count:
+                continue
+            label = layout.classes.index(title)
+            mine = {video.path for video in layout.splits[split] if label in (video.labels or (video.label,))}
+            first = next((one for one in broken if one.path in mine), None)
+            why = f"all are broken or short (the first, {first.path}: {first.reason})" if first else "there is none"
+            return (
+                f"a class must have at least one usable video in every split, but of {title} in {split} {why}; replace "
+                "them, or leave the class out with data.definition"
+            )
+    return None
+
+
+def _same(layout: Layout, by: str, paths: Sequence[str]) -> Same:
+    wanted = set(paths)
+    found = [
+        (video.path, split, ",".join(layout.classes[label] for label in video.labels or (video.label,)))
+        for split, videos in layout.splits.items()
+        for video in videos
+        if video.path in wanted
+    ]
+    names, splits, classes = zip(*found, strict=True)
+    return Same(by=by, paths=names, splits=splits, classes=classes)
+
+
+def _same_ids(layout: Layout, known: Sequence[Same]) -> list[Same]:
+    """Parts of one YouTube video in several splits, by Kinetics' names, that are not the same bytes."""
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for split, videos in layout.splits.items():
+        for video in videos:
+            if _KINETICS.fullmatch(Path(video.path).stem):
+                groups[youtube_id(video.path)].append((video.path, split))
+    by_content = {frozenset(one.paths) for one in known}
+    return [
+        _same(layout, "id", [path for path, _ in group])
+        for group in groups.values()
+        if len({split for _, split in group}) > 1 and frozenset(path for path, _ in group) not in by_content
+    ]
+
+
+def _outside(root: Path, paths: Iterable[str]) -> list[str]:
+    """Paths whose files lie out of the root, by links at any place of the path."""
+    real_root = os.path.realpath(root)
+    folders: dict[str, str] = {}
+    found = []
+    for path in paths:
+        parent = os.path.dirname(path)  # noqa: PTH120 - no Path for each of 100,000 files
+        if parent not in folders:
+            folders[parent] = os.path.realpath(root / parent)
+        place = root / path
+        real = os.path.realpath(place) if place.is_symlink() else folders[parent]
+        if real != real_root and not real.startswith(real_root.rstrip("/") + "/"):
+            found.append(path)
+    return found
+
+
+def _range(values: Iterable[float]) -> Range | None:
     ordered = sorted(values)
+    if not ordered:
+        return None
     return Range(low=ordered[0], median=ordered[len(ordered) // 2], high=ordered[-1])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import DataConfig
-from trainer.data.layouts import DataError, find_videos
+from trainer.data.layouts import DataError, Layout, find_layout
 from trainer.data.pack import Broken, Entry, Pack, Progress, pack
 from trainer.data.sample import frames_at, needed_frames
 
@@ -168,6 +168,7 @@ class VideoData:
         backend: What decoded them.
         multi_label: Whether a video may have several classes, or none.
         met: What could not be read since.
+        layout: Where they were found, and which part of the data they are; None if that is not known.
     """
 
     classes: tuple[str, ...]
@@ -177,6 +178,7 @@ class VideoData:
     backend: str
     multi_label: bool = False
     met: Met = field(default_factory=Met, compare=False)
+    layout: Layout | None = None
 
     def split(self, name: str) -> Split:
         """Gives a split by name.
@@ -215,8 +217,15 @@ def open_data(config: DataConfig, *, progress: Progress | None = None) -> VideoD
 def open_usable(config: DataConfig, *, progress: Progress | None = None) -> VideoData:
     """Opens a data set like `open_data`, but accepts classes that have no usable video."""
     if config.source == "pack":
-        return _of(config, _fitting(config))
-    layout = find_videos(config.root, name=config.name)
+        for name in ("layout", "annotations", "definition", "per_class", "exclude"):
+            value = getattr(config, name)
+            if value not in ("auto", "", 0):
+                raise DataError(
+                    f"data.{name} is settled when videos are packed, but is {value} with data.source=pack; give it to"
+                    " `nas data pack`"
+                )
+        return _of(config, _fitting(config), None)
+    layout = find_layout(config)
     if config.source == "decode":
         from trainer.data.direct import open_times
 
@@ -229,6 +238,7 @@ def open_usable(config: DataConfig, *, progress: Progress | None = None) -> Vide
                 max_frames=config.max_frames,
                 progress=progress,
             ),
+            layout,
         )
     packed = pack(
         layout,
@@ -237,10 +247,10 @@ def open_usable(config: DataConfig, *, progress: Progress | None = None) -> Vide
         max_frames=config.max_frames,
         progress=progress,
     )
-    return _of(config, packed)
+    return _of(config, packed, layout)
 
 
-def _of(config: DataConfig, opened: Pack | Packed) -> VideoData:
+def _of(config: DataConfig, opened: Pack | Packed, layout: Layout | None) -> VideoData:
     """The data without the videos that are too short for a clip."""
     if isinstance(opened, Pack):
         splits: Mapping[str, Split] = {
@@ -256,6 +266,7 @@ def _of(config: DataConfig, opened: Pack | Packed) -> VideoData:
         checksum=opened.checksum,
         backend=opened.backend,
         multi_label=opened.multi_label,
+        layout=layout,
     )
 
 
@@ -288,14 +299,22 @@ def missing_classes(config: DataConfig, data: VideoData) -> str | None:
         present = set(split.labels.tolist()).union(*(entry.labels for entry in split.entries if data.multi_label))
         for label, title in enumerate(data.classes):
             if label not in present:
-                folder = f"{name}/{title}/"
-                reason = next(one.reason for one in data.broken if one.path.startswith(folder))
+                mine = _paths(data, name, label)
+                first = next((one for one in data.broken if one.path in mine), None)
+                why = f" (the first, {first.path}: {first.reason})" if first else ""
                 return (
-                    f"a class must have at least one usable video in every split, but all in"
-                    f" {Path(config.root) / name / title} are broken or short (the first: {reason});"
-                    " replace them or leave the class out"
+                    f"a class must have at least one usable video in every split, but all of {title} in {name} of"
+                    f" {config.root} are broken or short{why}; replace them or leave the class out"
                 )
     return None
+
+
+def _paths(data: VideoData, split: str, label: int) -> set[str]:
+    """Paths of the videos of a class that were found, usable or not."""
+    if data.layout is None:
+        return {one.path for one in data.broken}
+    videos = data.layout.splits[split]
+    return {video.path for video in videos if label in (video.labels or (video.label,))}
 
 
 def _usable(splits: Mapping[str, Split], config: DataConfig) -> tuple[dict[str, Split], list[Broken]]:

@@ -182,20 +182,15 @@ def key_of(layout: Layout, settings: Mapping[str, Any]) -> str:
     return digest.hexdigest()[:32]
 
 
-def labels_of(video: Video | Entry) -> tuple[int, ...]:
-    """All classes of a video of multi-label data; nothing for one that has a single class."""
-    return tuple(getattr(video, "labels", ()))
-
-
 def _more(video: Video | Entry) -> list[list[int]]:
     """What is hashed of multi-label videos alone, so that the keys and checksums of others are as ever."""
-    return [list(labels_of(video))] if labels_of(video) else []
+    return [list(video.labels)] if video.labels else []
 
 
 def tasks_of(layout: Layout, short_side: int, max_frames: int) -> list[Task]:
     """What decodes the videos of a layout, split by split."""
     return [
-        Task(path=str(layout.root / video.path), short_side=short_side, max_frames=max_frames)
+        Task(path=str(layout.root / video.path), short_side=short_side, max_frames=max_frames, images=video.frames)
         for videos in layout.splits.values()
         for video in videos
     ]
@@ -240,7 +235,7 @@ def _write(
         "splits": splits,
         "broken": [asdict(one) for one in broken],
     }
-    if getattr(layout, "multi_label", False):
+    if layout.multi_label:
         index["multi_label"] = True
     with (part / _INDEX).open("wb") as file:
         file.write(json.dumps(index).encode())
@@ -257,7 +252,7 @@ def _append(file: BinaryIO, video: Video, decoded: decode.Decoded, digest: Any) 
         width=width,
         offset=file.tell(),
         fps=round(decoded.fps, 3),
-        labels=labels_of(video),
+        labels=video.labels,
     )
     digest.update(json.dumps([video.path, video.label, num_frames, height, width, *_more(video)]).encode())
     digest.update(decoded.frames)

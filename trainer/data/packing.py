@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from trainer.data import decode
 from trainer.data.jpeg import QUALITY, encode_jpeg
 from trainer.data.layouts import DataError, Layout, Video
-from trainer.data.pack import Broken, Entry, Progress, key_of, labels_of, tasks_of
+from trainer.data.pack import Broken, Entry, Progress, key_of, tasks_of
 from trainer.data.packed import FORMAT, INDEX, UNFINISHED, Coding, Packed, digest_of, header, open_packed, read_index
 from trainer.data.sample import frames_at, spread
 from trainer.data.table import write_table
@@ -290,8 +290,8 @@ class _Writer:
         if isinstance(coded, str):
             line["reason"] = coded
         else:
-            if labels_of(video):
-                line["labels"] = list(labels_of(video))
+            if video.labels:
+                line["labels"] = list(video.labels)
             line |= {"num_frames": coded.num_frames, "height": coded.height, "width": coded.width, "fps": coded.fps}
             line |= {"offset": self.end, "bytes": len(coded.data)}
             line["sha256"] = hashlib.sha256(coded.data).hexdigest()
@@ -342,8 +342,8 @@ def _finish(folder: Path, key: str, settings: Mapping[str, Any], layout: Layout,
         "key": key,
         "settings": settings,
         "classes": layout.classes,
-        "multi_label": bool(getattr(layout, "multi_label", False)),
-        "definition": str(getattr(layout, "definition", "")),
+        "multi_label": layout.multi_label,
+        "definition": layout.definition,
         "checksum": digest.hexdigest(),
         "splits": facts,
         "broken": [asdict(one) for one in broken],

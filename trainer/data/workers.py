@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from trainer.data.decode import Decoded, DecodeError, decode_video
+from trainer.data.folders import decode_folder
 
 _SMALL = 32 * 2**20
 """Bytes of video files that are decoded sooner than processes are started."""
@@ -36,16 +37,21 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """One video to decode; see `decode_video`."""
+    """One video to decode; see `decode_video`, or `decode_folder` where it is so many `images`."""
 
     path: str
     short_side: int
     max_frames: int = 0
+    images: int = 0
 
 
 def decode_task(task: Task) -> Result:
     """Decodes one video, and returns the reason if that fails."""
     try:
+        if task.images:
+            return decode_folder(
+                task.path, num_frames=task.images, short_side=task.short_side, max_frames=task.max_frames
+            )
         return decode_video(task.path, short_side=task.short_side, max_frames=task.max_frames)
     except DecodeError as error:
         return str(error)

@@ -1,0 +1,250 @@
+"""Kinetics fetched from a real local server: ranges, checksums, hostile and broken archives, what is left on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.data import built
+from tests.trainer.data.built import CLASSES, Clip
+from tests.trainer.data.conftest import pictures
+from tests.trainer.data.web import Server, archive, publish
+from trainer.data import download
+from trainer.data.download import FetchError, fetch
+from trainer.data.get import REPLACEMENT, get_kinetics
+from trainer.data.layouts import DataError, find_videos
+from trainer.data.unpack import unpack
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(download, "_PAUSE", 0.01)
+    monkeypatch.setattr(download.fetch, "__kwdefaults__", {**download.fetch.__kwdefaults__, "pause": 0.01})
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def kinetics(server: Server, tmp_path: Path, write_video) -> list[Clip]:
+    """Two classes with 2 train and 1 val videos each, in two archives of train and one of val, and tables."""
+    clips = []
+    for number in range(6):
+        split = "val" if number >= 4 else "train"
+        title = CLASSES[number % 2]
+        path = tmp_path / "source" / split / title / f"-_{number:02d}_abc-{number:02d}_000001_000011.mp4"
+        write_video(path, pictures(6, 24, 32, first=3 * number))
+        clips.append(Clip(path=path, split=split, label=number % 2))
+    publish(server, clips, tmp_path)
+    server.files[f"/{REPLACEMENT}"] = archive({f"{REPLACEMENT[:-4]}/{clips[0].path.name}": clips[1].path.read_bytes()})
+    return clips
+
+
+def test_what_is_fetched_is_a_data_set(server: Server, kinetics: list[Clip], tmp_path: Path) -> None:
+    heard = []
+    root = tmp_path / "k400"
+    got = get_kinetics(root, base=server.base + "/", listener=lambda *news: heard.append(news))
+    assert got.broken == ()
+    assert [(one.split, one.videos) for one in got.archives] == [("train", 2)] * 1 + [("train", 2), ("val", 2)] + [
+        ("replacement", 1)
+    ]
+    assert dict(got.videos) == {"train": 4, "val": 2}
+    layout = find_videos(root, name="kinetics")
+    assert layout.kind == "cvdf"
+    assert layout.classes == CLASSES[:2]
+    assert not layout.left_out
+    first = root / "videos" / "train" / CLASSES[0] / kinetics[0].path.name
+    assert first.read_bytes() == kinetics[1].path.read_bytes(), "the replacement stands in for the corrupted video"
+    assert sorted(path.name for path in root.iterdir()) == ["annotations", "get.jsonl", "replacement", "videos"]
+    assert heard[-1] == ("archives", 4, 4)
+    assert any(text == "train part_1.tar.gz: bytes" and done == total for text, done, total in heard)
+
+
+def test_flat_videos_are_a_data_set_too(server: Server, kinetics: list[Clip], tmp_path: Path) -> None:
+    got = get_kinetics(tmp_path / "k400", base=server.base, arrange=False, keep=True)
+    assert dict(got.videos) == {"train": 4, "val": 2}
+    layout = find_videos(tmp_path / "k400", name="kinetics")
+    assert layout.kind == "cvdf-flat"
+    assert len(layout.splits["train"]) == 4
+    assert len(list((tmp_path / "k400" / ".archives").iterdir())) == 4
+
+
+def test_nothing_is_fetched_twice(server: Server, kinetics: list[Clip], tmp_path: Path) -> None:
+    first = get_kinetics(tmp_path / "k400", base=server.base)
+    server.asked.clear()
+    again = get_kinetics(tmp_path / "k400", base=server.base)
+    assert again == first
+    assert not [path for path, _ in server.asked if path.endswith("gz") and path != f"/{REPLACEMENT}"]
+    assert server.asked.count((f"/{REPLACEMENT}", "")) == 1  # asked whether there is one
+
+
+def test_a_connection_that_ends_early_is_gone_on_with(server: Server, tmp_path: Path) -> None:
+    body = bytes(range(256)) * 5000
+    server.files["/a.tar.gz"] = body
+    server.cut = [1000, 300_000, 0]
+    digest = fetch(f"{server.base}/a.tar.gz", tmp_path / "a")
+    assert digest == hashlib.sha256(body).hexdigest()
+    assert (tmp_path / "a").read_bytes() == body
+    assert [wanted for _, wanted in server.asked] == ["", "bytes=1000-", "bytes=301000-", "bytes=301000-"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_file_that_was_whole_but_not_renamed_is_taken(server: Server, tmp_path: Path) -> None:
+    server.files["/a.gz"] = b"12345"
+    (tmp_path / "a.part").write_bytes(b"12345")
+    fetch(f"{server.base}/a.gz", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"12345"
+
+
+def test_a_server_without_ranges_sends_all_again(server: Server, tmp_path: Path) -> None:
+    server.files["/a.gz"] = b"123456789"
+    server.cut, server.ranges = [4], False
+    fetch(f"{server.base}/a.gz", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"123456789"
+    assert [wanted for _, wanted in server.asked] == ["", "bytes=4-"]
+
+
+def test_a_file_that_has_changed_meanwhile_is_fetched_anew(server: Server, tmp_path: Path) -> None:
+    server.files["/a.gz"] = b"old old old"
+    server.cut = [4]
+    with pytest.raises(FetchError, match="ended after 4 of 11 bytes"):
+        fetch(f"{server.base}/a.gz", tmp_path / "a", tries=1)
+    server.files["/a.gz"] = b"new new new"
+    fetch(f"{server.base}/a.gz", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"new new new"
+
+
+def test_a_wrong_checksum_is_tried_again_and_then_told(server: Server, tmp_path: Path) -> None:
+    server.files["/a.gz"] = b"12345"
+    right = hashlib.sha256(b"12345").hexdigest()
+    with pytest.raises(FetchError, match=f"its sha256 must be {'0' * 64}, but is {right}"):
+        fetch(f"{server.base}/a.gz", tmp_path / "a", checksum="0" * 64, tries=2)
+    assert len(server.asked) == 2
+    assert not list(tmp_path.glob("a*"))
+    assert fetch(f"{server.base}/a.gz", tmp_path / "a", checksum=right.upper()) == right
+
+
+def test_bytes_that_differ_from_the_servers_own_checksum_are_not_taken(server: Server, tmp_path: Path) -> None:
+    server.files["/a.gz"] = b"12345"
+    (tmp_path / "a.part").write_bytes(b"xx")  # damaged on disk, and then gone on with
+    fetch(f"{server.base}/a.gz", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"12345"
+    assert [wanted for _, wanted in server.asked] == ["bytes=2-", ""]
+
+
+def test_broken_and_missing_archives_are_recorded_and_tried_again(
+    server: Server, kinetics: list[Clip], tmp_path: Path
+) -> None:
+    root = tmp_path / "k400"
+    whole = server.files["/train/part_0.tar.gz"]
+    server.files["/train/part_0.tar.gz"] = whole[: len(whole) // 2]
+    del server.files["/val/part_0.tar.gz"]
+    got = get_kinetics(root, base=server.base, arrange=False)
+    assert [(one.split, one.name) for one in got.broken] == [("train", "part_0.tar.gz"), ("val", "part_0.tar.gz")]
+    assert "the archive is damaged" in got.broken[0].reason
+    assert "the server answers 404" in got.broken[1].reason
+    lines = [json.loads(line) for line in (root / "get.jsonl").read_text().splitlines() if line]
+    assert [line["state"] for line in lines] == ["broken", "unpacked", "broken", "unpacked"]
+    server.files["/train/part_0.tar.gz"] = whole
+    server.files["/val/part_0.tar.gz"] = archive({c.path.name: c.path.read_bytes() for c in built.of(kinetics, "val")})
+    got = get_kinetics(root, base=server.base)
+    assert got.broken == ()
+    assert find_videos(root, name="kinetics").kind == "cvdf"
+
+
+def test_checksums_that_the_user_gives_are_held_to(server: Server, kinetics: list[Clip], tmp_path: Path) -> None:
+    server.etags = False
+    sums = {"part_1.tar.gz": "f" * 32}
+    got = get_kinetics(tmp_path / "k400", base=server.base, checksums=sums, tries=1, splits=["train"])
+    assert [one.name for one in got.broken] == ["part_1.tar.gz"]
+    assert "its md5 must be ffff" in got.broken[0].reason
+
+
+def test_an_archive_cannot_write_outside_of_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path.write_bytes(
+        archive(
+            {
+                "../up.mp4": b"x",
+                f"{outside}/absolute.mp4": b"x",
+                "in/../../up2.mp4": b"x",
+                "link.mp4": str(outside / "target.mp4"),
+                "folder": str(outside),
+                "folder/through.mp4": b"inside",
+                "run.sh": b"x",
+                ".hidden.mp4": b"x",
+                "deep/fine.mp4": b"fine",
+            }
+        )
+    )
+    got = unpack(path, tmp_path / "into")
+    assert got.videos == 2
+    assert got.problem == ""
+    assert [one.split(": ")[1] for one in got.refused] == [
+        "its path leads out of the folder",
+        "its path leads out of the folder",
+        "its path leads out of the folder",
+        "it is a link or no plain file",
+        "it is a link or no plain file",
+        "it is no video by its name",
+        "it is no video by its name",
+    ]
+    assert sorted(p.name for p in (tmp_path / "into").iterdir()) == ["fine.mp4", "through.mp4"]
+    assert list(outside.iterdir()) == []
+    assert not (tmp_path / "up.mp4").exists()
+
+
+def test_videos_in_no_table_are_set_aside(server: Server, kinetics: list[Clip], tmp_path: Path) -> None:
+    server.files["/val/part_0.tar.gz"] = archive(
+        {**{c.path.name: c.path.read_bytes() for c in built.of(kinetics, "val")}, "zzzzzzzzzzz_000001_000002.mp4": b"x"}
+    )
+    root = tmp_path / "k400"
+    got = get_kinetics(root, base=server.base)
+    assert got.unlisted == 1
+    assert (root / "unlisted" / "val" / "zzzzzzzzzzz_000001_000002.mp4").is_file()
+    assert find_videos(root, name="kinetics").kind == "cvdf"
+
+
+def test_a_disk_that_fills_up_is_told_and_the_same_call_goes_on(
+    server: Server, kinetics: list[Clip], tmp_path: Path
+) -> None:
+    """The limit on the size of a file stands for a full disk: a write fails in the same place."""
+    root = tmp_path / "k400"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"a disk with room .* File too large; mend that and give the same command"):
+            get_kinetics(root, base=server.base)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    got = get_kinetics(root, base=server.base)
+    assert got.broken == ()
+    assert dict(got.videos) == {"train": 4, "val": 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base": "ftp://x"}, "must begin with http:// or https://"),
+        ({"base": "http://127.0.0.1:1"}, "cannot be fetched: .*refused; give the same command again"),
+        ({"splits": ["training"]}, "a split must be one of train, val, test, but is 'training'"),
+        ({"splits": ["test"]}, "k400_test_path.txt cannot be fetched: the server answers 404"),
+    ],
+)
+def test_bad_input_is_one_line(server: Server, kinetics: list[Clip], tmp_path: Path, options, message: str) -> None:
+    with pytest.raises(DataError, match=message) as error:
+        get_kinetics(tmp_path / "k400", **{"base": server.base, **options})
+    assert "\n" not in str(error.value)
+
+
+def test_a_list_that_names_no_archives_is_refused(server: Server, tmp_path: Path) -> None:
+    server.files["/val/k400_val_path.txt"] = b"<html>\n"
+    with pytest.raises(DataError, match=r"must name one \.tar\.gz a line, but .* holds"):
+        get_kinetics(tmp_path / "k400", base=server.base, splits=["val"])

@@ -1,0 +1,114 @@
+"""Videos that are folders of images, as TSN and TSM keep them: `img_00001.jpg`, and `flow_x_00001.jpg` with its y."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from trainer.data.decode import Decoded, DecodeError, decode_video
+
+_RGB = re.compile(r"(?:img_|image_|frame_?)?(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
+_FLOW = {axis: re.compile(rf"flow_{axis}_(\d+)\.(?:jpe?g|png)", re.IGNORECASE) for axis in "xy"}
+_FLOW_RANGE = 20.0
+"""Pixels a frame that the ends 0 and 255 of a flow image stand for: TSN's extraction bounds flow at 20."""
+
+
+def decode_folder(folder: str | Path, *, num_frames: int, short_side: int, max_frames: int = 0) -> Decoded:
+    """Reads the RGB images of a folder, in the order of their numbers.
+
+    Args:
+        folder: The folder.
+        num_frames: How many images its list states; if there are more, the first so many are the video.
+        short_side: Short side of the result, in pixels.
+        max_frames: If the video has more frames, this many are kept, evenly spaced; 0 keeps all.
+
+    Returns:
+        The frames; their rate is not known.
+
+    Raises:
+        DecodeError: An image is missing or damaged, or their sizes differ.
+    """
+    paths = images(folder, num_frames=num_frames)
+    if max_frames and num_frames > max_frames:
+        keep = (2 * np.arange(max_frames) + 1) * num_frames // (2 * max_frames)
+        paths = [paths[index] for index in keep]
+    frames: list[NDArray[np.uint8]] = []
+    for path in paths:
+        try:
+            # One scaler for videos and images: the same picture gives the same pixels.
+            image = decode_video(path, short_side=short_side).frames
+        except DecodeError as error:
+            raise DecodeError(f"{path.name}: {error}") from error
+        if frames and image[0].shape != frames[0].shape:
+            size = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in (frames[0], image[0]))
+            raise DecodeError(f"images must have one size, but {path.name} and the first are {size} after scaling")
+        frames.append(image[0])
+    return Decoded(frames=np.stack(frames), fps=0.0)
+
+
+def decode_flow(folder: str | Path, *, num_frames: int) -> NDArray[np.float32]:
+    """Reads the optical flow of a folder: x and y images, of which 128 means no motion.
+
+    Args:
+        folder: The folder.
+        num_frames: How many images of each axis there are.
+
+    Returns:
+        Flow (F, H, W, 2) in pixels a frame.
+
+    Raises:
+        DecodeError: An image is missing or damaged.
+    """
+    axes = [_read_grey(_numbered(Path(folder), _FLOW[axis], num_frames, f"flow_{axis}")) for axis in "xy"]
+    if axes[0].shape != axes[1].shape:
+        raise DecodeError(f"x and y must have one size, but have {axes[0].shape[1:]} and {axes[1].shape[1:]}")
+    return (np.stack(axes, axis=-1).astype(np.float32) - 128.0) * np.float32(_FLOW_RANGE / 128.0)
+
+
+def images(folder: str | Path, *, num_frames: int) -> list[Path]:
+    """The RGB images of a folder in the order of their numbers.
+
+    Raises:
+        DecodeError: There are fewer than `num_frames`, or a number is missing or there twice.
+    """
+    return _numbered(Path(folder), _RGB, num_frames, "img")
+
+
+def _numbered(folder: Path, pattern: re.Pattern[str], num_frames: int, what: str) -> list[Path]:
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError as error:
+        raise DecodeError(f"the folder cannot be read: {error.strerror}") from error
+    numbered = sorted((int(match[1]), name) for name in names if (match := pattern.fullmatch(name)))[:num_frames]
+    if len(numbered) < num_frames:
+        raise DecodeError(f"there are {len(numbered)} {what} images of the {num_frames} that its list states")
+    numbers = [number for number, _ in numbered]
+    for first, second in pairwise(numbers):
+        if second != first + 1:
+            raise DecodeError(
+                f"{what} images must be numbered one by one, but {first} is "
+                f"{'there twice' if first == second else f'followed by {second}'}"
+            )
+    return [folder / name for _, name in numbered]
+
+
+def _read_grey(paths: list[Path]) -> NDArray[np.uint8]:
+    planes: list[NDArray[np.uint8]] = []
+    reformatter = VideoReformatter()
+    for path in paths:
+        try:
+            with av.open(str(path)) as container:
+                frame = next(container.decode(video=0))
+                plane = reformatter.reformat(frame, format="gray").to_ndarray()
+                planes.append(np.asarray(plane, dtype=np.uint8))
+        except (av.FFmpegError, OSError, StopIteration, ValueError) as error:
+            raise DecodeError(f"{path.name} cannot be decoded: {error}") from error
+        if planes[-1].shape != planes[0].shape:
+            raise DecodeError(f"images must have one size, but {path.name} differs from the first")
+    return np.stack(planes)

@@ -1,0 +1,247 @@
+"""Kinetics from CVDF's bucket, or from a mirror of it: archives fetched, checked, unpacked and arranged by class.
+
+The bucket (https://github.com/cvdfoundation/kinetics-dataset) holds, below a base address, the archives of each split,
+`{split}/k400_{split}_path.txt` with the address of one a line, `annotations/{split}.csv`, and replacements of corrupted
+videos. What is done stands in `ROOT/get.jsonl`, one line an archive: the same call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlparse
+
+from trainer.data.download import FetchError, fetch, fetch_text
+from trainer.data.layouts import SPLITS, DataError
+from trainer.data.layouts.cvdf import read_flat, tables, youtube_id
+from trainer.data.layouts.files import Listing
+from trainer.data.layouts.text import read_lines
+from trainer.data.unpack import Unpacked, unpack
+
+CVDF = "https://s3.amazonaws.com/kinetics/400"
+"""Base address of Kinetics-400."""
+
+REPLACEMENT = "replacement_for_corrupted_k400.tgz"
+
+_BOOK = "get.jsonl"
+_ARCHIVES = ".archives"
+
+Listener = Callable[[str, int, int], None]
+"""Called with (what is done, done, in all): bytes of an archive, or archives."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """One archive.
+
+    Attributes:
+        split: Whose videos it holds; `replacement` for those that stand in for corrupted ones.
+        name: Of its file.
+        state: `unpacked`, or `broken` where it could not be fetched or unpacked whole.
+        reason: Of `broken`.
+        sha256: Of the archive; empty where it was not fetched.
+        videos: Taken from it.
+        refused: What stood in it and was not taken: a path out of the folder, a link, no video.
+    """
+
+    split: str
+    name: str
+    state: str
+    reason: str = ""
+    sha256: str = ""
+    videos: int = 0
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Got:
+    """What `get_kinetics` has left on disk.
+
+    Attributes:
+        root: The data set, as `cvdf` (arranged) or `cvdf-flat`.
+        archives: What became of each.
+        videos: Videos of each split.
+        unlisted: Videos that are in no table; they are moved to `ROOT/unlisted`.
+    """
+
+    root: Path
+    archives: tuple[Archive, ...]
+    videos: Mapping[str, int]
+    unlisted: int
+
+    @property
+    def broken(self) -> tuple[Archive, ...]:
+        """Archives that could not be used; the same call tries them again."""
+        return tuple(one for one in self.archives if one.state == "broken")
+
+
+def get_kinetics(
+    root: str | Path,
+    *,
+    base: str = CVDF,
+    splits: Sequence[str] = ("train", "val"),
+    limit: int = 0,
+    checksums: Mapping[str, str] | None = None,
+    arrange: bool = True,
+    keep: bool = False,
+    tries: int = 5,
+    listener: Listener = lambda text, done, total: None,
+) -> Got:
+    """Prepares what CVDF offers of Kinetics-400.
+
+    Archives are taken from the folder of their split below `base`, whatever host the list names, so that a mirror needs
+    no lists of its own. An archive that cannot be fetched or is damaged is recorded, and the others go on.
+
+    Args:
+        root: Folder of the data set; made if there is none.
+        base: Base address, http or https.
+        splits: Which splits.
+        limit: Only the first so many archives of each split; 0 takes all.
+        checksums: SHA-256 or MD5 by name of archive, as lower-case hex. Without one, an ETag that is an MD5 is held to,
+            and else what gzip and tar check themselves.
+        arrange: Move the videos to `videos/<split>/<class>/`; else they stay flat. Either is a layout that is read.
+        keep: Keep the archives.
+        tries: How often an archive is tried, with pauses that grow.
+        listener: Hears how far it is.
+
+    Returns:
+        What is there now.
+
+    Raises:
+        DataError: The base address or a list cannot be used, or the disk is full; what was done is kept.
+    """
+    root = Path(root)
+    base = base.rstrip("/")
+    if urlparse(base).scheme not in ("http", "https"):
+        raise DataError(f"a base address must begin with http:// or https://, but is {base!r}")
+    for split in splits:
+        if split not in SPLITS:
+            raise DataError(f"a split must be one of {', '.join(SPLITS)}, but is {split!r}")
+    try:
+        (root / _ARCHIVES).mkdir(parents=True, exist_ok=True)
+        plan = _plan(root, base, splits, limit)
+        book = _book(root)
+        for number, (split, name, address) in enumerate(plan):
+            listener(f"{split} {name}", number, len(plan))
+            before = book.get((split, name))
+            if before is not None and before.state == "unpacked":
+                continue
+            archive = _one(root, split, name, address, (checksums or {}).get(name, ""), tries, keep, listener)
+            book[split, name] = archive
+            _note(root, archive)
+        listener("archives", len(plan), len(plan))
+        unlisted = _arrange(root, splits) if arrange else 0
+        if not keep:
+            with contextlib.suppress(OSError):  # what is left of a broken archive stays for the next try
+                (root / _ARCHIVES).rmdir()
+    except OSError as error:
+        raise DataError(
+            f"the data needs a disk with room that can be written, but using {error.filename or root} failed: "
+            f"{error.strerror}; mend that and give the same command again, it goes on"
+        ) from error
+    except FetchError as error:
+        raise DataError(f"{error}; give the same command again, it goes on") from error
+    done = tuple(book[split, name] for split, name, _ in plan)
+    return Got(root=root, archives=done, videos=_count(root, splits), unlisted=unlisted)
+
+
+def _plan(root: Path, base: str, splits: Sequence[str], limit: int) -> list[tuple[str, str, str]]:
+    """Split, name and address of each archive; fetches lists and tables."""
+    plan: list[tuple[str, str, str]] = []
+    (root / "annotations").mkdir(exist_ok=True)
+    for split in splits:
+        address = f"{base}/{split}/k400_{split}_path.txt"
+        names = [PurePosixPath(urlparse(line).path).name for line in fetch_text(address).splitlines() if line.strip()]
+        if not names or not all(name.endswith((".tar.gz", ".tgz")) for name in names):
+            raise DataError(
+                f"a list of archives must name one .tar.gz a line, but {address} holds {names[:1] or 'nothing'}"
+            )
+        plan += [(split, name, f"{base}/{split}/{name}") for name in (names[:limit] if limit else names)]
+        table = root / "annotations" / f"{split}.csv"
+        if not table.is_file():
+            fetch(f"{base}/annotations/{split}.csv", table)
+    try:
+        fetch_text(f"{base}/{REPLACEMENT}", head=True)
+    except FetchError:
+        return plan  # a mirror may do without
+    return [*plan, ("replacement", REPLACEMENT, f"{base}/{REPLACEMENT}")]
+
+
+def _one(
+    root: Path, split: str, name: str, address: str, checksum: str, tries: int, keep: bool, listener: Listener
+) -> Archive:
+    place = root / _ARCHIVES / f"{split}-{name}"
+
+    def say(done: int, total: int) -> None:
+        listener(f"{split} {name}: bytes", done, total)
+
+    try:
+        digest = fetch(address, place, checksum=checksum, tries=tries, progress=say)
+    except FetchError as error:
+        return Archive(split=split, name=name, state="broken", reason=str(error))
+    unpacked: Unpacked = unpack(place, root / split)
+    if unpacked.problem:
+        place.unlink()  # it is whole as it was sent, so only another copy can help
+        return Archive(split=split, name=name, state="broken", reason=unpacked.problem, sha256=digest)
+    if not keep:
+        place.unlink()
+    return Archive(
+        split=split, name=name, state="unpacked", sha256=digest, videos=unpacked.videos, refused=unpacked.refused
+    )
+
+
+def _arrange(root: Path, splits: Sequence[str]) -> int:
+    """Moves flat videos to the folders of their classes; returns how many are in no table."""
+    unlisted = 0
+    listing = Listing(root)
+    annotations = tables([root / "annotations"])
+    present = [split for split in splits if listing.videos(split, split=split)[0]]
+    if not present:
+        return 0
+    layout = read_flat(listing, annotations=annotations, splits=present)
+    for split, videos in layout.splits.items():
+        moved = {youtube_id(video.path) for video in videos}
+        for video in videos:
+            title = layout.classes[video.label]
+            if title in (".", "..") or "/" in title or "\0" in title:
+                raise DataError(f"a class must be the name of a folder, but {annotations[split]} has {title!r}")
+            folder = root / "videos" / split / title
+            folder.mkdir(parents=True, exist_ok=True)
+            (root / video.path).rename(folder / PurePosixPath(video.path).name)
+        for path in Listing(root).videos(split, split=split)[0]:
+            if youtube_id(path) in moved:
+                (root / path).unlink()  # a replacement has taken its place
+                continue
+            place = root / "unlisted" / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (root / path).rename(place)
+            unlisted += 1
+        with contextlib.suppress(OSError):
+            (root / split).rmdir()
+    return unlisted
+
+
+def _count(root: Path, splits: Sequence[str]) -> dict[str, int]:
+    places = {split: [*(root / "videos" / split).glob("*/*.*"), *(root / split).glob("*.*")] for split in splits}
+    return {split: len(paths) for split, paths in places.items()}
+
+
+def _book(root: Path) -> dict[tuple[str, str], Archive]:
+    found: dict[tuple[str, str], Archive] = {}
+    path = root / _BOOK
+    for _, line in read_lines(path) if path.is_file() else []:
+        try:
+            values = json.loads(line)
+            archive = Archive(**{**values, "refused": tuple(values["refused"])})
+        except (ValueError, TypeError, KeyError):
+            continue  # a line that a crash has torn
+        found[archive.split, archive.name] = archive
+    return found
+
+
+def _note(root: Path, archive: Archive) -> None:
+    with (root / _BOOK).open("a", encoding="utf-8") as file:
+        file.write("\n" + json.dumps(asdict(archive)) + "\n")  # the first break ends a torn line

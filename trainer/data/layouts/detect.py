@@ -1,0 +1,167 @@
+"""Which layout a folder has, by what lies in it; never a guess between two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.data.layouts.cvdf import tables
+from trainer.data.layouts.files import Listing
+from trainer.data.layouts.lists import kind_of, list_files
+from trainer.data.layouts.official import hmdb_folder, ucf_folder
+from trainer.data.layouts.text import CLASS_FILES
+from trainer.data.layouts.tree import BASES
+from trainer.data.layouts.values import DataError, listed
+
+KINDS: Mapping[str, str] = {
+    "folders": "folders",
+    "torchvision": "folders",
+    "cvdf": "cvdf",
+    "cvdf-flat": "cvdf-flat",
+    "mmaction2": "mmaction2",
+    "slowfast": "slowfast",
+    "pytorchvideo": "slowfast",
+    "frames": "frames",
+    "multi-label": "multi-label",
+    "ucf101": "ucf101-1",
+    "ucf101-1": "ucf101-1",
+    "ucf101-2": "ucf101-2",
+    "ucf101-3": "ucf101-3",
+    "hmdb51": "hmdb51-1",
+    "hmdb51-1": "hmdb51-1",
+    "hmdb51-2": "hmdb51-2",
+    "hmdb51-3": "hmdb51-3",
+}
+"""What `data.layout` may say, and the layout that is read."""
+
+_LISTS = ("slowfast", "frames", "multi-label")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """Where the annotations of a data set may lie.
+
+    Attributes:
+        folders: Folders with lists, the one that the user named first and alone.
+        names: A file with class names, if there is one.
+        given: Whether the user named them.
+    """
+
+    folders: tuple[Path, ...]
+    names: Path | None
+    given: bool
+
+
+def sources(root: Path, annotations: str) -> Sources:
+    """Finds the annotations of a data set.
+
+    Args:
+        root: The data set's root.
+        annotations: `data.annotations`: a folder of lists, a file of class names, or empty.
+
+    Raises:
+        DataError: There is no such file or folder, or several files name the classes.
+    """
+    if annotations:
+        for place in (Path(annotations), root / annotations):
+            if place.is_file():
+                return Sources(folders=_usual(root), names=place, given=True)
+            if place.is_dir():
+                return Sources(folders=(place,), names=_names((place,)), given=True)
+        raise DataError(
+            f"data.annotations must be a folder of lists or a file of class names, but neither {annotations} nor "
+            f"{root / annotations} exists"
+        )
+    folders = _usual(root)
+    return Sources(folders=folders, names=_names(folders), given=False)
+
+
+def detected(listing: Listing, found: Sources) -> list[tuple[str, str]]:
+    """Each layout that the folder may have, and what tells so."""
+    by_lists = _by_lists(listing, found)
+    trees = []
+    for kind, base in BASES.items():
+        folder = base.format(split="train")
+        # The downloader makes empty folders; an empty `train` is a plain folder that lacks its classes.
+        if listing.folders(folder) or (kind == "folders" and listing.is_folder(folder) and not by_lists):
+            trees.append((kind, f"{folder}/<class>/"))
+    kinds = dict(by_lists + trees)
+    if "cvdf" in kinds and "cvdf-flat" in kinds:
+        del kinds["cvdf-flat"]  # arranged by links to what lies flat: the same videos
+    if found.given and by_lists and found.names is None:
+        kinds = dict(by_lists)  # the user named the lists
+    return list(kinds.items())
+
+
+def lists_of(found: Sources, kind: str) -> dict[str, Path]:
+    """The list of each split.
+
+    Raises:
+        DataError: A split has several lists of that kind, or train or val has none.
+    """
+    by_split = {
+        split: [path for path in paths if _fits(kind_of(path), kind)]
+        # If none is of that form, reading one tells which line is not.
+        or paths
+        for split, paths in list_files(found.folders).items()
+    }
+    for split, paths in by_split.items():
+        if len(paths) > 1:
+            raise DataError(
+                f"a split must have one list, but {split} has {listed([str(path) for path in paths])}; put the wanted "
+                "lists into a folder of their own and name it in data.annotations"
+            )
+    lists = {split: paths[0] for split, paths in by_split.items() if paths}
+    for split in ("train", "val"):
+        if split not in lists:
+            places = ", ".join(str(folder) for folder in found.folders)
+            raise DataError(
+                f"layout {kind} must have a list of {split}, but there is none in {places} (names such as {split}.csv "
+                f"or {split}_list.txt); data.annotations names another folder"
+            )
+    return lists
+
+
+def _fits(found: str | None, kind: str) -> bool:
+    # A multi-label list in which no video has two labels reads like one of frame folders.
+    return found == kind or (kind == "multi-label" and found == "frames")
+
+
+def unreadable(found: Sources) -> Path | None:
+    """A list of train by its name whose rows are of no form that is known."""
+    return next((path for path in list_files(found.folders).get("train", []) if kind_of(path) is None), None)
+
+
+def _usual(root: Path) -> tuple[Path, ...]:
+    names = ("annotations", "labels", "ucfTrainTestlist", "testTrainMulti_7030_splits", "splits")
+    return (root, *(root / name for name in names if (root / name).is_dir()))
+
+
+def _names(folders: tuple[Path, ...]) -> Path | None:
+    present = [folder / name for folder in folders for name in CLASS_FILES if (folder / name).is_file()]
+    if len(present) > 1:
+        raise DataError(
+            f"one file must name the classes, but there are {listed([str(path) for path in present])}; name one in "
+            "data.annotations"
+        )
+    return present[0] if present else None
+
+
+def _by_lists(listing: Listing, found: Sources) -> list[tuple[str, str]]:
+    kinds: list[tuple[str, str]] = []
+    lists = ucf_folder(found.folders)
+    if lists is not None and any(lists.glob("trainlist0[123].txt")):
+        kinds.append(("ucf101-1", str(lists / "classInd.txt")))
+    lists = hmdb_folder(found.folders)
+    if lists is not None:
+        kinds.append(("hmdb51-1", str(lists / "*_test_split1.txt")))
+    annotated = tables(list(found.folders))
+    if "train" in annotated and listing.videos("train", split="train")[0]:
+        kinds.append(("cvdf-flat", f"train/*.mp4 and {annotated['train']}"))
+    if not kinds:
+        for path in list_files(found.folders).get("train", []):
+            kind = kind_of(path)
+            if kind in _LISTS:
+                kinds.append((kind, str(path)))
+    return kinds

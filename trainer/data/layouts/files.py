@@ -1,0 +1,150 @@
+"""What lies in the folders of a data set: each folder is listed once, links are followed, odd names are told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from trainer.data.layouts.values import SUFFIXES, DataError, LeftOut
+
+
+class Listing:
+    """The folders below a root, each read when it is first asked for.
+
+    Symbolic links are followed, to files and to folders, wherever they lead; `nas data check` names those that leave
+    the root. Only folders at known depths are read, so a link to a folder above cannot make an endless walk.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Reads nothing yet."""
+        self.root = root
+        self._folders: dict[str, dict[str, bool | None]] = {}
+
+    def entries(self, folder: str) -> dict[str, bool | None]:
+        """Names in a folder, not hidden: True for a folder, False for a file, None for a link that leads nowhere.
+
+        Args:
+            folder: Path below the root; empty for the root.
+
+        Returns:
+            The names, sorted; none if there is no such folder.
+
+        Raises:
+            DataError: The folder cannot be read.
+        """
+        if folder not in self._folders:
+            self._folders[folder] = self._read(folder)
+        return self._folders[folder]
+
+    def is_file(self, path: str) -> bool:
+        """Whether there is a file of that path."""
+        return self._kind(path) is False
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder of that path."""
+        return self._kind(path) is True
+
+    def videos(self, folder: str, *, split: str) -> tuple[list[str], list[LeftOut]]:
+        """Paths of the video files of a folder by their suffix, and what looks like one but cannot be used."""
+        found: list[str] = []
+        left_out: list[LeftOut] = []
+        for name, is_folder in self.entries(folder).items():
+            path = f"{folder}/{name}" if folder else name
+            if PurePosixPath(name).suffix.lower() not in SUFFIXES or is_folder:
+                continue
+            if is_folder is None:
+                left_out.append(LeftOut(path=path, split=split, kind="link", reason="a link that leads nowhere"))
+            elif not utf8(name):
+                reason = "its name is not UTF-8"
+                left_out.append(LeftOut(path=printable(path), split=split, kind="name", reason=reason))
+            else:
+                found.append(path)
+        return found, left_out
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder.
+
+        Raises:
+            DataError: A name is not UTF-8, so that the class could not be named.
+        """
+        names = [name for name, is_folder in self.entries(folder).items() if is_folder]
+        for name in names:
+            if not utf8(name):
+                raise DataError(
+                    f"a folder's name must be UTF-8, but {self.root / folder} has one called {printable(name)}; "
+                    "rename it"
+                )
+        return names
+
+    def _kind(self, path: str) -> bool | None:
+        parent, _, name = path.rpartition("/")
+        return self.entries(parent).get(name)
+
+    def _read(self, folder: str) -> dict[str, bool | None]:
+        place = self.root / folder
+        try:
+            with os.scandir(place) as entries:
+                kinds = dict(_kinds(entries))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise DataError(f"data.root must be readable, but reading {place} failed: {error.strerror}") from error
+        return dict(sorted(kinds.items()))
+
+
+def _kinds(entries: Iterator[os.DirEntry[str]]) -> Iterator[tuple[str, bool | None]]:
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        try:
+            if entry.is_dir():
+                yield entry.name, True
+            elif entry.is_file():
+                yield entry.name, False
+            elif entry.is_symlink():
+                yield entry.name, None
+        except OSError:  # a link to itself
+            yield entry.name, None
+
+
+def utf8(name: str) -> bool:
+    """Whether a name of the file system can be written as text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(name: str) -> str:
+    r"""A name of the file system with what is not UTF-8 written as `\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def below(root: Path, path: str, *, where: str) -> str:
+    """A path of a list as a path below the root.
+
+    Args:
+        root: The data set's root.
+        path: As the list gives it: relative to the root, or absolute.
+        where: File and line, for messages.
+
+    Raises:
+        DataError: It does not lie below the root.
+    """
+    text = path.replace("\\", "/") if "\\" in path and "/" not in path else path
+    pure = PurePosixPath(text)
+    if pure.is_absolute():
+        for base in (root, Path(os.path.abspath(root)), root.resolve()):  # noqa: PTH100 - keeps links, unlike resolve
+            if pure.is_relative_to(base.as_posix()):
+                pure = pure.relative_to(base.as_posix())
+                break
+        else:
+            raise DataError(
+                f"an absolute path of a list must lie below data.root, but {where} names {path}, and data.root is "
+                f"{root}; set data.root to a folder above all videos"
+            )
+    if ".." in pure.parts:
+        raise DataError(f"a path of a list must stay below data.root, but {where} names {path}")
+    return pure.as_posix()

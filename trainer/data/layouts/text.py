@@ -1,0 +1,199 @@
+"""Lists and tables of a data set: lines of text files, class names, and how names are compared."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.data.layouts.values import DataError, listed
+
+# What data sets call the file that names their classes, in the order of their indices.
+CLASS_FILES = (
+    "classes.txt",
+    "classes.csv",
+    "classes.json",
+    "category.txt",
+    "classInd.txt",
+    "labels.txt",
+    "label_map.txt",
+    "label_map_k400.txt",
+    "kinetics_400_labels.csv",
+    "kinetics_classnames.json",
+    "classnames.json",
+)
+
+
+def normal(name: str) -> str:
+    """A class name as names are compared: `Massaging_person's (head)` and `massaging persons head` are the same.
+
+    torchvision writes spaces as underscores and drops apostrophes and brackets, mmaction2 keeps those, CVDF's tables
+    put some names in quotes.
+    """
+    text = unicodedata.normalize("NFC", name).casefold().replace("_", " ")
+    return " ".join(re.sub(r"['\"()]", "", text).split())
+
+
+def unquoted(text: str) -> str:
+    """A name without the double quotes around it, if it has any."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+def lookup(names: Sequence[str], *, where: str) -> dict[str, int]:
+    """Index of each class by its normal name.
+
+    Raises:
+        DataError: Two names are the same once they are normal.
+    """
+    found: dict[str, int] = {}
+    for index, name in enumerate(names):
+        other = found.setdefault(normal(name), index)
+        if other != index:
+            raise DataError(
+                f"class names must differ in more than case, quotes, brackets and underscores, but {names[other]!r} "
+                f"and {name!r} of {where} do not; rename one"
+            )
+    return found
+
+
+def unknown(name: str, names: Sequence[str], *, where: str) -> DataError:
+    """The error for a class that is not there, with the nearest one that is."""
+    near = difflib.get_close_matches(normal(name), [normal(one) for one in names], n=1, cutoff=0.5)
+    hint = next((f"; did you mean {one!r}?" for one in names if near and normal(one) == near[0]), "")
+    return DataError(f"class {name!r} of {where} is not in the data{hint} ({len(names)} classes: {listed(names)})")
+
+
+def read_text(path: Path) -> str:
+    """The text of a list, with or without a byte order mark.
+
+    Raises:
+        DataError: It cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"a list must be UTF-8, but line {line} of {path} holds the byte 0x{error.object[error.start]:02x}; "
+            "convert it, for example with `iconv -f latin1 -t utf-8`"
+        ) from error
+    except OSError as error:
+        raise DataError(f"a list must be readable, but reading {path} failed: {error.strerror}") from error
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1."""
+    # Not splitlines: a name may hold what Unicode counts as a line break.
+    lines = enumerate(read_text(path).replace("\r\n", "\n").split("\n"), 1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a comma-separated table by its header, with the numbers of their lines.
+
+    Args:
+        path: The file.
+        columns: Those that it has to have; others are passed on.
+
+    Raises:
+        DataError: A column is missing, or a row has more or fewer cells than the header.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
+    rows: list[tuple[int, dict[str, str]]] = []
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = [cell.strip().lower() for cell in cells]
+                _check_header(path, header, columns)
+                continue
+            if len(cells) != len(header):
+                quote = "; a name with a comma must stand in double quotes" if len(cells) > len(header) else ""
+                raise DataError(
+                    f"line {reader.line_num} of {path} must have {len(header)} cells ({', '.join(header)}), but has "
+                    f"{len(cells)}{quote}"
+                )
+            rows.append((reader.line_num, {key: cell.strip() for key, cell in zip(header, cells, strict=True)}))
+    except csv.Error as error:
+        raise DataError(f"line {reader.line_num} of {path} must be comma-separated, but: {error}") from error
+    if header is None:
+        raise DataError(f"a table must have a header ({', '.join(columns)}), but {path} is empty")
+    return rows
+
+
+def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in header]
+    if not missing:
+        return
+    signs = {";": "semicolons", "\t": "tabs"}
+    sign = next((name for sign, name in signs.items() if len(header) == 1 and sign in header[0]), None)
+    wrong = f"; it is separated by {sign}, where commas are needed" if sign else ""
+    raise DataError(
+        f"{path} must have the columns {', '.join(columns)}, but lacks {', '.join(missing)} (it has "
+        f"{', '.join(header)}){wrong}"
+    )
+
+
+def class_names(path: Path) -> tuple[str, ...]:
+    """Class names of a file, in the order of their indices.
+
+    One name a line, or `number name` (from 0 or 1, as in UCF101's classInd.txt); a table with a column `name`
+    (DeepMind's labels) or `label` (annotations); or JSON: a list, or name to index (SlowFast).
+
+    Raises:
+        DataError: It is none of these, or names one class twice.
+    """
+    if path.suffix.lower() == ".json":
+        names = _json_names(path)
+    else:
+        lines = [line for _, line in read_lines(path)]
+        first = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
+        if path.suffix.lower() == ".csv" and "label" in first:
+            # A table of annotations: its classes are those of the whole data, sorted.
+            return tuple(sorted({unquoted(row["label"]) for _, row in read_table(path, ["label"])}))
+        if path.suffix.lower() == ".csv" and "name" in first:
+            names = [unquoted(row["name"]) for _, row in read_table(path, ["name"])]
+        else:
+            names = [unquoted(line) for line in _without_numbers(path, lines)]
+    if not names:
+        raise DataError(f"a list of classes must name one at least, but {path} is empty")
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise DataError(f"a list of classes must name each once, but {path} names {name!r} twice")
+    return tuple(names)
+
+
+def _without_numbers(path: Path, lines: Sequence[str]) -> list[str]:
+    numbered = [re.fullmatch(r"(\d+)[\s,]+(\S.*)", line) for line in lines]
+    pairs = [(int(match[1]), match[2]) for match in numbered if match]
+    numbers = [number for number, _ in pairs]
+    if len(pairs) != len(lines) or numbers[:1] not in ([0], [1]):
+        return list(lines)
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        if len(set(numbers)) < len(numbers) or path.name == "classInd.txt":
+            raise DataError(
+                f"the classes of {path} must be numbered one by one, but are {listed([*map(str, numbers)])}"
+            )
+        return list(lines)
+    return [name for _, name in pairs]
+
+
+def _json_names(path: Path) -> list[str]:
+    try:
+        value = json.loads(read_text(path))
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} must be JSON, but: {error}") from error
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return [unquoted(name) for name in value]
+    if isinstance(value, dict) and sorted(value.values(), key=str) == sorted(range(len(value)), key=str):
+        return [unquoted(name) for name in sorted(value, key=lambda name: int(value[name]))]
+    raise DataError(f"{path} must be a JSON list of class names, or name to index from 0 without gaps")
