@@ -10,7 +10,7 @@ import torch
 from trainer.config import Clip, DataConfig
 from trainer.data.clips import eval_batches, num_batches, open_data, train_batches
 from trainer.data.dataset import PackedSplit, VideoData
-from trainer.data.layouts import DataError, find_videos
+from trainer.data.layouts import DataError, Layout, Video, find_videos
 from trainer.data.pack import pack
 from trainer.data.packing import write_pack
 from trainer.failures import BrokenClip, named
@@ -342,27 +342,16 @@ def test_damaged_frames_of_a_pack_are_replaced_too(root, tmp_path):
 def test_labels_of_multi_label_data_are_rows_of_0_and_1(root):
     layout = find_videos(root, name="mine")
 
-    @dataclasses.dataclass(frozen=True)
-    class Labelled:
-        path: str
-        label: int
-        labels: tuple[int, ...]
-
-    @dataclasses.dataclass(frozen=True)
-    class Several:
-        root: Path
-        classes: tuple[str, ...]
-        splits: dict[str, tuple[Labelled, ...]]
-        multi_label: bool = True
-
     splits = {
         name: tuple(
-            Labelled(video.path, 0, (0, 2)) if number % 2 else Labelled(video.path, 1, (1,))
+            Video(path=video.path, label=0, labels=(0, 2))
+            if number % 2
+            else Video(path=video.path, label=1, labels=(1,))
             for number, video in enumerate(videos)
         )
         for name, videos in layout.splits.items()
     }
-    several = Several(root, ("a", "b", "c"), splits)
+    several = Layout(root=root, classes=("a", "b", "c"), splits=splits, multi_label=True)
     packed = write_pack(several, root.parent / "pack", short_side=24, num_workers=0)
     cached = pack(several, root.parent / "cache", short_side=24)
     assert packed.multi_label and cached.multi_label
