@@ -271,7 +271,7 @@ def _report(
         "epochs": job.until_epoch,
         "recipe": asdict(job.recipe),
         "init": asdict(begun) if begun is not None else None,
-        "accuracy": {name: asdict(result.metrics) for name, result in results.items()},
+        "accuracy": {name: result.metrics.plain() for name, result in results.items()},
         "predictions": {name: _predictions(result, data, name) for name, result in results.items()},
         "confusion": {name: result.confusion.tolist() for name, result in results.items()},
     }
@@ -289,7 +289,7 @@ def _report(
                 promotion_id=promotion,
                 epochs=job.until_epoch,
                 split=name,
-                **asdict(result.metrics),
+                **result.metrics.plain(),
             )
         connection.execute(
             m.promotion.update().where(m.promotion.c.id == promotion).values(state="done", ended_at=s.now())

@@ -22,6 +22,7 @@ from trainer.data.dataset import PackedSplit, VideoData, open_data
 from trainer.data.layouts import DataError
 from trainer.data.pack import Broken
 from trainer.data.sample import eval_indices, train_indices
+from trainer.team import WHOLE, Part, part_of
 
 __all__ = [
     "Broken",
@@ -39,7 +40,7 @@ _ORDER, _SAMPLE = 1, 2
 _TRAIN = "train"
 
 
-def num_batches(data: VideoData, config: DataConfig, *, split: str, batch_size: int) -> int:
+def num_batches(data: VideoData, config: DataConfig, *, split: str, batch_size: int, parts: int = 1) -> int:
     """Counts the batches of one epoch of `train`, or of one evaluation of another split.
 
     Args:
@@ -47,12 +48,13 @@ def num_batches(data: VideoData, config: DataConfig, *, split: str, batch_size: 
         config: Says how many clips are evaluated of each video.
         split: Name of the split.
         batch_size: Clips of a batch.
+        parts: Processes that share each training batch.
 
     Returns:
         Number of batches.
     """
     if split == _TRAIN:
-        return len(_epoch(len(data.split(split)), batch_size, seed=0, epoch=0))
+        return len(_epoch(len(data.split(split)), batch_size, seed=0, epoch=0, parts=parts))
     return -(-len(data.split(split)) * config.eval_clips // batch_size)
 
 
@@ -64,11 +66,13 @@ def train_batches(
     seed: int,
     epoch: int,
     device: torch.device | str = "cpu",
+    start_batch: int = 0,
+    part: Part = WHOLE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields one epoch of the training split: one clip of each video, in random order.
 
-    A last batch that is not full is kept if it has two clips or more, since batch normalisation cannot
-    learn from one.
+    A last batch that is not full is kept if it has two clips or more for each process, since batch normalisation
+    cannot learn from one.
 
     Args:
         data: The data.
@@ -77,6 +81,8 @@ def train_batches(
         seed: Seed of the run, at least 0.
         epoch: Number of the epoch, at least 0.
         device: Where the batches are wanted.
+        start_batch: Batches of the epoch that are passed over, and not loaded.
+        part: The process's number and the number of processes; the parts of all are the batch (`trainer.team`).
 
     Yields:
         Clips (N, 3, T, H, W), float32, normalised, in channels_last_3d order; and labels (N,), int64.
@@ -85,9 +91,10 @@ def train_batches(
         DataError: The split has too few videos for a single batch.
     """
     split = data.split(_TRAIN)
-    batches = _epoch(len(split), batch_size, seed=seed, epoch=epoch)
+    batches = _epoch(len(split), batch_size, seed=seed, epoch=epoch, parts=part[1])
     if not batches:
         raise DataError(f"train must have at least 2 usable videos, but has {len(split)}")
+    batches = tuple(part_of(batch, part) for batch in batches[start_batch:])
     plan = _TrainClips(split=split, config=config, batches=batches, seed=seed, epoch=epoch)
     for pixels, videos in _load(plan, config.num_workers, torch.device(device)):
         yield normalise(pixels, config.mean, config.std), _to(_labels(split, videos), torch.device(device))
@@ -100,6 +107,7 @@ def eval_batches(
     split: str,
     batch_size: int,
     device: torch.device | str = "cpu",
+    part: Part = WHOLE,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yields `config.eval_clips` clips of each video of a split, video by video; nothing in it is random.
 
@@ -109,6 +117,7 @@ def eval_batches(
         split: Name of the split; `train` is allowed, and gives its videos as evaluation sees them.
         batch_size: Clips of a batch, N; the last one may have fewer.
         device: Where the batches are wanted.
+        part: The process's number and the number of processes, which take batches in turn.
 
     Yields:
         Clips (N, 3, T, H, W) as in training; labels (N,); and the number of the video (N,), int64, within
@@ -117,7 +126,7 @@ def eval_batches(
     videos = data.split(split)
     total = len(videos) * config.eval_clips
     batches = tuple(tuple(range(start, min(start + batch_size, total))) for start in range(0, total, batch_size))
-    plan = _EvalClips(split=videos, config=config, batches=batches)
+    plan = _EvalClips(split=videos, config=config, batches=batches[part[0] :: part[1]])
     target = torch.device(device)
     for pixels, samples in _load(plan, config.num_workers, target):
         numbers = samples // config.eval_clips
@@ -125,11 +134,11 @@ def eval_batches(
         yield clips, _to(_labels(videos, numbers), target), _to(numbers, target)
 
 
-def _epoch(num_videos: int, batch_size: int, *, seed: int, epoch: int) -> tuple[tuple[int, ...], ...]:
+def _epoch(num_videos: int, batch_size: int, *, seed: int, epoch: int, parts: int = 1) -> tuple[tuple[int, ...], ...]:
     """The numbers of the videos of each training batch."""
     order = np.random.default_rng([_ORDER, seed, epoch]).permutation(num_videos).tolist()
     batches = [tuple(order[start : start + batch_size]) for start in range(0, num_videos, batch_size)]
-    if batches and len(batches[-1]) == 1 < batch_size:
+    if batches and len(batches[-1]) < min(2 * parts, batch_size):
         batches.pop()
     return tuple(batches)
 
