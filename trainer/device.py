@@ -65,8 +65,7 @@ def fabric_for(precision: Precision, device: torch.device, team: Team = ALONE) -
     fabric = Fabric(
         accelerator=device.type,
         devices=team.size,
-        # Buffers are the same everywhere: running statistics are computed over all clips.
-        strategy=DDPStrategy(broadcast_buffers=False),
+        strategy=DDPStrategy(),
         plugins=[*plugins, TorchElasticEnvironment()],
     )
     fabric.launch()

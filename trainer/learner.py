@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -120,10 +120,10 @@ class Learner:
         if recipe.channels_last:
             clips = clips.to(memory_format=torch.channels_last_3d)
         with ExitStack() as around:
-            if self.team.size > 1 and self.device.type == "cpu":
-                around.enter_context(SyncedStatistics())
+            shared = SyncedStatistics if self.team.size > 1 and self.device.type == "cpu" else nullcontext
+            around.enter_context(shared())
             if self.blocks:
-                around.enter_context(recomputed(self.blocks))
+                around.enter_context(recomputed(self.blocks, again=shared))
             if recipe.compile:
                 around.enter_context(compile_errors())
             loss = self._learn(clips, targets, smoothing=smoothing, num_classes=num_classes)

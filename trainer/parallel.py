@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import io
+import logging
 import multiprocessing
 import os
 import pickle
@@ -53,7 +54,8 @@ def run_together(
         ConfigError, TrainingFailed, Stopped: As `fit`. A process that is killed counts as OutOfMemory.
     """
     content = _packed(dataclasses.replace(plan, model=plan.model.cpu()))
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # the server imports torch once, and never touches a GPU
     port = find_free_network_port()
     threads = max(1, torch.get_num_threads() // size)
     processes: list[BaseProcess] = []
@@ -99,6 +101,7 @@ def run_together(
 def _member(content: bytes, team: Team, port: int, threads: int, pipe: Connection) -> None:
     """What a process of the team does."""
     _die_with_parent()
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets from every process
     torch.set_num_threads(threads)
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",

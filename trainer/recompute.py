@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from trainer.batchnorm import norms_of, without_update
@@ -45,14 +46,20 @@ def _members(member: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def recomputed(blocks: Sequence[nn.Module]) -> Iterator[None]:
+def recomputed(
+    blocks: Sequence[nn.Module], *, again: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Iterator[None]:
     """Within it, forward and backward passes compute the blocks' activations again instead of keeping them.
 
     Dropout draws the same numbers again; batch normalisation counts a batch once.
+
+    Args:
+        blocks: Of the network.
+        again: Makes the context of what is computed again; what surrounds the backward pass does not reach there.
     """
     for block in blocks:
         norms = list(norms_of(block))
-        block.forward = partial(_forward, block.forward, partial(_contexts, norms))
+        block.forward = partial(_forward, block.forward, partial(_contexts, norms, again))
     try:
         yield
     finally:
@@ -64,5 +71,13 @@ def _forward(forward: Callable[..., Any], contexts: Callable[[], Any], *args: An
     return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 
 
-def _contexts(norms: Sequence[Any]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), without_update(norms)
+def _contexts(
+    norms: Sequence[_BatchNorm], again: Callable[[], AbstractContextManager[object]]
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _both(norms, again)
+
+
+@contextmanager
+def _both(norms: Sequence[_BatchNorm], again: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+    with without_update(norms), again():
+        yield

@@ -89,7 +89,16 @@ def network(num_classes=4, *, dropout=0.2, width=8):
 
 def train(folder, until_epoch, *, seed=0, batches=None, model=None, data=None, config=CONFIG, **options):
     """Runs `fit` on the toy; options that are not fit's own go to the recipe."""
-    names = ("on_epoch", "should_stop", "checkpoint_every", "checkpoint_steps", "devices", "keep_best", "logs")
+    names = (
+        "on_epoch",
+        "should_stop",
+        "checkpoint_every",
+        "checkpoint_steps",
+        "device",
+        "devices",
+        "keep_best",
+        "logs",
+    )
     own = {k: options.pop(k) for k in names if k in options}
     return fit(
         network() if model is None else model,
