@@ -30,16 +30,19 @@ def norms_of(model: nn.Module) -> Iterator[_BatchNorm]:
 def without_update(norms: Sequence[_BatchNorm]) -> Iterator[None]:
     """Computes as in training, but leaves running statistics and counts as they are.
 
-    A forward pass that is done a second time, for its activations, must not count twice.
+    A forward pass that is done a second time, for its activations, must not count twice. It updates copies: without
+    statistics at all, torch would keep other tensors for the gradient than in the first pass, and say so.
     """
-    tracking = [norm.track_running_stats for norm in norms]
-    for norm in norms:
-        norm.track_running_stats = norm.track_running_stats and not norm.training
+    kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
+    for norm, buffers in zip(norms, kept, strict=True):
+        for name, value in buffers.items():
+            setattr(norm, name, value.clone())
     try:
         yield
     finally:
-        for norm, before in zip(norms, tracking, strict=True):
-            norm.track_running_stats = before
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, value in buffers.items():
+                setattr(norm, name, value)
 
 
 class SyncedStatistics(TorchFunctionMode):

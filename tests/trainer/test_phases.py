@@ -87,7 +87,9 @@ def test_uniform_clips_have_no_span(toy):
 
 
 def test_phases_fill_the_horizon():
-    with pytest.raises(ConfigError, match=r"must have recipe.epochs = 5 epochs in all with schedule cosine, but have 4"):
+    with pytest.raises(
+        ConfigError, match=r"must have recipe.epochs = 5 epochs in all with schedule cosine, but have 4"
+    ):
         Recipe(schedule="cosine", epochs=5, phases=(Phase(epochs=4),))
     with pytest.raises(ConfigError, match=r"recipe.phases' epochs must be at least 1, but is 0"):
         Phase(epochs=0)
