@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -17,32 +17,33 @@ from trainer.batchnorm import norms_of, without_update
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The parts of a network that are computed again, none within another.
 
-    A block is what stands in a row: each member of an `nn.Sequential` or `nn.ModuleList` that has members itself (a
-    residual block, an inception unit). A Sequential of plain layers is one block.
+    A block is what stands in a row and has members (a residual block, an inception unit), a row of plain layers, or a
+    part that holds no row (a stem). Rows are `nn.Sequential`, `nn.ModuleList`, and modules that have no class but that.
     """
-    return list(_blocks(model))
+    return list(_blocks([model]))
 
 
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    for child in [module] if isinstance(module, nn.Sequential) else module.children():
-        if isinstance(child, nn.Sequential):
-            if any(True for member in child for _ in member.children()):
-                for member in child:
-                    yield from _members(member)
-            elif any(True for _ in child.parameters()):
-                yield child
-        elif isinstance(child, nn.ModuleList):
-            for member in child:
-                yield from _members(member)
-        else:
-            yield from _blocks(child)
+def _blocks(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    for module in modules:
+        if _is_row(module):
+            members = list(module.children())
+            if any(True for member in members for _ in member.children()):
+                yield from _blocks(member for member in members if _is_row(member))
+                yield from (member for member in members if not _is_row(member) and _is_block(member))
+            elif isinstance(module, nn.Sequential) and _is_block(module):
+                yield module
+        elif any(_is_row(inner) for inner in module.modules()):
+            yield from _blocks(module.children())
+        elif _is_block(module):
+            yield module
 
 
-def _members(member: nn.Module) -> Iterator[nn.Module]:
-    if isinstance(member, nn.Sequential | nn.ModuleList):
-        yield from _blocks(nn.ModuleList([member]))
-    elif any(True for _ in member.children()) and any(True for _ in member.parameters()):
-        yield member
+def _is_row(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential | nn.ModuleList) or type(module) is nn.Module
+
+
+def _is_block(module: nn.Module) -> bool:
+    return any(True for _ in module.children()) and any(True for _ in module.parameters())
 
 
 @contextmanager
