@@ -126,14 +126,16 @@ def step_of(recipe, model):
 
 @pytest.mark.slow
 def test_a_compiled_network_learns_the_same(toy, tmp_path):
-    plain = toy.train(tmp_path / "plain", 2, model=blocks())
-    fast = toy.train(tmp_path / "compiled", 2, model=blocks(), compile=True)
+    """By gradient descent: AdamW makes steps of full size of gradients that are nothing but rounding."""
+    options = {"optimizer": "sgd", "compile": True}
+    plain = toy.train(tmp_path / "plain", 2, model=blocks(), optimizer="sgd")
+    fast = toy.train(tmp_path / "compiled", 2, model=blocks(), **options)
     for a, b in zip(plain.epochs, fast.epochs, strict=True):
-        assert a.train_loss == pytest.approx(b.train_loss, rel=1e-4)
-        assert a.val.loss == pytest.approx(b.val.loss, rel=1e-4)
+        assert a.train_loss == pytest.approx(b.train_loss, rel=1e-5)
+        assert a.val.loss == pytest.approx(b.val.loss, rel=1e-5)
     assert toy.tensors(tmp_path / "plain").keys() == toy.tensors(tmp_path / "compiled").keys()
-    toy.train(tmp_path / "parts", 1, model=blocks(), compile=True)
-    toy.train(tmp_path / "parts", 2, model=blocks(), compile=True)
+    toy.train(tmp_path / "parts", 1, model=blocks(), **options)
+    toy.train(tmp_path / "parts", 2, model=blocks(), **options)
     toy.same_run(tmp_path / "parts", tmp_path / "compiled")
 
 
