@@ -1,6 +1,9 @@
 """Clips a second of the trainer's step against a plain loop over torchvision's network, and bf16 against fp32.
 
-    python benchmarks/bench_trainer.py [--threads 1] [--rounds 7] [--only big|small]
+    python benchmarks/bench_trainer.py [--threads 1] [--rounds 7] [--only big|small|memory|gpu]
+
+`gpu` (where there is one) compares with torchvision's references/video_classification, in clips a second and in
+peak memory; `memory` says what gradient accumulation and activation checkpointing save, and what they cost.
 
 Every variant trains on clips that are already in memory. Variants take turns, one step each, so that whatever else
 the machine does falls on all of them; what is printed are medians and their ratios to the first variant.
@@ -38,6 +41,7 @@ from search_spaces.presets import preset
 from trainer.config import Recipe
 from trainer.device import computes_bf16
 from trainer.learner import Learner, Losses
+from trainer.recompute import blocks_of, recomputed
 
 Step = Callable[[], None]
 
@@ -56,10 +60,30 @@ def plain(model: nn.Module, clips: Tensor, labels: Tensor) -> Step:
     return step
 
 
+def reference(model: nn.Module, clips: Tensor, labels: Tensor, *, amp: bool) -> Step:
+    """A step of torchvision's references/video_classification/train.py, at its settings."""
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    scaler = torch.amp.GradScaler("cuda", enabled=amp)
+
+    def step() -> None:
+        with torch.autocast("cuda", enabled=amp):
+            output = model(clips)
+            loss = F.cross_entropy(output, labels)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        output.topk(5, 1)[1].t().eq(labels[None]).float().sum().item()  # its accuracy, at each step
+        loss.item()
+
+    return step
+
+
 def ours(model: nn.Module, clips: Tensor, labels: Tensor, num_classes: int, **options: object) -> Step:
     """What `fit` does for each batch."""
     recipe = Recipe(**{"lr": 1e-4, "batch_size": len(clips), "ema_decay": 0.0, "warmup_epochs": 0.0} | options)
-    learner = Learner(model.train(), recipe, torch.device("cpu"))
+    learner = Learner(model.train(), recipe, clips.device)
+    learner.training()
     losses = Losses(1)
     done = 0
 
@@ -157,6 +181,83 @@ def small(rounds: int) -> None:
         compare(title, variants, num_clips=batch, rounds=rounds)
 
 
+def memory(rounds: int) -> None:
+    """R(2+1)D-18 at 8x56x56, batch 8: bytes that autograd keeps for the backward pass, and the time of a step."""
+    clips, labels = torch.randn(8, 3, 8, 56, 56), torch.randint(0, 400, (8,))
+    variants = {}
+    for name, options in {
+        "ours, fp32": {},
+        "ours, fp32, accumulate 4": {"accumulate": 4},
+        "ours, fp32, checkpointing": {"checkpointing": True},
+    }.items():
+        model = build(preset("r2plus1d_18_torchvision", frames=8), num_classes=400)
+        recipe = Recipe(precision="fp32", ema_decay=0.0, **options)
+        with recomputed(blocks_of(model) if recipe.checkpointing else []):
+            kept = bytes_kept(model, clips[: 8 // recipe.accumulate])
+        variants[f"{name}: {kept / 2**20:.0f} MiB kept"] = ours(model, clips, labels, 400, precision="fp32", **options)
+    compare("R(2+1)D-18, 8x56x56, batch 8, memory", variants, num_clips=8, rounds=rounds)
+
+
+def bytes_kept(model: nn.Module, clips: Tensor) -> int:
+    """Bytes of activations that a forward pass keeps, each storage once, parameters left out."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    sizes: dict[int, int] = {}
+    alive: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model.train()(clips).sum()
+    return sum(sizes.values())
+
+
+def gpu(rounds: int) -> None:
+    """R(2+1)D-18 at 16x112x112, batch 24, against torchvision's reference loop; peak memory of each alone."""
+    device = torch.device("cuda")
+    torch.backends.cudnn.benchmark = True  # as the reference has it
+    clips, labels = torch.randn(24, 3, 16, 112, 112, device=device), torch.randint(0, 400, (24,), device=device)
+
+    def theirs(amp: bool) -> Step:
+        return reference(torchvision.models.video.r2plus1d_18(num_classes=400).to(device), clips, labels, amp=amp)
+
+    def own(**options: object) -> Step:
+        return ours(build(preset("r2plus1d_18_torchvision", frames=16), num_classes=400), clips, labels, 400, **options)
+
+    variants: dict[str, Callable[[], Step]] = {
+        "torchvision's reference, fp32": lambda: theirs(False),
+        "torchvision's reference, fp16": lambda: theirs(True),
+        "ours, bf16": lambda: own(precision="bf16"),
+        "ours, bf16, compile": lambda: own(precision="bf16", compile=True),
+        "ours, bf16, compile, contiguous": lambda: own(precision="bf16", compile=True, channels_last=False),
+        "ours, bf16, checkpointing": lambda: own(precision="bf16", checkpointing=True),
+    }
+    print("\nR(2+1)D-18, 16x112x112, batch 24, on a GPU")
+    first = 0.0
+    for name, make in variants.items():
+        torch.cuda.empty_cache()
+        step = make()
+        for _ in range(5):
+            step()
+        torch.cuda.reset_peak_memory_stats()
+        times = []
+        for _ in range(max(rounds, 20)):
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            step()
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        speed = 24 / statistics.median(times)
+        first = first or speed
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        print(f"  {name:<38} {speed:8.1f} clips/s  {speed / first:5.2f} x  peak {peak:.2f} GiB", flush=True)
+        del step
+
+
 def machine() -> str:
     """Processor, threads and versions, in one line."""
     model = platform.processor()
@@ -176,11 +277,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", choices=("big", "small"))
+    parser.add_argument("--only", choices=("big", "small", "memory", "gpu"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     print(machine())
-    for name, run in {"small": small, "big": big}.items():
-        if arguments.only in (None, name):
+    for name, run in {"small": small, "big": big, "memory": memory, "gpu": gpu}.items():
+        if arguments.only in (None, name) and (name != "gpu" or torch.cuda.is_available()):
             run(arguments.rounds)

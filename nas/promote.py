@@ -313,7 +313,7 @@ def _report(
         "init": asdict(begun) if begun is not None else None,
         "checksum": data.checksum,
     }
-    if getattr(data, "multi_label", False):
+    if data.multi_label:
         metrics = evaluated_once(model, job, data, splits, record)
     else:
         metrics = tested_once(model, job, folder, splits, views, record)
@@ -331,7 +331,7 @@ def _report(
                 promotion_id=promotion,
                 epochs=job.until_epoch,
                 split=name,
-                **asdict(metric),
+                **metric.plain(),
             )
         connection.execute(
             m.promotion.update().where(m.promotion.c.id == promotion).values(state="done", ended_at=s.now())

@@ -74,6 +74,17 @@ class InitSchema:
 
 
 @dataclass
+class PhaseSchema:
+    """One of `recipe.phases`: a stretch of training on other clips; what is 0 is as everywhere else."""
+
+    epochs: int = 0
+    frames: int = 0
+    stride: int = 0
+    size: int = 0
+    lr: float = 0.0
+
+
+@dataclass
 class RecipeSchema:
     """`recipe`: how a network is trained in the search."""
 
@@ -94,6 +105,19 @@ class RecipeSchema:
     eval_every: int = 1
     aux_weight: float = 0.4
     init: InitSchema = field(default_factory=InitSchema)
+    momentum: float | None = None
+    nesterov: bool | None = None
+    steps: list[float] = field(default_factory=list)
+    step_factor: float = 0.1
+    loss: str = "cross_entropy"
+    bce_scale: float = 1.0
+    class_weights: str = "none"
+    cutmix: float = 0.0
+    frozen_bn: bool = False
+    accumulate: int = 1
+    checkpointing: bool = False
+    compile: bool = False
+    phases: list[PhaseSchema] = field(default_factory=list)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from nas.search.scheduler import OrderBy
 from nas.using.views import Views, views_of
 from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import SpecError
-from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Recipe
+from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Phase, Recipe
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp")
 OBJECTIVES = ("error", "macs", "params")
@@ -254,7 +254,29 @@ def recipe_over(raw: Mapping[str, Any], over: Mapping[str, Any], *, where: str) 
     init = {**raw.get("init", {}), **other}
     if "weights" in other and "checksum" not in other:
         init["checksum"] = ""  # that of the search's weights
-    return Recipe(**{**raw, **over, "init": Init(**init)})
+    values = {**raw, **over, "init": Init(**init)}
+    return Recipe(**values | {"steps": _steps(values, where), "phases": _phases(values, where)})
+
+
+def _steps(values: Mapping[str, Any], where: str) -> tuple[float, ...]:
+    steps = values.get("steps") or ()
+    if not isinstance(steps, Sequence) or not all(isinstance(step, int | float) for step in steps):
+        raise StudyError(f"{where}.steps must be a list of epochs such as [10, 20], but is {steps}")
+    return tuple(float(step) for step in steps)
+
+
+def _phases(values: Mapping[str, Any], where: str) -> tuple[Phase, ...]:
+    phases = values.get("phases") or ()
+    names = sorted(f.name for f in fields(Phase))
+    if not isinstance(phases, Sequence) or not all(isinstance(phase, Mapping) for phase in phases):
+        raise StudyError(f"{where}.phases must be a list of keys ({', '.join(names)}), but is {phases}")
+    for phase in phases:
+        for key in phase:
+            if key not in names:
+                raise StudyError(one_of(f"{where}.phases key", key, names))
+        if "epochs" not in phase:
+            raise StudyError(f"{where}.phases must each have epochs, but one has {', '.join(phase) or 'nothing'}")
+    return tuple(Phase(**phase) for phase in phases)
 
 
 def _search(raw: Mapping[str, Any]) -> SearchConfig:

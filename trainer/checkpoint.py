@@ -5,6 +5,7 @@ file of lines is made equal to them, and the epochs after it are trained again, 
 
 Order after an epoch: append the line, write `last.pt.tmp`, rename `last.pt` to `prev.pt`, rename the new file
 to `last.pt`; each is on the disk before the next begins. At every instant a complete checkpoint has its name.
+Where it is asked for, `best.pt` holds the weights of the most accurate epoch, and is written before `last.pt`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,25 @@ _DAMAGE = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Partial:
+    """Where a run stands within an epoch.
+
+    Attributes:
+        step: Steps of the epoch that are done.
+        num_clips: Clips of these steps.
+        total: Sum of their losses.
+        seconds: Wall time of these steps.
+        generators: State of torch's generators, of the CPU and where there is one of the GPU, of each process.
+    """
+
+    step: int
+    num_clips: int
+    total: float
+    seconds: float
+    generators: Sequence[Sequence[Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
     """What a run needs to go on after an epoch; no generator's state, as every epoch seeds its own.
 
@@ -48,6 +68,7 @@ class Checkpoint:
         ema: State of the averaged network, if the recipe has one.
         optimizer: State of the optimiser.
         lines: Lines of progress of epochs 1 to `epoch`.
+        partial: Where the run stands in the epoch after it; `None` at the end of an epoch.
     """
 
     epoch: int
@@ -56,6 +77,7 @@ class Checkpoint:
     ema: Mapping[str, Tensor] | None
     optimizer: Mapping[str, Any]
     lines: Sequence[str]
+    partial: Partial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +99,11 @@ class RunFolder:
     def previous(self) -> Path:
         """The checkpoint before it."""
         return self.path / "prev.pt"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the most accurate epoch."""
+        return self.path / "best.pt"
 
     @property
     def progress(self) -> Path:
@@ -112,7 +139,8 @@ class RunFolder:
             ConfigError: A checkpoint is of another version of this program.
             DiskFull: There is no room to correct the lines.
         """
-        self.last.with_suffix(".pt.tmp").unlink(missing_ok=True)
+        for path in (self.last, self.best):
+            path.with_suffix(".pt.tmp").unlink(missing_ok=True)
         damaged: list[str] = []
         found = None
         for path in (self.last, self.previous):
@@ -132,7 +160,19 @@ class RunFolder:
         if found is None:
             self.previous.unlink(missing_ok=True)
             self.last.unlink(missing_ok=True)
+            self.best.unlink(missing_ok=True)
         return found, tuple(damaged)
+
+    def newest(self) -> Checkpoint | None:
+        """What `restore` has found, for the other processes of a team."""
+        return _read(self.last) if self.last.exists() else None
+
+    def best_line(self) -> str | None:
+        """The line of progress of the epoch whose weights are in `best.pt`; `None` without a readable one."""
+        try:
+            return _read(self.best).lines[-1] if self.best.exists() else None
+        except _DAMAGE:
+            return None
 
     def append(self, line: str) -> None:
         """Adds one line of progress, on the disk when this returns.
@@ -156,9 +196,28 @@ class RunFolder:
         Raises:
             DiskFull: There is no room; the checkpoints are as before.
         """
-        temporary = self.last.with_suffix(".pt.tmp")
+        with self._written(self.last, checkpoint):
+            if self.last.exists():
+                self.last.replace(self.previous)
+
+    def write_best(self, checkpoint: Checkpoint) -> None:
+        """Makes a checkpoint the best one, on the disk when this returns.
+
+        Raises:
+            DiskFull: There is no room; the checkpoints are as before.
+        """
+        with self._written(self.best, checkpoint):
+            pass
+
+    @contextmanager
+    def _written(self, path: Path, checkpoint: Checkpoint) -> Iterator[None]:
+        """Puts a checkpoint at a path, after the block, which runs once the content is on the disk."""
+        temporary = path.with_suffix(".pt.tmp")
         fields = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
         fields |= {"version": _VERSION, "run": dict(checkpoint.run), "lines": list(checkpoint.lines)}
+        partial = fields.pop("partial")
+        if partial is not None:  # an earlier version of this program reads checkpoints without it
+            fields["partial"] = asdict(partial)
         with disk_space(temporary):
             try:
                 with temporary.open("wb") as file:
@@ -168,9 +227,8 @@ class RunFolder:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-            if self.last.exists():
-                self.last.replace(self.previous)
-            temporary.replace(self.last)
+            yield
+            temporary.replace(path)
             self._sync_names()
 
     def _set_lines(self, lines: Sequence[str]) -> None:
@@ -196,12 +254,13 @@ class RunFolder:
             os.close(handle)
 
 
-def load_weights(path: Path, model: nn.Module) -> int:
+def load_weights(path: Path, model: nn.Module, *, averaged: bool = True) -> int:
     """Puts the weights that a checkpoint's evaluation used (averaged, where there are such) into a network.
 
     Args:
-        path: A `last.pt`.
+        path: A `last.pt`, or a `best.pt`.
         model: The network that was trained.
+        averaged: False takes the network's own weights even where there are averaged ones.
 
     Returns:
         The checkpoint's epoch.
@@ -211,7 +270,7 @@ def load_weights(path: Path, model: nn.Module) -> int:
         ConfigError: The checkpoint is damaged, of another version, or of another network.
     """
     checkpoint = _readable(path)
-    weights = checkpoint.model if checkpoint.ema is None else checkpoint.ema
+    weights = checkpoint.model if checkpoint.ema is None or not averaged else checkpoint.ema
     check_network(model, weights, path)
     model.load_state_dict(weights)
     return checkpoint.epoch
@@ -257,7 +316,8 @@ def _read(path: Path) -> Checkpoint:
     version = fields.pop("version")
     if version != _VERSION:
         raise ConfigError(f"checkpoints must be of version {_VERSION}, but {path} is of version {version}")
-    return Checkpoint(**fields)
+    partial = fields.pop("partial", None)
+    return Checkpoint(**fields, partial=None if partial is None else Partial(**partial))
 
 
 def _write_all(handle: int, content: bytes) -> None:

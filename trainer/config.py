@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Sampling = Literal["dense", "uniform"]
 Reversal = Literal["none", "eval", "always"]
 ShortClips = Literal["skip", "loop"]
-Schedule = Literal["anytime", "cosine", "onecycle"]
+Schedule = Literal["anytime", "cosine", "onecycle", "steps"]
 Source = Literal["cache", "pack", "decode"]
 Precision = Literal["auto", "fp32", "bf16"]
+Loss = Literal["cross_entropy", "bce", "lsep", "warp"]
+ClassWeights = Literal["none", "balanced", "sqrt", "frequency", "sqrt_frequency"]
 InitMode = Literal["replicate", "centre", "random", "identity"]
 
 # Fields that came later. An identity leaves them out at their default, so that what was begun without them goes on.
@@ -181,6 +183,34 @@ class Init:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Phase:
+    """A stretch of training on clips of its own; what is 0 is as everywhere else.
+
+    The recipe's schedule begins anew with each phase: its warm-up, its milestones and its horizon are those of the
+    phase. Evaluation always sees the clip of the data, so that accuracies of all phases are of one kind.
+
+    Attributes:
+        epochs: Epochs of the phase; the last one goes on where the schedule can be prolonged.
+        frames: Frames of a training clip, at most those of the data's clip.
+        stride: Distance between its frames, in frames of the video.
+        size: Rows and columns of a training clip, in pixels.
+        lr: Peak learning rate.
+    """
+
+    epochs: int
+    frames: int = 0
+    stride: int = 0
+    size: int = 0
+    lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a value is out of range."""
+        _at_least("recipe.phases' epochs", self.epochs, 1)
+        for name in ("frames", "stride", "size", "lr"):
+            _at_least(f"recipe.phases' {name}", getattr(self, name), 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """How a network is trained.
 
@@ -189,8 +219,9 @@ class Recipe:
         optimizer: Name of a timm optimiser, such as `adamw` or `sgd`.
         lr: Peak learning rate.
         weight_decay: Weight decay, not applied to norms and biases.
-        schedule: `anytime` warms up and stays constant, so that training can go on at any horizon; `cosine` and
-            `onecycle` end at zero after `epochs`, and cannot be prolonged.
+        schedule: `anytime` warms up and stays constant, so that training can go on at any horizon; `steps` does the
+            same but for the drops at its milestones; `cosine` and `onecycle` end at zero after `epochs`, and cannot be
+            prolonged.
         epochs: Horizon of `cosine` and `onecycle`; unused by `anytime`.
         warmup_epochs: Epochs of linear warm-up from zero.
         ema_decay: Decay per step of the averaged weights that are evaluated, warmed up; 0 turns it off.
@@ -204,6 +235,22 @@ class Recipe:
         aux_weight: Weight of the loss of each auxiliary classifier, for networks that return theirs in training. The
             default is that of the authors' code for Inception-v3 (the paper of Inception-v1 says 0.3).
         init: 2D weights to begin with.
+        momentum: Momentum, of optimisers that have one; `None` is the optimiser's own.
+        nesterov: Nesterov's momentum, of optimisers that have it; `None` is the optimiser's own (timm's `sgd` has it).
+        steps: Milestones of schedule `steps`: epochs, also parts of one, after which the rate drops.
+        step_factor: What the rate is multiplied by at each milestone.
+        loss: `cross_entropy` for one label a video; `bce`, `lsep` and `warp` for several (see `trainer.losses`).
+        bce_scale: Factor of the loss `bce`, which is a mean over clips and classes.
+        class_weights: What the loss of a class is multiplied by, with N videos of it in training and N_mean in the mean
+            class: `balanced` N_mean / N, `sqrt` its square root; `frequency` N / N_mean, `sqrt_frequency` its root.
+        cutmix: Alpha of cutmix, one box for all frames of a clip; 0 turns it off. With mixup, each step takes either.
+        frozen_bn: Batch normalisation keeps the running statistics that it begins with; its weights still learn.
+        accumulate: Parts in which a batch goes through the network; gradients add up to those of the whole batch, but
+            batch normalisation sees each part alone.
+        checkpointing: Compute the activations inside of blocks again in the backward pass instead of keeping them: less
+            memory, about a third more time, the same weights.
+        compile: Compile the network with `torch.compile`; needs a C++ compiler.
+        phases: Stretches of training on other clips, such as 8 frames first and 32 then.
     """
 
     batch_size: int = 16
@@ -223,10 +270,26 @@ class Recipe:
     eval_every: int = 1
     aux_weight: float = field(default=0.4, metadata=_ADDED)
     init: Init = field(default_factory=Init, metadata=_ADDED)
+    momentum: float | None = field(default=None, metadata=_ADDED)
+    nesterov: bool | None = field(default=None, metadata=_ADDED)
+    steps: tuple[float, ...] = field(default=(), metadata=_ADDED)
+    step_factor: float = field(default=0.1, metadata=_ADDED)
+    loss: Loss = field(default="cross_entropy", metadata=_ADDED)
+    bce_scale: float = field(default=1.0, metadata=_ADDED)
+    class_weights: ClassWeights = field(default="none", metadata=_ADDED)
+    cutmix: float = field(default=0.0, metadata=_ADDED)
+    frozen_bn: bool = field(default=False, metadata=_ADDED)
+    accumulate: int = field(default=1, metadata=_ADDED)
+    checkpointing: bool = field(default=False, metadata=_ADDED)
+    compile: bool = field(default=False, metadata=_ADDED)
+    phases: tuple[Phase, ...] = field(default=(), metadata=_ADDED)
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
-        _one_of("recipe.schedule", self.schedule, ("anytime", "cosine", "onecycle"))
+        _one_of("recipe.schedule", self.schedule, get_args(Schedule))
+        _one_of("recipe.loss", self.loss, get_args(Loss))
+        _one_of("recipe.class_weights", self.class_weights, get_args(ClassWeights))
+        self._check_later_fields()
         _one_of("recipe.precision", self.precision, ("auto", "fp32", "bf16"))
         _at_least("recipe.batch_size", self.batch_size, 1)
         _at_least("recipe.eval_every", self.eval_every, 1)
@@ -241,8 +304,56 @@ class Recipe:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ConfigError(f"recipe.{name} must be in [0, 1), but is {value}")
-        if self.schedule != "anytime" and self.epochs < 1:
+        if self.has_horizon and self.epochs < 1:
             raise ConfigError(f"recipe.epochs must be at least 1 with schedule {self.schedule}, but is {self.epochs}")
+
+    @property
+    def has_horizon(self) -> bool:
+        """Whether the schedule ends at zero, so that training cannot be prolonged."""
+        return self.schedule in ("cosine", "onecycle")
+
+    def _check_later_fields(self) -> None:
+        _at_least("recipe.cutmix", self.cutmix, 0)
+        _at_least("recipe.accumulate", self.accumulate, 1)
+        if self.accumulate > self.batch_size:
+            raise ConfigError(
+                f"recipe.accumulate must be at most recipe.batch_size = {self.batch_size}, but is {self.accumulate}"
+            )
+        if self.bce_scale <= 0:
+            raise ConfigError(f"recipe.bce_scale must be above 0, but is {self.bce_scale}")
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise ConfigError(f"recipe.momentum must be in [0, 1), but is {self.momentum}")
+        if not 0 < self.step_factor <= 1:
+            raise ConfigError(f"recipe.step_factor must be in (0, 1], but is {self.step_factor}")
+        if any(a >= b for a, b in zip((0.0, *self.steps), self.steps, strict=False)):
+            raise ConfigError(f"recipe.steps must be ascending and above 0, but is {list(self.steps)}")
+        if bool(self.steps) != (self.schedule == "steps"):
+            raise ConfigError(
+                f"recipe.steps must be given with schedule steps and no other, but is {list(self.steps)} with "
+                f"schedule {self.schedule}"
+            )
+        if self.loss in ("lsep", "warp"):
+            for name in ("mixup", "cutmix", "label_smoothing"):
+                if getattr(self, name):
+                    raise ConfigError(
+                        f"recipe.{name} must be 0 with the ranking loss {self.loss}, whose labels are 0 or 1, "
+                        f"but is {getattr(self, name)}; bce takes it"
+                    )
+            if self.class_weights != "none":
+                raise ConfigError(
+                    f"recipe.class_weights must be none with the ranking loss {self.loss}, but is "
+                    f"{self.class_weights}; bce takes them"
+                )
+        if self.compile and self.checkpointing:
+            raise ConfigError(
+                "recipe.checkpointing must be off with recipe.compile, which chooses itself what to compute again"
+            )
+        length = sum(phase.epochs for phase in self.phases)
+        if self.phases and self.has_horizon and length != self.epochs:
+            raise ConfigError(
+                f"recipe.phases must have recipe.epochs = {self.epochs} epochs in all with schedule {self.schedule}, "
+                f"but have {length}"
+            )
 
     def identity(self) -> dict[str, Any]:
         """Plain values that are equal where recipes train alike.

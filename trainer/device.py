@@ -6,10 +6,13 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.plugins.precision import MixedPrecision
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from trainer.config import Precision
+from trainer.team import ALONE, Team
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -48,9 +51,22 @@ def channels_last(model: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
-def fabric_for(precision: Precision, device: torch.device) -> Fabric:
-    """A Fabric of one device."""
+def fabric_for(precision: Precision, device: torch.device, team: Team = ALONE) -> Fabric:
+    """A Fabric of one device, or of one process among those that train together.
+
+    Such a process was started elsewhere (`trainer.parallel`) and is told its place by the variables that torchrun sets;
+    Fabric joins it with the others, over NCCL between GPUs and Gloo between CPUs, and averages gradients.
+    """
     # The precision goes in as a plugin because Fabric prints a notice for the string "bf16-mixed".
     plugins: list[Any] = [MixedPrecision("bf16-mixed", device.type)] if uses_bf16(precision, device) else []
-    devices: list[int] | int = [device.index or 0] if device.type == "cuda" else 1
-    return Fabric(accelerator=device.type, devices=devices, plugins=plugins)
+    if team.size == 1:
+        devices: list[int] | int = [device.index or 0] if device.type == "cuda" else 1
+        return Fabric(accelerator=device.type, devices=devices, plugins=plugins)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=team.size,
+        strategy=DDPStrategy(),
+        plugins=[*plugins, TorchElasticEnvironment()],
+    )
+    fabric.launch()
+    return fabric

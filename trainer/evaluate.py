@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,26 +13,49 @@ from trainer.config import ConfigError, DataConfig, Recipe
 from trainer.data import clips as video_clips
 from trainer.device import autocast
 from trainer.failures import named
-from trainer.metrics import Metrics, confusion_of, measure
+from trainer.metrics import Metrics, confusion_of, measure, measure_several
+from trainer.team import ALONE, WHOLE, Part, Team
 
 
 class Batches(Protocol):
     """Where clips come from; `trainer.data.clips` is one such source."""
 
-    def num_batches(self, data: Any, config: DataConfig, *, split: str, batch_size: int) -> int:
-        """Batches of one epoch of training, where the split is `train`."""
+    def num_batches(self, data: Any, config: DataConfig, *, split: str, batch_size: int, parts: int = 1) -> int:
+        """Batches of one epoch of training by so many processes, where the split is `train`."""
         ...
 
     def train_batches(
-        self, data: Any, config: DataConfig, *, batch_size: int, seed: int, epoch: int, device: torch.device
+        self,
+        data: Any,
+        config: DataConfig,
+        *,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        device: torch.device,
+        start_batch: int = 0,
+        part: Part = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Clips (N, 3, T, H, W) and labels (N,); a function of seed and epoch alone."""
+        """Clips (N, 3, T, H, W) and labels (N,), or 0/1 of each class (N, K).
+
+        A function of seed and epoch alone; the batches from `start_batch` on, and of each the process's part.
+        """
         ...
 
     def eval_batches(
-        self, data: Any, config: DataConfig, *, split: str, batch_size: int, device: torch.device
+        self,
+        data: Any,
+        config: DataConfig,
+        *,
+        split: str,
+        batch_size: int,
+        device: torch.device,
+        part: Part = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Clips (N, 3, T, H, W), labels (N,) and indices of the videos that the clips are of (N,)."""
+        """Clips (N, 3, T, H, W), labels (N,) or (N, K), and indices of the videos that the clips are of (N,).
+
+        Of several processes, each gets whole batches in turn.
+        """
         ...
 
 
@@ -43,9 +66,11 @@ class Evaluation:
     Attributes:
         metrics: Accuracy and loss.
         videos: (V,) indices in the split of the videos that were evaluated, ascending.
-        labels: (V,) true classes.
+        labels: (V,) true classes; of a video with several, the predicted one if it is among them, else the first.
         predictions: (V,) most probable classes.
         confusion: (K, K) counts; rows are true classes, columns predicted ones.
+        probabilities: (V, K) means over the clips of each video; with several labels a video, each class for itself.
+        targets: (V, K) 0 or 1 where a video has several labels, else `None`.
     """
 
     metrics: Metrics
@@ -53,6 +78,8 @@ class Evaluation:
     labels: Tensor
     predictions: Tensor
     confusion: Tensor
+    probabilities: Tensor
+    targets: Tensor | None = None
 
 
 def evaluate(
@@ -64,6 +91,7 @@ def evaluate(
     device: str | torch.device = "cpu",
     *,
     batches: Batches = video_clips,
+    team: Team = ALONE,
 ) -> Evaluation:
     """Evaluates a network in eval mode; its mode is afterwards as it was.
 
@@ -75,6 +103,7 @@ def evaluate(
         split: Name of the split.
         device: Where to compute.
         batches: Where clips come from.
+        team: The processes that evaluate together; each gives back the whole.
 
     Raises:
         ConfigError: The split is empty, or the network has another number of classes than the data.
@@ -89,33 +118,54 @@ def evaluate(
     model.eval()
     try:
         with named(f"evaluation on {split}"), torch.inference_mode():
-            source = batches.eval_batches(data, data_config, split=split, batch_size=recipe.batch_size, device=device)
+            source = batches.eval_batches(
+                data, data_config, split=split, batch_size=recipe.batch_size, device=device, part=team.part
+            )
             for clips, labels, videos in source:
                 if recipe.channels_last:
                     clips = clips.to(memory_format=torch.channels_last_3d)
                 with autocast(recipe.precision, device):
                     logits = model(clips)
                 check_classes(logits, num_classes)
-                rows.append(logits.float().softmax(1).cpu())
+                # Losses of several labels a video train a sigmoid a class, or an order, which it keeps.
+                rows.append((logits.float().softmax(1) if labels.ndim == 1 else logits.float().sigmoid()).cpu())
                 truths.append(labels.cpu())
                 owners.append(videos.cpu())
     finally:
         model.train(was_training)
+    rows, truths, owners = (_joined(team.gathered(list(part))) for part in (rows, truths, owners))
     if not rows:
         raise ConfigError(f"a split to evaluate must hold a video, but {split} of {data_config.root} holds none")
     # inference tensors end here: what is returned may be used anywhere
     videos, place, num_clips = torch.unique(torch.cat(owners).clone(), return_inverse=True, return_counts=True)
     sums = torch.zeros(len(videos), num_classes).index_add_(0, place, torch.cat(rows).clone())
-    truth = torch.zeros(len(videos), dtype=torch.long).index_copy_(0, place, torch.cat(truths).clone())
+    given = torch.cat(truths).clone()
+    truth = given.new_zeros(len(videos), *given.shape[1:]).index_copy_(0, place, given)
     means = sums / num_clips[:, None]
     predictions = means.argmax(1)
+    several = truth.ndim == 2
+    labels = _closest(truth, predictions) if several else truth
     return Evaluation(
-        metrics=measure(means, truth),
+        metrics=measure_several(means, truth) if several else measure(means, truth),
         videos=videos,
-        labels=truth,
+        labels=labels,
         predictions=predictions,
-        confusion=confusion_of(predictions, truth, num_classes=num_classes),
+        confusion=confusion_of(predictions, labels, num_classes=num_classes),
+        probabilities=means,
+        targets=truth if several else None,
     )
+
+
+def _joined(parts: Sequence[list[Tensor]]) -> list[Tensor]:
+    """What the processes have found, in the order in which one would have: they took batches in turn."""
+    rounds = max(len(part) for part in parts)
+    return [part[turn] for turn in range(rounds) for part in parts if turn < len(part)]
+
+
+def _closest(targets: Tensor, predictions: Tensor) -> Tensor:
+    """The predicted class where it is one of the video's, else the first of them."""
+    right = targets.gather(1, predictions[:, None]).squeeze(1) > 0.5
+    return torch.where(right, predictions, (targets > 0.5).int().argmax(1))
 
 
 def check_classes(logits: object, num_classes: int) -> None:

@@ -1,44 +1,24 @@
-"""The training loop: from wherever the folder stands to the end of an epoch."""
+"""Training a network: here in this process, or by several processes together."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from trainer.checkpoint import RunFolder, check_network
+from trainer.checkpoint import load_weights
 from trainer.config import ConfigError, DataConfig, Recipe
 from trainer.data import clips as video_clips
-from trainer.evaluate import Batches, evaluate
-from trainer.failures import NonFiniteLoss, Stopped, named
-from trainer.learner import Learner, Losses
-from trainer.metrics import EpochResult, from_line, to_line
-from trainer.optim import lr_at, mixup_shares
+from trainer.evaluate import Batches
+from trainer.logs import Log, check_logs
+from trainer.metrics import EpochResult
+from trainer.parallel import run_together
+from trainer.run import FitResult, Plan, run
 
-# What may change between two calls on one folder: what does not reach the weights.
-_FREE = {"eval_every"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FitResult:
-    """What `fit` gives back.
-
-    Attributes:
-        epochs: Epochs 1 to `until_epoch`, also those of earlier calls.
-        resumed_from: Epoch of the checkpoint that this call went on from; 0 if it began anew.
-        damaged: A line for every checkpoint that could not be read and was passed over.
-    """
-
-    epochs: tuple[EpochResult, ...]
-    resumed_from: int
-    damaged: tuple[str, ...]
+__all__ = ["FitResult", "fit"]
 
 
 def fit(
@@ -54,6 +34,10 @@ def fit(
     on_epoch: Callable[[EpochResult], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     checkpoint_every: int = 1,
+    checkpoint_steps: int = 0,
+    devices: int = 1,
+    keep_best: bool = False,
+    logs: Sequence[Log] = (),
     batches: Batches = video_clips,
 ) -> FitResult:
     """Trains a network until an epoch is done, going on from the folder's last checkpoint.
@@ -72,10 +56,18 @@ def fit(
         seed: Of everything random in training.
         until_epoch: Last epoch to train, from 1. Where the folder has it already, nothing is trained.
         folder: Of this run alone; made if absent.
-        device: One device, such as `cpu` or `cuda:0`.
+        device: One device, such as `cpu` or `cuda:0`; with several devices their kind, `cpu` or `cuda`.
         on_epoch: Called after each epoch of this call, once its line and its checkpoint are on the disk.
         should_stop: Asked before each step; training ends with Stopped when it says so.
         checkpoint_every: Epochs between checkpoints; the last epoch always has one.
+        checkpoint_steps: Steps between checkpoints within an epoch; 0 writes none. A run that goes on from one gives
+            the weights and lines of a run that was never stopped, too.
+        devices: Processes that train together, each with a part of every batch: one a GPU, 0 for all visible ones, or
+            on `cpu` so many. `recipe.batch_size` is that of all together, batch normalisation sees all clips, and but
+            for rounding and dropout the result is that of one process. Their number may change between calls.
+        keep_best: Whether the weights of the epoch that is most accurate on val are kept too, in `best.pt` (where two
+            are alike, those of the smaller loss). What an epoch reports is of its own weights in any case.
+        logs: Logs beside the lines: `csv` (`progress.csv`) and `tensorboard` (`tensorboard/`).
         batches: Where clips come from.
 
     Raises:
@@ -84,98 +76,56 @@ def fit(
             stands.
         Stopped: As asked.
     """
-    _check(recipe, until_epoch=until_epoch, checkpoint_every=checkpoint_every)
     device = torch.device(device)
-    files = RunFolder(folder)
-    stop = should_stop if should_stop is not None else lambda: False
-    with files.locked(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        num_steps = batches.num_batches(data, data_config, split="train", batch_size=recipe.batch_size)
-        if num_steps < 1:
-            raise ConfigError(f"the training split must fill one batch, but {data_config.root} gives none")
-        identity = _identity(data, data_config, recipe, seed)
-        kept, damaged = files.restore()
-        if kept is not None:
-            _check_same(identity, kept.run, files.last)
-            check_network(model, kept.model, files.last)
-        with named("the set-up"):
-            learner = Learner(model, recipe, device)
-            if kept is not None:
-                learner.load(kept)
-        lines = [] if kept is None else list(kept.lines)
-        start = saved = len(lines)
-        for epoch in range(start + 1, until_epoch + 1):
-            began = time.perf_counter()
-            with named(f"epoch {epoch}"):
-                torch.manual_seed(_epoch_seed(seed, epoch))
-                source = batches.train_batches(
-                    data, data_config, batch_size=recipe.batch_size, seed=seed, epoch=epoch, device=device
-                )
-                losses = Losses(epoch)
-                shares = mixup_shares(recipe, seed=seed, epoch=epoch)
-                learner.model.train()
-                for step, (clips, labels) in enumerate(source):
-                    if stop():
-                        raise Stopped(saved)
-                    lr = lr_at(recipe, epoch=epoch, step=step, num_steps=num_steps)
-                    done = (epoch - 1) * num_steps + step + 1
-                    loss = learner.step(
-                        clips, labels, lr=lr, share=next(shares), num_classes=len(data.classes), done=done
-                    )
-                    losses.add(loss, len(labels))
-                train_loss = losses.mean()
-            trained = time.perf_counter() - began
-            val = None
-            if epoch % recipe.eval_every == 0 or epoch == until_epoch:
-                val = evaluate(learner.evaluated, data, data_config, recipe, "val", device, batches=batches).metrics
-                if not math.isfinite(val.loss):
-                    raise NonFiniteLoss(epoch=epoch, step=0, value=val.loss)
-            result = EpochResult(
-                epoch=epoch,
-                train_loss=train_loss,
-                lr=lr_at(recipe, epoch=epoch, step=losses.num_steps - 1, num_steps=num_steps),
-                seconds=time.perf_counter() - began,
-                steps=losses.num_steps,
-                clips_per_s=losses.num_clips / trained,
-                val=val,
-            )
-            lines.append(to_line(result))
-            files.append(lines[-1])
-            if epoch % checkpoint_every == 0 or epoch == until_epoch:
-                files.write(learner.checkpoint(epoch, identity, lines))
-                saved = epoch
-            if on_epoch is not None:
-                on_epoch(result)
-    return FitResult(epochs=tuple(from_line(line) for line in lines[:until_epoch]), resumed_from=start, damaged=damaged)
+    devices = _num_devices(device, devices)
+    _check(recipe, until_epoch=until_epoch, checkpoint_every=checkpoint_every, checkpoint_steps=checkpoint_steps)
+    if devices > 1 and recipe.batch_size < 2 * devices:
+        raise ConfigError(
+            f"recipe.batch_size must be at least 2 for each of {devices} devices, but is {recipe.batch_size}"
+        )
+    check_logs(logs)
+    plan = Plan(
+        model=model,
+        data=data,
+        data_config=data_config,
+        recipe=recipe,
+        seed=seed,
+        until_epoch=until_epoch,
+        folder=folder,
+        device=device,
+        batches=batches,
+        checkpoint_every=checkpoint_every,
+        checkpoint_steps=checkpoint_steps,
+        keep_best=keep_best,
+        logs=tuple(logs),
+    )
+    if devices == 1:
+        return run(plan, on_epoch=on_epoch, should_stop=should_stop)
+    result = run_together(plan, devices, on_epoch=on_epoch, should_stop=should_stop)
+    load_weights(folder / "last.pt", model, averaged=False)
+    model.to(device)
+    return result
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    """Seeds of neighbouring runs and epochs have nothing in common, unlike seed + epoch."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8], "big") >> 1
+def _num_devices(device: torch.device, devices: int) -> int:
+    visible = torch.cuda.device_count()
+    if device.type == "cuda" and devices > visible:
+        raise ConfigError(f"devices must be at most the {visible} visible GPUs, but is {devices}")
+    if devices < (0 if device.type == "cuda" else 1):
+        raise ConfigError(
+            f"devices must be at least 1, or 0 for all visible GPUs on cuda, but is {devices} on {device}"
+        )
+    return devices or max(visible, 1)
 
 
-def _check(recipe: Recipe, *, until_epoch: int, checkpoint_every: int) -> None:
+def _check(recipe: Recipe, *, until_epoch: int, checkpoint_every: int, checkpoint_steps: int) -> None:
     for name, value in (("until_epoch", until_epoch), ("checkpoint_every", checkpoint_every)):
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, but is {value}")
-    if recipe.schedule != "anytime" and until_epoch > recipe.epochs:
+    if checkpoint_steps < 0:
+        raise ConfigError(f"checkpoint_steps must be at least 0, but is {checkpoint_steps}")
+    if recipe.has_horizon and until_epoch > recipe.epochs:
         raise ConfigError(
             f"until_epoch must be at most recipe.epochs = {recipe.epochs} with schedule {recipe.schedule}, "
-            f"but is {until_epoch}; only schedule anytime can be prolonged"
+            f"but is {until_epoch}; only the schedules anytime and steps can be prolonged"
         )
-
-
-def _identity(data: Any, data_config: DataConfig, recipe: Recipe, seed: int) -> dict[str, str]:
-    """What must not change for a run to go on, by name."""
-    fields = {f"recipe.{name}": value for name, value in recipe.identity().items() if name not in _FREE}
-    fields |= {f"data.{name}": value for name, value in data_config.identity().items() if name not in _FREE}
-    fields |= {"seed": seed, "data checksum": data.checksum, "classes": tuple(data.classes)}
-    return {name: str(value) for name, value in fields.items()}
-
-
-def _check_same(now: Mapping[str, str], kept: Mapping[str, str], path: Path) -> None:
-    for name in {**now, **kept}:
-        if now.get(name) != kept.get(name):
-            raise ConfigError(
-                f"a run must go on as it began, but {name} is {now.get(name)} and was {kept.get(name)} in "
-                f"{path}; use another folder"
-            )

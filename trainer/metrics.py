@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+
+from trainer.config import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,16 +18,34 @@ class Metrics:
     """Accuracy of a network on one split.
 
     Attributes:
-        top1: Share of videos whose class is the most probable one, in 0..1.
-        top5: Share of videos whose class is among the five most probable ones (or among all, if fewer).
-        loss: Mean cross-entropy of the videos' mean probabilities, in nats.
+        top1: Share of videos whose class is the most probable one, in 0..1; with several labels a video, of videos
+            whose most probable class is one of theirs.
+        top5: Share of videos whose class is among the five most probable ones (or among all, if fewer); with several
+            labels, one of theirs.
+        loss: Mean cross-entropy of the videos' mean probabilities, in nats; with several labels the binary one, a mean
+            over videos and classes.
         num_clips: Videos that were evaluated.
+        map_sample: With several labels a video, the mean over videos of the average precision of their classes' order;
+            what is called mAP in Multi-Moments in Time. `None` with one label.
+        map_class: With several labels a video, the mean over classes of the average precision of the videos' order;
+            what is called mAP elsewhere. `None` with one label.
     """
 
     top1: float
     top5: float
     loss: float
     num_clips: int
+    map_sample: float | None = None
+    map_class: float | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """What networks and epochs are chosen by: top-1, or with several labels a video `map_sample`."""
+        return self.top1 if self.map_sample is None else self.map_sample
+
+    def plain(self) -> dict[str, Any]:
+        """The numbers by name, without those that the data has no sense for."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +74,8 @@ class EpochResult:
 
 def to_line(result: EpochResult) -> str:
     """One line of JSON without line feed; `from_line` gives the numbers back to the last bit."""
-    return json.dumps(asdict(result), allow_nan=False)
+    fields = asdict(result) | {"val": None if result.val is None else result.val.plain()}
+    return json.dumps(fields, allow_nan=False)
 
 
 def from_line(line: str) -> EpochResult:
@@ -81,6 +103,58 @@ def measure(probabilities: Tensor, labels: Tensor) -> Metrics:
     top1, top5 = (_share_in_top(probabilities, labels, k) for k in (1, min(5, num_classes)))
     loss = -chosen.clamp_min(tiny).log().double().mean().item()
     return Metrics(top1=top1, top5=top5, loss=loss, num_clips=num_videos)
+
+
+def measure_several(probabilities: Tensor, targets: Tensor) -> Metrics:
+    """Metrics of predicted class probabilities where a video has several labels.
+
+    Args:
+        probabilities: (V, K), a row a video, each class for itself.
+        targets: (V, K), 0 or 1.
+
+    Raises:
+        ConfigError: No video has a label.
+    """
+    present = targets > 0.5
+    if not present.any():
+        raise ConfigError("a video of a split to evaluate must have a label, but none has one")
+    hits = present.gather(1, probabilities.topk(min(5, probabilities.shape[1]), dim=1).indices)
+    tiny = torch.finfo(probabilities.dtype).tiny
+    right = torch.where(present, probabilities, 1 - probabilities).clamp_min(tiny)
+    return Metrics(
+        top1=hits[:, 0].double().mean().item(),
+        top5=hits.any(1).double().mean().item(),
+        loss=-right.log().double().mean().item(),
+        num_clips=len(probabilities),
+        map_sample=average_precision(probabilities, present),
+        map_class=average_precision(probabilities.T, present.T),
+    )
+
+
+def average_precision(scores: Tensor, present: Tensor) -> float:
+    """Mean average precision of rows: what scikit-learn's `average_precision_score` gives for each, averaged.
+
+    Equal scores are one step of the curve, as there. All rows at once: scikit-learn, like torchmetrics, goes through
+    them one by one, which takes seconds for the 10,000 rows of a validation split.
+
+    Args:
+        scores: (R, M).
+        present: (R, M), bool. Rows that have none present have no precision, and are left out.
+
+    Returns:
+        In 0..1; NaN if no row has anything present.
+    """
+    filled = present.any(1)
+    values, order = scores[filled].sort(dim=1, descending=True)
+    hits = present[filled].gather(1, order).double()
+    count = torch.arange(1, scores.shape[1] + 1, device=scores.device)
+    precision = hits.cumsum(1) / count
+    # Where scores are equal, the curve has one point: the last place of the run.
+    last = torch.ones_like(values, dtype=torch.bool)
+    last[:, :-1] = values[:, :-1] != values[:, 1:]
+    places = torch.where(last, count - 1, len(count)).flip(1).cummin(1).values.flip(1)
+    means = (precision.gather(1, places) * hits).sum(1) / hits.sum(1)
+    return means.mean().item()
 
 
 def confusion_of(predictions: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:

@@ -1,25 +1,23 @@
-"""Optimiser, learning rate, averaged weights and mixup: functions of recipe, seed, epoch and step."""
+"""Optimiser, learning rate and averaged weights: functions of recipe, epoch and step."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 import math
-import random
-from collections.abc import Iterator
 from typing import Any
 
 import torch
-from timm.data.mixup import mixup_target
 from timm.optim import (  # type: ignore[attr-defined]
     create_optimizer_v2,
     get_optimizer_class,
     list_optimizers,
 )
 from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
-from torch import Tensor, nn
+from torch import nn
 
 from trainer.config import ConfigError, Recipe
+from trainer.phases import recipe_at
 
 # They need a package or a second-order graph that this loop does not give them.
 _UNUSABLE = ["bnb*", "fused*", "adahessian", "kron*"]
@@ -38,7 +36,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         recipe: Its `optimizer` is one of timm's names.
 
     Raises:
-        ConfigError: No usable optimiser has that name.
+        ConfigError: No usable optimiser has that name, or it has no momentum and the recipe gives one.
     """
     known = [str(name) for name in list_optimizers(exclude_filters=_UNUSABLE)]
     if recipe.optimizer not in known:
@@ -50,6 +48,19 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     # One kernel a tensor, not a dozen: 19 ms against 98 ms for R(2+1)D-18's 31 million weights on a core.
     signature = inspect.signature(get_optimizer_class(recipe.optimizer, bind_defaults=False))
     extra: dict[str, Any] = {"fused": True} if "fused" in signature.parameters else {}
+    for name in ("momentum", "nesterov"):
+        value = getattr(recipe, name)
+        if value is not None and name not in signature.parameters:
+            raise ConfigError(
+                f"recipe.{name} must be left out with an optimiser that has none, but is {value} with "
+                f"{recipe.optimizer}; sgd has it"
+            )
+        if value is not None:
+            extra[name] = value
+    if recipe.momentum == 0 and "nesterov" in signature.parameters:
+        if recipe.nesterov:
+            raise ConfigError("recipe.nesterov must be left out with recipe.momentum 0, but is True")
+        extra["nesterov"] = False
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **extra
     )
@@ -60,14 +71,15 @@ def lr_at(recipe: Recipe, *, epoch: int, step: int, num_steps: int) -> float:
     """Learning rate of one step.
 
     Args:
-        recipe: Names the schedule, the peak and the horizon.
+        recipe: Names the schedule, the peak and the horizon, or phases, each with its own.
         epoch: From 1.
         step: Step within the epoch, from 0.
         num_steps: Steps of an epoch.
 
     Returns:
-        For `anytime`, a value that does not depend on how long training will go on.
+        For `anytime` and `steps`, a value that does not depend on how long training will go on.
     """
+    recipe, epoch = recipe_at(recipe, epoch)
     done = (epoch - 1) * num_steps + step
     total = recipe.epochs * num_steps
     if recipe.schedule == "onecycle":
@@ -80,6 +92,9 @@ def lr_at(recipe: Recipe, *, epoch: int, step: int, num_steps: int) -> float:
         return recipe.lr * (done + 1) / warmup
     if recipe.schedule == "cosine" and total > warmup:
         return recipe.lr * (1 - _half_cosine(max(0.0, done - warmup) / (total - warmup)))
+    if recipe.schedule == "steps":
+        passed = sum(done >= round(milestone * num_steps) for milestone in recipe.steps)
+        return float(recipe.lr * recipe.step_factor**passed)
     return recipe.lr
 
 
@@ -100,30 +115,6 @@ def average_of(model: nn.Module, recipe: Recipe) -> ModelEmaV3 | None:
     if not recipe.ema_decay:
         return None
     return ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True)
-
-
-def mixup(clips: Tensor, labels: Tensor, *, share: float, num_classes: int, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Mixes each clip with its mirror image in the batch (Zhang et al., arXiv 1710.09412).
-
-    Args:
-        clips: (N, C, T, H, W).
-        labels: (N,).
-        share: Share of the clip itself, in 0..1.
-        num_classes: Width of the targets.
-        smoothing: Share of the target that is spread over all classes.
-
-    Returns:
-        Mixed clips (N, C, T, H, W) and soft targets (N, num_classes).
-    """
-    targets: Tensor = mixup_target(labels, num_classes, share, smoothing)  # type: ignore[no-untyped-call]
-    return torch.lerp(clips.flip(0), clips, share), targets
-
-
-def mixup_shares(recipe: Recipe, *, seed: int, epoch: int) -> Iterator[float | None]:
-    """Endless mixup shares of an epoch's steps, from Beta(alpha, alpha); all `None` where mixup is off."""
-    rng = random.Random(f"{seed}/{epoch}/mixup")
-    while True:
-        yield rng.betavariate(recipe.mixup, recipe.mixup) if recipe.mixup else None
 
 
 def _half_cosine(x: float) -> float:

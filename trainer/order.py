@@ -20,6 +20,7 @@ from trainer.config import ConfigError, DataConfig, Recipe
 from trainer.data import clips as video_clips
 from trainer.evaluate import Batches, Evaluation, evaluate
 from trainer.outcomes import TESTS, Outcome
+from trainer.team import WHOLE, Part
 
 # A stream of random numbers of its own, apart from those of trainer.data.clips.
 _SHUFFLE = 3
@@ -103,18 +104,43 @@ class Reordered:
     test: str
     seed: int
 
-    def num_batches(self, data: Any, config: DataConfig, *, split: str, batch_size: int) -> int:
+    def num_batches(self, data: Any, config: DataConfig, *, split: str, batch_size: int, parts: int = 1) -> int:
         """Batches of one epoch of training, where the split is `train`."""
-        return self.source.num_batches(data, config, split=split, batch_size=batch_size)
+        return self.source.num_batches(data, config, split=split, batch_size=batch_size, parts=parts)
 
     def train_batches(
-        self, data: Any, config: DataConfig, *, batch_size: int, seed: int, epoch: int, device: torch.device
+        self,
+        data: Any,
+        config: DataConfig,
+        *,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        device: torch.device,
+        start_batch: int = 0,
+        part: Part = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The source's own clips (N, 3, T, H, W) and labels (N,)."""
-        return self.source.train_batches(data, config, batch_size=batch_size, seed=seed, epoch=epoch, device=device)
+        return self.source.train_batches(
+            data,
+            config,
+            batch_size=batch_size,
+            seed=seed,
+            epoch=epoch,
+            device=device,
+            start_batch=start_batch,
+            part=part,
+        )
 
     def eval_batches(
-        self, data: Any, config: DataConfig, *, split: str, batch_size: int, device: torch.device
+        self,
+        data: Any,
+        config: DataConfig,
+        *,
+        split: str,
+        batch_size: int,
+        device: torch.device,
+        part: Part = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Clips (N, 3, T, H, W) of the test, labels (N,) and indices of the videos (N,).
 
@@ -123,7 +149,7 @@ class Reordered:
         Raises:
             ConfigError: As `orders`.
         """
-        source = self.source.eval_batches(data, config, split=split, batch_size=batch_size, device=device)
+        source = self.source.eval_batches(data, config, split=split, batch_size=batch_size, device=device, part=part)
         for clips, labels, videos in source:
             for changed in reorder(clips, self.test, videos=videos.tolist(), seed=self.seed):
                 yield changed, labels, videos

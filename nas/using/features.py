@@ -106,7 +106,7 @@ def extract(
         DataError: There is no such split.
         SpecError: The network has no classifier, or does not take clips of this size.
     """
-    if getattr(data, "multi_label", False):
+    if data.multi_label:
         raise ConfigError(f"features are kept with one label a video, but the videos of {config.root} have several")
     total = sum(len(data.split(split)) for split in splits)
     if not total:

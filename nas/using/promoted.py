@@ -61,7 +61,7 @@ def tested_once(
         for result in results
     }
     record["views"] = asdict(views)
-    record["accuracy"] = {name: asdict(metric) for name, metric in metrics.items()}
+    record["accuracy"] = {name: metric.plain() for name, metric in metrics.items()}
     record["predictions"] = {
         one.split: dict(zip(one.paths, (one.classes[k] for k in one.predictions), strict=True)) for one in scored
     }
@@ -87,7 +87,7 @@ def evaluated_once(
     """
     recipe = dataclasses.replace(job.recipe, precision="fp32")
     results = {name: evaluate(model, data, job.data, recipe, name, job.device) for name in splits}
-    record["accuracy"] = {name: asdict(result.metrics) for name, result in results.items()}
+    record["accuracy"] = {name: result.metrics.plain() for name, result in results.items()}
     record["predictions"] = {name: _predictions(result, data, name) for name, result in results.items()}
     record["confusion"] = {name: result.confusion.tolist() for name, result in results.items()}
     return {name: result.metrics for name, result in results.items()}

@@ -110,7 +110,7 @@ def score(
             short side is smaller than the crop.
         OutOfMemory: As in training.
     """
-    if getattr(data, "multi_label", False):
+    if data.multi_label:
         raise ConfigError(f"a test counts one label a video, but the videos of {config.root} have several")
     names = tuple(data.classes if classes is None else classes)
     videos = data.split(split)

@@ -14,7 +14,7 @@ from nas.errors import StudyError
 from nas.schema import ClipSchema, DataSchema, RecipeSchema
 from nas.study import changes, limit, parse_number, short_number, study_of
 from tests.nas.studies import write_study
-from trainer.config import Clip, DataConfig, Recipe
+from trainer.config import Clip, DataConfig, Phase, Recipe
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
@@ -35,6 +35,11 @@ def test_a_study_is_a_frozen_value(tmp_path: Path) -> None:
 
 def test_what_is_recorded_gives_the_same_study(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path / "tiny.yaml"), ["search.trials=5", "constraints=['macs <= 5G']"])
+    phases = "[{epochs: 2, frames: 4}, {epochs: 1, frames: 8, lr: 0.1}]"
+    steps = ["recipe.schedule=steps", "recipe.steps=[1,2.5]", "recipe.momentum=0.8", "recipe.optimizer=sgd"]
+    study = load_study(tmp_path / "tiny.yaml", [f"recipe.phases={phases}", *steps])
+    assert study.recipe.phases == (Phase(epochs=2, frames=4), Phase(epochs=1, frames=8, lr=0.1))
+    assert (study.recipe.steps, study.recipe.momentum, study.recipe.nesterov) == ((1.0, 2.5), 0.8, None)
     recorded = json.loads(json.dumps(study.config))
     again = study_of(recorded, "a database")
     assert dataclasses.replace(again, config={}) == dataclasses.replace(study, config={})
@@ -82,7 +87,7 @@ BAD: list[tuple[list[str], str]] = [
     (["search.objectives=[macs]"], "search.objectives must begin with error"),
     (["search.objectives=[error,flops]"], "search.objectives 'flops' is not known"),
     (["recipe.lr=-1"], "recipe.lr must be above 0, but is -1.0"),
-    (["recipe.schedule=step"], "recipe.schedule must be one of anytime, cosine, onecycle, but is step"),
+    (["recipe.schedule=step"], "recipe.schedule must be one of anytime, cosine, onecycle, steps, but is step"),
     (["recipe.schedule=cosine"], "recipe.epochs must be at least 1 with schedule cosine"),
     (["data.clip.frames=0"], "clip.frames must be at least 1, but is 0"),
     (["data.sampling=all"], "data.sampling must be one of dense, uniform, but is all"),
@@ -95,6 +100,13 @@ BAD: list[tuple[list[str], str]] = [
     (["constraints=['flops <= 5G']"], "constraint quantity 'flops' is not known"),
     (["constraints=['macs <= 5X']"], "a number above 0 such as 300M or 2.5G is needed, but got '5X'"),
     (["promote.recipe={speed:1}"], "promote.recipe key 'speed' is not known"),
+    (["promote.recipe={phases:[{epochs:3,frame:8}]}"], "promote.recipe.phases key 'frame' is not known"),
+    (["promote.recipe={phases:[{frames:8}]}"], "promote.recipe.phases must each have epochs, but one has frames"),
+    (["promote.recipe={phases:8}"], "promote.recipe.phases must be a list of keys"),
+    (["promote.recipe={steps:[a]}"], "promote.recipe.steps must be a list of epochs such as"),
+    (["recipe.phases=[{epochs:0}]"], "recipe.phases' epochs must be at least 1, but is 0"),
+    (["recipe.phases=[{epochs:1,frame:8}]"], "frame"),
+    (["recipe.loss=mse"], "recipe.loss must be one of cross_entropy, bce, lsep, warp, but is mse"),
     (["name='a b'"], "name must be letters, digits"),
     (["+search.trials=3"], "an override must read key=value without"),
     (["~search.trials"], "an override must read key=value without"),

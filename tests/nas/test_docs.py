@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 USERS = [path for path in TEXTS if path.name == "README.md" or path.parent.name == "docs"]
 TYPES = {"text": str, "integer": int, "number": float, "true/false": bool, "list": list, "map": dict}
+TYPES |= {"number or null": type(None), "true/false or null": type(None)}  # by their default
 
 
 def text_of(paths: list[Path]) -> str:

@@ -53,7 +53,7 @@ class Noise:
     classes: tuple[str, ...] = tuple("abcdefg")
 
     def eval_batches(
-        self, data: Any, config: DataConfig, *, split: str, batch_size: int, device: torch.device
+        self, data: Any, config: DataConfig, *, split: str, batch_size: int, device: torch.device, part: object = None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         clips = torch.randn(4, 3, *self.clip, generator=torch.Generator().manual_seed(1))
         yield clips, torch.arange(4), torch.arange(4)

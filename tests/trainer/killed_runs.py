@@ -1,4 +1,4 @@
-"""Trains the toy in forked processes that are killed; a script with arguments folder, mode, checkpoint_every.
+"""Trains the toy in forked processes that are killed; arguments: folder, mode, checkpoint_every, [checkpoint_steps].
 
 Nothing computes in this process before it forks, so that the children's thread pools are their own.
 """
@@ -26,16 +26,18 @@ def load_toy():
 
 
 toy = load_toy()
+STEPS = int(sys.argv[4]) if len(sys.argv) > 4 else 0
 
 
-def start(folder, checkpoint_every, die_before=0):
+def start(folder, checkpoint_every, die_before=0, die_at=None):
     """Forks a process that trains, and that is killed before its so-manieth call that changes the disk."""
     pid = os.fork()
     if pid == 0:
         try:
             if die_before:
                 count_down(die_before)
-            toy.train(folder, EPOCHS, checkpoint_every=checkpoint_every)
+            batches = toy.ToyBatches(lambda *place: os.kill(os.getpid(), signal.SIGKILL) if place == die_at else None)
+            toy.train(folder, EPOCHS, checkpoint_every=checkpoint_every, checkpoint_steps=STEPS, batches=batches)
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
@@ -99,7 +101,16 @@ def random_moments(place, checkpoint_every):
     return kills
 
 
+def mid_epochs(place, checkpoint_every):
+    """Dies in the middle of each epoch, one folder, and goes on."""
+    run = place / "run"
+    kills = sum(was_killed(start(run, checkpoint_every, die_at=(epoch, 1))) for epoch in range(1, EPOCHS + 1))
+    assert not was_killed(start(run, checkpoint_every))
+    toy.same_run(run, place / "whole")
+    return kills
+
+
 if __name__ == "__main__":
     folder, mode, every = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     assert not was_killed(start(folder / "whole", every))
-    print({"instants": every_instant, "moments": random_moments}[mode](folder, every))
+    print({"instants": every_instant, "moments": random_moments, "steps": mid_epochs}[mode](folder, every))

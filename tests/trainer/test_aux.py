@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from trainer.config import ConfigError, Recipe
 from trainer.evaluate import evaluate
 from trainer.learner import Learner
-from trainer.optim import mixup
+from trainer.mixing import mixup
 
 
 class Sided(nn.Module):

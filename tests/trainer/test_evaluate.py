@@ -33,7 +33,7 @@ class Listed:
     def __init__(self, *clips, size=1):
         self.clips, self.size = clips, size
 
-    def eval_batches(self, data, config, *, split, batch_size, device):
+    def eval_batches(self, data, config, *, split, batch_size, device, part=(0, 1)):
         for start in range(0, len(self.clips), self.size):
             videos, labels, logits = zip(*self.clips[start : start + self.size], strict=True)
             clips = torch.zeros(len(videos), 3, 1, 2, 2)

@@ -216,7 +216,7 @@ def test_random_layers_differ_from_epoch_to_epoch_and_step_to_step(toy, tmp_path
 
 def test_train_loss_weighs_clips_alike(toy, tmp_path):
     class Uneven(toy.ToyBatches):
-        def num_batches(self, data, config, *, split, batch_size):
+        def num_batches(self, data, config, *, split, batch_size, parts=1):
             return 2
 
         def train_batches(self, *args, **options):
@@ -233,7 +233,7 @@ def test_train_loss_weighs_clips_alike(toy, tmp_path):
 
     function = nn.functional.cross_entropy
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.learner.F.cross_entropy", spy)
+        patch.setattr("trainer.losses.F.cross_entropy", spy)
         result = toy.train(tmp_path, 1, batches=Uneven())
     assert [n for _, n in losses] == [8, 2]
     assert result.epochs[0].train_loss == pytest.approx(sum(v * n for v, n in losses) / 10, rel=1e-12)

@@ -13,7 +13,8 @@ from torch import nn
 
 from trainer.config import Recipe
 from trainer.learner import Learner
-from trainer.optim import average_of, lr_at, make_optimizer, mixup, mixup_shares, set_lr
+from trainer.mixing import mixup, mixup_shares
+from trainer.optim import average_of, lr_at, make_optimizer, set_lr
 
 
 def rates(recipe, epochs, num_steps):

@@ -141,7 +141,7 @@ def test_the_batch_size_does_not_matter(toy, size):
     class Kept(toy.ToyBatches):
         """The same clips, however they are parted."""
 
-        def eval_batches(self, data, config, *, split, batch_size, device):
+        def eval_batches(self, data, config, *, split, batch_size, device, part=(0, 1)):
             source = super().eval_batches(data, config, split=split, batch_size=8, device=device)
             clips, labels, videos = (torch.cat(part) for part in zip(*source, strict=True))
             yield from zip(clips.split(batch_size), labels.split(batch_size), videos.split(batch_size), strict=True)
@@ -243,6 +243,7 @@ def test_outcomes_say_which_video_was_right():
         labels=torch.tensor([1, 0, 2]),
         predictions=torch.tensor([1, 1, 2]),
         confusion=torch.zeros(3, 3, dtype=torch.long),
+        probabilities=torch.zeros(3, 3),
     )
     assert correct_of(result) == "1-01"
     (outcome,) = outcomes({"frozen": result})

@@ -40,21 +40,24 @@ class ToyBatches:
     scale: float = 1.0
     seen: list = field(default_factory=list)
 
-    def num_batches(self, data, config, *, split, batch_size):
+    def num_batches(self, data, config, *, split, batch_size, parts=1):
         assert split == "train"
         return data.num_train // batch_size
 
-    def train_batches(self, data, config, *, batch_size, seed, epoch, device):
+    def train_batches(self, data, config, *, batch_size, seed, epoch, device, start_batch=0, part=(0, 1)):
         generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
         order = torch.randperm(data.num_train, generator=generator)
         for step in range(data.num_train // batch_size):
             labels = order[step * batch_size : (step + 1) * batch_size] % len(data.classes)
+            clips = self.scale * picture(labels, data, config, generator)
+            if step < start_batch:
+                continue
             if self.hook is not None:
                 self.hook(epoch, step)
             self.seen.append((epoch, step))
-            yield self.scale * picture(labels, data, config, generator), labels
+            yield clips, labels
 
-    def eval_batches(self, data, config, *, split, batch_size, device):
+    def eval_batches(self, data, config, *, split, batch_size, device, part=(0, 1)):
         generator = torch.Generator().manual_seed(17)
         owners = torch.arange(data.num_val).repeat_interleave(config.eval_clips)
         for part in owners.split(batch_size):
@@ -86,7 +89,17 @@ def network(num_classes=4, *, dropout=0.2, width=8):
 
 def train(folder, until_epoch, *, seed=0, batches=None, model=None, data=None, config=CONFIG, **options):
     """Runs `fit` on the toy; options that are not fit's own go to the recipe."""
-    own = {k: options.pop(k) for k in ("on_epoch", "should_stop", "checkpoint_every") if k in options}
+    names = (
+        "on_epoch",
+        "should_stop",
+        "checkpoint_every",
+        "checkpoint_steps",
+        "device",
+        "devices",
+        "keep_best",
+        "logs",
+    )
+    own = {k: options.pop(k) for k in names if k in options}
     return fit(
         network() if model is None else model,
         Toy() if data is None else data,

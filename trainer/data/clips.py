@@ -30,6 +30,7 @@ from trainer.data.layouts import DataError
 from trainer.data.pack import Broken, Entry
 from trainer.data.sample import Indices, eval_indices, frames_at, spread, train_indices
 from trainer.data.transforms import changes_pixels, transform
+from trainer.team import WHOLE, Part, part_of
 
 __all__ = [
     "Broken",
@@ -51,7 +52,7 @@ _ATTEMPTS = 10  # videos in a row that cannot be read before that is no matter o
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
-def num_batches(data: VideoData, config: DataConfig, *, split: str, batch_size: int) -> int:
+def num_batches(data: VideoData, config: DataConfig, *, split: str, batch_size: int, parts: int = 1) -> int:
     """Counts the batches of one epoch of `train`, or of one evaluation of another split.
 
     Args:
@@ -59,12 +60,13 @@ def num_batches(data: VideoData, config: DataConfig, *, split: str, batch_size: 
         config: Says how many clips are evaluated of each video.
         split: Name of the split.
         batch_size: Clips of a batch.
+        parts: Processes that share each training batch.
 
     Returns:
         Number of batches.
     """
     if split == _TRAIN:
-        return len(_epoch(len(data.split(split)), batch_size, seed=0, epoch=0))
+        return len(_epoch(len(data.split(split)), batch_size, seed=0, epoch=0, parts=parts))
     return -(-len(data.split(split)) * config.eval_clips * config.eval_crops // batch_size)
 
 
@@ -77,11 +79,12 @@ def train_batches(
     epoch: int,
     device: torch.device | str = "cpu",
     start_batch: int = 0,
+    part: Part = WHOLE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields one epoch of the training split: one clip of each video, in random order.
 
-    A last batch that is not full is kept if it has two clips or more, since batch normalisation cannot
-    learn from one.
+    A last batch that is not full is kept if it has two clips or more for each process, since batch normalisation
+    cannot learn from one.
 
     Args:
         data: The data.
@@ -91,6 +94,7 @@ def train_batches(
         epoch: Number of the epoch, at least 0.
         device: Where the batches are wanted.
         start_batch: Batches of the epoch to pass over, at least 0; those that follow are the same as without it.
+        part: The process's number and the number of processes; the parts of all are the batch (`trainer.team`).
 
     Yields:
         Clips (N, 3, T, H, W), float32, normalised, in channels_last_3d order; and labels (N,), int64, or where the data
@@ -101,15 +105,16 @@ def train_batches(
             be read.
     """
     split = data.split(_TRAIN)
-    batches = _epoch(len(split), batch_size, seed=seed, epoch=epoch)
+    batches = _epoch(len(split), batch_size, seed=seed, epoch=epoch, parts=part[1])
     if not batches:
         raise DataError(f"train must have at least 2 usable videos, but has {len(split)}")
     if not 0 <= start_batch <= len(batches):
         raise DataError(f"start_batch must be from 0 to the {len(batches)} batches of an epoch, but is {start_batch}")
     target = torch.device(device)
     here = target.type != "cuda"
-    plan = _TrainClips(split=split, config=config, batches=batches[start_batch:], seed=seed, epoch=epoch, changes=here)
-    count = _Count(data=data, limit=config.max_broken, total=sum(map(len, batches)), what=f"epoch {epoch}")
+    mine = tuple(part_of(batch, part) for batch in batches)
+    plan = _TrainClips(split=split, config=config, batches=mine[start_batch:], seed=seed, epoch=epoch, changes=here)
+    count = _Count(data=data, limit=config.max_broken, total=sum(map(len, mine)), what=f"epoch {epoch}")
     for batch in _load(plan, config.num_workers, target):
         count.add(batch.problems)
         pixels = batch.pixels
@@ -125,6 +130,7 @@ def eval_batches(
     split: str,
     batch_size: int,
     device: torch.device | str = "cpu",
+    part: Part = WHOLE,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yields `config.eval_clips` clips of each video of a split, video by video; nothing in it is random.
 
@@ -136,6 +142,7 @@ def eval_batches(
         split: Name of the split; `train` is allowed, and gives its videos as evaluation sees them.
         batch_size: Clips of a batch, N; the last one may have fewer.
         device: Where the batches are wanted.
+        part: The process's number and the number of processes, which take batches in turn.
 
     Yields:
         Clips (N, 3, T, H, W) as in training; labels as in training; and the number of the video (N,), int64, within
@@ -147,7 +154,7 @@ def eval_batches(
     videos = data.split(split)
     total = len(videos) * config.eval_clips * config.eval_crops
     batches = tuple(tuple(range(start, min(start + batch_size, total))) for start in range(0, total, batch_size))
-    plan = _EvalClips(split=videos, config=config, batches=batches)
+    plan = _EvalClips(split=videos, config=config, batches=batches[part[0] :: part[1]])
     target = torch.device(device)
     count = _Count(data=data, limit=config.max_broken, total=total, what=f"the evaluation on {split}")
     for batch in _load(plan, config.num_workers, target):
@@ -180,11 +187,11 @@ class _Count:
             )
 
 
-def _epoch(num_videos: int, batch_size: int, *, seed: int, epoch: int) -> tuple[tuple[int, ...], ...]:
+def _epoch(num_videos: int, batch_size: int, *, seed: int, epoch: int, parts: int = 1) -> tuple[tuple[int, ...], ...]:
     """The numbers of the videos of each training batch."""
     order = np.random.default_rng([_ORDER, seed, epoch]).permutation(num_videos).tolist()
     batches = [tuple(order[start : start + batch_size]) for start in range(0, num_videos, batch_size)]
-    if batches and len(batches[-1]) == 1 < batch_size:
+    if batches and len(batches[-1]) < min(2 * parts, batch_size):
         batches.pop()
     return tuple(batches)
 

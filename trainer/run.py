@@ -1,0 +1,320 @@
+"""One process of a training run: from wherever the folder stands to the end of an epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.checkpoint import Partial, RunFolder, check_network
+from trainer.config import ConfigError, DataConfig, Recipe
+from trainer.evaluate import Batches, evaluate
+from trainer.failures import NonFiniteLoss, Stopped, named
+from trainer.learner import Learner, Losses
+from trainer.logs import Log, Logs
+from trainer.losses import class_weights
+from trainer.metrics import EpochResult, Metrics, from_line, to_line
+from trainer.mixing import cuts, mixup_shares
+from trainer.optim import lr_at
+from trainer.phases import check_phases, data_at
+from trainer.team import ALONE, Team
+
+# What may change between two calls on one folder: what does not reach the weights.
+_FREE = {"eval_every", "checkpointing"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitResult:
+    """What `fit` gives back.
+
+    Attributes:
+        epochs: Epochs 1 to `until_epoch`, also those of earlier calls.
+        resumed_from: Epoch of the checkpoint that this call went on from; 0 if it began anew.
+        damaged: A line for every checkpoint that could not be read and was passed over.
+        resumed_step: Steps of the epoch after `resumed_from` that were done; 0 unless the call before ended within it.
+        best_epoch: Epoch of `best.pt`; `None` unless it was asked for.
+    """
+
+    epochs: tuple[EpochResult, ...]
+    resumed_from: int
+    damaged: tuple[str, ...]
+    resumed_step: int = 0
+    best_epoch: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Plan:
+    """What a run was asked for; see `trainer.loop.fit`."""
+
+    model: nn.Module
+    data: Any
+    data_config: DataConfig
+    recipe: Recipe
+    seed: int
+    until_epoch: int
+    folder: Path
+    device: torch.device
+    batches: Batches
+    checkpoint_every: int = 1
+    checkpoint_steps: int = 0
+    keep_best: bool = False
+    logs: tuple[Log, ...] = ()
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run under way: what was planned, who does it, and how far it is."""
+
+    plan: Plan
+    team: Team
+    files: RunFolder
+    learner: Learner
+    identity: Mapping[str, str]
+    num_steps: int
+    stop: Callable[[], bool]
+    lines: list[str] = field(default_factory=list)
+    saved: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the folder."""
+        return self.team.rank == 0
+
+
+def run(
+    plan: Plan,
+    *,
+    team: Team = ALONE,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> FitResult:
+    """Does what `fit` promises, in this process, as one of a team that all do this.
+
+    Args:
+        plan: The same in all processes, but for the device.
+        team: Whose part this process does.
+        on_epoch: Called by the first process.
+        should_stop: Asked before each step.
+
+    Raises:
+        ConfigError, TrainingFailed, Stopped: As `fit`.
+    """
+    files, device, recipe, config = RunFolder(plan.folder), plan.device, plan.recipe, plan.data_config
+    leads = team.rank == 0
+    with files.locked() if leads else nullcontext(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        num_steps = plan.batches.num_batches(
+            plan.data, config, split="train", batch_size=recipe.batch_size, parts=team.size
+        )
+        if num_steps < 1:
+            raise ConfigError(f"the training split must fill one batch, but {config.root} gives none")
+        check_phases(config, recipe)
+        weights = _weights(plan)
+        identity = _identity(plan)
+        with named("the set-up"):
+            learner = Learner(plan.model, recipe, device, team=team, weights=weights)  # joins the team
+        kept, damaged = files.restore() if leads else (None, ())
+        team.gathered(None)  # the others read what the first has put in order
+        if not leads:
+            kept = files.newest()
+        if kept is not None:
+            _check_same(identity, kept.run, files.last)
+            check_network(learner.raw, kept.model, files.last)
+            learner.load(kept)
+        logs = Logs.open(plan.folder, plan.logs if leads else (), lines=[] if kept is None else kept.lines)
+        this = _Run(
+            plan=plan,
+            team=team,
+            files=files,
+            learner=learner,
+            identity=identity,
+            num_steps=num_steps,
+            stop=should_stop if should_stop is not None else lambda: False,
+            lines=[] if kept is None else list(kept.lines),
+        )
+        start = this.saved = len(this.lines)
+        partial = None if kept is None else kept.partial
+        best = _result(files.best_line()) if plan.keep_best and leads else None
+        with logs:
+            for epoch in range(start + 1, plan.until_epoch + 1):
+                result = _epoch(this, epoch, partial if epoch == start + 1 else None)
+                this.lines.append(to_line(result))
+                if leads:
+                    files.append(this.lines[-1])
+                    if plan.keep_best and _better(result, best):
+                        best = result
+                        files.write_best(learner.weights_only(epoch, identity, this.lines[-1]))
+                    if epoch % plan.checkpoint_every == 0 or epoch == plan.until_epoch:
+                        files.write(learner.checkpoint(epoch, identity, this.lines))
+                        this.saved = epoch
+                    logs.add(result)
+                    if on_epoch is not None:
+                        on_epoch(result)
+    return FitResult(
+        epochs=tuple(from_line(line) for line in this.lines[: plan.until_epoch]),
+        resumed_from=start,
+        damaged=damaged,
+        resumed_step=0 if partial is None or start >= plan.until_epoch else partial.step,
+        best_epoch=None if best is None else best.epoch,
+    )
+
+
+def _epoch(this: _Run, epoch: int, partial: Partial | None) -> EpochResult:
+    """Trains an epoch, or the rest of it, and evaluates."""
+    plan, learner = this.plan, this.learner
+    recipe, device = plan.recipe, plan.device
+    began = time.perf_counter() - (0.0 if partial is None else partial.seconds)
+    with named(f"epoch {epoch}"):
+        torch.manual_seed(_epoch_seed(plan.seed, epoch, this.team.rank))
+        first = 0 if partial is None else partial.step
+        losses = Losses(epoch, team=this.team)
+        if partial is not None:
+            losses.num_steps, losses.num_clips, losses.total = partial.step, partial.num_clips, partial.total
+            _set_generators(plan, epoch, this.team, partial)
+        source = plan.batches.train_batches(
+            plan.data,
+            data_at(plan.data_config, recipe, epoch),
+            batch_size=recipe.batch_size,
+            seed=plan.seed,
+            epoch=epoch,
+            device=device,
+            start_batch=first,
+            part=this.team.part,
+        )
+        mixing = zip(
+            mixup_shares(recipe, seed=plan.seed, epoch=epoch), cuts(recipe, seed=plan.seed, epoch=epoch), strict=True
+        )
+        for _ in range(first):
+            next(mixing)
+        learner.training()
+        for step, (clips, labels) in enumerate(source, start=first):
+            if this.stop():
+                raise Stopped(this.saved)
+            share, cut = next(mixing)
+            loss = learner.step(
+                clips,
+                labels,
+                lr=lr_at(recipe, epoch=epoch, step=step, num_steps=this.num_steps),
+                share=share,
+                cut=cut,
+                num_classes=len(plan.data.classes),
+                done=(epoch - 1) * this.num_steps + step + 1,
+            )
+            losses.add(loss, len(labels))
+            done = step + 1
+            if plan.checkpoint_steps and done % plan.checkpoint_steps == 0 and done < this.num_steps:
+                _write_partial(this, epoch, losses, began)
+        train_loss = losses.mean()
+    trained = time.perf_counter() - began
+    val: Metrics | None = None
+    if epoch % recipe.eval_every == 0 or epoch == plan.until_epoch:
+        val = evaluate(
+            learner.evaluated, plan.data, plan.data_config, recipe, "val", device, batches=plan.batches, team=this.team
+        ).metrics
+        if not math.isfinite(val.loss):
+            raise NonFiniteLoss(epoch=epoch, step=0, value=val.loss)
+    return EpochResult(
+        epoch=epoch,
+        train_loss=train_loss,
+        lr=lr_at(recipe, epoch=epoch, step=losses.num_steps - 1, num_steps=this.num_steps),
+        seconds=time.perf_counter() - began,
+        steps=losses.num_steps,
+        clips_per_s=losses.num_clips / trained,
+        val=val,
+    )
+
+
+def _write_partial(this: _Run, epoch: int, losses: Losses, began: float) -> None:
+    losses.read()
+    generators = this.team.gathered(_generators(this.plan.device))
+    if this.leads:
+        partial = Partial(
+            step=losses.num_steps,
+            num_clips=losses.num_clips,
+            total=losses.total,
+            seconds=time.perf_counter() - began,
+            generators=generators,
+        )
+        this.files.write(this.learner.checkpoint(epoch - 1, this.identity, this.lines, partial))
+
+
+def _generators(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def _set_generators(plan: Plan, epoch: int, team: Team, partial: Partial) -> None:
+    """Goes on with the generators as they were, or with others where there were fewer processes or another device."""
+    states = partial.generators[team.rank] if team.rank < len(partial.generators) else ()
+    if len(states) != len(_generators(plan.device)):
+        torch.manual_seed(_epoch_seed(plan.seed, epoch, team.rank, partial.step))
+        return
+    torch.set_rng_state(states[0])
+    if plan.device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], plan.device)
+
+
+def _better(result: EpochResult, best: EpochResult | None) -> bool:
+    """Whether an epoch is more accurate on val; where two are alike, the one with the smaller loss is."""
+    if result.val is None:
+        return False
+    if best is None or best.val is None:
+        return True
+    return (result.val.accuracy, -result.val.loss) > (best.val.accuracy, -best.val.loss)
+
+
+def _result(line: str | None) -> EpochResult | None:
+    return None if line is None else from_line(line)
+
+
+def _weights(plan: Plan) -> Tensor | None:
+    """Of the classes, by the number of training videos of each.
+
+    Raises:
+        ConfigError: The loss takes one label a video, and the data has several.
+    """
+    recipe, data = plan.recipe, plan.data
+    several = getattr(data, "multi_label", False)
+    if several and recipe.loss == "cross_entropy":
+        raise ConfigError(
+            "recipe.loss must be bce, lsep or warp for data with several labels a video, but is cross_entropy"
+        )
+    if recipe.class_weights == "none":
+        return None
+    counts = torch.zeros(len(data.classes), dtype=torch.long)
+    for entry in data.split("train").entries:
+        labels: Sequence[int] = getattr(entry, "labels", ()) or (entry.label,)
+        counts[list(labels)] += 1
+    return class_weights(counts, recipe.class_weights)
+
+
+def _epoch_seed(seed: int, epoch: int, rank: int = 0, step: int = 0) -> int:
+    """Seeds of neighbouring runs and epochs have nothing in common, unlike seed + epoch."""
+    text = f"{seed}/{epoch}" + (f"/{rank}/{step}" if rank or step else "")
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _identity(plan: Plan) -> dict[str, str]:
+    """What must not change for a run to go on, by name. The number of processes may."""
+    fields = {f"recipe.{name}": value for name, value in plan.recipe.identity().items() if name not in _FREE}
+    fields |= {f"data.{name}": value for name, value in plan.data_config.identity().items() if name not in _FREE}
+    fields |= {"seed": plan.seed, "data checksum": plan.data.checksum, "classes": tuple(plan.data.classes)}
+    return {name: str(value) for name, value in fields.items()}
+
+
+def _check_same(now: Mapping[str, str], kept: Mapping[str, str], path: Path) -> None:
+    for name in {**now, **kept}:
+        if now.get(name) != kept.get(name):
+            raise ConfigError(
+                f"a run must go on as it began, but {name} is {now.get(name)} and was {kept.get(name)} in "
+                f"{path}; use another folder"
+            )
