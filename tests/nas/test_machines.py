@@ -174,7 +174,7 @@ def test_ray_understands_the_commands_of_the_guide(line: str) -> None:
     from ray.scripts.scripts import cli
 
     _, command, *words = shlex.split(line)
-    context = cli.commands[command].make_context(command, words)
+    context = cli.commands[command].make_context(command, list(words))
     assert context.params["head"] == ("--head" in words)
 
 
