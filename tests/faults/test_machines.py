@@ -30,7 +30,7 @@ from nas.store import Store
 from nas.study import Study
 from tests.nas.looking.conftest import free_port
 from tests.nas.looking.made import made
-from tests.nas.test_examples import ABLATED, SEARCH, STUDIES
+from tests.nas.world import ROOT, SEARCH, TRAINED
 from tests.nas.test_machines import lines
 from tests.nas.test_search import results_of, study_at
 from trainer.data.motion import make_motion
@@ -294,7 +294,7 @@ def test_a_node_that_does_not_see_the_folder_is_refused(cluster: Cluster, study:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a user has it: the studies, small motion data, and two databases to compare."""
     folder = tmp_path_factory.mktemp("guide")
-    (folder / "studies").symlink_to(STUDIES)
+    (folder / "studies").symlink_to(ROOT / "studies")
     make_motion(folder / "data" / "motion", train_per_class=2, val_per_class=1, test_per_class=1, frames=8, size=40)
     for seed, name in enumerate(("a", "b")):
         made(folder / "runs" / name / "study.db", seed=seed, optuna=False)
@@ -309,7 +309,11 @@ def test_a_command_of_the_guide_runs(
     monkeypatch.chdir(place)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     two = cluster.add_node(**node("two", 2))
-    small = {"search": SEARCH, "ablate": ABLATED, "versus": [*SEARCH, "--seeds", "2", "--epochs", "1"]}
+    small = {
+        "search": SEARCH,
+        "ablate": [*TRAINED, "recipe.batch_size=8"],
+        "versus": [*SEARCH, "--seeds", "2", "--epochs", "1"],
+    }
     try:
         words = shlex.split(line)[1:]
         assert main([*words, *small.get(words[0], [])]) == 0, capfd.readouterr().err
