@@ -30,9 +30,9 @@ from nas.store import Store
 from nas.study import Study
 from tests.nas.looking.conftest import free_port
 from tests.nas.looking.made import made
-from tests.nas.world import ROOT, SEARCH, TRAINED
 from tests.nas.test_machines import lines
 from tests.nas.test_search import results_of, study_at
+from tests.nas.world import ROOT, SEARCH, TRAINED
 from trainer.data.motion import make_motion
 
 STORE = 80 * 2**20  # bytes, the least that Ray takes

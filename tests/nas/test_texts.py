@@ -10,11 +10,11 @@ import pytest
 from nas.cli.main import main
 from tests.nas.world import ROOT, make_world, small, words_of
 
-OWN = ("using.md",)  # tests of their own run their commands
+OWN = ("data.md", "machines.md", "using.md")  # tests of their own run their commands
 TEXTS = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in OWN)]
 # Where a text means the reader's own videos, there are those of the small data set.
 HERE = (
-    (r"data\.root=\S+", "data=motion"),
+    (r"data\.root=/\S+", "data=motion"),
     (r" -o \S+\.html", " -o out.html"),
     (r" --port \d+", ""),
     (r" --fidelity \d+", " --fidelity 1"),
