@@ -35,23 +35,23 @@ from tests.nas.test_search import results_of, study_at
 from tests.nas.world import ROOT, SEARCH, TRAINED
 from trainer.data.motion import make_motion
 
+ROOT = Path(__file__).parents[2]
 STORE = 80 * 2**20  # bytes, the least that Ray takes
 OVER = {"search": {"trials": 4, "initial": 4, "rungs": [24]}}  # what is tried depends on no result
 COMMAND = [sys.executable, "-c", "from nas.cli.main import run; run()", "search"]
 
 
-def node(name: str, num_cpus: int = 1) -> dict[str, Any]:
-    """A small node. Of helpers whose ports it knows it does not wait for, which a busy machine takes too long for."""
+def node(name: str, num_cpus: int = 1, first: Path = ROOT) -> dict[str, Any]:
+    """A small node whose processes look for modules in a folder first.
+
+    Of helpers whose ports it knows it does not wait for, which takes too long on a busy machine.
+    """
     ports = {
         key: free_port() for key in ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
     }
-    return {
-        "node_name": name,
-        "num_cpus": num_cpus,
-        "object_store_memory": STORE,
-        "include_log_monitor": False,
-        **ports,
-    }
+    paths = {"env_vars": {**os.environ, "PYTHONPATH": f"{first}{os.pathsep}{ROOT}"}}
+    size = {"num_cpus": num_cpus, "object_store_memory": STORE}
+    return {"node_name": name, "include_log_monitor": False, **size, **ports, **paths}
 
 
 @pytest.fixture(scope="module")
@@ -222,11 +222,11 @@ def pool(cluster: Cluster, study: Study, tmp_path: Path) -> Iterator[tuple[RayPo
     pool.shutdown()
 
 
-def other_version(folder: Path) -> dict[str, str]:
-    """The environment of a node with another torch, as far as its package says."""
+def other_version(folder: Path) -> Path:
+    """A folder with another torch, as far as its package says."""
     (folder / "torch-1.0.0.dist-info").mkdir(parents=True)
     (folder / "torch-1.0.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0.0\n")
-    return {**os.environ, "PYTHONPATH": str(folder)}
+    return folder
 
 
 @pytest.mark.slow
@@ -237,7 +237,7 @@ def test_slots_grow_and_shrink_with_the_cluster(
     assert (executor.slots, executor.device) == (1, "cpu")
     two = cluster.add_node(**node("two", 2))
     wait_for(lambda: executor.slots == 3)
-    old = cluster.add_node(**node("old"), env_vars=other_version(tmp_path / "old"))
+    old = cluster.add_node(**node("old", first=other_version(tmp_path / "old")))
     wait_for(lambda: (executor.slots, len(said))[1] == 3)
     assert executor.slots == 3
     for lost in (two, old):
@@ -250,7 +250,7 @@ def test_slots_grow_and_shrink_with_the_cluster(
 
 @pytest.mark.slow
 def test_a_node_with_another_version_is_refused_at_the_start(cluster: Cluster, study: Study, tmp_path: Path) -> None:
-    old = cluster.add_node(**node("old"), env_vars=other_version(tmp_path / "old"))
+    old = cluster.add_node(**node("old", first=other_version(tmp_path / "old")))
     try:
         with pytest.raises(SearchError, match=r"node old has torch 1\.0\.0, and this machine has \d"):
             run_search(study, tmp_path / "study.db", workers=0, machines=Machines(address=cluster.address))
