@@ -1,6 +1,8 @@
 # `make search` and `make test` need Python 3.11+ and make, nothing else: they make the environment themselves.
 PYTHON ?= python3
 VENV ?= .venv
+# Processes that test, a file each at a time; torch has one thread in each.
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -11,10 +13,10 @@ search: $(STAMP)
 	$(BIN)/nas search studies/kinetics_small.yaml data=motion
 
 test: $(STAMP) lint types imports
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n $(JOBS) --dist loadfile
 
 test-all: test test-slow
 
