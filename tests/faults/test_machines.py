@@ -38,7 +38,9 @@ from trainer.data.motion import make_motion
 ROOT = Path(__file__).parents[2]
 STORE = 80 * 2**20  # bytes, the least that Ray takes
 OVER = {"search": {"trials": 4, "initial": 4, "rungs": [24]}}  # what is tried depends on no result
-COMMAND = [sys.executable, "-c", "from nas.cli.main import run; run()", "search"]
+# A shell that puts jobs into the background makes them ignore interrupts; Python takes that over.
+HEARS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = [sys.executable, "-c", f"{HEARS}; from nas.cli.main import run; run()", "search"]
 
 
 def node(name: str, num_cpus: int = 1, first: Path = ROOT) -> dict[str, Any]:
