@@ -35,7 +35,6 @@ from tests.nas.test_search import results_of, study_at
 from tests.nas.world import ROOT, SEARCH, TRAINED
 from trainer.data.motion import make_motion
 
-ROOT = Path(__file__).parents[2]
 STORE = 80 * 2**20  # bytes, the least that Ray takes
 OVER = {"search": {"trials": 4, "initial": 4, "rungs": [24]}}  # what is tried depends on no result
 # A shell that puts jobs into the background makes them ignore interrupts; Python takes that over.
