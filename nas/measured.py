@@ -20,6 +20,9 @@ _BATCH = 2
 _shapes = RememberedShapes()
 
 
+# Whoever asks may be evaluating, where autograd keeps nothing; what is found here is remembered for good.
+@torch.inference_mode(False)
+@torch.enable_grad()
 def measured(unit: Unit, shape: Any) -> tuple[Counted, int]:
     """Counts one unit.
 

@@ -6,11 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 from nas.known import known
 from nas.measured import measured
+from search_spaces.catalogue import links
+from search_spaces.families.timm_presets import make_timm
 from search_spaces.parts import Conv
 
 OURS = """
@@ -83,3 +90,15 @@ def test_what_anybody_may_change_is_not_remembered(cache: Path) -> None:
     before = {path: path.read_bytes() for path in cache.rglob("*.jsonl")}
     assert known(unit, (2, 4, 8, 8)) == measured(unit, (2, 4, 8, 8))
     assert {path: path.read_bytes() for path in cache.rglob("*.jsonl")} == before
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_who_asks_while_evaluating_finds_the_memory_of_training(
+    mode: Callable[[], AbstractContextManager[None]],
+) -> None:
+    spec = make_timm("resnet18", kind="2plus1d", placed=(1,))
+    _, unit = next(iter(links(spec, num_classes=5)))
+    expected = measured(unit, (3, 4, 32, 32))
+    assert expected[0].cost.activation_bytes > 0
+    with mode():
+        assert measured(unit, (3, 4, 32, 32)) == expected
