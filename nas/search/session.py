@@ -78,6 +78,10 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
     )
     if data.layout is not None:
         listener(News(kind="pack", text=data.layout.line()))
+    if data.broken:
+        first, rest = data.broken[0], len(data.broken) - 1
+        more = f", and {rest} more; `nas data check` names them" if rest else ""
+        listener(News(kind="pack", text=f"left out: {first.path}, {first.reason}{more}"))
     if study.num_classes and study.num_classes != len(data.classes):
         raise SearchError(
             f"data.num_classes is {study.num_classes}, but {study.data.root} has {len(data.classes)} classes; "

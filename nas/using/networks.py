@@ -87,11 +87,19 @@ def judged_network(
         digest=str(network.record.get("digest", "")),
         root=config.root,
         checksum=data.checksum,
-        left_out=tuple(one for one in data.broken if one.path.startswith(f"{split}/")),
+        left_out=_left_out(data, split),
         result=judged(scores),
         scores=scores,
         backwards=rows,
     )
+
+
+def _left_out(data: VideoData, split: str) -> tuple[Broken, ...]:
+    """The videos of a split that could not be read; a pack does not know where a video lay, and names its folder."""
+    if data.layout is None:
+        return tuple(one for one in data.broken if one.path.startswith(f"{split}/"))
+    paths = {video.path for video in data.layout.splits.get(split, ())}
+    return tuple(one for one in data.broken if one.path in paths)
 
 
 def network_features(

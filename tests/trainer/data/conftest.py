@@ -8,6 +8,8 @@ import av
 import numpy as np
 import pytest
 
+from tests.trainer.data.built import write_sound
+
 CODECS = {".mp4": "libx264", ".mov": "libx264", ".avi": "mpeg4", ".mkv": "libx264", ".webm": "libvpx"}
 
 WriteVideo = Callable[..., Path]
@@ -56,17 +58,7 @@ def write_video() -> WriteVideo:
 
 @pytest.fixture
 def write_audio() -> WriteVideo:
-    def write(path: Path) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("aac", rate=8000, layout="mono")
-            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), "fltp", "mono")
-            sound.sample_rate = 8000
-            container.mux(stream.encode(sound))
-            container.mux(stream.encode(None))
-        return path
-
-    return write
+    return write_sound
 
 
 @pytest.fixture
