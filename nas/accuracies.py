@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from nas.store import Store
 
 TOP1 = "top-1"
 MAP = "mAP"
+VIDEO1 = "video@1"  # top-1 of a test, from several views of each video
 
 # The same in SQL, for the view `pareto_front`; `e` is a row of nas_evaluation.
 ACCURACY_SQL = "COALESCE(e.map_sample, e.top1)"
@@ -41,6 +45,11 @@ def metric_of(rows: Iterable[Mapping[str, Any]]) -> str:
     return MAP if any(row.get("map_sample") is not None for row in rows) else TOP1
 
 
+def metric_in(store: Store, study_id: int) -> str:
+    """The same of all that a study's database holds."""
+    return metric_of((*store.evaluations(study_id), *store.runs(study_id)))
+
+
 def said(row: Mapping[str, Any]) -> str:
     """One measurement in words: `top-1 0.412`, or `mAP 0.412`."""
     return f"{metric_of([row])} {accuracy_of(row):.3f}"
@@ -49,3 +58,18 @@ def said(row: Mapping[str, Any]) -> str:
 def told(metrics: Measured) -> str:
     """The same of what training reports."""
     return f"{TOP1 if metrics.map_sample is None else MAP} {metrics.accuracy:.3f}"
+
+
+def broken_text(broken: Mapping[str, Any] | None) -> str:
+    """Clips that a training could not read, in words; empty where there were none.
+
+    Args:
+        broken: Column `broken` of a promotion: `num_clips`, and the reason by video.
+    """
+    if not broken or not broken.get("videos"):
+        return ""
+    videos = broken["videos"]
+    path, reason = next(iter(videos.items()))
+    clips = f"{broken['num_clips']:,} clip{'' if broken['num_clips'] == 1 else 's'}"
+    of = f"{len(videos):,} video{'' if len(videos) == 1 else 's'}"
+    return f"{clips} of {of} could not be read (the first, {path}: {reason})"

@@ -90,7 +90,9 @@ def run_together(
                     del pipes[pipe]
                     raise _cause(_rebuilt(value), pipes, processes)
                 else:
-                    result = value if rank == 0 else result
+                    ended, met = value
+                    plan.data.met.join(met)
+                    result = ended if rank == 0 else result
                     del pipes[pipe]
         assert result is not None
         return result
@@ -115,8 +117,9 @@ def _member(content: bytes, team: Team, port: int, threads: int, pipe: Connectio
         if plan.device.type == "cuda":
             plan = dataclasses.replace(plan, device=torch.device("cuda", team.rank))
             torch.cuda.set_device(plan.device)
+        plan.data.met.reset()  # what was met before this call is told already
         result = run(plan, team=team, on_epoch=lambda epoch: pipe.send_bytes(pickle.dumps(("epoch", epoch))))
-        pipe.send_bytes(pickle.dumps(("done", result)))
+        pipe.send_bytes(pickle.dumps(("done", (result, plan.data.met))))
         torch.distributed.barrier()  # the first process serves the group's store, and leaves last
         torch.distributed.destroy_process_group()
     except BaseException as error:
