@@ -102,7 +102,7 @@ def promote(
     """
     data = opened(study.data)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    check_team(config.recipe, device, config.devices)
+    team = check_team(config.recipe, device, config.devices)
     check_logs(config.logs)
     found = store.find(digest)
     spec = codec.decode(found["spec"])
@@ -144,6 +144,7 @@ def promote(
                 split=split,
                 views=config.test,
                 broken=broken,
+                devices=team,
             )
         except TrainingFailed as error:
             _state(store, promotion, "failed", reason=error.reason, detail=str(error))
@@ -243,6 +244,7 @@ def _report(
     split: str,
     views: Views,
     broken: dict[str, Any] | None,
+    devices: int,
 ) -> None:
     """Exports the trained network, then measures what was exported, in float32 as it will be used."""
     model = network(job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed)
@@ -258,6 +260,7 @@ def _report(
         "checksum": data.checksum,
         "multi_label": data.multi_label,
         "broken": broken,
+        "devices": devices,
     }
     rows = tested_once(model, job, folder, splits, views, record)
     save_network(folder, model, spec=spec, class_names=data.classes, data=job.data, record=record)

@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import pickle
 import threading
+import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -104,6 +105,8 @@ def _member(content: bytes, team: Team, port: int, threads: int, pipe: Connectio
     """What a process of the team does."""
     _die_with_parent()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets from every process
+    # Gradients of 1x1x1 kernels may lie in memory in another order than DDP's buckets; it copies them, and says so.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     torch.set_num_threads(threads)
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",

@@ -148,7 +148,7 @@ def five(scores: Scores) -> NDArray[np.float64]:
     if scores.targets is None:
         return in_top(scores.probabilities, scores.labels, 5)
     order = np.argsort(-scores.probabilities, axis=1, kind="stable")[:, :5]
-    return np.take_along_axis(scores.targets, order, axis=1).any(1).astype(np.float64)
+    return np.asarray(np.take_along_axis(scores.targets, order, axis=1).any(1), dtype=np.float64)
 
 
 def precisions(probabilities: NDArray[np.float32], targets: NDArray[np.bool_]) -> NDArray[np.float64]:
