@@ -36,7 +36,7 @@ def draw_bands(groups: Sequence[Group], bands: Sequence[Band], path: Path) -> No
 
 def _title(groups: Sequence[Group]) -> str:
     first = groups[0].members[0]
-    return f"top-1 on {first.num_clips} val clips after {first.epochs} epochs, MACs of one {first.clip} clip"
+    return f"{first.metric} on {first.num_clips} val clips after {first.epochs} epochs, MACs of one {first.clip} clip"
 
 
 def _name(group: Group) -> str:
@@ -49,7 +49,7 @@ def _html(groups: Sequence[Group], bands: Sequence[Band], path: Path) -> None:
 
     from plotly import graph_objects as go
 
-    figure = go.Figure()
+    figure, metric = go.Figure(), groups[0].members[0].metric
     for i, (group, band) in enumerate(zip(groups, bands, strict=True)):
         colour, name = COLOURS[i % len(COLOURS)], escape(_name(group))
         step = {"shape": "hv", "color": colour}
@@ -65,20 +65,20 @@ def _html(groups: Sequence[Group], bands: Sequence[Band], path: Path) -> None:
             name=name,
             legendgroup=name,
             line=step,
-            hovertemplate="within %{x:.3s} MACs: top-1 %{y:.3f}<extra></extra>",
+            hovertemplate=f"within %{{x:.3s}} MACs: {metric} %{{y:.3f}}<extra></extra>",
         )
         figure.add_scatter(
             x=[macs for one in group.members for macs in one.macs],
-            y=[top1 for one in group.members for top1 in one.top1],
+            y=[value for one in group.members for value in one.accuracy],
             mode="markers",
             legendgroup=name,
             showlegend=False,
             marker={"color": colour, "size": 5, "opacity": 0.35},
-            hovertemplate="%{x:.3s} MACs: top-1 %{y:.3f}<extra></extra>",
+            hovertemplate=f"%{{x:.3s}} MACs: {metric} %{{y:.3f}}<extra></extra>",
         )
     figure.update_layout(title=_title(groups), template="plotly_white")
     figure.update_xaxes(title="MACs", type="log")
-    figure.update_yaxes(title="best top-1 within the MACs (median and quartiles over seeds)")
+    figure.update_yaxes(title=f"best {metric} within the MACs (median and quartiles over seeds)")
     figure.write_html(path, include_plotlyjs=True)
 
 
@@ -92,13 +92,13 @@ def _png(groups: Sequence[Group], bands: Sequence[Band], path: Path) -> None:
     for i, (group, band) in enumerate(zip(groups, bands, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         for one in group.members:
-            axes.scatter(one.macs, one.top1, s=10, color=colour, alpha=0.35, linewidths=0)
+            axes.scatter(one.macs, one.accuracy, s=10, color=colour, alpha=0.35, linewidths=0)
         if len(group.members) > 1:
             axes.fill_between(band.macs, band.low, band.high, step="post", color=colour, alpha=0.2, linewidth=0)
         axes.plot(band.macs, band.median, color=colour, drawstyle="steps-post", marker="o", ms=4, label=_name(group))
     axes.set_xscale("log")
     axes.set_xlabel("MACs")
-    axes.set_ylabel("best top-1 within the MACs")
+    axes.set_ylabel(f"best {groups[0].members[0].metric} within the MACs")
     axes.set_title(_title(groups), fontsize=9)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)

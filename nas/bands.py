@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.accuracies import TOP1, accuracy_of, metric_of
 from nas.compare import front, hypervolume
 from nas.errors import NasError, NotFoundError
 from nas.importance import CORNER
@@ -33,7 +34,8 @@ class Searched:
         epochs: The fidelity.
         num_clips: Videos that accuracies were measured on.
         macs: (networks,) of one clip.
-        top1: (networks,) shares of 1.
+        accuracy: (networks,) shares of 1.
+        metric: What accuracy is called: `top-1` or `mAP`.
     """
 
     path: str
@@ -46,7 +48,8 @@ class Searched:
     epochs: int
     num_clips: int
     macs: tuple[int, ...]
-    top1: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    metric: str = TOP1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +71,7 @@ class Band:
 
     Attributes:
         macs: Rising budgets at which something changes, from the first within which every search has a network.
-        median: Of the best top-1.
+        median: Of the best accuracy.
         low: Its lower quartile over the seeds; the median for a single search.
         high: Its upper quartile.
     """
@@ -121,7 +124,8 @@ def searched(path: str, study: Row, evaluations: Sequence[Row], *, fidelity: int
         epochs=rows[0]["epochs"],
         num_clips=rows[0]["num_clips"],
         macs=tuple(row["macs"] for row in rows),
-        top1=tuple(row["top1"] for row in rows),
+        accuracy=tuple(accuracy_of(row) for row in rows),
+        metric=metric_of(rows),
     )
 
 
@@ -199,10 +203,10 @@ def differences(groups: Sequence[Group]) -> dict[str, tuple[str, ...]]:
 
 
 def best_within(search: Searched, macs: Sequence[float]) -> NDArray[np.float64]:
-    """Best top-1 of a search within each budget of MACs; minus infinity where it has no network as cheap."""
+    """Best accuracy of a search within each budget of MACs; minus infinity where it has no network as cheap."""
     order = np.argsort(search.macs, kind="stable")
     costs = np.asarray(search.macs, dtype=float)[order]
-    best = np.maximum.accumulate(np.asarray(search.top1, dtype=float)[order])
+    best = np.maximum.accumulate(np.asarray(search.accuracy, dtype=float)[order])
     place = np.searchsorted(costs, np.asarray(macs, dtype=float), side="right")
     within: NDArray[np.float64] = np.concatenate([[-np.inf], best])[place]
     return within
@@ -221,7 +225,7 @@ def band_of(group: Group, macs: Sequence[int] | None = None) -> Band:
     if macs is None:
         steps = set()
         for one in group.members:
-            steps |= {one.macs[i] for i in front(np.column_stack([1 - np.array(one.top1), one.macs]))}
+            steps |= {one.macs[i] for i in front(np.column_stack([1 - np.array(one.accuracy), one.macs]))}
         macs = sorted(steps)
     start = max(min(one.macs) for one in group.members)
     kept = [budget for budget in macs if budget >= start]
@@ -239,14 +243,16 @@ def budgets(groups: Sequence[Group], count: int = 8) -> list[int]:
 
 def volumes(searches: Sequence[Searched]) -> Volumes:
     """Hypervolume of every search in (error, log10 of MACs), with one reference for all of them."""
-    error = np.concatenate([1 - np.array(one.top1) for one in searches])
+    error = np.concatenate([1 - np.array(one.accuracy) for one in searches])
     macs = np.log10(np.concatenate([np.array(one.macs, dtype=float) for one in searches]))
     low = np.array([error.min(), macs.min()])
     width = np.array([error.max(), macs.max()]) - low
     width = np.where(width > 0, width, 1.0)
     by_path = {}
     for one in searches:
-        points = (np.column_stack([1 - np.array(one.top1), np.log10(np.array(one.macs, dtype=float))]) - low) / width
+        points = (
+            np.column_stack([1 - np.array(one.accuracy), np.log10(np.array(one.macs, dtype=float))]) - low
+        ) / width
         by_path[one.path] = hypervolume(points, (CORNER, CORNER)) / CORNER**2
     corner = low + CORNER * width
     return Volumes(error=float(corner[0]), macs=float(10 ** corner[1]), by_path=by_path)

@@ -60,6 +60,11 @@ class Network(nn.Module):
         return self.data.mean, self.data.std
 
     @property
+    def multi_label(self) -> bool:
+        """Whether a video may have several classes, so that each has a probability of its own."""
+        return bool(self.record.get("multi_label", False))
+
+    @property
     def views(self) -> Views:
         """How each video was looked at when the network was tested."""
         recorded = self.record.get("views")
@@ -84,8 +89,11 @@ class Network(nn.Module):
         total = torch.zeros(len(self.class_names), dtype=torch.float64)
         for pixels, times in clips_of(frames, self.data, views, rate=rate):
             clip = normalise(torch.from_numpy(pixels)[None].to(device), self.data.mean, self.data.std)
-            total += times * self(clip).float().softmax(1)[0].double().cpu()
+            total += times * self._shares(self(clip).float())[0].double().cpu()
         return total / views.per_video
+
+    def _shares(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.multi_label else logits.softmax(1)
 
     @torch.inference_mode()
     def predict(self, video: str | Path) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nas.accuracies import accuracy_of
 from nas.compare import front, hypervolume
 
 Row = Mapping[str, Any]
@@ -36,7 +37,7 @@ class MarginalFront:
         networks: At the rung with this level.
         digests: Of the networks on the front, by rising MACs.
         macs: Of each of them, for one clip.
-        top1: Of each of them, as shares of 1.
+        accuracy: Of each of them, as shares of 1.
         share: Hypervolume as a share of that of the whole front: 1 where the level alone gives all of it.
     """
 
@@ -47,7 +48,7 @@ class MarginalFront:
     networks: int
     digests: tuple[str, ...]
     macs: tuple[int, ...]
-    top1: tuple[float, ...]
+    accuracy: tuple[float, ...]
     share: float
 
 
@@ -61,7 +62,7 @@ class PartialEffect:
         rung: The rung that is looked at.
         epochs: Of that rung.
         networks: With this level at the rung.
-        mean: Of top-1, as a share of 1.
+        mean: Of accuracy, as a share of 1.
         low: Lower end of the t interval of the mean over networks, cut to 0..1; None for fewer than `IN_A_LEVEL`.
         high: Its upper end.
         adjusted: The mean at equal cost (log MACs, and family where there are several, at the rung's mean), by least
@@ -134,7 +135,8 @@ def marginal_fronts(evaluations: Sequence[Row], *, rung: int | None = None) -> l
     front is that of the networks that the search has tried, so a level that it neglected looks poorer than it is.
 
     Args:
-        evaluations: Rows of `Store.evaluations`: `settings`, `rung`, `epochs`, `top1`, `macs`, `digest`.
+        evaluations: Rows of `Store.evaluations`: `settings`, `rung`, `epochs`, `macs`, `digest`, and what `accuracy_of`
+            reads.
         rung: Which rung; the highest that was reached unless given.
 
     Returns:
@@ -160,7 +162,7 @@ def marginal_fronts(evaluations: Sequence[Row], *, rung: int | None = None) -> l
                     networks=len(places),
                     digests=tuple(rows[i]["digest"] for i in inside),
                     macs=tuple(rows[i]["macs"] for i in inside),
-                    top1=tuple(rows[i]["top1"] for i in inside),
+                    accuracy=tuple(accuracy_of(rows[i]) for i in inside),
                     share=hypervolume(scaled[places], (CORNER, CORNER)) / whole,
                 )
             )
@@ -187,12 +189,12 @@ def partial_effects(
     rows = rungs.get(min(rungs, default=0) if rung is None else rung, [])
     if len(rows) < FEW:
         return []
-    top1 = np.array([row["top1"] for row in rows], dtype=float)
+    accuracy = np.array([accuracy_of(row) for row in rows], dtype=float)
     found = []
     for factor, members in _members(rows).items():
-        adjusted = _adjusted(rows, top1, factor, members, confidence)
+        adjusted = _adjusted(rows, accuracy, factor, members, confidence)
         for level, places in members.items():
-            mean, low, high = _mean(top1[places], confidence)
+            mean, low, high = _mean(accuracy[places], confidence)
             at_cost, at_cost_low, at_cost_high = adjusted[level]
             found.append(
                 PartialEffect(
@@ -212,22 +214,22 @@ def partial_effects(
     return found
 
 
-def beyond_cost(top1: ArrayLike, macs: ArrayLike) -> tuple[NDArray[np.float64], float]:
+def beyond_cost(accuracy: ArrayLike, macs: ArrayLike) -> tuple[NDArray[np.float64], float]:
     """What of accuracy the cost does not explain.
 
     Args:
-        top1: (networks,) shares of 1.
+        accuracy: (networks,) shares of 1.
         macs: (networks,).
 
     Returns:
-        (networks,) residuals of the least-squares parabola of top-1 over log10 of MACs (accuracy levels off, which a
+        (networks,) residuals of the least-squares parabola of accuracy over log10 of MACs (accuracy levels off, which a
         straight line would blame on whatever makes networks dear), and the share of variance that it explains.
     """
-    accuracy = np.asarray(top1, dtype=float)
+    values = np.asarray(accuracy, dtype=float)
     design = _cost_columns(np.asarray(macs, dtype=float))
-    design = np.column_stack([np.ones(len(accuracy)), design])
-    residual = accuracy - design @ np.linalg.lstsq(design, accuracy, rcond=None)[0]
-    variance = float(accuracy.var())
+    design = np.column_stack([np.ones(len(values)), design])
+    residual = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    variance = float(values.var())
     return residual, 1.0 - float(residual.var()) / variance if variance > 0 else 0.0
 
 
@@ -253,7 +255,7 @@ def _natural(text: str) -> tuple[tuple[int, float, str], ...]:
 
 def _scaled(rows: Sequence[Row]) -> NDArray[np.float64]:
     """(networks, 2) error and log10 of MACs, each 0..1 over the rows."""
-    points = np.array([(1.0 - row["top1"], np.log10(row["macs"])) for row in rows], dtype=float)
+    points = np.array([(1.0 - accuracy_of(row), np.log10(row["macs"])) for row in rows], dtype=float)
     low, high = points.min(axis=0), points.max(axis=0)
     scaled: NDArray[np.float64] = (points - low) / np.where(high > low, high - low, 1.0)
     return scaled
@@ -275,7 +277,7 @@ def _mean(values: NDArray[np.float64], confidence: float) -> tuple[float, float 
 
 def _adjusted(
     rows: Sequence[Row],
-    top1: NDArray[np.float64],
+    accuracy: NDArray[np.float64],
     factor: str,
     members: Mapping[str, Sequence[int]],
     confidence: float,
@@ -294,8 +296,8 @@ def _adjusted(
     freedom = len(places) - int(np.linalg.matrix_rank(design))
     if freedom < IN_A_LEVEL:
         return dict.fromkeys(members, (None, None, None))
-    coefficients = inverse @ top1[places]
-    residual = top1[places] - design @ coefficients
+    coefficients = inverse @ accuracy[places]
+    residual = accuracy[places] - design @ coefficients
     variance = float(residual @ residual) / freedom
     found: dict[str, tuple[float | None, float | None, float | None]] = {}
     for i, level in enumerate(members):

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, inspect, select, text
 
 from nas import tables as m
+from nas.accuracies import ACCURACY_SQL
 from nas.errors import StoreError
 
 # The front at the highest fidelity that the search has reached: error against MACs, one row a network.
-_PARETO_FRONT = """
+_PARETO_FRONT = f"""
 CREATE VIEW pareto_front AS
 WITH point AS (
-    SELECT s.name AS study, e.digest, a.description, e.top1 AS accuracy, e.num_clips, c.macs, c.params, e.epochs
+    SELECT s.name AS study, e.digest, a.description, {ACCURACY_SQL} AS accuracy, e.num_clips, c.macs, c.params, e.epochs
     FROM nas_evaluation e
     JOIN nas_study s ON s.id = e.study_id
     JOIN nas_architecture a ON a.digest = e.digest
@@ -81,9 +82,21 @@ def _ablations(connection: Connection) -> None:
         connection.execute(text(view))
 
 
+def _several_labels(connection: Connection) -> None:
+    """Columns that tables of earlier versions lack; tables that step 1 or 2 has made just now have them."""
+    for table in dict.fromkeys(table for table, _ in m.THIRD):
+        there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for name in (name for own, name in m.THIRD if own is table and name not in there):
+            kind = table.c[name].type.compile(connection.dialect)
+            connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}"))
+    connection.execute(text("DROP VIEW pareto_front"))
+    connection.execute(text(_PARETO_FRONT))
+
+
 STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("first schema", _first_schema),
     ("ablations, motion tests, importances, verdicts", _ablations),
+    ("several labels a video, views and intervals of tests", _several_labels),
 )
 LATEST = len(STEPS)
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nas import tabular
+from nas.accuracies import accuracy_of, metric_of
 from nas.errors import NotFoundError
 from nas.importance import rungs_of
 from nas.store import Row, Store
@@ -169,14 +170,19 @@ class Opened:
             {n: kinds.get(c.kind, "Int64" if c.kind == "bytes" else "float64") for n, c in columns.items()}
         )
 
+    @property
+    def metric(self) -> str:
+        """What accuracy is called: `top-1`, or `mAP` where videos have several labels."""
+        return metric_of(self._store.evaluations(self._row["id"]))
+
     def _rungs(self) -> list[tuple[int, int, int, float]]:
-        """Rung, epochs, networks and best top-1 of each rung that was reached."""
+        """Rung, epochs, networks and best accuracy of each rung that was reached."""
         rungs = rungs_of(self._store.evaluations(self._row["id"]))
-        return [(rung, r[0]["epochs"], len(r), max(row["top1"] for row in r)) for rung, r in rungs.items()]
+        return [(rung, r[0]["epochs"], len(r), max(map(accuracy_of, r))) for rung, r in rungs.items()]
 
     def __repr__(self) -> str:
         reached = "; ".join(
-            f"{count} {'network' if count == 1 else 'networks'} at {epochs} epochs, best top-1 {best:.3f}"
+            f"{count} {'network' if count == 1 else 'networks'} at {epochs} epochs, best {self.metric} {best:.3f}"
             for _, epochs, count, best in self._rungs()
         )
         return f"<study {self.name} in {self.path}: {reached or 'no results yet'}>"
@@ -198,8 +204,8 @@ class Opened:
         return (
             f"<div><strong>{html.escape(self.name)}</strong> <code>{html.escape(str(self.path))}</code>"
             f"<p>{question}</p>"
-            "<table><thead><tr><th>rung</th><th>epochs</th><th>networks</th><th>best top-1</th></tr></thead>"
+            f"<table><thead><tr><th>rung</th><th>epochs</th><th>networks</th><th>best {self.metric}</th></tr></thead>"
             f"<tbody>{rungs}</tbody></table>"
-            "<table><thead><tr><th>front</th><th>top-1</th><th>MACs</th><th>params</th><th>network</th></tr></thead>"
+            f"<table><thead><tr><th>front</th><th>{self.metric}</th><th>MACs</th><th>params</th><th>network</th></tr></thead>"
             f"<tbody>{front}</tbody></table></div>"
         )

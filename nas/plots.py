@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from nas.accuracies import TOP1, accuracy_of, metric_of
 from nas.errors import NasError, NotFoundError
 from nas.store import Row
 from nas.study import short_number
@@ -36,10 +37,10 @@ def draw_front(study: Row, evaluations: Sequence[Row], front: Sequence[Row], pat
         raise NasError(f"the plot {path} cannot be written: {error.strerror}") from error
 
 
-def _title(study: Row, front: Sequence[Row]) -> str:
+def _title(study: Row, front: Sequence[Row], metric: str) -> str:
     first = front[0]
     return (
-        f"{study['name']}: top-1 on {first['num_clips']} val clips after {first['epochs']} epochs, "
+        f"{study['name']}: {metric} on {first['num_clips']} val clips after {first['epochs']} epochs, "
         f"MACs of one {study['clip']} clip"
     )
 
@@ -59,17 +60,18 @@ def _grey(place: int, count: int) -> str:
 def _html(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Path) -> None:
     from plotly import graph_objects as go
 
-    figure = go.Figure()
+    figure, metric = go.Figure(), metric_of(evaluations)
+    hover = f"%{{text}}<br>{metric} %{{y:.3f}}<extra></extra>"
     series = _series(evaluations)
     for place, (epochs, rows) in enumerate(series.items()):
         figure.add_scatter(
             x=[row["macs"] for row in rows],
-            y=[row["top1"] for row in rows],
+            y=[accuracy_of(row) for row in rows],
             mode="markers",
             name=f"{epochs} epochs",
             marker={"color": _grey(place, len(series)), "size": 8},
             text=[_hover(row["digest"], row["description"], row["macs"], row["params"]) for row in rows],
-            hovertemplate="%{text}<br>top-1 %{y:.3f}<extra></extra>",
+            hovertemplate=hover,
         )
     figure.add_scatter(
         x=[row["macs"] for row in front],
@@ -80,11 +82,11 @@ def _html(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pa
         marker={"size": 11},
         error_y={"array": [_standard_error(row) for row in front], "thickness": 1},
         text=[_hover(row["digest"], row["description"], row["macs"], row["params"]) for row in front],
-        hovertemplate="%{text}<br>top-1 %{y:.3f}<extra></extra>",
+        hovertemplate=hover,
     )
-    figure.update_layout(title=_title(study, front), template="plotly_white")
+    figure.update_layout(title=_title(study, front, metric), template="plotly_white")
     figure.update_xaxes(title="MACs", type="log")
-    figure.update_yaxes(title="top-1 (bars: one standard error of the clips)")
+    figure.update_yaxes(title=_axis(metric))
     figure.write_html(path, include_plotlyjs=True)
 
 
@@ -94,10 +96,10 @@ def _png(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pat
     except ImportError as error:
         raise NasError("a PNG needs matplotlib: pip install 'video-nas[png]', or write front.html") from error
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    axes = figure.subplots()
+    axes, metric = figure.subplots(), metric_of(evaluations)
     series = _series(evaluations)
     for place, (epochs, rows) in enumerate(series.items()):
-        x, y = [row["macs"] for row in rows], [row["top1"] for row in rows]
+        x, y = [row["macs"] for row in rows], [accuracy_of(row) for row in rows]
         axes.scatter(x, y, s=18, color=_grey(place, len(series)), label=f"{epochs} epochs")
     axes.errorbar(
         [row["macs"] for row in front],
@@ -111,11 +113,15 @@ def _png(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pat
     )
     axes.set_xscale("log")
     axes.set_xlabel("MACs")
-    axes.set_ylabel("top-1 (bars: one standard error of the clips)")
-    axes.set_title(_title(study, front), fontsize=9)
+    axes.set_ylabel(_axis(metric))
+    axes.set_title(_title(study, front, metric), fontsize=9)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
     figure.savefig(path)
+
+
+def _axis(metric: str) -> str:
+    return f"{metric} (bars: one standard error of the clips{'' if metric == TOP1 else ', at most'})"
 
 
 def _hover(digest: str, description: str, macs: int, params: int) -> str:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from sqlalchemy import select
 
 from nas import store as s
 from nas import tables as m
+from nas.accuracies import broken_text, told
 from nas.errors import NotFoundError, SearchError
 from nas.exported import load_network, save_network
 from nas.jobs import TrainJob, derived_seed, job_key
 from nas.objective import first_network, network, opened
+from nas.promotions import Promoted, joined, promoted_of
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study
-from nas.using.accuracy import judged
-from nas.using.promoted import evaluated_once, kept_over_seeds, kept_scores, tested_once
+from nas.using.promoted import tested_once
 from nas.using.views import Views
 from nas.weights import check_networks, settled
 from search_spaces import codec
@@ -30,47 +31,11 @@ from search_spaces.inflate import Inflated
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData
 from trainer.failures import TrainingFailed
-from trainer.loop import fit
+from trainer.logs import check_logs
+from trainer.loop import check_team, fit
 from trainer.metrics import EpochResult
 
 Listener = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Promoted:
-    """One network, trained in full with one seed.
-
-    Attributes:
-        digest: Of the network.
-        description: In one line.
-        seed: Of the training.
-        split: What was reported: `test`, or `val` where the data has no test split.
-        top1: Share of 1 on `split`.
-        top5: Share of 1 on `split`.
-        num_clips: Videos of `split`.
-        epochs: Trained.
-        folder: What `nas.load` opens.
-        fresh: False where an earlier promotion was found.
-        clip1: Share of single views that are right; None where an earlier version did not count it.
-        low: Of the interval of top-1 over videos.
-        high: Of it.
-        views: How each video was looked at.
-    """
-
-    digest: str
-    description: str
-    seed: int
-    split: str
-    top1: float
-    top5: float
-    num_clips: int
-    epochs: int
-    folder: str
-    fresh: bool
-    clip1: float | None = None
-    low: float | None = None
-    high: float | None = None
-    views: str = ""
 
 
 def choose(store: Store, study: Row, *, prefix: str | None, best_under: int | None, whole_front: bool) -> list[str]:
@@ -126,15 +91,19 @@ def promote(
         row: Its row.
         digest: The network.
         seed: Of the training.
-        config: Epochs and recipe.
+        config: Epochs and recipe, devices, and what is kept.
         root: Folder of the study.
         listener: Hears each epoch.
 
     Raises:
         SearchError: The training failed, and the reason is recorded; or it cannot begin with the weights of
             `recipe.init`, and nothing is.
+        ConfigError: There are not so many devices, a log cannot be written, or a setting does not fit the data.
     """
     data = opened(study.data)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    team = check_team(config.recipe, device, config.devices)
+    check_logs(config.logs)
     found = store.find(digest)
     spec = codec.decode(found["spec"])
     if not config.recipe.init.checksum:
@@ -150,7 +119,7 @@ def promote(
         seed=derived_seed(seed, "promotion"),
         folder="",
         until_epoch=config.epochs,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=device,
     )
     folder = root / "promoted" / f"{digest[:10]}-seed{seed}-{job_key(job, data.checksum)}"
     begun: Inflated | None = None
@@ -159,7 +128,7 @@ def promote(
     promotion, done = _begin(store, row, digest, seed, recipe_digest, config, folder)
     if not done:
         try:
-            _train(job, data, folder, listener)
+            broken = _train(store, promotion, job, data, folder, config, listener)
             listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
             _report(
                 store,
@@ -174,6 +143,8 @@ def promote(
                 seed=seed,
                 split=split,
                 views=config.test,
+                broken=broken,
+                devices=team,
             )
         except TrainingFailed as error:
             _state(store, promotion, "failed", reason=error.reason, detail=str(error))
@@ -181,59 +152,8 @@ def promote(
     result = next(
         e for e in store.evaluations(row["id"], purpose="promotion", split=split) if e["promotion_id"] == promotion
     )
-    scores = kept_scores(folder, split)
-    found_test = judged(scores) if scores is not None else None
-    return Promoted(
-        digest=digest,
-        description=spec.describe(),
-        seed=seed,
-        split=split,
-        top1=result["top1"],
-        top5=result["top5"],
-        num_clips=result["num_clips"],
-        epochs=result["epochs"],
-        folder=str(folder),
-        fresh=not done,
-        clip1=found_test.clip1.value if found_test else None,
-        low=found_test.video1.low if found_test else None,
-        high=found_test.video1.high if found_test else None,
-        views=str(found_test.views) if found_test else "",
-    )
-
-
-def summarise(results: Sequence[Promoted]) -> list[dict[str, Any]]:
-    """One row a network: mean and standard deviation of top-1 over its seeds, with intervals.
-
-    `low` and `high` are of the mean over seeds on other videos; `low_both` and `high_both` are of other seeds and other
-    videos. Both, clip@1 and the views are None where an earlier version did not keep the scores of each video.
-    """
-    rows = []
-    for digest in dict.fromkeys(result.digest for result in results):
-        mine = [result for result in results if result.digest == digest]
-        mean = sum(r.top1 for r in mine) / len(mine)
-        spread = math.sqrt(sum((r.top1 - mean) ** 2 for r in mine) / (len(mine) - 1)) if len(mine) > 1 else None
-        first = mine[0]
-        over = kept_over_seeds([Path(result.folder) for result in mine], first.split)
-        rows.append(
-            {
-                "digest": digest,
-                "description": first.description,
-                "split": first.split,
-                "top1": mean,
-                "std": spread,
-                "seeds": len(mine),
-                "num_clips": first.num_clips,
-                "epochs": first.epochs,
-                "top5": sum(r.top5 for r in mine) / len(mine),
-                "clip1": over.clip1.value if over else None,
-                "low": over.video1.low if over else None,
-                "high": over.video1.high if over else None,
-                "low_both": over.both[0] if over and over.both else None,
-                "high_both": over.both[1] if over and over.both else None,
-                "views": "; ".join(dict.fromkeys(r.views for r in mine)) if over else None,
-            }
-        )
-    return rows
+    done_row = next(old for old in store.promotions(row["id"]) if old["id"] == promotion)
+    return promoted_of(done_row, result, description=spec.describe(), folder=folder, fresh=not done)
 
 
 def _begin(
@@ -263,13 +183,23 @@ def _begin(
         )
 
 
-def _train(job: TrainJob, data: VideoData, folder: Path, listener: Listener) -> None:
+def _train(
+    store: Store,
+    promotion: int,
+    job: TrainJob,
+    data: VideoData,
+    folder: Path,
+    config: PromoteConfig,
+    listener: Listener,
+) -> dict[str, Any] | None:
+    """Trains to the end; returns the clips that could not be read, which are stored at once."""
     model = first_network(job)
+    data.met.reset()
 
     def say(epoch: EpochResult) -> None:
         text = f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}"
         if epoch.val is not None:
-            text += f", val top-1 {epoch.val.top1:.3f} of {epoch.val.num_clips} clips"
+            text += f", val {told(epoch.val)} of {epoch.val.num_clips} clips"
         listener(text, epoch.epoch, job.until_epoch)
 
     fit(
@@ -281,8 +211,22 @@ def _train(job: TrainJob, data: VideoData, folder: Path, listener: Listener) -> 
         until_epoch=job.until_epoch,
         folder=folder / "training",
         device=job.device,
+        devices=config.devices,
+        checkpoint_steps=config.checkpoint_steps,
+        keep_best=config.keep_best,
+        logs=config.logs,
         on_epoch=say,
     )
+    with store.write() as connection:
+        mine = m.promotion.c.id == promotion
+        before = connection.execute(select(m.promotion.c.broken).where(mine)).scalar()
+        broken = joined(before, data.met.num_clips, data.met.videos)
+        if broken is not None:
+            connection.execute(m.promotion.update().where(mine).values(broken=broken))
+    summary = broken_text(broken)
+    if summary:
+        listener(f"in training, {summary}", job.until_epoch, job.until_epoch)
+    return broken
 
 
 def _report(
@@ -299,6 +243,8 @@ def _report(
     seed: int,
     split: str,
     views: Views,
+    broken: dict[str, Any] | None,
+    devices: int,
 ) -> None:
     """Exports the trained network, then measures what was exported, in float32 as it will be used."""
     model = network(job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed)
@@ -312,15 +258,15 @@ def _report(
         "recipe": asdict(job.recipe),
         "init": asdict(begun) if begun is not None else None,
         "checksum": data.checksum,
+        "multi_label": data.multi_label,
+        "broken": broken,
+        "devices": devices,
     }
-    if data.multi_label:
-        metrics = evaluated_once(model, job, data, splits, record)
-    else:
-        metrics = tested_once(model, job, folder, splits, views, record)
+    rows = tested_once(model, job, folder, splits, views, record)
     save_network(folder, model, spec=spec, class_names=data.classes, data=job.data, record=record)
     load_network(folder)  # what cannot be opened again is not reported as done
     with store.write() as connection:
-        for name, metric in metrics.items():
+        for name, values in rows.items():
             s.insert(
                 connection,
                 m.evaluation,
@@ -331,7 +277,7 @@ def _report(
                 promotion_id=promotion,
                 epochs=job.until_epoch,
                 split=name,
-                **metric.plain(),
+                **values,
             )
         connection.execute(
             m.promotion.update().where(m.promotion.c.id == promotion).values(state="done", ended_at=s.now())

@@ -155,6 +155,10 @@ class PromoteSchema:
     seeds: int = 1
     recipe: dict[str, Any] = field(default_factory=dict)
     test: ViewsSchema = field(default_factory=ViewsSchema)
+    devices: int = 1
+    checkpoint_steps: int = 0
+    keep_best: bool = False
+    logs: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -17,10 +17,11 @@ from nas.search.scheduler import OrderBy
 from nas.using.views import Views, views_of
 from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import SpecError
-from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Phase, Recipe
+from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Log, Phase, Recipe
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp")
 OBJECTIVES = ("error", "macs", "params")
+LOGS: tuple[Log, ...] = get_args(Log)
 LIMITED = ("macs", "params", "activation_bytes")
 TEXTS = ("question", "hypothesis", "baseline", "decision_rule", "budget")
 
@@ -69,12 +70,27 @@ class SearchConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromoteConfig:
-    """Full training: epochs, number of seeds, the recipe, and how often each video is looked at in the test."""
+    """Full training.
+
+    Attributes:
+        epochs: Of one training.
+        seeds: Trainings of a network.
+        recipe: How.
+        test: How often each video is looked at in the test.
+        devices: Processes that train together, one a GPU (0 for all visible ones), or so many on the CPU.
+        checkpoint_steps: Steps between checkpoints within an epoch; 0 writes none.
+        keep_best: Whether the weights of the epoch that is best on val are kept too.
+        logs: Beside `progress.jsonl`: `csv`, `tensorboard`.
+    """
 
     epochs: int
     seeds: int
     recipe: Recipe
     test: Views = field(default_factory=Views)
+    devices: int = 1
+    checkpoint_steps: int = 0
+    keep_best: bool = False
+    logs: tuple[Log, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +172,10 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
                 seeds=_at_least("promote.seeds", promote["seeds"], 1),
                 recipe=recipe_over({**recipe, "epochs": promote["epochs"]}, promote["recipe"], where="promote.recipe"),
                 test=_views(promote.get("test", {})),
+                devices=_at_least("promote.devices", promote.get("devices", 1), 0),
+                checkpoint_steps=_at_least("promote.checkpoint_steps", promote.get("checkpoint_steps", 0), 0),
+                keep_best=promote.get("keep_best", False),
+                logs=_logs(promote.get("logs", ())),
             ),
             config=config,
         )
@@ -168,6 +188,13 @@ def _views(values: Mapping[str, Any]) -> Views:
         return views_of(values)
     except ConfigError as error:
         raise StudyError(f"promote.test: {error}") from error
+
+
+def _logs(names: Sequence[str]) -> tuple[Log, ...]:
+    for name in names:
+        if name not in LOGS:
+            raise StudyError(one_of("promote.logs", name, LOGS))
+    return tuple(log for log in LOGS if log in names)
 
 
 def limit(text: str) -> Limit:

@@ -18,6 +18,12 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+
+def _several() -> tuple[Column[float], Column[float]]:
+    """Means of average precision over videos and over classes, shares of 1; none where a video has one label."""
+    return Column("map_sample", Float), Column("map_class", Float)
+
+
 migrations = Table(
     "nas_migrations",
     metadata,
@@ -110,6 +116,7 @@ epoch = Table(
     Column("top5", Float),
     Column("loss", Float),
     Column("num_clips", Integer),
+    *_several(),
 )
 promotion = Table(  # full training of one network under a recipe of its own
     "nas_promotion",
@@ -127,6 +134,7 @@ promotion = Table(  # full training of one network under a recipe of its own
     Column("detail", Text),
     Column("started_at", String(40), nullable=False),
     Column("ended_at", String(40)),
+    Column("broken", JSON),  # clips that training could not read: their number, and the reason by video
     UniqueConstraint("study_id", "digest", "seed", "recipe_digest", "epochs"),
 )
 evaluation = Table(
@@ -146,6 +154,11 @@ evaluation = Table(
     Column("top5", Float, nullable=False),
     Column("loss", Float, nullable=False),
     Column("num_clips", Integer, nullable=False),
+    *_several(),
+    Column("clip1", Float),  # share of single views that are right
+    Column("low", Float),  # 95 % bootstrap interval over videos, of map_sample where there is one, else of top1
+    Column("high", Float),
+    Column("views", String(100)),  # how often each video was looked at, such as 10x3@128,160
     UniqueConstraint("trial_id", "epochs", "split"),
     UniqueConstraint("promotion_id", "epochs", "split"),
 )
@@ -212,6 +225,7 @@ run = Table(  # one training with one seed; several ablations may use it
     Column("loss", Float),
     Column("num_clips", Integer),
     Column("correct", Text),  # a 0 or 1 for each video of val in its order, - for one that was left out
+    *_several(),
     UniqueConstraint("study_id", "key", "epochs"),
 )
 arm_run = Table(
@@ -297,3 +311,10 @@ verdict = Table(  # a document's claim beside what was measured
 )
 
 SECOND = (ablation, arm, run, arm_run, effect, motion, importance, verdict)
+
+# Columns that came later than their table.
+THIRD = (
+    *((table, name) for table in (epoch, evaluation, run) for name in ("map_sample", "map_class")),
+    *((evaluation, name) for name in ("clip1", "low", "high", "views")),
+    (promotion, "broken"),
+)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nas import tables as m
+from nas.accuracies import MAP, broken_text, metric_in
 from nas.errors import NasError, one_of
 from nas.importance import levels_of
 from nas.store import Row, Store
@@ -38,11 +39,16 @@ _COST = {
     "macs": Column("macs", "multiply-accumulates of one clip", "GMACs"),
     "params": Column("params", "parameters", "params (M)"),
 }
+_SEVERAL = {
+    "map_sample": Column("share", "where videos have several labels: mAP, the mean over videos; what is optimised"),
+    "map_class": Column("share", "where videos have several labels: mAP as the mean over classes"),
+}
 _MEASURED = {
-    "top1": Column("share", "top-1 accuracy, a share of 1", r"top-1 (\%)"),
-    "top5": Column("share", "top-5 accuracy, a share of 1"),
+    "top1": Column("share", "top-1 accuracy (of promotions: video@1), a share of 1", r"top-1 (\%)"),
+    "top5": Column("share", "top-5 accuracy (of promotions: video@5), a share of 1"),
     "loss": Column("number", "mean cross-entropy"),
     "num_clips": Column("count", "videos that were measured"),
+    **_SEVERAL,
 }
 _EPOCHS = Column("count", "epochs of training", "epochs")
 _SEED = Column("count", "seed of the training", "seed")
@@ -51,7 +57,8 @@ _WORD = Column("text", "the answer in a word", "verdict")
 COLUMNS: Mapping[str, Mapping[str, Column]] = {
     "front": {
         **_NETWORK,
-        "accuracy": Column("share", "top-1 on val, a share of 1", r"top-1 (\%)"),
+        "accuracy": Column("share", "top-1 on val (mAP where videos have several labels), a share of 1", r"top-1 (\%)"),
+        "metric": Column("text", "which of them: top-1 or mAP"),
         "se": Column("share", "standard error of the accuracy from its number of clips", "s.e."),
         "num_clips": Column("count", "val videos"),
         **_COST,
@@ -69,6 +76,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         "rung": Column("count", "highest rung with a result"),
         "epochs": Column("count", "epochs of that rung", "epochs"),
         "top1": Column("share", "top-1 on val there, a share of 1", r"top-1 (\%)"),
+        **_SEVERAL,
     },
     "evaluations": {
         "number": Column("count", "of the trial", "trial"),
@@ -96,7 +104,11 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         "level": Column("text", "its value", "level"),
         "reference": Column("text", "the value that it is compared with", "against"),
         "pairs": Column("count", "pairs of trainings with one seed", "pairs"),
-        "difference": Column("difference", "mean paired difference of top-1, in shares of 1", "difference (points)"),
+        "difference": Column(
+            "difference",
+            "mean paired difference of top-1 (of mAP with several labels), in shares of 1",
+            "difference (points)",
+        ),
         "low": Column("difference", "lower end of its interval", "low"),
         "high": Column("difference", "upper end of its interval", "high"),
         "effect_size": Column("number", "Hedges' g of the paired differences"),
@@ -141,6 +153,11 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         "reason": Column("text", "why it failed"),
         "split": Column("text", "test, and val", "split"),
         **_MEASURED,
+        "clip1": Column("share", "clip@1: share of single views that are right", r"clip@1 (\%)"),
+        "low": Column("share", "lower end of the 95 % interval over videos, of mAP or video@1", r"low (\%)"),
+        "high": Column("share", "upper end of it", r"high (\%)"),
+        "views": Column("text", "how often each video was looked at: clips x crops @ short sides", "views"),
+        "broken": Column("text", "clips that training could not read"),
         **_COST,
         "recipe_digest": Column("digest", "sha256 of the recipe"),
         "folder": Column("text", "what nas.load opens"),
@@ -167,7 +184,11 @@ def columns_of(table: str, rows: Sequence[Row]) -> dict[str, Column]:
     """
     if table not in COLUMNS:
         raise NasError(one_of("table", table, COLUMNS))
-    fixed = COLUMNS[table]
+    fixed = dict(COLUMNS[table])
+    if any(row.get("map_sample") is not None or row.get("metric") == MAP for row in rows):  # then mAP has decided
+        for name, title in (("top1", ""), ("map_sample", r"mAP (\%)"), ("accuracy", r"mAP (\%)")):
+            if name in fixed:
+                fixed[name] = replace(fixed[name], title=title)
     factors = dict.fromkeys(name for row in rows for name in row if name.startswith(SETTING))
     settings = {name: Column("text", f"level of {name.removeprefix(SETTING)}") for name in sorted(factors)}
     return {**fixed, **settings}
@@ -212,8 +233,9 @@ def for_paper(columns: Mapping[str, Column]) -> dict[str, Column]:
 
 
 def _front(store: Store, study: Row) -> list[dict[str, Any]]:
-    rows = [dict(row) for row in store.pareto_front(study["name"])]
+    rows, metric = [dict(row) for row in store.pareto_front(study["name"])], metric_in(store, study["id"])
     for row in rows:
+        row["metric"] = metric
         row["se"] = (row["accuracy"] * (1 - row["accuracy"]) / row["num_clips"]) ** 0.5
     return rows
 
@@ -228,7 +250,7 @@ def _trials(store: Store, study: Row) -> list[dict[str, Any]]:
     for row in store.described(study["id"], m.trial):
         reached = last.get(row["id"], {})
         own = {**row, **_settings(row["params"]), "params": row["num_params"]}
-        found.append({**own, **{name: reached.get(name) for name in ("rung", "epochs", "top1")}})
+        found.append({**own, **{name: reached.get(name) for name in ("rung", "epochs", "top1", *_SEVERAL)}})
     return found
 
 
@@ -241,10 +263,10 @@ def _promotions(store: Store, study: Row) -> list[dict[str, Any]]:
     for split in ("test", "val"):
         for row in store.evaluations(study["id"], purpose="promotion", split=split):
             measured.setdefault(row["promotion_id"], []).append(row)
-    names = ("split", "top1", "top5", "loss", "num_clips")
+    names = ("split", *_MEASURED, "clip1", "low", "high", "views")
     found = []
     for row in store.described(study["id"], m.promotion):
-        own = {**row, "params": row["num_params"]}
+        own = {**row, "params": row["num_params"], "broken": broken_text(row["broken"])}
         results = measured.get(row["id"], [])
         found += [{**own, **{name: result[name] for name in names}} for result in results] or [own]
     return found

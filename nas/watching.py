@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nas.accuracies import accuracy_of, metric_of, said
 from nas.importance import rungs_of
 from nas.store import Row, Store
 
@@ -22,7 +23,7 @@ class Frame:
         study: Its name.
         database: Where.
         ended: Nothing is under way (any more).
-        rungs: `rung`, `epochs`, `networks` and `best` top-1 of each rung, best None before the first result.
+        rungs: `rung`, `epochs`, `networks` and `best` accuracy of each rung, best None before the first result.
         states: Number of trials in each state.
         epochs_done: Trained in the search, those of running jobs included.
         epochs_total: Of the whole search if nothing fails; 0 where that is not known.
@@ -31,6 +32,7 @@ class Frame:
         running: `trial`, `digest`, `description`, `epoch` and `until` of each job under way.
         events: The last ones in words, the newest last, each with `at` (UTC) and `text`.
         front: Rows of the view `pareto_front`.
+        metric: What accuracy is called: `top-1` or `mAP`.
         ablations: `name`, `kind`, `state` and the number of runs `running`, `done`, `failed` and in all.
     """
 
@@ -46,6 +48,7 @@ class Frame:
     running: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
     front: Sequence[Row]
+    metric: str
     ablations: Sequence[Mapping[str, Any]]
 
 
@@ -88,6 +91,7 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
         running=running,
         events=[_event(event, evaluations, trials, rungs) for event in events[-EVENTS:]],
         front=store.pareto_front(study["name"]),
+        metric=metric_of(evaluations),
         ablations=ablations,
     )
 
@@ -109,7 +113,7 @@ def _rungs(evaluations: Sequence[Row], rungs: Sequence[int]) -> list[dict[str, A
             "rung": rung,
             "epochs": epochs[rung],
             "networks": len(reached.get(rung, ())),
-            "best": max((row["top1"] for row in reached.get(rung, ())), default=None),
+            "best": max((accuracy_of(row) for row in reached.get(rung, ())), default=None),
         }
         for rung in sorted(epochs)
     ]
@@ -162,8 +166,8 @@ def _event(event: Row, evaluations: Sequence[Row], trials: Sequence[Row], rungs:
     match event["kind"]:
         case "result":
             found = [row for row in evaluations if row["number"] == number and row["rung"] == rung]
-            top1 = f"top-1 {found[0]['top1']:.3f}" if found else "a result"
-            text = f"trial {number} has {top1} after {epochs}"
+            result = said(found[0]) if found else "a result"
+            text = f"trial {number} has {result} after {epochs}"
         case "promote":
             text = f"trial {number} goes on to {epochs}"
         case "start":

@@ -7,6 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+Log = Literal["csv", "tensorboard"]
 Sampling = Literal["dense", "uniform"]
 Reversal = Literal["none", "eval", "always"]
 ShortClips = Literal["skip", "loop"]

@@ -9,16 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from trainer.config import ConfigError
+from trainer.config import ConfigError, Log
 from trainer.failures import disk_space
 from trainer.metrics import EpochResult, Metrics, from_line
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-Log = Literal["csv", "tensorboard"]
 
 COLUMNS = (
     *(f.name for f in fields(EpochResult) if f.name != "val"),

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from trainer.checkpoint import load_weights
-from trainer.config import ConfigError, DataConfig, Recipe
+from trainer.config import ConfigError, DataConfig, Log, Recipe
 from trainer.data import clips as video_clips
 from trainer.evaluate import Batches
-from trainer.logs import Log, check_logs
+from trainer.logs import check_logs
 from trainer.metrics import EpochResult
 from trainer.parallel import run_together
 from trainer.run import FitResult, Plan, run
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "check_team", "fit"]
 
 
 def fit(
@@ -77,12 +77,8 @@ def fit(
         Stopped: As asked.
     """
     device = torch.device(device)
-    devices = _num_devices(device, devices)
+    devices = check_team(recipe, device, devices)
     _check(recipe, until_epoch=until_epoch, checkpoint_every=checkpoint_every, checkpoint_steps=checkpoint_steps)
-    if devices > 1 and recipe.batch_size < 2 * devices:
-        raise ConfigError(
-            f"recipe.batch_size must be at least 2 for each of {devices} devices, but is {recipe.batch_size}"
-        )
     check_logs(logs)
     plan = Plan(
         model=model,
@@ -107,7 +103,13 @@ def fit(
     return result
 
 
-def _num_devices(device: torch.device, devices: int) -> int:
+def check_team(recipe: Recipe, device: str | torch.device, devices: int) -> int:
+    """The number of processes that train together: what `devices` of `fit` asks for.
+
+    Raises:
+        ConfigError: There are not so many devices, or the batch is too small for them.
+    """
+    device = torch.device(device)
     visible = torch.cuda.device_count()
     if device.type == "cuda" and devices > visible:
         raise ConfigError(f"devices must be at most the {visible} visible GPUs, but is {devices}")
@@ -115,7 +117,12 @@ def _num_devices(device: torch.device, devices: int) -> int:
         raise ConfigError(
             f"devices must be at least 1, or 0 for all visible GPUs on cuda, but is {devices} on {device}"
         )
-    return devices or max(visible, 1)
+    size = devices or max(visible, 1)
+    if size > 1 and recipe.batch_size < 2 * size:
+        raise ConfigError(
+            f"recipe.batch_size must be at least 2 for each of {size} devices, but is {recipe.batch_size}"
+        )
+    return size
 
 
 def _check(recipe: Recipe, *, until_epoch: int, checkpoint_every: int, checkpoint_steps: int) -> None:

@@ -132,7 +132,16 @@ def measure_several(probabilities: Tensor, targets: Tensor) -> Metrics:
 
 
 def average_precision(scores: Tensor, present: Tensor) -> float:
-    """Mean average precision of rows: what scikit-learn's `average_precision_score` gives for each, averaged.
+    """Mean average precision of rows; see `average_precisions`.
+
+    Returns:
+        In 0..1; NaN if no row has anything present.
+    """
+    return average_precisions(scores, present).mean().item()
+
+
+def average_precisions(scores: Tensor, present: Tensor) -> Tensor:
+    """Average precision of each row: what scikit-learn's `average_precision_score` gives for it.
 
     Equal scores are one step of the curve, as there. All rows at once: scikit-learn, like torchmetrics, goes through
     them one by one, which takes seconds for the 10,000 rows of a validation split.
@@ -142,7 +151,7 @@ def average_precision(scores: Tensor, present: Tensor) -> float:
         present: (R, M), bool. Rows that have none present have no precision, and are left out.
 
     Returns:
-        In 0..1; NaN if no row has anything present.
+        (R',) float64 in 0..1, of the rows that have something present.
     """
     filled = present.any(1)
     values, order = scores[filled].sort(dim=1, descending=True)
@@ -153,8 +162,7 @@ def average_precision(scores: Tensor, present: Tensor) -> float:
     last = torch.ones_like(values, dtype=torch.bool)
     last[:, :-1] = values[:, :-1] != values[:, 1:]
     places = torch.where(last, count - 1, len(count)).flip(1).cummin(1).values.flip(1)
-    means = (precision.gather(1, places) * hits).sum(1) / hits.sum(1)
-    return means.mean().item()
+    return (precision.gather(1, places) * hits).sum(1) / hits.sum(1)
 
 
 def confusion_of(predictions: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:

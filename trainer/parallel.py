@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import pickle
 import threading
+import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -90,7 +91,9 @@ def run_together(
                     del pipes[pipe]
                     raise _cause(_rebuilt(value), pipes, processes)
                 else:
-                    result = value if rank == 0 else result
+                    ended, met = value
+                    plan.data.met.join(met)
+                    result = ended if rank == 0 else result
                     del pipes[pipe]
         assert result is not None
         return result
@@ -102,6 +105,8 @@ def _member(content: bytes, team: Team, port: int, threads: int, pipe: Connectio
     """What a process of the team does."""
     _die_with_parent()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets from every process
+    # Gradients of 1x1x1 kernels may lie in memory in another order than DDP's buckets; it copies them, and says so.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     torch.set_num_threads(threads)
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
@@ -115,8 +120,9 @@ def _member(content: bytes, team: Team, port: int, threads: int, pipe: Connectio
         if plan.device.type == "cuda":
             plan = dataclasses.replace(plan, device=torch.device("cuda", team.rank))
             torch.cuda.set_device(plan.device)
+        plan.data.met.reset()  # what was met before this call is told already
         result = run(plan, team=team, on_epoch=lambda epoch: pipe.send_bytes(pickle.dumps(("epoch", epoch))))
-        pipe.send_bytes(pickle.dumps(("done", result)))
+        pipe.send_bytes(pickle.dumps(("done", (result, plan.data.met))))
         torch.distributed.barrier()  # the first process serves the group's store, and leaves last
         torch.distributed.destroy_process_group()
     except BaseException as error:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from trainer.checkpoint import Partial, RunFolder, check_network
-from trainer.config import ConfigError, DataConfig, Recipe
+from trainer.config import ConfigError, DataConfig, Log, Recipe
 from trainer.evaluate import Batches, evaluate
 from trainer.failures import NonFiniteLoss, Stopped, named
 from trainer.learner import Learner, Losses
-from trainer.logs import Log, Logs
+from trainer.logs import Logs
 from trainer.losses import class_weights
 from trainer.metrics import EpochResult, Metrics, from_line, to_line
 from trainer.mixing import cuts, mixup_shares
@@ -283,8 +283,7 @@ def _weights(plan: Plan) -> Tensor | None:
         ConfigError: The loss takes one label a video, and the data has several.
     """
     recipe, data = plan.recipe, plan.data
-    several = getattr(data, "multi_label", False)
-    if several and recipe.loss == "cross_entropy":
+    if data.multi_label and recipe.loss == "cross_entropy":
         raise ConfigError(
             "recipe.loss must be bce, lsep or warp for data with several labels a video, but is cross_entropy"
         )

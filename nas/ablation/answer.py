@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.ablation.config import BASE, CONTROL, AblationConfig
+from nas.accuracies import accuracy_of
 from nas.store import Row, Store
 
 OVER = ("done", "failed")
@@ -39,7 +40,10 @@ def results_of(store: Store, ablation: int) -> dict[int, dict[int, Any]]:
     found: dict[int, dict[int, Any]] = {}
     for row in store.arm_runs(ablation):
         if row["state"] == "done":
-            result = Result.of(row["correct"], top1=row["top1"]) if row["correct"] else Result(top1=row["top1"])
+            # Marks of right and wrong say nothing of mean average precision: then runs are compared by seeds alone.
+            by_clip = row["correct"] and row["map_sample"] is None
+            accuracy = accuracy_of(row)
+            result = Result.of(row["correct"], top1=accuracy) if by_clip else Result(top1=accuracy)
             found.setdefault(row["position"], {})[row["pair"]] = result
     return found
 

@@ -82,10 +82,7 @@ class AblationRecord:
                 "state": "done",
                 "reason": None,
                 "detail": result.detail,
-                "top1": val.top1,
-                "top5": val.top5,
-                "loss": val.loss,
-                "num_clips": val.num_clips,
+                **val.plain(),
                 "correct": result.correct,
             }
         with self.store.write() as connection:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nas.ablation.answer import OVER, Answer, answer_of
 from nas.ablation.plan import Plan, Training
 from nas.ablation.record import AblationRecord
+from nas.accuracies import told
 from nas.errors import SearchError
 from nas.jobs import JobResult
 from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, lines_of
@@ -202,7 +203,7 @@ class _Runner:
             self.trained += 1
             val = result.epochs[-1].val
             assert val is not None
-            self._say("result", f"{what}: top-1 {val.top1:.3f} of {val.num_clips} clips ({result.seconds:.1f} s)")
+            self._say("result", f"{what}: {told(val)} of {val.num_clips} clips ({result.seconds:.1f} s)")
         return None
 
     def _pair_is_whole(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.accuracies import metric_in
 from nas.cli.machines import CPUS, RAY, machines_of
 from nas.cli.output import SearchProgress, duration, print_json, print_table
 
@@ -169,7 +170,7 @@ def _run(
                         cluster=cluster,
                         listener=progress,
                     )
-                rows = store.effects(outcome.ablation)
+                rows, metric = store.effects(outcome.ablation), metric_in(store, store.study(study.name)["id"])
             finally:
                 store.close()
     except KeyboardInterrupt:
@@ -183,7 +184,7 @@ def _run(
         answer = outcome.answer
         print_json({"sentence": answer.sentence, "details": answer.details, "state": answer.state, "effects": effects})
         return
-    title = f"{study.name}: {_name(config, kind)}, {config.epochs} epochs, differences of val top-1 in points"
+    title = f"{study.name}: {_name(config, kind)}, {config.epochs} epochs, differences of val {metric} in points"
     print_effects(rows, title)
     for line in outcome.answer.details:
         print(line)
@@ -289,7 +290,7 @@ def _plan_lines(plan: Plan, left: Estimate, workers: int) -> list[str]:
 
 
 def print_effects(rows: list[Row], title: str) -> None:
-    """Prints effects as rows of the view have them, in points of top-1."""
+    """Prints effects as rows of the view have them, in points of accuracy."""
     shown = []
     for row in rows:
         line: dict[str, Any] = dict(row)

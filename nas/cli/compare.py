@@ -132,7 +132,8 @@ def _print_bands(groups: Sequence[Group], bands: Sequence[Band], budgets: Sequen
             columns[f"d{i}"] = "less the first"
     first = groups[0].members[0]
     title = (
-        f"best top-1 after {first.epochs} epochs, on {first.num_clips} val clips of {first.clip} (MACs of one clip); "
+        f"best {first.metric} after {first.epochs} epochs, on {first.num_clips} val clips of {first.clip} "
+        "(MACs of one clip); "
         "median and quartiles where there are several seeds"
     )
     print_table(rows, columns, title)

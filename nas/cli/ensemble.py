@@ -106,10 +106,11 @@ def show(found: Ensemble) -> None:
     ]
     rows.append(_row("ensemble, equal weights", None, found.equal) | {"gain": _gain(found.gain_equal)})
     rows.append(_row("ensemble, weights of val", None, found.weighted) | {"gain": _gain(found.gain)})
+    metric = found.weighted.metric
     columns = {
         "network": "network",
         "weight": "weight",
-        "video1": "video@1",
+        "accuracy": metric,
         "interval": "95 % over videos",
         "video5": "video@5",
         "loss": "loss",
@@ -118,15 +119,15 @@ def show(found: Ensemble) -> None:
     print_table(rows, columns, f"{found.split}: {found.weighted.num_videos} videos")
     if found.cross_fitted:
         print("val is reported: each video was judged with weights that other videos of val gave; the column: of all")
-    print("against the best on val: difference of video@1 with its 95 % interval, paired by video")
+    print(f"against the best on val: difference of {metric} with its 95 % interval, paired by video")
 
 
 def _row(name: str, weight: float | None, result: Judged) -> dict[str, Any]:
     return {
         "network": name,
         "weight": weight,
-        "video1": result.video1.value,
-        "interval": interval_text(result.video1.low, result.video1.high),
+        "accuracy": result.accuracy.value,
+        "interval": interval_text(result.accuracy.low, result.accuracy.high),
         "video5": result.video5.value,
         "loss": result.loss,
     }
@@ -140,7 +141,9 @@ def as_plain(found: Ensemble) -> dict[str, Any]:
     """An ensemble as plain values."""
 
     def short(result: Judged) -> dict[str, Any]:
-        return {"video1": asdict(result.video1), "video5": asdict(result.video5), "loss": result.loss}
+        several = {} if result.map_sample is None else {"map_sample": asdict(result.map_sample)}
+        plain = {"video1": asdict(result.video1), "video5": asdict(result.video5), "loss": result.loss}
+        return plain | several | ({"map_class": result.map_class} if several else {})
 
     return {
         "split": found.split,

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.accuracies import metric_of
 from nas.cli.inspect import DB, JSON, STUDY
 from nas.cli.output import print_json, print_table
 from nas.cli.resolve import open_study
@@ -31,6 +32,7 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
     store, row = open_study(study, db)
     try:
         evaluations = store.evaluations(row["id"])
+        metric = metric_of(evaluations)
         rungs = importances(store, row)
         effects = [effect for rung in rungs_of(evaluations) for effect in partial_effects(evaluations, rung=rung)]
         fronts = marginal_fronts(evaluations)
@@ -42,6 +44,7 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
         print_json(
             {
                 "study": row["name"],
+                "metric": metric,
                 "rungs": [asdict(rung) for rung in rungs],
                 "effects": [asdict(effect) for effect in effects],
                 "marginal_fronts": [asdict(front) for front in fronts],
@@ -53,19 +56,19 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
         print(f"{row['name']}: no network has reached a rung yet")
         return
     for rung in rungs:
-        _print_rung(row["name"], rung)
+        _print_rung(row["name"], rung, metric)
     first = min((effect.rung for effect in effects), default=None)
     if first is None:
         most = max(rung.networks for rung in rungs)
         print(f"what levels earn: at most {most} networks at a rung, and means per level need {FEW}")
     else:
-        _print_effects([effect for effect in effects if effect.rung == first])
-    _print_fronts(fronts)
+        _print_effects([effect for effect in effects if effect.rung == first], metric)
+    _print_fronts(fronts, metric)
     if why_not is not None:
         print(why_not)
 
 
-def _print_rung(study: str, rung: RungImportances) -> None:
+def _print_rung(study: str, rung: RungImportances, metric: str) -> None:
     head = f"{study}, rung {rung.rung} ({rung.epochs} epochs)"
     if not rung.found:
         for note in rung.notes:
@@ -78,9 +81,9 @@ def _print_rung(study: str, rung: RungImportances) -> None:
         if not item.other:
             columns[key] = f"{_METHODS[item.method]}{' given MACs' if 'MACs' in item.objective else ''}"
             rows.setdefault(item.factor, {"factor": item.factor})[key] = item.importance
-    title = f"{head}: importance of settings for top-1, {rung.networks} networks"
+    title = f"{head}: importance of settings for {metric}, {rung.networks} networks"
     print_table(list(rows.values()), columns, title)
-    print(f"log MACs explain {rung.cost_explains:.0%} of the variance of top-1")
+    print(f"log MACs explain {rung.cost_explains:.0%} of the variance of {metric}")
     for objective, share in rung.forest_explains.items():
         pairs = [item for item in rung.found if item.other and item.objective == objective]
         listed = ", ".join(f"{pair.factor} x {pair.other} {pair.importance:.3f}" for pair in pairs[:PAIRS])
@@ -94,7 +97,7 @@ def _print_rung(study: str, rung: RungImportances) -> None:
 _METHODS = {"pedanova": "PED-ANOVA", "fanova": "fANOVA"}
 
 
-def _print_effects(effects: Sequence[PartialEffect]) -> None:
+def _print_effects(effects: Sequence[PartialEffect], metric: str) -> None:
     rows = [
         {
             "factor": effect.factor,
@@ -111,7 +114,7 @@ def _print_effects(effects: Sequence[PartialEffect]) -> None:
         "factor": "factor",
         "level": "level",
         "networks": "networks",
-        "mean": "mean top-1",
+        "mean": f"mean {metric}",
         "interval": "95 %",
         "adjusted": "at equal MACs",
         "adjusted_interval": "95 % ",
@@ -119,7 +122,7 @@ def _print_effects(effects: Sequence[PartialEffect]) -> None:
     print_table(rows, columns, f"what levels earn after {effects[0].epochs} epochs (rung {effects[0].rung})")
 
 
-def _print_fronts(fronts: Sequence[MarginalFront]) -> None:
+def _print_fronts(fronts: Sequence[MarginalFront], metric: str) -> None:
     if not fronts:
         return
     rows = [
@@ -128,7 +131,7 @@ def _print_fronts(fronts: Sequence[MarginalFront]) -> None:
             "level": front.level,
             "networks": front.networks,
             "front": len(front.digests),
-            "best": max(front.top1),
+            "best": max(front.accuracy),
             "share": front.share,
         }
         for front in fronts
@@ -138,7 +141,7 @@ def _print_fronts(fronts: Sequence[MarginalFront]) -> None:
         "level": "level",
         "networks": "networks",
         "front": "on its front",
-        "best": "best top-1",
+        "best": f"best {metric}",
         "share": "share of the front",
     }
     title = f"the front if only one level were allowed, after {fronts[0].epochs} epochs (rung {fronts[0].rung})"

@@ -8,8 +8,10 @@ from typing import Any
 
 import typer
 
+from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text, metric_in, metric_of
 from nas.cli.output import Progress, duration, print_json, print_table
 from nas.cli.resolve import load_target, open_study
+from nas.cli.testing import interval_text
 from nas.store import Row, Store
 
 STUDY = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database.")
@@ -18,11 +20,26 @@ JSON = typer.Option(False, "--json", help="Print JSON.")
 
 FRONT_COLUMNS = {
     "digest": "digest",
-    "accuracy": "top-1",
+    "accuracy": TOP1,
     "error": "±1 s.e.",
     "macs": "MACs",
     "params": "params",
     "description": "network",
+}
+
+TESTED = ("split", "top1", "top5", "map_sample", "map_class", "clip1", "low", "high", "views", "num_clips")
+PROMOTED = {
+    "digest": "digest",
+    "seed": "seed",
+    "epochs": "epochs",
+    "state": "state",
+    "split": "split",
+    "clip1": "clip@1",
+    "accuracy": VIDEO1,
+    "interval": "95 % over videos",
+    "top5": "video@5",
+    "num_clips": "videos",
+    "views": "views",
 }
 
 
@@ -47,7 +64,7 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
                 "rung": "rung",
                 "epochs": "epochs",
                 "networks": "networks",
-                "best": "best top-1",
+                "best": f"best {report['metric']}",
                 "num_clips": "val clips",
             },
         )
@@ -55,6 +72,15 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
         print(f"trials: {report['trials']} of {report['budget']} ({states or 'none'})")
         for failure in report["failures"]:
             print(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
+        if report["promotions"]:
+            lines = [
+                {**p, "digest": p["digest"][:10], "interval": interval_text(p.get("low"), p.get("high"))}
+                for p in report["promotions"]
+            ]
+            print_table(lines, {**PROMOTED, "accuracy": VIDEO1 if report["metric"] == TOP1 else MAP}, "promoted")
+            for p in report["promotions"]:
+                if p["broken"]:
+                    print(f"  promotion of {p['digest'][:10]}, seed {p['seed']}, in training: {p['broken']}")
         print(
             f"spent: {report['epochs_trained']:,} epochs, {duration(report['seconds'])} in {report['sessions']} "
             f"session(s); {report['preempted']} job(s) were pre-empted"
@@ -71,14 +97,19 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     rungs = []
     for rung, epochs in enumerate(search["rungs"]):
         reached = [e for e in evaluations if e["rung"] == rung]
-        best = max((e["top1"] for e in reached), default=None)
+        best = max(map(accuracy_of, reached), default=None)
         clips = reached[0]["num_clips"] if reached else None
         rungs.append({"rung": rung, "epochs": epochs, "networks": len(reached), "best": best, "num_clips": clips})
     sessions = store.sessions(row["id"])
     last = {e["trial_id"]: e["epochs"] for e in evaluations}
+    tested: dict[int, dict[str, Any]] = {}
+    for split in ("val", "test"):
+        for e in store.evaluations(row["id"], purpose="promotion", split=split):
+            tested[e["promotion_id"]] = {name: e[name] for name in TESTED} | {"accuracy": accuracy_of(e)}
     return {
         "study": row["name"],
         "database": store.location,
+        "metric": metric_of(evaluations),
         "rungs": rungs,
         "trials": len(trials),
         "budget": search["trials"],
@@ -100,6 +131,8 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
                 "epochs": p["epochs"],
                 "state": p["state"],
                 "folder": p["folder"],
+                **tested.get(p["id"], {}),
+                "broken": broken_text(p["broken"]),
             }
             for p in store.promotions(row["id"])
         ],
@@ -152,7 +185,7 @@ def print_front(store: Store, study: str) -> None:
         f"{study}: Pareto front after {rows[0]['epochs']} epochs, on {rows[0]['num_clips']} val clips of "
         f"{record['clip']} (MACs of one clip)"
     )
-    print_table(rows, FRONT_COLUMNS, title)
+    print_table(rows, {**FRONT_COLUMNS, "accuracy": metric_in(store, record["id"])}, title)
 
 
 def space(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.accuracies import TOP1, metric_in
 from nas.cli.output import Progress, print_json, print_table
 from nas.cli.resolve import database_of
 
@@ -85,13 +86,15 @@ def motion(
                         store_motion(store, row, new)
                 except StoreError as error:
                     progress.line(f"note: measured, but not stored: {error}")
+        metric = metric_in(store, row["id"])
     finally:
         progress.close()
         store.close()
     if as_json:
         print_json([as_plain(one) for one in measured])
         return
-    show(measured, f"{row['name']}: motion tests on {split}, top-1 (chance {1 / row['num_classes']:.3f})")
+    of = f"chance {1 / row['num_classes']:.3f}" if metric == TOP1 else "one of a video's labels counts"
+    show(measured, f"{row['name']}: motion tests on {split}, top-1 ({of})")
 
 
 def as_plain(measured: Measured) -> dict[str, Any]:

@@ -30,6 +30,10 @@ def predict(
     """
     from nas.errors import NotFoundError
 
+    folder = Path(path)
+    if not (folder / "network.json").is_file():
+        reason = "it has no network.json" if folder.is_dir() else "there is no such folder"
+        raise NotFoundError(f"{path} must be a folder that `nas promote` wrote, but {reason}")
     missing = [name for name in videos if not Path(name).is_file()]
     if missing:
         raise NotFoundError(
@@ -39,7 +43,7 @@ def predict(
     from nas.using.networks import usual_device
     from nas.using.predict import predict_video
 
-    network = load_network(Path(path), device=usual_device())
+    network = load_network(folder, device=usual_device())
     plain = []
     for name in videos:
         found = predict_video(network, Path(name), most=windows, length=window)

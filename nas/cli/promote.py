@@ -17,6 +17,9 @@ def promote(
     best_under: str = typer.Option(None, "--best-under", metavar="MACS", help="The front's best below, such as 2G."),
     front: bool = typer.Option(False, "--front", help="Every network of the front."),
     seeds: int = typer.Option(None, "--seeds", min=1, help="Trainings a network."),
+    devices: int = typer.Option(
+        None, "--devices", min=0, help="GPUs that train together, 0 for all; without a GPU, processes."
+    ),
     db: str = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -24,8 +27,9 @@ def promote(
 
     Example: nas promote studies/kinetics_small.yaml --best-under 100M
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
+    from nas.accuracies import MAP, broken_text
     from nas.config import apply_promote
     from nas.errors import NotFoundError
     from nas.study import parse_number, study_of
@@ -37,8 +41,9 @@ def promote(
     bound = parse_number(best_under) if best_under is not None else None
     path = database_of(study, db)
 
-    from nas.promote import choose, summarise
+    from nas.promote import choose
     from nas.promote import promote as train
+    from nas.promotions import summarise
     from nas.search.session import locked
     from nas.store import Store
 
@@ -52,7 +57,7 @@ def promote(
             recorded = study_of(apply_promote(row["config"], [word for word in given if "=" in word]), store.location)
             recorded.promote.test.sides(recorded.data)  # a crop that does not fit is refused before the training
             digests = choose(store, row, prefix=names[0] if names else None, best_under=bound, whole_front=front)
-            config = recorded.promote
+            config = recorded.promote if devices is None else replace(recorded.promote, devices=devices)
             results = []
             for digest in digests:
                 for seed in range(seeds or config.seeds):
@@ -85,13 +90,16 @@ def promote(
         line["digest"] = line["digest"][:10]
         line["interval"] = interval_text(line["low"], line["high"])
         line["both"] = interval_text(line["low_both"], line["high_both"])
+    several = summary[0]["metric"] == MAP
     columns = {
         "digest": "digest",
         "clip1": "clip@1",
-        "top1": "video@1",
+        **({"map_class": "mAP over classes"} if several else {}),
+        "accuracy": summary[0]["metric"],
         "interval": "95 % over videos",
         "both": "over seeds and videos",
         "std": "std over seeds",
+        **({"top1": "video@1"} if several else {}),
         "top5": "video@5",
         "seeds": "seeds",
         "split": "split",
@@ -105,8 +113,14 @@ def promote(
     if any(result.split == "val" for result in results):
         print("note: the data has no test split; val is reported, on which the networks were also chosen")
     asked = str(config.test)
-    if any(result.views not in ("", asked) for result in results):
+    if several:
+        print("mAP: mean over videos of the average precision of their classes; video@1 and video@5 count one of them")
+    for result in results:
+        if result.broken:
+            print(f"{result.digest[:10]}, seed {result.seed}, in training: {broken_text(result.broken)}")
+    if any(result.views not in ("", asked, config.test.short) for result in results):
         print(f"note: a test is looked at once, so what was tested earlier is not tested again with {asked}")
     for result in results:
         print(f"nas.load({result.folder!r})" + ("" if result.fresh else "   (trained earlier)"))
-    print("classes and confusions: evaluation.json in each folder, or `nas evaluate FOLDER DATA`")
+    what = "classes" if several else "classes and confusions"
+    print(f"{what}: evaluation.json in each folder, or `nas evaluate FOLDER DATA`")

@@ -117,6 +117,18 @@ def _not_a_preset(name: str) -> str:
     return f"no preset is called {name!r}" + (f" (did you mean {near[0]}?)" if near else "")
 
 
+def _beside(path: Path) -> str:
+    """What was meant, perhaps, in brackets."""
+    import difflib
+
+    try:
+        names = sorted(entry.name for entry in path.parent.iterdir() if not entry.name.startswith("."))
+    except OSError:
+        return f" ({path.parent} is not there either)"
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f" (did you mean {path.parent / near[0]}?)" if near else ""
+
+
 def videos_of(target: str, overrides: Sequence[str]) -> DataConfig:
     """The videos that a study, a database or a plain folder means.
 
@@ -125,8 +137,10 @@ def videos_of(target: str, overrides: Sequence[str]) -> DataConfig:
         overrides: Settings laid over a file; of a folder, where its lists lie and what is taken of it.
 
     Raises:
-        NasError: The study breaks a rule, or a setting is none of a folder.
+        NasError: There is no such thing, the study breaks a rule, or a setting is none of a folder.
     """
+    if not Path(target).exists():
+        raise NotFoundError(f"there is no data folder, study file or database {target}{_beside(Path(target))}")
     if not Path(target).is_dir():
         return load_target(target, list(overrides)).located_data()
     from trainer.config import Clip, DataConfig

@@ -13,7 +13,7 @@ from nas.cli.resolve import load_target
 from nas.store import is_database
 
 if TYPE_CHECKING:
-    from nas.using.accuracy import Judged, Share
+    from nas.using.accuracy import ClassRow, Judged, Share
     from nas.using.views import Views
     from trainer.config import DataConfig
 
@@ -143,7 +143,9 @@ def show_test(result: Judged, title: str) -> None:
     """Prints accuracies with intervals, the classes, and what is taken for what."""
     from nas.using.accuracy import confused
 
+    several = result.map_sample is not None
     rows = [
+        *([share_row("mAP over videos", result.map_sample)] if result.map_sample is not None else []),
         share_row("clip@1", result.clip1),
         share_row("video@1", result.video1),
         share_row("video@5", result.video5),
@@ -151,15 +153,18 @@ def show_test(result: Judged, title: str) -> None:
     columns = {"measure": "", "share": "accuracy", "interval": "95 % over videos", "videos": "videos"}
     print(title)
     print_table(rows, columns)
+    if result.map_class is not None:
+        print(f"mAP over classes: {result.map_class:.3f}; clip@1 to video@5 count one of a video's labels as right")
     print(f"{result.num_videos} videos, {result.num_clips} views: {result.views}; loss {result.loss:.3f}")
     with_videos = [row for row in result.classes if row.accuracy is not None]
     shown = with_videos
     if len(shown) > _MANY:
-        shown = sorted(shown, key=lambda row: row.accuracy.value if row.accuracy else 0.0)[:_MANY]
+        shown = sorted(shown, key=_goodness)[:_MANY]
     lines = [
         {
             "class": row.name,
             "videos": row.accuracy.num_videos,
+            **({"precision": row.precision} if several else {}),
             "accuracy": row.accuracy.value,
             "interval": interval_text(row.accuracy.low, row.accuracy.high),
             "predicted": row.predicted,
@@ -169,11 +174,20 @@ def show_test(result: Judged, title: str) -> None:
         if row.accuracy is not None
     ]
     head = "classes" if shown is with_videos else f"the {_MANY} worst of {len(with_videos)} classes (all: --json)"
-    titles = {"interval": "95 % over videos", "predicted": "times predicted", "taken": "most often taken for"}
+    if several:
+        lines = [{key: line[key] for key in ("class", "videos", "precision", "predicted")} for line in lines]
+    titles = {
+        "precision": "average precision",
+        "interval": "95 % over videos",
+        "predicted": "times predicted",
+        "taken": "most often taken for",
+    }
     print_table(lines, {key: titles.get(key, key) for key in lines[0]}, head)
     absent = len(result.classes) - len(with_videos)
     if absent:
         print(f"note: {absent} of the network's {len(result.classes)} classes have no video here")
+    if several:
+        return
     names = [row.name for row in result.classes]
     if len(names) <= _MATRIX:
         matrix = [{"true": names[k], **dict(zip(names, line, strict=True))} for k, line in enumerate(result.confusion)]
@@ -182,3 +196,9 @@ def show_test(result: Judged, title: str) -> None:
         pairs = [{"true": a, "said": b, "count": count} for a, b, count in confused(result, names)[:_PAIRS]]
         if pairs:
             print_table(pairs, {"true": "class", "said": "taken for", "count": "videos"}, "most frequent confusions")
+
+
+def _goodness(row: ClassRow) -> float:
+    if row.precision is not None:
+        return row.precision
+    return row.accuracy.value if row.accuracy else 0.0

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from nas.accuracies import metric_in
 from nas.cli.output import print_json, print_table
 
 COLUMNS = {
@@ -28,7 +29,7 @@ def verdict(
 ) -> None:
     """Say which claims of a study's documents were reproduced, contradicted or left undecided.
 
-    Differences are in points of top-1, with the interval that the word rests on.
+    Differences are in points of top-1, or of mAP, with the interval that the word rests on.
 
     Example: nas verdict studies/p3d_blocks.yaml data=motion
     """
@@ -50,6 +51,7 @@ def verdict(
         ablation = latest(store, row)
         found = verdicts_of(store, ablation, config)
         keep_verdicts(store, row, ablation, found)
+        metric = metric_in(store, row["id"])
     finally:
         store.close()
     rows: list[dict[str, Any]] = [
@@ -68,7 +70,7 @@ def verdict(
     if as_json:
         print_json({"study": loaded.name, "ablation": ablation["name"], "verdicts": rows})
         return
-    title = f"{loaded.name}: claims against {ablation['name']}, differences of val top-1 in points"
+    title = f"{loaded.name}: claims against {ablation['name']}, differences of val {metric} in points"
     print_table(rows, COLUMNS, title)
 
 

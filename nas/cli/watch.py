@@ -70,7 +70,7 @@ def drawn(frame: Frame) -> RenderableType:
         _table(
             "rungs",
             frame.rungs,
-            {"rung": "rung", "epochs": "epochs", "networks": "networks", "best": "best top-1"},
+            {"rung": "rung", "epochs": "epochs", "networks": "networks", "best": f"best {frame.metric}"},
         )
     )
     if frame.running:
@@ -78,7 +78,7 @@ def drawn(frame: Frame) -> RenderableType:
         columns = {"trial": "trial", "progress": "epochs", "digest": "digest", "description": "network"}
         parts.append(_table("under way", jobs, columns))
     if frame.front:
-        columns = {"digest": "digest", "accuracy": "top-1", "macs": "MACs", "description": "network"}
+        columns = {"digest": "digest", "accuracy": frame.metric, "macs": "MACs", "description": "network"}
         more = f", {len(frame.front)} networks" if len(frame.front) > FRONT_ROWS else ""
         best = sorted(frame.front, key=lambda row: -row["accuracy"])[:FRONT_ROWS]
         title = f"front after {frame.front[0]['epochs']} epochs{more}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_FEW = 200  # different values, up to which counting them is cheaper than drawing videos
+_CELLS = 4_000_000  # drawn at once: 64 MB
+
 
 def interval_over_videos(
     values: NDArray[np.float64],
@@ -41,9 +44,15 @@ def interval_over_videos(
     if len(kinds) == 1:
         unseen = 1 - tail ** (1 / total)
         return float(kinds[0] - unseen * (kinds[0] - least)), float(kinds[0] + unseen * (most - kinds[0]))
-    # Drawing videos is drawing how many of each value: exact, and it costs nothing for many videos.
-    draws = np.random.default_rng(seed).multinomial(total, counts / total, resamples)
-    low, high = np.quantile(draws @ kinds / total, (tail, 1 - tail))
+    rng = np.random.default_rng(seed)
+    if len(kinds) <= _FEW:
+        # Drawing videos is drawing how many of each value: exact, and it costs nothing for many videos.
+        means = rng.multinomial(total, counts / total, resamples) @ kinds / total
+    else:  # as of average precisions, of which nearly every video has its own
+        rows = max(1, _CELLS // total)
+        parts = [min(rows, resamples - start) for start in range(0, resamples, rows)]
+        means = np.concatenate([values[rng.integers(total, size=(part, total))].mean(1) for part in parts])
+    low, high = np.quantile(means, (tail, 1 - tail))
     return float(low), float(high)
 
 

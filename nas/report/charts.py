@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from nas.accuracies import TOP1
 from nas.report.scales import Scale, linear, logarithmic
 from nas.report.values import Ablation, Curve, Effect, Level, Marginal, Network, Point, Step
 from nas.report.words import MINUS, amount, percent, plural, spread
@@ -68,21 +69,23 @@ class Chart:
     legend: tuple[tuple[str, str], ...] = ()
 
 
-def front_chart(points: Sequence[Point], networks: Mapping[str, Network], num_classes: int) -> Chart:
-    """Top-1 against MACs: every rung's networks, the higher the stronger, and the front with its standard errors."""
-    chance = 1 / max(1, num_classes)
+def front_chart(
+    points: Sequence[Point], networks: Mapping[str, Network], num_classes: int, metric: str = TOP1
+) -> Chart:
+    """Accuracy against MACs: every rung's networks, the higher the stronger, and the front with its standard errors."""
+    chance = _chances(num_classes, metric)
     x = logarithmic([p.macs for p in points])
-    y = _accuracy([chance, *(p.top1 - p.error for p in points), *(p.top1 + p.error for p in points)])
+    y = _accuracy([*chance, *(p.accuracy - p.error for p in points), *(p.accuracy + p.error for p in points)])
     top = max((p.rung for p in points), default=0)
     front = sorted((p for p in points if p.front), key=lambda p: p.macs)
     marks = [
         Mark(
             x=x.at(p.macs),
-            y=_down(y, p.top1),
+            y=_down(y, p.accuracy),
             kind="front" if p.front else "top" if p.rung == top else "low",
             digest=p.digest,
-            label=point_label(p),
-            bar=(_down(y, p.top1 + p.error), _down(y, p.top1 - p.error)) if p.front else None,
+            label=point_label(p, metric),
+            bar=(_down(y, p.accuracy + p.error), _down(y, p.accuracy - p.error)) if p.front else None,
         )
         for p in sorted(points, key=lambda p: (p.front, p.rung, p.macs))
     ]
@@ -93,31 +96,32 @@ def front_chart(points: Sequence[Point], networks: Mapping[str, Network], num_cl
     if lower:
         legend.append(("low", f"lower rungs ({lower} epochs)"))
     return Chart(
-        title=f"Top-1 against MACs of {plural(len({p.digest for p in points}), 'network')}; {len(front)} on the front",
+        title=f"{'Top-1' if metric == TOP1 else metric} against MACs of "
+        f"{plural(len({p.digest for p in points}), 'network')}; {len(front)} on the front",
         x_title="MACs of one clip (log)",
-        y_title="top-1 on val",
+        y_title=f"{metric} on val",
         x=x,
         y=y,
-        lines=(Line(points=_stairs(x, y, [(p.macs, p.top1) for p in front]), kind="front"),) if front else (),
+        lines=(Line(points=_stairs(x, y, [(p.macs, p.accuracy) for p in front]), kind="front"),) if front else (),
         marks=tuple(marks),
-        rules=(Rule(y=_down(y, chance), text=f"chance {percent(chance)}"),),
+        rules=_chance(y, chance),
         legend=tuple(legend),
     )
 
 
-def point_label(point: Point) -> str:
+def point_label(point: Point, metric: str) -> str:
     """One measurement in words."""
     return (
-        f"top-1 {percent(point.top1)} {spread(point.error)} ({point.num_clips:,} clips), "
+        f"{metric} {percent(point.accuracy)} {spread(point.error)} ({point.num_clips:,} clips), "
         f"{plural(point.epochs, 'epoch')}, trial {point.number}"
     )
 
 
-def curves_chart(curves: Sequence[Curve], num_classes: int) -> Chart:
+def curves_chart(curves: Sequence[Curve], num_classes: int, metric: str = TOP1) -> Chart:
     """Learning curves; those that were stopped early lie below the others."""
     x = linear([0, *(epoch for c in curves for epoch, _ in c.values)], text=lambda v: f"{v:g}")
-    chance = 1 / max(1, num_classes)
-    y = _accuracy([chance, *(value for c in curves for _, value in c.values)])
+    chance = _chances(num_classes, metric)
+    y = _accuracy([*chance, *(value for c in curves for _, value in c.values)])
     order = ("stopped", "failed", "running", "top", "front")
     words = {
         "front": "on the front",
@@ -134,7 +138,7 @@ def curves_chart(curves: Sequence[Curve], num_classes: int) -> Chart:
                 points=_path(x, y, thin(curve.values)),
                 kind=curve.kind,
                 digest=curve.digest,
-                label=f"trial {curve.number}, {words[curve.kind]}; top-1 {percent(last[1])} after "
+                label=f"trial {curve.number}, {words[curve.kind]}; {metric} {percent(last[1])} after "
                 f"{plural(last[0], 'epoch')}",
             )
         )
@@ -142,11 +146,11 @@ def curves_chart(curves: Sequence[Curve], num_classes: int) -> Chart:
     return Chart(
         title=f"Learning curves of {plural(len(curves), 'trial')}",
         x_title="epochs",
-        y_title="top-1 on val",
+        y_title=f"{metric} on val",
         x=x,
         y=y,
         lines=tuple(lines),
-        rules=(Rule(y=_down(y, chance), text=f"chance {percent(chance)}"),),
+        rules=_chance(y, chance),
         legend=tuple((kind, words[kind]) for kind in reversed(order) if kind in kinds),
     )
 
@@ -178,21 +182,21 @@ def hypervolume_chart(steps: Sequence[Step], epochs: Mapping[int, int]) -> Chart
     )
 
 
-def marginal_chart(marginal: Marginal) -> Chart:
+def marginal_chart(marginal: Marginal, metric: str = TOP1) -> Chart:
     """The front of each value of one setting."""
     values = [point for level in marginal.levels for point in level.front]
-    x, y = logarithmic([macs for macs, _ in values]), _accuracy([top1 for _, top1 in values])
+    x, y = logarithmic([macs for macs, _ in values]), _accuracy([accuracy for _, accuracy in values])
 
     def marks(place: int, level: Level) -> Iterable[Mark]:
-        for macs, top1 in level.front:
-            label = f"{level.level}: top-1 {percent(top1)} at {amount(macs)} MACs"
-            yield Mark(x=x.at(macs), y=_down(y, top1), kind=f"c{place % COLOURS}", digest="", label=label)
+        for macs, accuracy in level.front:
+            label = f"{level.level}: {metric} {percent(accuracy)} at {amount(macs)} MACs"
+            yield Mark(x=x.at(macs), y=_down(y, accuracy), kind=f"c{place % COLOURS}", digest="", label=label)
 
     kinds = [f"c{place % COLOURS}{' dashed' if place >= COLOURS else ''}" for place in range(len(marginal.levels))]
     return Chart(
         title=f"Fronts of the values of {marginal.factor}",
         x_title="MACs (log)",
-        y_title="top-1 on val",
+        y_title=f"{metric} on val",
         x=x,
         y=y,
         lines=tuple(
@@ -258,6 +262,15 @@ def thin(values: Sequence[tuple[int, float]], most: int = VERTICES) -> list[tupl
     stride = math.ceil(len(values) / (most - 2))
     best = max(range(len(values)), key=lambda i: values[i][1])
     return [value for i, value in enumerate(values) if i % stride == 0 or i in (best, len(values) - 1)]
+
+
+def _chances(num_classes: int, metric: str) -> list[float]:
+    """Accuracy of guessing; of mean average precision it depends on how many labels videos have."""
+    return [1 / max(1, num_classes)] if metric == TOP1 else []
+
+
+def _chance(y: Scale, chance: Sequence[float]) -> tuple[Rule, ...]:
+    return tuple(Rule(y=_down(y, value), text=f"chance {percent(value)}") for value in chance)
 
 
 def _accuracy(values: Sequence[float]) -> Scale:

@@ -33,8 +33,8 @@ def rungs(points: Sequence[Point], epochs: Sequence[int]) -> tuple[Rung, ...]:
                 rung=rung,
                 epochs=number,
                 networks=len(here),
-                best=max((p.top1 for p in here), default=None),
-                median=median(p.top1 for p in here) if here else None,
+                best=max((p.accuracy for p in here), default=None),
+                median=median(p.accuracy for p in here) if here else None,
                 num_clips=here[0].num_clips if here else None,
             )
         )
@@ -49,7 +49,7 @@ def share(points: Sequence[Point], low: int, high: int) -> float:
     if not points:
         return 0.0
     width = math.log10(high) - math.log10(low) or 1.0
-    values = [(1 - p.top1, (math.log10(p.macs) - math.log10(low)) / width) for p in points]
+    values = [(1 - p.accuracy, (math.log10(p.macs) - math.log10(low)) / width) for p in points]
     return hypervolume(values, (1.0, CORNER)) / CORNER
 
 
@@ -73,7 +73,9 @@ def steps(points: Sequence[Point]) -> tuple[Step, ...]:
         here = reached.setdefault(point.rung, [])
         here.append(point)
         value = share(here, low, high)
-        here[:] = [here[i] for i in front([(1 - p.top1, p.macs) for p in here])]  # the rest adds nothing later, either
+        here[:] = [
+            here[i] for i in front([(1 - p.accuracy, p.macs) for p in here])
+        ]  # the rest adds nothing later, either
         if value > best.get(point.rung, -1.0):
             best[point.rung] = value
             found.append(Step(rung=point.rung, epochs=spent, share=value))
@@ -101,9 +103,9 @@ def marginals(evaluations: Sequence[Row]) -> tuple[Marginal, ...]:
             Level(
                 level=level.level,
                 networks=level.networks,
-                best=max(level.top1),
+                best=max(level.accuracy),
                 share=level.share,
-                front=tuple(sorted(set(zip(level.macs, level.top1, strict=True)))),
+                front=tuple(sorted(set(zip(level.macs, level.accuracy, strict=True)))),
             )
         )
     found = [

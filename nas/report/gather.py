@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from nas.accuracies import accuracy_of, metric_in
 from nas.report import evidence
 from nas.report.front import marginals, rungs, steps
 from nas.report.networks import networks_of
@@ -42,6 +43,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         study=study,
         database=database or store.location,
         made=now(),
+        metric=metric_in(store, key),
         networks=_in_use(networks, trials, promotions, ablations),
         states=dict(Counter(row["state"] for row in trials)),
         trials=len(trials),
@@ -76,8 +78,8 @@ def points_of(evaluations: Sequence[Row], front: set[str]) -> tuple[Point, ...]:
             number=row["number"],
             rung=row["rung"],
             epochs=row["epochs"],
-            top1=row["top1"],
-            error=standard_error(row["top1"], row["num_clips"]),
+            accuracy=accuracy_of(row),
+            error=standard_error(accuracy_of(row), row["num_clips"]),
             num_clips=row["num_clips"],
             macs=row["macs"],
             settings=row["settings"] or {},
@@ -91,7 +93,7 @@ def curves_of(epochs: Sequence[Row], trials: Sequence[Row], points: Sequence[Poi
     """Learning curves in the order of trials.
 
     Args:
-        epochs: Rows of `Store.epoch_rows` that have a top-1.
+        epochs: Rows of `Store.epoch_rows` that were evaluated.
         trials: Rows of `Store.trials`.
         points: Of the search; they say who reached the highest rung, and who is on its front.
     """
@@ -106,7 +108,7 @@ def curves_of(epochs: Sequence[Row], trials: Sequence[Row], points: Sequence[Poi
             kind = "front" if number in front else "top"
         else:
             kind = {"failed": "failed", "running": "running", "preempted": "running"}.get(state, "stopped")
-        values = tuple((row["epoch"], row["top1"]) for row in rows)
+        values = tuple((row["epoch"], accuracy_of(row)) for row in rows)
         found.append(Curve(number=number, digest=digest, kind=kind, values=values))
     return tuple(found)
 

@@ -108,6 +108,7 @@ def environment() -> jinja2.Environment:
     made.globals |= {
         "plural": words.plural,
         "interval": words.interval,
+        "shares": words.shares,
         "standard_error": words.standard_error,
         "by_split": lambda accuracies: {accuracy.split: accuracy for accuracy in accuracies},
     }
@@ -117,7 +118,7 @@ def environment() -> jinja2.Environment:
 def last_points(points: Sequence[Point]) -> list[Point]:
     """Each network at its highest rung; the highest rungs first, and within one the most accurate."""
     last = {p.digest: p for p in sorted(points, key=lambda p: p.rung)}
-    return sorted(last.values(), key=lambda p: (-p.rung, -p.top1, p.macs))
+    return sorted(last.values(), key=lambda p: (-p.rung, -p.accuracy, p.macs))
 
 
 def payload(report: Report) -> dict[str, Any]:
@@ -132,17 +133,17 @@ def payload(report: Report) -> dict[str, Any]:
             [
                 f"search, {words.plural(point.epochs, 'epoch')}",
                 "val",
-                f"{words.percent(point.top1)} {words.spread(point.error)}",
+                f"{words.percent(point.accuracy)} {words.spread(point.error)}",
             ]
         )
     for promotion in report.promotions:
         for a in promotion.accuracies:
-            error = words.spread(words.standard_error(a.top1, a.num_clips))
+            error = words.spread(words.standard_error(a.accuracy, a.num_clips))
             results.setdefault(promotion.digest, []).append(
                 [
                     f"promotion, {words.plural(promotion.epochs, 'epoch')}, seed {promotion.seed}",
                     a.split,
-                    f"{words.percent(a.top1)} {error}",
+                    f"{words.percent(a.accuracy)} {error}",
                 ]
             )
     networks = []
@@ -168,6 +169,7 @@ def payload(report: Report) -> dict[str, Any]:
         "networks": networks,
         "columns": list(columns),
         "blocks": list(blocks),
+        "metric": report.metric,
         "show": shlex.join(["nas", "show", "DIGEST", "--study", report.database]),
     }
 
@@ -211,12 +213,12 @@ def taken_for(confusion: Confusion, most: int = 30) -> list[tuple[str, str, int,
 
 
 def means_over_seeds(promotions: Sequence[Promotion]) -> list[dict[str, Any]]:
-    """Mean and standard deviation of top-1 for each network, epochs and split with several seeds."""
+    """Mean and standard deviation of accuracy for each network, epochs and split with several seeds."""
     groups: dict[tuple[str, int, str], list[float]] = {}
     texts = {p.digest: p.description for p in promotions}
     for p in promotions:
         for a in p.accuracies:
-            groups.setdefault((p.digest, p.epochs, a.split), []).append(a.top1)
+            groups.setdefault((p.digest, p.epochs, a.split), []).append(a.accuracy)
     rows = []
     for (digest, epochs, split), values in groups.items():
         if len(values) > 1:
@@ -237,13 +239,13 @@ def means_over_seeds(promotions: Sequence[Promotion]) -> list[dict[str, Any]]:
 
 
 def _charts(report: Report) -> dict[str, Any]:
-    classes = report.study["num_classes"]
+    classes, metric = report.study["num_classes"], report.metric
     epochs = {rung.rung: rung.epochs for rung in report.rungs}
     return {
-        "front": charts.front_chart(report.points, report.networks, classes),
-        "curves": charts.curves_chart(report.curves, classes),
+        "front": charts.front_chart(report.points, report.networks, classes, metric),
+        "curves": charts.curves_chart(report.curves, classes, metric),
         "steps": charts.hypervolume_chart(report.steps, epochs),
-        "marginals": [charts.marginal_chart(marginal) for marginal in report.marginals],
+        "marginals": [charts.marginal_chart(marginal, metric) for marginal in report.marginals],
     }
 
 

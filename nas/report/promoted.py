@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from nas.accuracies import accuracy_of, broken_text
 from nas.report.values import Accuracy, Confusion, Network, Promotion
 from nas.store import Row
 
@@ -35,12 +36,18 @@ def promotion(
         state=row["state"],
         folder=row["folder"],
         accuracies=tuple(
-            Accuracy(split=e["split"], top1=e["top1"], top5=e["top5"], num_clips=e["num_clips"])
+            Accuracy(
+                split=e["split"],
+                accuracy=accuracy_of(e),
+                **{name: e[name] for name in ("low", "high", "clip1", "top1", "top5", "map_class", "num_clips")},
+                views=e["views"] or "",
+            )
             for e in measured
             if e["promotion_id"] == row["id"]
         ),
         confusion=confusion,
         missing=missing,
+        broken=broken_text(row["broken"]),
     )
 
 
@@ -52,6 +59,8 @@ def _confusion(folder: str, beside: Path, classes: Sequence[str]) -> tuple[Confu
         return None, f"no confusion matrix: the folder {folder} is not there"
     try:
         content: Any = json.loads(files[0].read_text(encoding="utf-8"))
+        if content["record"].get("multi_label"):
+            return None, ""  # of several labels there is no matrix
         matrices = content["record"]["confusion"]
         split = "test" if "test" in matrices else "val"
         counts = tuple(tuple(int(count) for count in line) for line in matrices[split])

@@ -41,9 +41,9 @@ class Point:
         number: Of the trial.
         rung: From 0.
         epochs: Trained.
-        top1: Share of 1 on the validation clips.
+        accuracy: Share of 1 on the validation clips: top-1, or mAP where videos have several labels.
         error: One standard error, from the number of clips.
-        num_clips: On which top1 was measured.
+        num_clips: On which it was measured.
         macs: Of one clip.
         settings: What the search space was asked for.
         front: Whether it is on the front of the highest rung.
@@ -53,7 +53,7 @@ class Point:
     number: int
     rung: int
     epochs: int
-    top1: float
+    accuracy: float
     error: float
     num_clips: int
     macs: int
@@ -63,13 +63,13 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
-    """Top-1 of one trial, epoch by epoch.
+    """Accuracy of one trial, epoch by epoch.
 
     Attributes:
         number: Of the trial.
         digest: Of its network.
         kind: `front`, `top` (reached the last rung), `stopped` (early), `running` or `failed`.
-        values: Pairs of epoch and top-1.
+        values: Pairs of epoch and accuracy.
     """
 
     number: int
@@ -80,7 +80,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rung:
-    """Who reached one rung: networks, best and median top-1, and validation clips."""
+    """Who reached one rung: networks, best and median accuracy, and validation clips."""
 
     rung: int
     epochs: int
@@ -101,13 +101,13 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """The front if one setting had one value only: networks, best top-1, share of the whole front's hypervolume."""
+    """The front if one setting had one value only: networks, best accuracy, share of the whole front's hypervolume."""
 
     level: str
     networks: int
     best: float
     share: float
-    front: tuple[tuple[int, float], ...]  # pairs of MACs and top-1
+    front: tuple[tuple[int, float], ...]  # pairs of MACs and accuracy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,12 +193,31 @@ class Motion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracy:
-    """Top-1 and top-5 on a split, shares of 1."""
+    """A test of one training on one split; shares of 1.
+
+    Attributes:
+        split: Name of the split.
+        accuracy: video@1, or mAP where videos have several labels.
+        low: Of its 95 % interval over videos; None where an earlier version did not keep it.
+        high: Of it.
+        clip1: Share of single views that are right; None as above.
+        top1: video@1.
+        top5: video@5.
+        map_class: mAP over classes, where videos have several labels.
+        num_clips: Videos.
+        views: How often each video was looked at, such as `10x3@128`; empty as above.
+    """
 
     split: str
+    accuracy: float
+    low: float | None
+    high: float | None
+    clip1: float | None
     top1: float
     top5: float
+    map_class: float | None
     num_clips: int
+    views: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,6 +242,7 @@ class Promotion:
     accuracies: tuple[Accuracy, ...]
     confusion: Confusion | None
     missing: str  # why there is no confusion matrix
+    broken: str  # clips that training could not read, in words; may be empty
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,6 +275,7 @@ class Report:
         study: Row of the study.
         database: As the commands of the page name it.
         made: Time of the report, ISO.
+        metric: What accuracies are called: `top-1`, or `mAP` where videos have several labels.
         networks: By digest, in the order of first mention.
         points: Of every rung, in the order in which they were measured.
         failures: With what was pre-empted left out; `preempted` counts that.
@@ -263,6 +284,7 @@ class Report:
     study: Mapping[str, Any]
     database: str
     made: str
+    metric: str
     networks: Mapping[str, Network]
     states: Mapping[str, int]
     trials: int

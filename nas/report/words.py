@@ -42,6 +42,11 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{points(low)} to {points(high)}"
 
 
+def shares(low: float | None, high: float | None) -> str:
+    """An interval of a share of 1, in percent: `81.2 to 87.4 %`; a dash where there is none."""
+    return "–" if low is None or high is None else f"{100 * low:.1f} to {percent(high)}"
+
+
 def standard_error(share: float, num_clips: int) -> float:
     """Of an accuracy on so many clips, by the binomial distribution."""
     return math.sqrt(max(0.0, share * (1 - share)) / num_clips) if num_clips else 0.0

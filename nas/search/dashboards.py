@@ -14,6 +14,7 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upl
 from optuna.storages import RDBStorage
 
 from nas import formats, tabular
+from nas.accuracies import accuracy_of
 from nas.compare import front
 from nas.errors import NasError
 from nas.importance import rungs_of
@@ -112,7 +113,7 @@ def _annotate(
         save_note(rung, _question(study))
         notes += 1
     trials = {trial.user_attrs.get("evaluation"): trial for trial in rung.get_trials(deepcopy=False)}
-    for place in front([(1 - row["top1"], row["macs"]) for row in rows]):
+    for place in front([(1 - accuracy_of(row), row["macs"]) for row in rows]):
         frozen = trials.get(rows[place]["id"])
         if frozen is None:
             continue

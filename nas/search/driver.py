@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 
+from nas.accuracies import told
 from nas.errors import SearchError
 from nas.jobs import JobResult, TrainJob, job_key
 from nas.search.cluster import joined
@@ -240,7 +241,7 @@ class _Driver:
         assert val is not None
         self._say(
             "result",
-            f"trial {row['number']} has top-1 {val.top1:.3f} on {val.num_clips} clips after {row['epochs']} epochs "
+            f"trial {row['number']} has {told(val)} on {val.num_clips} clips after {row['epochs']} epochs "
             f"({result.seconds:.1f} s){f'; {result.detail}' if result.detail else ''}",
         )
 

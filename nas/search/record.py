@@ -8,6 +8,7 @@ from typing import Any
 
 from nas import store as s
 from nas import tables as m
+from nas.accuracies import accuracy_of
 from nas.jobs import JobResult
 from nas.search.ledger import Entry, Ledger, ledger_of
 from nas.search.pool import Candidate
@@ -134,10 +135,7 @@ class Record:
                 rung=row["rung"],
                 epochs=last.epoch,
                 split="val",
-                top1=last.val.top1,
-                top5=last.val.top5,
-                loss=last.val.loss,
-                num_clips=last.val.num_clips,
+                **last.val.plain(),
             )
             self._end(connection, job, "done", detail=result.detail, seconds=result.seconds)
             state = "finished" if row["rung"] == len(self.rungs) - 1 else "paused"
@@ -207,7 +205,7 @@ class Record:
 
 def objectives_of(row: Row, names: Sequence[str]) -> tuple[float, ...]:
     """The minimised objectives of an evaluation: error, and log10 of costs, since what counts there is the ratio."""
-    return tuple(1.0 - row["top1"] if name == "error" else math.log10(row[name]) for name in names)
+    return tuple(1.0 - accuracy_of(row) if name == "error" else math.log10(row[name]) for name in names)
 
 
 def replay(
@@ -239,14 +237,12 @@ def replay(
 
 
 def _epoch(epoch: Any) -> dict[str, Any]:
-    val = epoch.val
+    names = ("top1", "top5", "loss", "num_clips", "map_sample", "map_class")
     return {
         "epoch": epoch.epoch,
         "train_loss": epoch.train_loss,
         "lr": epoch.lr,
         "seconds": epoch.seconds,
-        "top1": val.top1 if val else None,
-        "top5": val.top5 if val else None,
-        "loss": val.loss if val else None,
-        "num_clips": val.num_clips if val else None,
+        **dict.fromkeys(names),
+        **(epoch.val.plain() if epoch.val is not None else {}),
     }

@@ -14,6 +14,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
+from nas.accuracies import accuracy_of
 from nas.search.sampler import distributions_of
 from search_spaces.space import SearchSpace
 
@@ -66,7 +67,7 @@ class Rungs:
             rung = row["rung"]
             if row["id"] in self._known[rung]:
                 continue
-            values = [row["top1"] if name == "error" else float(row[name]) for name in self._objectives]
+            values = [accuracy_of(row) if name == "error" else float(row[name]) for name in self._objectives]
             settings = dict(row["settings"])
             self._studies[rung].add_trial(
                 create_trial(

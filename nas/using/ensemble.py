@@ -15,6 +15,7 @@ from nas.using.accuracy import Judged, Share, difference, judged
 from nas.using.scores import Scores, read_scores, scores_file
 
 FOLDS = 5
+Labels = NDArray[np.int64] | NDArray[np.bool_]
 _TINY = float(np.finfo(np.float32).tiny)
 _NONE = 1e-4  # a weight below is as good as none
 
@@ -32,7 +33,8 @@ class Ensemble:
         best: Which member is the best on val.
         weighted: The test with these weights.
         equal: The test with equal weights.
-        gain: video@1 of the weighted ensemble minus that of the best single member, paired by video.
+        gain: Accuracy of the weighted ensemble (video@1, or mAP where videos have several labels) minus that of the
+            best single member, paired by video.
         gain_equal: The same with equal weights.
     """
 
@@ -66,16 +68,16 @@ def ensemble(
     if len(names) < 2:
         raise NasError(f"an ensemble has at least 2 networks, but got {len(names)}")
     val = aligned(names, val)
-    weights = best_weights(_stacked(val), val[0].labels)
+    weights = best_weights(_stacked(val), _labels(val[0]))
     shown = aligned(names, reported) if reported is not None else val
     if reported is None:
-        probabilities = cross_fitted(_stacked(val), val[0].labels, seed=seed)
+        probabilities = cross_fitted(_stacked(val), _labels(val[0]), seed=seed)
     else:
         probabilities = mixed(_stacked(shown), weights)
     weighted = _scores_of(shown, probabilities)
     same = np.full(len(names), 1 / len(names))
     equal = _scores_of(shown, mixed(_stacked(shown), same))
-    best = max(range(len(val)), key=lambda k: (float(val[k].right.mean()), -judged(val[k]).loss))
+    best = max(range(len(val)), key=lambda k: _rank(judged(val[k])))
     return Ensemble(
         names=tuple(names),
         weights=tuple(weights.tolist()),
@@ -90,7 +92,7 @@ def ensemble(
     )
 
 
-def best_weights(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def best_weights(probabilities: NDArray[np.float64], labels: Labels) -> NDArray[np.float64]:
     """The weights of a mean of probabilities that make the labels most likely.
 
     The mean cross-entropy of a mixture is convex in its weights, so that there is one best value; it is found by SLSQP
@@ -98,14 +100,18 @@ def best_weights(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) 
 
     Args:
         probabilities: (M, V, K) of M networks.
-        labels: (V,).
+        labels: (V,) true classes; or (V, K) which classes a video has.
 
     Returns:
         (M,) at least 0, adding up to 1; what is below 0.0001 is set to 0.
     """
     from scipy.optimize import minimize
 
-    chosen = np.maximum(probabilities[:, np.arange(len(labels)), labels], _TINY)  # (M, V)
+    if labels.ndim == 1:
+        given = probabilities[:, np.arange(len(labels)), labels]  # (M, V)
+    else:  # the binary cross-entropy of a mixture is convex in its weights as well
+        given = np.where(labels, probabilities, 1 - probabilities).reshape(len(probabilities), -1)
+    chosen = np.maximum(given, _TINY)
     count = len(chosen)
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -133,7 +139,7 @@ def mixed(probabilities: NDArray[np.float64], weights: NDArray[np.float64]) -> N
 
 
 def cross_fitted(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64], *, folds: int = FOLDS, seed: int = 0
+    probabilities: NDArray[np.float64], labels: Labels, *, folds: int = FOLDS, seed: int = 0
 ) -> NDArray[np.float64]:
     """The weighted mean (V, K), where each video's weights come from the videos of the other folds."""
     folds = min(folds, len(labels))
@@ -176,16 +182,21 @@ def aligned(names: Sequence[str], scores: Sequence[Scores]) -> list[Scores]:
         place = {path: number for number, path in enumerate(other.paths)}
         rows = np.array([place[path] for path in first.paths])
         columns = np.array([other.classes.index(name) for name in first.classes])
-        labels = np.argsort(columns)[other.labels[rows]]
-        if (labels != first.labels).any():
-            odd_one = first.paths[int(np.argmax(labels != first.labels))]
-            raise NasError(f"a video has one label, but {odd_one} has two in {names[0]} and {name}")
+        if (other.targets is None) != (first.targets is None):
+            raise NasError(
+                f"an ensemble's networks all give one label a video or several, but {names[0]} or {name} not"
+            )
+        odd_ones = _differ(first, other, rows, columns)
+        if odd_ones.any():
+            odd_one = first.paths[int(np.argmax(odd_ones))]
+            raise NasError(f"a video has the same labels everywhere, but {odd_one} has others in {names[0]} and {name}")
         done.append(
             dataclasses.replace(
                 other,
                 classes=first.classes,
                 paths=first.paths,
                 labels=first.labels,
+                targets=first.targets,
                 probabilities=other.probabilities[rows][:, columns],
                 clips_right=other.clips_right[rows],
             )
@@ -208,6 +219,21 @@ def stored_scores(folder: str, split: str) -> Scores | None:
             "with --data DATA, and they are tested anew"
         )
     return None
+
+
+def _differ(first: Scores, other: Scores, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(V,) where two networks' scores name other labels."""
+    if first.targets is not None and other.targets is not None:
+        return np.asarray((other.targets[rows][:, columns] != first.targets).any(1))
+    return np.asarray(np.argsort(columns)[other.labels[rows]] != first.labels)
+
+
+def _rank(result: Judged) -> tuple[float, float]:
+    return result.accuracy.value, -result.loss
+
+
+def _labels(scores: Scores) -> Labels:
+    return scores.labels if scores.targets is None else scores.targets
 
 
 def _stacked(scores: Sequence[Scores]) -> NDArray[np.float64]:

@@ -81,6 +81,8 @@ def judged_network(
     scores = score_network(network, data, config, views, split, progress=progress)
     rows: tuple[BackwardsRow, ...] = ()
     if backwards:
+        if network.multi_label:
+            raise ConfigError("what becomes of a class backwards is told of networks with one label a video")
         turned = dataclasses.replace(config, reversal="eval" if config.reversal == "none" else "none")
         rows = backwards_table(scores, score_network(network, data, turned, views, split, progress=progress))
     return NetworkTest(
@@ -222,6 +224,7 @@ def score_network(
         batch_size=int(recipe.get("batch_size", 16)),
         channels_last=bool(recipe.get("channels_last", True)),
         device=next(network.parameters()).device,
+        several=network.multi_label,
         progress=progress,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,18 +11,15 @@ from torch import nn
 
 from nas.jobs import TrainJob
 from nas.objective import opened
-from nas.using.accuracy import OverSeeds, judged, over_seeds, save_tests
+from nas.using.accuracy import Judged, OverSeeds, judged, over_seeds, save_tests
 from nas.using.scores import Scores, read_scores, save_scores, scores_file
 from nas.using.scoring import score
 from nas.using.views import Views
-from trainer.data.clips import VideoData
-from trainer.evaluate import Evaluation, evaluate
-from trainer.metrics import Metrics
 
 
 def tested_once(
     model: nn.Module, job: TrainJob, folder: Path, splits: Sequence[str], views: Views, record: dict[str, Any]
-) -> dict[str, Metrics]:
+) -> dict[str, dict[str, Any]]:
     """Looks at each video as `views` says, and keeps what comes of it.
 
     Args:
@@ -32,10 +28,10 @@ def tested_once(
         folder: Of the promotion; gets `evaluation.json` and `scores-<split>.npz`.
         splits: To look at.
         views: Of each video.
-        record: Gets `views`, `accuracy`, `predictions` and `confusion`.
+        record: Gets `views`, `accuracy`, `predictions` and, where videos have one label, `confusion`.
 
     Returns:
-        Metrics of each split: top-1 is video@1, top-5 video@5.
+        A row of `nas_evaluation` for each split, without what says of which promotion.
 
     Raises:
         ConfigError, DataError: As `scoring.score`.
@@ -54,43 +50,35 @@ def tested_once(
         for name in splits
     ]
     results = [judged(scores) for scores in scored]
-    metrics = {
-        result.split: Metrics(
-            top1=result.video1.value, top5=result.video5.value, loss=result.loss, num_clips=result.num_videos
-        )
-        for result in results
-    }
+    rows = {result.split: measured(result) for result in results}
     record["views"] = asdict(views)
-    record["accuracy"] = {name: metric.plain() for name, metric in metrics.items()}
+    record["accuracy"] = {name: {k: v for k, v in row.items() if v is not None} for name, row in rows.items()}
     record["predictions"] = {
         one.split: dict(zip(one.paths, (one.classes[k] for k in one.predictions), strict=True)) for one in scored
     }
-    record["confusion"] = {result.split: [list(line) for line in result.confusion] for result in results}
+    if not any(scores.targets is not None for scores in scored):
+        record["confusion"] = {result.split: [list(line) for line in result.confusion] for result in results}
     folder.mkdir(parents=True, exist_ok=True)
     for scores in scored:
         save_scores(scores_file(folder, scores.split), scores)
     save_tests(folder / "evaluation.json", results)
-    return metrics
+    return rows
 
 
-def evaluated_once(
-    model: nn.Module, job: TrainJob, data: VideoData, splits: Sequence[str], record: dict[str, Any]
-) -> dict[str, Metrics]:
-    """The evaluation of training, for videos of several labels, whose views are not averaged here.
-
-    Args:
-        model: The trained network, on the job's device.
-        job: Data and recipe of the training.
-        data: The opened data.
-        splits: To look at.
-        record: Gets `accuracy`, `predictions` and `confusion`.
-    """
-    recipe = dataclasses.replace(job.recipe, precision="fp32")
-    results = {name: evaluate(model, data, job.data, recipe, name, job.device) for name in splits}
-    record["accuracy"] = {name: result.metrics.plain() for name, result in results.items()}
-    record["predictions"] = {name: _predictions(result, data, name) for name, result in results.items()}
-    record["confusion"] = {name: result.confusion.tolist() for name, result in results.items()}
-    return {name: result.metrics for name, result in results.items()}
+def measured(result: Judged) -> dict[str, Any]:
+    """A test as columns of `nas_evaluation`: top-1 is video@1, top-5 video@5, the interval that of the accuracy."""
+    return {
+        "top1": result.video1.value,
+        "top5": result.video5.value,
+        "loss": result.loss,
+        "num_clips": result.num_videos,
+        "map_sample": None if result.map_sample is None else result.map_sample.value,
+        "map_class": result.map_class,
+        "clip1": result.clip1.value,
+        "low": result.accuracy.low,
+        "high": result.accuracy.high,
+        "views": result.views.short[:100],
+    }
 
 
 def kept_scores(folder: Path, split: str) -> Scores | None:
@@ -110,12 +98,3 @@ def kept_over_seeds(folders: Sequence[Path], split: str) -> OverSeeds | None:
     if len(known) < len(scores) or len({one.paths for one in known}) != 1:
         return None
     return over_seeds(known)
-
-
-def _predictions(result: Evaluation, data: VideoData, split: str) -> dict[str, str]:
-    """Predicted class of each video, by its path below the data's root."""
-    entries = data.split(split).entries
-    return {
-        entries[video].path: data.classes[predicted]
-        for video, predicted in zip(result.videos.tolist(), result.predictions.tolist(), strict=True)
-    }

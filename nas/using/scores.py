@@ -24,12 +24,13 @@ class Scores:
         split: Name of the split.
         classes: Names of the network's outputs, K of them.
         paths: Of the videos below the data's root, V of them.
-        labels: (V,) true classes, indices into `classes`.
+        labels: (V,) true classes, indices into `classes`; of videos with several labels the first, -1 without any.
         probabilities: (V, K) means over the views, float32.
         clips_right: (V,) share of the views whose own most probable class is the true one.
         views: How each video was looked at.
         checksum: Of the decoded data.
         decoded: How the data was decoded, on which the checksum depends.
+        targets: (V, K) which classes a video has, where it may have several; else None.
     """
 
     split: str
@@ -41,6 +42,7 @@ class Scores:
     views: Views
     checksum: str = ""
     decoded: str = ""
+    targets: NDArray[np.bool_] | None = None
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -49,7 +51,9 @@ class Scores:
 
     @property
     def right(self) -> NDArray[np.float64]:
-        """(V,) 1 where the most probable class is the true one, else 0."""
+        """(V,) 1 where the most probable class is the true one, or one of them, else 0."""
+        if self.targets is not None:
+            return self.targets[np.arange(len(self.targets)), self.predictions].astype(np.float64)
         return np.asarray(self.predictions == self.labels, dtype=np.float64)
 
 
@@ -75,6 +79,8 @@ def save_scores(path: Path, scores: Scores) -> None:
         "clips_right": scores.clips_right,
         "about": np.array(json.dumps(about, ensure_ascii=False)),
     }
+    if scores.targets is not None:
+        arrays["targets"] = scores.targets
     write_arrays(path, arrays)
 
 
@@ -96,6 +102,7 @@ def read_scores(path: Path) -> Scores:
             views=views_of(about["views"]),
             checksum=about["checksum"],
             decoded=about["decoded"],
+            targets=arrays.get("targets"),
         )
     except (KeyError, TypeError) as error:
         raise NotFoundError(f"{path} must hold scores that `nas promote` wrote, but lacks {error}") from error

@@ -89,6 +89,7 @@ def score(
     batch_size: int = 16,
     channels_last: bool = True,
     device: str | torch.device = "cpu",
+    several: bool | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Scores:
     """Tests a network in float32; its mode is afterwards as it was.
@@ -103,20 +104,26 @@ def score(
         batch_size: Views at once.
         channels_last: Give clips in channels-last order.
         device: Where to compute.
+        several: Whether the network gives each class a probability of its own; as the data by default.
         progress: Hears (videos done, videos in all).
 
     Raises:
-        ConfigError: The split is empty, videos have several labels, the network has other classes than the data, or a
-            short side is smaller than the crop.
+        ConfigError: The split is empty, videos have several labels and the network gives one, the network has other
+            classes than the data, or a short side is smaller than the crop.
         OutOfMemory: As in training.
     """
-    if data.multi_label:
-        raise ConfigError(f"a test counts one label a video, but the videos of {config.root} have several")
+    several = data.multi_label if several is None else several
+    if data.multi_label and not several:
+        raise ConfigError(
+            f"a network trained on one label a video is tested on such videos, but those of {config.root} have several"
+        )
     names = tuple(data.classes if classes is None else classes)
     videos = data.split(split)
     if not len(videos):
         raise ConfigError(f"a split to test must hold a video, but {split} of {config.root} holds none")
-    labels = np.array(match_classes(names, data.classes), dtype=np.int64)[videos.labels]
+    outputs = np.array(match_classes(names, data.classes), dtype=np.int64)
+    targets = _targets(data, split, outputs, len(names))
+    labels = np.where(targets.any(1), targets.argmax(1), -1)
     sums = np.zeros((len(videos), len(names)))
     right = np.zeros(len(videos))
     target, was_training = torch.device(device), model.training
@@ -129,10 +136,11 @@ def score(
                     clips = clips.to(memory_format=torch.channels_last_3d)
                 logits = model(clips)
                 check_classes(logits, len(names))
-                probabilities = logits.float().softmax(1).cpu().numpy().astype(np.float64)
+                found = logits.float().sigmoid() if several else logits.float().softmax(1)
+                probabilities = found.cpu().numpy().astype(np.float64)
                 times = np.array(batch.times)
                 np.add.at(sums, batch.videos, probabilities * times[:, None])
-                np.add.at(right, batch.videos, times * (probabilities.argmax(1) == labels[batch.videos]))
+                np.add.at(right, batch.videos, times * targets[batch.videos, probabilities.argmax(1)])
                 progress(batch.videos[-1] + 1, len(videos))
     finally:
         model.train(was_training)
@@ -146,7 +154,17 @@ def score(
         views=views,
         checksum=data.checksum,
         decoded=f"short side {views.data(config).short_side}, max_frames {config.max_frames}",
+        targets=targets if several else None,
     )
+
+
+def _targets(data: VideoData, split: str, outputs: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """(V, K) which of the network's classes each video has."""
+    entries = data.split(split).entries
+    found = np.zeros((len(entries), count), dtype=np.bool_)
+    for row, entry in zip(found, entries, strict=True):
+        row[outputs[list(entry.labels) if data.multi_label else [entry.label]]] = True
+    return found
 
 
 def match_classes(network: Sequence[str], data: Sequence[str]) -> tuple[int, ...]:

@@ -61,6 +61,12 @@ class Views:
         """The data decoded at the largest of the short sides; smaller ones are resized from it."""
         return replace(config, short_side=max((config.short_side, *self.short_sides)))
 
+    @property
+    def short(self) -> str:
+        """In a few letters, for a column: clips x crops @ short sides, such as `10x3@128,160` or `1x1 full`."""
+        sides = "@" + ",".join(map(str, self.short_sides)) if self.short_sides else ""
+        return f"{self.clips}x{self.crops}{sides}" + (" full" if self.full else "")
+
     def __str__(self) -> str:
         clips = f"{self.clips} {'clip' if self.clips == 1 else 'clips'} x {self.crops} "
         text = clips + ("crop" if self.crops == 1 else "crops")

@@ -160,7 +160,9 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
         plain.execute("INSERT INTO nas_migrations VALUES (99, 'from the future', 'then')")
     plain.close()
     for create in (True, False):
-        with pytest.raises(StoreError, match="schema version 99, and this nas knows versions up to 2"):
+        with pytest.raises(
+            StoreError, match=f"schema version 99, and this nas knows versions up to {migrations.LATEST}"
+        ):
             Store(path, create=create)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from trainer.config import Clip, DataConfig, Recipe
+from trainer.data.dataset import Met
 from trainer.loop import fit
 
 CLIP = Clip(frames=4, height=8, width=8)
@@ -30,6 +31,8 @@ class Toy:
     num_train: int = 24
     num_val: int = 12
     noise: float = 1.0
+    multi_label: bool = False
+    met: Met = field(default_factory=Met, compare=False)
 
 
 @dataclass

@@ -81,6 +81,11 @@ class Met:
         clips = "1 clip" if self.num_clips == 1 else f"{self.num_clips} clips"
         return f"{clips} of {videos} could not be read (the first, {path}: {reason})"
 
+    def join(self, other: Met) -> None:
+        """Takes what another process has met."""
+        self.num_clips += other.num_clips
+        self.videos = {**other.videos, **self.videos}
+
     def add(self, broken: Broken) -> None:
         """Counts a clip of a video."""
         self.num_clips += 1

@@ -30,7 +30,7 @@ ONE = Searched(
     epochs=9,
     num_clips=100,
     macs=(10, 20, 40),
-    top1=(0.3, 0.2, 0.6),
+    accuracy=(0.3, 0.2, 0.6),
 )
 
 
@@ -41,7 +41,7 @@ def searches(count: int) -> st.SearchStrategy[list[Searched]]:
     return st.lists(points, min_size=count, max_size=count).map(
         lambda found: [
             dataclasses.replace(
-                ONE, path=f"{i}.db", seed=i, macs=tuple(m for m, _ in own), top1=tuple(t for _, t in own)
+                ONE, path=f"{i}.db", seed=i, macs=tuple(m for m, _ in own), accuracy=tuple(t for _, t in own)
             )
             for i, own in enumerate(found)
         ]
@@ -51,7 +51,7 @@ def searches(count: int) -> st.SearchStrategy[list[Searched]]:
 @given(searches(1), st.lists(st.integers(1, 1200), min_size=1, max_size=5))
 def test_the_best_within_a_budget_is_the_best_of_what_it_pays_for(found: list[Searched], macs: list[int]) -> None:
     for budget, best in zip(macs, best_within(found[0], macs).tolist(), strict=True):
-        inside = [t for m, t in zip(found[0].macs, found[0].top1, strict=True) if m <= budget]
+        inside = [t for m, t in zip(found[0].macs, found[0].accuracy, strict=True) if m <= budget]
         assert best == max(inside, default=-np.inf)
 
 
@@ -60,8 +60,8 @@ def test_the_band_of_one_search_is_its_front(found: list[Searched]) -> None:
     one = found[0]
     band = band_of(Group(label="a", members=(one,)))
     assert band.median == band.low == band.high
-    points = [(1 - top1, macs) for macs, top1 in zip(one.macs, one.top1, strict=True)]
-    assert set(zip(band.macs, band.median, strict=True)) == {(one.macs[i], one.top1[i]) for i in front(points)}
+    points = [(1 - top1, macs) for macs, top1 in zip(one.macs, one.accuracy, strict=True)]
+    assert set(zip(band.macs, band.median, strict=True)) == {(one.macs[i], one.accuracy[i]) for i in front(points)}
 
 
 @given(searches(4))
@@ -79,9 +79,8 @@ def test_a_band_lies_between_its_searches_and_never_falls(found: list[Searched])
 
 @given(searches(3))
 def test_volumes_are_shares_of_one_box_and_more_networks_never_lower_them(found: list[Searched]) -> None:
-    more = dataclasses.replace(
-        found[0], path="more.db", macs=(*found[0].macs, *found[1].macs), top1=(*found[0].top1, *found[1].top1)
-    )
+    accuracy = (*found[0].accuracy, *found[1].accuracy)
+    more = dataclasses.replace(found[0], path="more.db", macs=(*found[0].macs, *found[1].macs), accuracy=accuracy)
     shares = volumes([*found, more]).by_path
     assert all(0 <= share <= 1 + 1e-9 for share in shares.values())
     assert shares["more.db"] >= max(shares["0.db"], shares["1.db"]) - 1e-12

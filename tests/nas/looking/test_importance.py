@@ -77,7 +77,7 @@ def test_a_level_that_loses_half_of_the_box_has_half_the_share() -> None:
 def test_only_the_highest_rung_makes_marginal_fronts_unless_another_is_named() -> None:
     rows = [row("a", 0.9, 10, kind="x"), row("b", 0.5, 10, kind="y")]
     rows += [row("a", 0.7, 10, rung=1, kind="x"), row("b", 0.8, 10, rung=1, kind="y")]
-    assert {(f.level, f.top1) for f in marginal_fronts(rows)} == {("x", (0.7,)), ("y", (0.8,))}
+    assert {(f.level, f.accuracy) for f in marginal_fronts(rows)} == {("x", (0.7,)), ("y", (0.8,))}
     assert {(f.level, f.epochs) for f in marginal_fronts(rows, rung=0)} == {("x", 1), ("y", 1)}
 
 

@@ -62,7 +62,7 @@ def point(**changes: object) -> Point:
         "number": 0,
         "rung": 1,
         "epochs": 9,
-        "top1": 0.8,
+        "accuracy": 0.8,
         "error": 0.02,
         "num_clips": 512,
         "macs": 10**8,
@@ -73,9 +73,8 @@ def point(**changes: object) -> Point:
 
 
 def test_the_front_is_drawn_over_the_others_as_steps_that_go_on_to_the_right() -> None:
-    chart = front_chart(
-        [point(), point(digest="b", macs=10**9, top1=0.9), point(digest="c", rung=0, front=False, top1=0.3)], {}, 8
-    )
+    low = point(digest="c", rung=0, front=False, accuracy=0.3)
+    chart = front_chart([point(), point(digest="b", macs=10**9, accuracy=0.9), low], {}, 8)
     assert [mark.kind for mark in chart.marks] == ["low", "front", "front"]
     corners = [tuple(map(int, pair.split(","))) for pair in chart.lines[0].points.split()]
     assert len(corners) == 4

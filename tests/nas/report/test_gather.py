@@ -33,7 +33,8 @@ def report(full: Store) -> Report:
 
 def test_the_front_is_that_of_the_view(full: Store, report: Report) -> None:
     rows = full.pareto_front("demo")
-    assert [(p.digest, p.top1, p.macs) for p in report.front] == [(r["digest"], r["accuracy"], r["macs"]) for r in rows]
+    expected = [(r["digest"], r["accuracy"], r["macs"]) for r in rows]
+    assert [(p.digest, p.accuracy, p.macs) for p in report.front] == expected
     assert {p.rung for p in report.front} == {2}
     assert report.top_rung == 2
 
@@ -41,7 +42,7 @@ def test_the_front_is_that_of_the_view(full: Store, report: Report) -> None:
 def test_every_measurement_is_a_point_with_its_standard_error(full: Store, report: Report) -> None:
     assert len(report.points) == len(full.evaluations(1)) > 45
     point = report.points[0]
-    assert point.error == pytest.approx((point.top1 * (1 - point.top1) / 512) ** 0.5)
+    assert point.error == pytest.approx((point.accuracy * (1 - point.accuracy) / 512) ** 0.5)
 
 
 def test_curves_say_who_was_stopped_early_who_went_on_and_who_failed(full: Store, report: Report) -> None:
@@ -70,7 +71,7 @@ def test_a_trial_under_way_and_a_failed_one_have_curves_of_their_own_kind(tmp_pa
 def test_each_rung_counts_its_survivors(report: Report) -> None:
     assert [(r.epochs, r.networks) for r in report.rungs] == [(3, 44), (9, 14), (27, 4)]
     best = [r.best for r in report.rungs]
-    assert best[-1] == max(p.top1 for p in report.points if p.rung == 2)
+    assert best[-1] == max(p.accuracy for p in report.points if p.rung == 2)
 
 
 def test_planned_rungs_that_nobody_reached_are_there_too() -> None:
@@ -84,7 +85,7 @@ points = st.lists(
             number=number,
             rung=rung,
             epochs=3 ** (rung + 1),
-            top1=top1,
+            accuracy=top1,
             error=0.0,
             num_clips=10,
             macs=macs,
@@ -119,7 +120,7 @@ def test_the_hypervolume_of_a_rung_never_falls_and_ends_at_that_of_all_its_netwo
 
 def test_a_perfect_network_at_the_lowest_cost_dominates_the_whole_rectangle() -> None:
     perfect = Point(
-        digest="a", number=0, rung=0, epochs=1, top1=1.0, error=0, num_clips=1, macs=10, settings={}, front=True
+        digest="a", number=0, rung=0, epochs=1, accuracy=1.0, error=0, num_clips=1, macs=10, settings={}, front=True
     )
     assert share([perfect], 10, 1000) == pytest.approx(1.0)
     assert share([], 10, 1000) == 0.0
