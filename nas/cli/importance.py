@@ -12,6 +12,7 @@ from nas.cli.output import print_json, print_table
 from nas.cli.resolve import open_study
 
 if TYPE_CHECKING:
+    from nas.fidelity import Fidelity
     from nas.importance import MarginalFront, PartialEffect
     from nas.search.importances import RungImportances
 
@@ -25,6 +26,7 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
 
     Example: nas importance runs/kinetics_small/study.db
     """
+    from nas.fidelity import recorded_fidelity
     from nas.importance import FEW, marginal_fronts, partial_effects, rungs_of
     from nas.search.importances import importances, keep
 
@@ -49,24 +51,25 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
             }
         )
         return
+    fidelity = recorded_fidelity(row)
     if not rungs:
         print(f"{row['name']}: no network has reached a rung yet")
         return
     for rung in rungs:
-        _print_rung(row["name"], rung)
+        _print_rung(row["name"], rung, fidelity)
     first = min((effect.rung for effect in effects), default=None)
     if first is None:
         most = max(rung.networks for rung in rungs)
         print(f"what levels earn: at most {most} networks at a rung, and means per level need {FEW}")
     else:
-        _print_effects([effect for effect in effects if effect.rung == first])
-    _print_fronts(fronts)
+        _print_effects([effect for effect in effects if effect.rung == first], fidelity)
+    _print_fronts(fronts, fidelity)
     if why_not is not None:
         print(why_not)
 
 
-def _print_rung(study: str, rung: RungImportances) -> None:
-    head = f"{study}, rung {rung.rung} ({rung.epochs} epochs)"
+def _print_rung(study: str, rung: RungImportances, fidelity: Fidelity) -> None:
+    head = f"{study}, rung {rung.rung} ({fidelity.label_of(rung.epochs)})"
     if not rung.found:
         for note in rung.notes:
             print(f"{head}: {note}")
@@ -94,7 +97,7 @@ def _print_rung(study: str, rung: RungImportances) -> None:
 _METHODS = {"pedanova": "PED-ANOVA", "fanova": "fANOVA"}
 
 
-def _print_effects(effects: Sequence[PartialEffect]) -> None:
+def _print_effects(effects: Sequence[PartialEffect], fidelity: Fidelity) -> None:
     rows = [
         {
             "factor": effect.factor,
@@ -116,10 +119,10 @@ def _print_effects(effects: Sequence[PartialEffect]) -> None:
         "adjusted": "at equal MACs",
         "adjusted_interval": "95 % ",
     }
-    print_table(rows, columns, f"what levels earn after {effects[0].epochs} epochs (rung {effects[0].rung})")
+    print_table(rows, columns, f"what levels earn {fidelity.at_epochs(effects[0].epochs)} (rung {effects[0].rung})")
 
 
-def _print_fronts(fronts: Sequence[MarginalFront]) -> None:
+def _print_fronts(fronts: Sequence[MarginalFront], fidelity: Fidelity) -> None:
     if not fronts:
         return
     rows = [
@@ -141,7 +144,8 @@ def _print_fronts(fronts: Sequence[MarginalFront]) -> None:
         "best": "best top-1",
         "share": "share of the front",
     }
-    title = f"the front if only one level were allowed, after {fronts[0].epochs} epochs (rung {fronts[0].rung})"
+    place = fidelity.at_epochs(fronts[0].epochs)
+    title = f"the front if only one level were allowed, {place} (rung {fronts[0].rung})"
     print_table(rows, columns, title)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from nas.cli.output import Progress, duration, print_json, print_table
 from nas.cli.resolve import load_target, open_study
+from nas.fidelity import recorded_fidelity, worth_of
 from nas.store import Row, Store
 
 STUDY = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database.")
@@ -41,11 +42,13 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
         counts = row["data"]["clips"]
         clips = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test") if split in counts)
         print(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
+        continues = recorded_fidelity(row).continues
         print_table(
             report["rungs"],
             {
                 "rung": "rung",
-                "epochs": "epochs",
+                **({} if continues else {"fidelity": "fidelity"}),
+                "epochs": "epochs" if continues else "epochs in all",
                 "networks": "networks",
                 "best": "best top-1",
                 "num_clips": "val clips",
@@ -55,8 +58,9 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
         print(f"trials: {report['trials']} of {report['budget']} ({states or 'none'})")
         for failure in report["failures"]:
             print(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
+        worth = "" if continues else f" (worth {report['full_epochs_worth']:.1f} of full fidelity)"
         print(
-            f"spent: {report['epochs_trained']:,} epochs, {duration(report['seconds'])} in {report['sessions']} "
+            f"spent: {report['epochs_trained']:,} epochs{worth}, {duration(report['seconds'])} in {report['sessions']} "
             f"session(s); {report['preempted']} job(s) were pre-empted"
         )
     finally:
@@ -69,11 +73,22 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     evaluations = store.evaluations(row["id"])
     trials = store.trials(row["id"])
     rungs = []
-    for rung, epochs in enumerate(search["rungs"]):
+    fidelity = recorded_fidelity(row)
+    for rung, epochs in enumerate(fidelity.ends):
         reached = [e for e in evaluations if e["rung"] == rung]
         best = max((e["top1"] for e in reached), default=None)
         clips = reached[0]["num_clips"] if reached else None
-        rungs.append({"rung": rung, "epochs": epochs, "networks": len(reached), "best": best, "num_clips": clips})
+        label = fidelity.label(rung)
+        rungs.append(
+            {
+                "rung": rung,
+                "fidelity": label,
+                "epochs": epochs,
+                "networks": len(reached),
+                "best": best,
+                "num_clips": clips,
+            }
+        )
     sessions = store.sessions(row["id"])
     last = {e["trial_id"]: e["epochs"] for e in evaluations}
     return {
@@ -90,6 +105,7 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         ],
         "preempted": len(store.jobs(row["id"], "preempted")),
         "epochs_trained": sum(last.values()),
+        "full_epochs_worth": worth_of(fidelity, evaluations),
         "seconds": sum(session["wall_seconds"] or 0.0 for session in sessions),
         "busy_seconds": sum(session["busy_seconds"] or 0.0 for session in sessions),
         "sessions": len(sessions),
@@ -148,10 +164,8 @@ def print_front(store: Store, study: str) -> None:
         row["error"] = (p * (1 - p) / row["num_clips"]) ** 0.5  # type: ignore[index]
         row["digest"] = row["digest"][:10]  # type: ignore[index]
     record = store.study(study)
-    title = (
-        f"{study}: Pareto front after {rows[0]['epochs']} epochs, on {rows[0]['num_clips']} val clips of "
-        f"{record['clip']} (MACs of one clip)"
-    )
+    place = recorded_fidelity(record).at_epochs(rows[0]["epochs"])
+    title = f"{study}: Pareto front {place}, on {rows[0]['num_clips']} val clips of {record['clip']} (MACs of one clip)"
     print_table(rows, FRONT_COLUMNS, title)
 
 

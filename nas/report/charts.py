@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from nas.fidelity import EPOCHS, Fidelity
 from nas.report.scales import Scale, linear, logarithmic
 from nas.report.values import Ablation, Curve, Effect, Level, Marginal, Network, Point, Step
 from nas.report.words import MINUS, amount, percent, plural, spread
@@ -68,7 +69,9 @@ class Chart:
     legend: tuple[tuple[str, str], ...] = ()
 
 
-def front_chart(points: Sequence[Point], networks: Mapping[str, Network], num_classes: int) -> Chart:
+def front_chart(
+    points: Sequence[Point], networks: Mapping[str, Network], num_classes: int, fidelity: Fidelity = EPOCHS
+) -> Chart:
     """Top-1 against MACs: every rung's networks, the higher the stronger, and the front with its standard errors."""
     chance = 1 / max(1, num_classes)
     x = logarithmic([p.macs for p in points])
@@ -81,17 +84,18 @@ def front_chart(points: Sequence[Point], networks: Mapping[str, Network], num_cl
             y=_down(y, p.top1),
             kind="front" if p.front else "top" if p.rung == top else "low",
             digest=p.digest,
-            label=point_label(p),
+            label=point_label(p, fidelity),
             bar=(_down(y, p.top1 + p.error), _down(y, p.top1 - p.error)) if p.front else None,
         )
         for p in sorted(points, key=lambda p: (p.front, p.rung, p.macs))
     ]
     epochs = sorted({(p.rung, p.epochs) for p in points})
-    lower = ", ".join(str(number) for rung, number in epochs if rung < top)
-    best = plural(epochs[-1][1], "epoch") if epochs else ""
-    legend = [("front", f"front after {best}, bars of ± 1 s.e."), ("top", f"beaten, {best}")]
-    if lower:
-        legend.append(("low", f"lower rungs ({lower} epochs)"))
+    texts = [str(number) if fidelity.continues else fidelity.label(rung) for rung, number in epochs if rung < top]
+    lower = ", ".join(texts) + (" epochs" if fidelity.continues else "")
+    best, place = (fidelity.label_of(epochs[-1][1]), fidelity.at_epochs(epochs[-1][1])) if epochs else ("", "")
+    legend = [("front", f"front {place}, bars of ± 1 s.e."), ("top", f"beaten, {best}")]
+    if texts:
+        legend.append(("low", f"lower rungs ({lower})"))
     return Chart(
         title=f"Top-1 against MACs of {plural(len({p.digest for p in points}), 'network')}; {len(front)} on the front",
         x_title="MACs of one clip (log)",
@@ -105,11 +109,11 @@ def front_chart(points: Sequence[Point], networks: Mapping[str, Network], num_cl
     )
 
 
-def point_label(point: Point) -> str:
+def point_label(point: Point, fidelity: Fidelity = EPOCHS) -> str:
     """One measurement in words."""
     return (
         f"top-1 {percent(point.top1)} {spread(point.error)} ({point.num_clips:,} clips), "
-        f"{plural(point.epochs, 'epoch')}, trial {point.number}"
+        f"{fidelity.label_of(point.epochs)}, trial {point.number}"
     )
 
 
@@ -151,12 +155,13 @@ def curves_chart(curves: Sequence[Curve], num_classes: int) -> Chart:
     )
 
 
-def hypervolume_chart(steps: Sequence[Step], epochs: Mapping[int, int]) -> Chart:
+def hypervolume_chart(steps: Sequence[Step], epochs: Mapping[int, int], fidelity: Fidelity = EPOCHS) -> Chart:
     """Hypervolume of each rung's front against epochs spent by the whole search.
 
     Args:
         steps: In the order of epochs.
         epochs: Of each rung.
+        fidelity: The rungs.
     """
     x = linear([0, *(s.epochs for s in steps)], text=lambda v: f"{v:,.0f}")
     y = linear([0, *(s.share for s in steps)], text=lambda v: percent(v, digits=0), bounds=(0, 1))
@@ -167,13 +172,13 @@ def hypervolume_chart(steps: Sequence[Step], epochs: Mapping[int, int]) -> Chart
         lines.append(Line(points=_stairs(x, y, values, rest=False), kind=f"c{place % COLOURS}"))
     return Chart(
         title="Hypervolume of the front of each rung against epochs trained in all",
-        x_title="epochs trained in all",
+        x_title="epochs trained in all" if fidelity.continues else "epochs' worth of full fidelity, in all",
         y_title="hypervolume",
         x=x,
         y=y,
         lines=tuple(reversed(lines)),
         legend=tuple(
-            (f"c{place % COLOURS}", f"front after {plural(epochs[rung], 'epoch')}") for place, rung in enumerate(rungs)
+            (f"c{place % COLOURS}", f"front {fidelity.at_epochs(epochs[rung])}") for place, rung in enumerate(rungs)
         ),
     )
 

@@ -130,7 +130,7 @@ def payload(report: Report) -> dict[str, Any]:
         settings[point.digest] = point.settings
         results.setdefault(point.digest, []).append(
             [
-                f"search, {words.plural(point.epochs, 'epoch')}",
+                f"search, {report.fidelity.label_of(point.epochs)}",
                 "val",
                 f"{words.percent(point.top1)} {words.spread(point.error)}",
             ]
@@ -240,9 +240,9 @@ def _charts(report: Report) -> dict[str, Any]:
     classes = report.study["num_classes"]
     epochs = {rung.rung: rung.epochs for rung in report.rungs}
     return {
-        "front": charts.front_chart(report.points, report.networks, classes),
+        "front": charts.front_chart(report.points, report.networks, classes, report.fidelity),
         "curves": charts.curves_chart(report.curves, classes),
-        "steps": charts.hypervolume_chart(report.steps, epochs),
+        "steps": charts.hypervolume_chart(report.steps, epochs, report.fidelity),
         "marginals": [charts.marginal_chart(marginal) for marginal in report.marginals],
     }
 
