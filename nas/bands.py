@@ -32,10 +32,10 @@ class Searched:
         num_classes: Of the data.
         checksum: Of the data.
         epochs: Of the training behind a result.
-        part: What it saw of data or clip, at a rung below the full one; empty at full fidelity.
         num_clips: Videos that accuracies were measured on.
         macs: (networks,) of one clip.
         top1: (networks,) shares of 1.
+        part: What it saw of data or clip, at a rung below the full one; empty at full fidelity.
     """
 
     path: str
@@ -46,10 +46,10 @@ class Searched:
     num_classes: int
     checksum: str
     epochs: int
-    part: str
     num_clips: int
     macs: tuple[int, ...]
     top1: tuple[float, ...]
+    part: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,7 @@ class Frame:
         epochs_total: Of the whole search if nothing fails; 0 where that is not known.
         seconds_left: By the rate of the running session; None where it cannot be told.
         quiet_for: Seconds since the last event; None without events.
-        running: `trial`, `digest`, `description`, `epoch` and `until` of each job under way.
+        running: `trial`, `digest`, `description`, `rung`, `epoch` and `until` of each job under way.
         events: The last ones in words, the newest last, each with `at` (UTC) and `text`.
         front: Rows of the view `pareto_front`.
         front_at: The rung that they are of, in words; empty without any.
@@ -73,7 +73,10 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
     running = [_job(job, trials, store, folder, fidelity) for job in jobs if job["state"] == "running"]
     done = sum({row["trial_id"]: row["epochs"] for row in evaluations}.values())
     before = {row["number"]: row["epochs"] for row in evaluations}  # of a trial's highest rung: later rows are higher
-    done += sum(max(0, job["epoch"] - before.get(job["trial"], 0)) for job in running)
+    gained = {job["rung"]: 0 for job in running}
+    for job in running:
+        gained[job["rung"]] += max(0, job["epoch"] - before.get(job["trial"], 0))
+    done += sum(gained.values())
     total = total_epochs(search.get("trials", 0), rungs, eta)
     front = store.pareto_front(study["name"])
     ablations = _ablations(store.run_states(study["id"]))
@@ -82,7 +85,8 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
     if under_way and total > done:
         planned = _epochs_by_rung(search.get("trials", 0), rungs, eta)
         whole = sum(epochs * fidelity.worth(rung) for rung, epochs in planned)
-        left = _seconds_left(sessions[-1], jobs, running, fidelity, whole - worth_of(fidelity, evaluations), now)
+        spent = worth_of(fidelity, evaluations) + sum(n * fidelity.worth(rung) for rung, n in gained.items())
+        left = _seconds_left(sessions[-1], jobs, running, fidelity, whole - spent, now)
     return Frame(
         study=study["name"],
         database=store.location,
@@ -148,6 +152,7 @@ def _job(job: Row, trials: Sequence[Row], store: Store, folder: Path, fidelity: 
         "trial": job["number"],
         "digest": job["digest"],
         "description": store.find(job["digest"])["description"],
+        "rung": job["rung"],
         "epoch": min(lines, job["epochs"]),
         "until": job["epochs"],
     }
@@ -176,12 +181,10 @@ def _seconds_left(
     mine = [job for job in jobs if job["started_at"] >= session["started_at"]]
     done = [job for job in mine if job["state"] == "done"]
     epochs = sum((job["epochs"] - starts[job["rung"]]) * fidelity.worth(job["rung"]) for job in done)
-    rungs = {job["number"]: job["rung"] for job in mine if job["state"] == "running"}
+    begun = {job["number"] for job in mine if job["state"] == "running"}
     for job in running:
-        rung = rungs.get(job["trial"])
-        if rung is not None:
-            gained = max(0, job["epoch"] - starts[rung]) * fidelity.worth(rung)
-            epochs, left = epochs + gained, left - gained
+        if job["trial"] in begun:
+            epochs += max(0, job["epoch"] - starts[job["rung"]]) * fidelity.worth(job["rung"])
     return max(0.0, left) * seconds / epochs if epochs > 0 and seconds > 0 else None
 
 
