@@ -117,7 +117,7 @@ def point_label(point: Point, fidelity: Fidelity = EPOCHS) -> str:
     )
 
 
-def curves_chart(curves: Sequence[Curve], num_classes: int) -> Chart:
+def curves_chart(curves: Sequence[Curve], num_classes: int, fidelity: Fidelity = EPOCHS) -> Chart:
     """Learning curves; those that were stopped early lie below the others."""
     x = linear([0, *(epoch for c in curves for epoch, _ in c.values)], text=lambda v: f"{v:g}")
     chance = 1 / max(1, num_classes)
@@ -138,8 +138,8 @@ def curves_chart(curves: Sequence[Curve], num_classes: int) -> Chart:
                 points=_path(x, y, thin(curve.values)),
                 kind=curve.kind,
                 digest=curve.digest,
-                label=f"trial {curve.number}, {words[curve.kind]}; top-1 {percent(last[1])} after "
-                f"{plural(last[0], 'epoch')}",
+                label=f"trial {curve.number}, {words[curve.kind]}; top-1 {percent(last[1])} "
+                f"{fidelity.at_epochs(last[0])}",
             )
         )
     kinds = {c.kind for c in curves}

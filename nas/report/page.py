@@ -241,7 +241,7 @@ def _charts(report: Report) -> dict[str, Any]:
     epochs = {rung.rung: rung.epochs for rung in report.rungs}
     return {
         "front": charts.front_chart(report.points, report.networks, classes, report.fidelity),
-        "curves": charts.curves_chart(report.curves, classes),
+        "curves": charts.curves_chart(report.curves, classes, report.fidelity),
         "steps": charts.hypervolume_chart(report.steps, epochs, report.fidelity),
         "marginals": [charts.marginal_chart(marginal) for marginal in report.marginals],
     }
