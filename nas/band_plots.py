@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.bands import Band, Group
+from nas.bands import Band, Group, trained
 from nas.errors import NasError
 
 COLOURS = ("#0b6e4f", "#c2410c", "#1d4ed8", "#7e22ce", "#a16207", "#be185d", "#0e7490", "#4b5563")
@@ -36,7 +36,7 @@ def draw_bands(groups: Sequence[Group], bands: Sequence[Band], path: Path) -> No
 
 def _title(groups: Sequence[Group]) -> str:
     first = groups[0].members[0]
-    return f"{first.metric} on {first.num_clips} val clips after {first.epochs} epochs, MACs of one {first.clip} clip"
+    return f"{first.metric} on {first.num_clips} val clips {trained(first)}, MACs of one {first.clip} clip"
 
 
 def _name(group: Group) -> str:

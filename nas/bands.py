@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nas.accuracies import TOP1, accuracy_of, metric_of
 from nas.compare import front, hypervolume
 from nas.errors import NasError, NotFoundError
+from nas.fidelity import Fidelity, recorded_fidelity
 from nas.importance import CORNER
 from nas.study import changes
 
@@ -31,11 +32,12 @@ class Searched:
         clip: Such as `16x112x112`.
         num_classes: Of the data.
         checksum: Of the data.
-        epochs: The fidelity.
+        epochs: Of the training behind a result.
         num_clips: Videos that accuracies were measured on.
         macs: (networks,) of one clip.
         accuracy: (networks,) shares of 1.
         metric: What accuracy is called: `top-1` or `mAP`.
+        part: What it saw of data or clip, at a rung below the full one; empty at full fidelity.
     """
 
     path: str
@@ -50,6 +52,7 @@ class Searched:
     macs: tuple[int, ...]
     accuracy: tuple[float, ...]
     metric: str = TOP1
+    part: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,21 +101,22 @@ class Volumes:
 
 
 def searched(path: str, study: Row, evaluations: Sequence[Row], *, fidelity: int | None = None) -> Searched:
-    """A search at its highest rung, or at that of `fidelity` epochs.
+    """A search at its highest rung, or at that of `fidelity` epochs with all videos and the full clip.
 
     Raises:
         NotFoundError: It has no results (there).
     """
     if not evaluations:
         raise NotFoundError(f"the study {study['name']} in {path} has no front yet; run `nas search` first")
-    top = max(row["rung"] for row in evaluations)
+    top, rungs = max(row["rung"] for row in evaluations), recorded_fidelity(study)
     if fidelity is None:
         rows = [row for row in evaluations if row["rung"] == top]
     else:
-        rows = [row for row in evaluations if row["epochs"] == fidelity]
+        rows = [row for row in evaluations if _full_epochs(rungs, row["rung"], row["epochs"]) == fidelity]
     if not rows:
-        reached = ", ".join(str(epochs) for epochs in sorted({row["epochs"] for row in evaluations}))
+        reached = ", ".join(map(str, full_epochs(study, evaluations))) or "none at full fidelity"
         raise NotFoundError(f"{path} has no rung of {fidelity} epochs (epochs that it has: {reached})")
+    rung = rows[0]["rung"]
     return Searched(
         path=path,
         study=study["name"],
@@ -121,7 +125,8 @@ def searched(path: str, study: Row, evaluations: Sequence[Row], *, fidelity: int
         clip=study["clip"],
         num_classes=study["num_classes"],
         checksum=str(study["data"].get("checksum")),
-        epochs=rows[0]["epochs"],
+        epochs=rows[0]["epochs"] - rungs.before(rung),
+        part="" if rungs.is_full(rung) else rungs.label(rung),
         num_clips=rows[0]["num_clips"],
         macs=tuple(row["macs"] for row in rows),
         accuracy=tuple(accuracy_of(row) for row in rows),
@@ -129,12 +134,23 @@ def searched(path: str, study: Row, evaluations: Sequence[Row], *, fidelity: int
     )
 
 
+def full_epochs(study: Row, evaluations: Sequence[Row]) -> list[int]:
+    """The epochs of the trainings with all videos and the full clip, of the rungs that have results."""
+    rungs = recorded_fidelity(study)
+    found = {_full_epochs(rungs, row["rung"], row["epochs"]) for row in evaluations}
+    return sorted(epochs for epochs in found if epochs is not None)
+
+
+def _full_epochs(rungs: Fidelity, rung: int, epochs: int) -> int | None:
+    return epochs - rungs.before(rung) if rungs.is_full(rung) else None
+
+
 def check_comparable(searches: Sequence[Searched], epochs: Mapping[str, Sequence[int]]) -> None:
     """Refuses what does not belong side by side.
 
     Args:
         searches: Two or more.
-        epochs: By path, the epochs of all rungs that have results.
+        epochs: By path, the epochs of all rungs at full fidelity that have results.
 
     Raises:
         NasError: They differ in clip, classes, data or fidelity, or one stands twice.
@@ -157,14 +173,23 @@ def check_comparable(searches: Sequence[Searched], epochs: Mapping[str, Sequence
                     f"fronts are compared on one {what} only, but it is {mine} in {first.path} and {its} in "
                     f"{other.path}"
                 )
-        if first.epochs != other.epochs:
+        if (first.epochs, first.part) != (other.epochs, other.part):
             common = set.intersection(*(set(found) for found in epochs.values()))
             listed = ", ".join(str(number) for number in sorted(common))
             way_out = f"give --fidelity {max(common)} (all have: {listed})" if common else "no rung is common to all"
             raise NasError(
-                f"fronts are compared at equal training only, but it is {first.epochs} epochs in {first.path} and "
-                f"{other.epochs} in {other.path}; {way_out}"
+                f"fronts are compared at equal training only, but it is {first.epochs} epochs{_of(first)} in "
+                f"{first.path} and {other.epochs}{_of(other)} in {other.path}; {way_out}"
             )
+
+
+def trained(search: Searched) -> str:
+    """What a search's results were trained on, in words: `after 9 epochs`, `after 3 epochs at 8 frames`."""
+    return f"after {search.epochs} epochs{_of(search)}"
+
+
+def _of(search: Searched) -> str:
+    return f" at {search.part}" if search.part else ""
 
 
 def grouped(searches: Sequence[Searched]) -> list[Group]:

@@ -31,6 +31,8 @@ class TrainJob:
             agree; empty for none.
         by_clip: Whether the result says which videos of val were classified correctly.
         motion: Whether the network is also measured on clips whose order was changed.
+        opened: The data as it is opened, where that is not `data`: a search at a lower fidelity takes smaller clips of
+            the videos that are long enough for the full one.
     """
 
     spec: str
@@ -44,6 +46,7 @@ class TrainJob:
     paired_with: str = ""
     by_clip: bool = False
     motion: bool = False
+    opened: DataConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

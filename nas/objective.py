@@ -39,7 +39,7 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
     folder = Path(job.folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        data = opened(job.data)
+        data = opened(job.opened or job.data)
         data.met.reset()
         model = first_network(job)
         result = fit(

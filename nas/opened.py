@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nas import tabular
 from nas.accuracies import accuracy_of, metric_of
 from nas.errors import NotFoundError
+from nas.fidelity import recorded_fidelity
 from nas.importance import rungs_of
 from nas.store import Row, Store
 from nas.study import short_number
@@ -175,23 +176,23 @@ class Opened:
         """What accuracy is called: `top-1`, or `mAP` where videos have several labels."""
         return metric_of(self._store.evaluations(self._row["id"]))
 
-    def _rungs(self) -> list[tuple[int, int, int, float]]:
-        """Rung, epochs, networks and best accuracy of each rung that was reached."""
-        rungs = rungs_of(self._store.evaluations(self._row["id"]))
-        return [(rung, r[0]["epochs"], len(r), max(map(accuracy_of, r))) for rung, r in rungs.items()]
+    def _rungs(self) -> list[tuple[int, str, int, float]]:
+        """Rung, fidelity, networks and best accuracy of each rung that was reached."""
+        rungs, fidelity = rungs_of(self._store.evaluations(self._row["id"])), recorded_fidelity(self._row)
+        return [(rung, fidelity.label(rung), len(r), max(map(accuracy_of, r))) for rung, r in rungs.items()]
 
     def __repr__(self) -> str:
         reached = "; ".join(
-            f"{count} {'network' if count == 1 else 'networks'} at {epochs} epochs, best {self.metric} {best:.3f}"
-            for _, epochs, count, best in self._rungs()
+            f"{count} {'network' if count == 1 else 'networks'} at {fidelity}, best {self.metric} {best:.3f}"
+            for _, fidelity, count, best in self._rungs()
         )
         return f"<study {self.name} in {self.path}: {reached or 'no results yet'}>"
 
     def _repr_html_(self) -> str:
         """Shows the question, the rungs and the front in a notebook; everything that is shown is escaped."""
         rungs = "".join(
-            f"<tr><td>{rung}</td><td>{epochs}</td><td>{count}</td><td>{best:.3f}</td></tr>"
-            for rung, epochs, count, best in self._rungs()
+            f"<tr><td>{rung}</td><td>{fidelity}</td><td>{count}</td><td>{best:.3f}</td></tr>"
+            for rung, fidelity, count, best in self._rungs()
         )
         front = "".join(
             f"<tr><td><code>{html.escape(row['digest'][:10])}</code></td>"
@@ -204,7 +205,7 @@ class Opened:
         return (
             f"<div><strong>{html.escape(self.name)}</strong> <code>{html.escape(str(self.path))}</code>"
             f"<p>{question}</p>"
-            f"<table><thead><tr><th>rung</th><th>epochs</th><th>networks</th><th>best {self.metric}</th></tr></thead>"
+            f"<table><thead><tr><th>rung</th><th>fidelity</th><th>networks</th><th>best {self.metric}</th></tr></thead>"
             f"<tbody>{rungs}</tbody></table>"
             f"<table><thead><tr><th>front</th><th>{self.metric}</th><th>MACs</th><th>params</th><th>network</th></tr></thead>"
             f"<tbody>{front}</tbody></table></div>"

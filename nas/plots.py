@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nas.accuracies import TOP1, accuracy_of, metric_of
 from nas.errors import NasError, NotFoundError
+from nas.fidelity import recorded_fidelity
 from nas.store import Row
 from nas.study import short_number
 
@@ -39,10 +40,8 @@ def draw_front(study: Row, evaluations: Sequence[Row], front: Sequence[Row], pat
 
 def _title(study: Row, front: Sequence[Row], metric: str) -> str:
     first = front[0]
-    return (
-        f"{study['name']}: {metric} on {first['num_clips']} val clips after {first['epochs']} epochs, "
-        f"MACs of one {study['clip']} clip"
-    )
+    place = recorded_fidelity(study).at_epochs(first["epochs"])
+    return f"{study['name']}: {metric} on {first['num_clips']} val clips {place}, MACs of one {study['clip']} clip"
 
 
 def _series(evaluations: Sequence[Row]) -> dict[int, list[Row]]:
@@ -68,7 +67,7 @@ def _html(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pa
             x=[row["macs"] for row in rows],
             y=[accuracy_of(row) for row in rows],
             mode="markers",
-            name=f"{epochs} epochs",
+            name=recorded_fidelity(study).label_of(epochs),
             marker={"color": _grey(place, len(series)), "size": 8},
             text=[_hover(row["digest"], row["description"], row["macs"], row["params"]) for row in rows],
             hovertemplate=hover,
@@ -100,7 +99,7 @@ def _png(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pat
     series = _series(evaluations)
     for place, (epochs, rows) in enumerate(series.items()):
         x, y = [row["macs"] for row in rows], [accuracy_of(row) for row in rows]
-        axes.scatter(x, y, s=18, color=_grey(place, len(series)), label=f"{epochs} epochs")
+        axes.scatter(x, y, s=18, color=_grey(place, len(series)), label=recorded_fidelity(study).label_of(epochs))
     axes.errorbar(
         [row["macs"] for row in front],
         [row["accuracy"] for row in front],

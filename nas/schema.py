@@ -52,6 +52,8 @@ class DataSchema:
     definition: str = ""
     per_class: int = 0
     exclude: str = ""
+    share: float = 1.0
+    crop: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -127,7 +129,9 @@ class SearchSchema:
     sampler: str = "tpe"
     trials: int = 27
     initial: int = 9
-    rungs: list[int] = field(default_factory=lambda: [1, 3, 9])
+    fidelity: str = "epochs"
+    rungs: list[Any] = field(default_factory=lambda: [1, 3, 9])
+    epochs: int = 0
     eta: int = 3
     order: str = "hypervolume"
     strata: int = 1

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
 from nas.errors import StudyError, one_of
+from nas.fidelity import Fidelity, fidelity_of
 from nas.schema import StudySchema
 from nas.search.scheduler import OrderBy
 from nas.using.views import Views, views_of
@@ -45,7 +46,7 @@ class SearchConfig:
         sampler: One of `random`, `tpe`, `nsga2`, `gp`.
         trials: Networks to start in all, over all restarts.
         initial: How many of them are drawn evenly over log MACs before the sampler proposes.
-        rungs: Epochs at which is decided, ascending.
+        fidelity: What the rungs are at which is decided.
         eta: Reduction factor.
         order: What ranks a rung: `hypervolume` (what a network adds to it) or `fronts` (with an epsilon-net inside).
         strata: Classes of cost, equal parts of the range of log MACs, that take turns in promotion; 1 turns it off.
@@ -58,7 +59,7 @@ class SearchConfig:
     sampler: str
     trials: int
     initial: int
-    rungs: tuple[int, ...]
+    fidelity: Fidelity
     eta: int
     order: OrderBy
     strata: int
@@ -66,6 +67,11 @@ class SearchConfig:
     pool: int
     start_with: tuple[str, ...]
     workers: int
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs that a trial has been trained in all when it reaches each rung."""
+        return self.fidelity.ends
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,18 +161,20 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
         data["crop_scale"] = _pair("data.crop_scale", data["crop_scale"])
         data["crop_ratio"] = _pair("data.crop_ratio", data.get("crop_ratio", ()))
         data["randaugment"] = _pair("data.randaugment", data.get("randaugment", ()))
+        data["crop"] = _pair("data.crop", data.get("crop", ()))
         data["mean"], data["std"] = _triple("data.mean", data["mean"]), _triple("data.std", data["std"])
         promote = dict(config["promote"])
+        clips, searched = DataConfig(**data), _searched(recipe, config["search"])
         return Study(
             name=_name(config["name"]),
             texts={key: config[key] for key in TEXTS},
             seed=config["seed"],
-            data=DataConfig(**data),
+            data=clips,
             num_classes=num_classes,
             space=parse_space(config["space"]),
             limits=tuple(limit(text) for text in config["constraints"]),
-            recipe=recipe_over(recipe, {}, where="recipe"),
-            search=_search(config["search"]),
+            recipe=searched,
+            search=_search(config["search"], fidelity_of(config["search"], clips, searched)),
             promote=PromoteConfig(
                 epochs=_at_least("promote.epochs", promote["epochs"], 1),
                 seeds=_at_least("promote.seeds", promote["seeds"], 1),
@@ -306,10 +314,12 @@ def _phases(values: Mapping[str, Any], where: str) -> tuple[Phase, ...]:
     return tuple(Phase(**phase) for phase in phases)
 
 
-def _search(raw: Mapping[str, Any]) -> SearchConfig:
-    rungs = tuple(raw["rungs"])
-    if not rungs or any(a >= b for a, b in zip((0, *rungs), rungs, strict=False)):
-        raise StudyError(f"search.rungs must be ascending numbers of epochs such as [3, 9, 27], but is {list(rungs)}")
+def _searched(raw: Mapping[str, Any], search: Mapping[str, Any]) -> Recipe:
+    """The recipe of the search; a schedule that ends does so with the training at each rung, where that is settled."""
+    return recipe_over({**raw, "epochs": raw["epochs"] or search.get("epochs", 0)}, {}, where="recipe")
+
+
+def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
     if raw["sampler"] not in SAMPLERS:
         raise StudyError(one_of("search.sampler", raw["sampler"], SAMPLERS))
     if raw["order"] not in get_args(OrderBy):
@@ -324,7 +334,7 @@ def _search(raw: Mapping[str, Any]) -> SearchConfig:
         sampler=raw["sampler"],
         trials=_at_least("search.trials", raw["trials"], 1),
         initial=_at_least("search.initial", raw["initial"], 0),
-        rungs=rungs,
+        fidelity=fidelity,
         eta=_at_least("search.eta", raw["eta"], 2),
         order=raw["order"],
         strata=_at_least("search.strata", raw["strata"], 1),

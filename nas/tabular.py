@@ -9,6 +9,7 @@ from typing import Any
 from nas import tables as m
 from nas.accuracies import MAP, broken_text, metric_in
 from nas.errors import NasError, one_of
+from nas.fidelity import recorded_fidelity
 from nas.importance import levels_of
 from nas.store import Row, Store
 
@@ -53,6 +54,11 @@ _MEASURED = {
 _EPOCHS = Column("count", "epochs of training", "epochs")
 _SEED = Column("count", "seed of the training", "seed")
 _WORD = Column("text", "the answer in a word", "verdict")
+
+# Where rungs are trainings of their own, epochs alone do not say what a rung is.
+FIDELITY = "fidelity"
+_FIDELITY = Column("text", "the rung: its share of the data, frames or rows; epochs are numbered on", FIDELITY)
+_BY_RUNG = ("front", "trials", "evaluations", "importance")
 
 COLUMNS: Mapping[str, Mapping[str, Column]] = {
     "front": {
@@ -191,7 +197,8 @@ def columns_of(table: str, rows: Sequence[Row]) -> dict[str, Column]:
                 fixed[name] = replace(fixed[name], title=title)
     factors = dict.fromkeys(name for row in rows for name in row if name.startswith(SETTING))
     settings = {name: Column("text", f"level of {name.removeprefix(SETTING)}") for name in sorted(factors)}
-    return {**fixed, **settings}
+    own = {FIDELITY: _FIDELITY} if any(FIDELITY in row for row in rows) else {}
+    return {**fixed, **own, **settings}
 
 
 def rows_of(store: Store, study: Row, table: str) -> list[dict[str, Any]]:
@@ -208,11 +215,15 @@ def rows_of(store: Store, study: Row, table: str) -> list[dict[str, Any]]:
     if table not in COLUMNS:
         raise NasError(one_of("table", table, COLUMNS))
     found = _READERS[table](store, study)
-    fixed = COLUMNS[table]
-    return [
+    fixed, fidelity = COLUMNS[table], recorded_fidelity(study)
+    rows = [
         {**{name: row.get(name) for name in fixed}, **{k: v for k, v in row.items() if k.startswith(SETTING)}}
         for row in found
     ]
+    if not fidelity.continues and table in _BY_RUNG:
+        for row in rows:
+            row[FIDELITY] = None if row["epochs"] is None else fidelity.label_of(row["epochs"])
+    return rows
 
 
 def picked(columns: Mapping[str, Column], names: Sequence[str]) -> dict[str, Column]:

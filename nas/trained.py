@@ -39,6 +39,7 @@ class Trained:
         seed: Of the training.
         epochs: That were trained, as recorded.
         folder: With the weights: what `nas.load` opens, or a run's folder with `last.pt`.
+        before: Epochs that belong to trainings of the trial at lower rungs, which its checkpoint does not count.
     """
 
     source: str
@@ -47,6 +48,7 @@ class Trained:
     seed: int
     epochs: int
     folder: Path
+    before: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -140,9 +142,10 @@ def load_trained(training: Trained, study: Study, row: Row, spec: Mapping[str, A
         run = run_of(_weights(training))
         config, recipe = _data_of(run, where), _recipe_of(run, study.recipe)
         model = build(codec.decode(spec), num_classes=row["num_classes"])
-        epochs, checksum = load_weights(_weights(training), model), run["data checksum"]
+        epochs, checksum = load_weights(_weights(training), model) + training.before, run["data checksum"]
         model.to(device).eval()
-    data = opened(config)
+    # A rung may see smaller clips, but of the videos that are long enough for the full one.
+    data = opened(where if training.source == "trial" else config)
     if data.checksum != checksum:
         raise StoreError(
             f"a network is measured on the videos that it was trained on, but those under {config.root} are not those "
@@ -168,22 +171,25 @@ def _runs(store: Store, row: Row, digest: str, root: Path) -> list[Trained]:
 
 
 def _trials(store: Store, study: Study, row: Row, digest: str, root: Path) -> list[Trained]:
-    reached = {e["trial_id"]: e["epochs"] for e in store.evaluations(row["id"])}  # the last of each
+    reached = {e["trial_id"]: e for e in store.evaluations(row["id"])}  # the last of each
+    fidelity = study.search.fidelity
     found = []
     for trial in store.trials(row["id"]):
         if trial["digest"] != digest or trial["id"] not in reached:
             continue
+        last = reached[trial["id"]]
         task = TrainJob(  # as the driver submits it
             spec=codec.dumps(codec.decode(store.find(digest)["spec"])),
             num_classes=row["num_classes"],
-            data=study.data,
+            data=fidelity.data_at(last["rung"], study.data),
             recipe=study.recipe,
             seed=trial["seed"],
             folder="",
             until_epoch=0,
         )
         folder = root / "trials" / f"{trial['number']:05d}-{job_key(task, row['data']['checksum'])}"
-        found.append(_trained("trial", {**trial, "epochs": reached[trial["id"]]}, folder))
+        training = _trained("trial", {**trial, "epochs": last["epochs"]}, folder)
+        found.append(dataclasses.replace(training, before=fidelity.before(last["rung"])))
     return found
 
 

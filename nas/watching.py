@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from nas.accuracies import accuracy_of, metric_of, said
+from nas.fidelity import Fidelity, recorded_fidelity, worth_of
 from nas.importance import rungs_of
 from nas.store import Row, Store
 
@@ -23,16 +24,18 @@ class Frame:
         study: Its name.
         database: Where.
         ended: Nothing is under way (any more).
-        rungs: `rung`, `epochs`, `networks` and `best` accuracy of each rung, best None before the first result.
+        rungs: `rung`, `fidelity` in words, `epochs`, `networks` and `best` accuracy of each rung, best None before the
+            first result.
         states: Number of trials in each state.
         epochs_done: Trained in the search, those of running jobs included.
         epochs_total: Of the whole search if nothing fails; 0 where that is not known.
         seconds_left: By the rate of the running session; None where it cannot be told.
         quiet_for: Seconds since the last event; None without events.
-        running: `trial`, `digest`, `description`, `epoch` and `until` of each job under way.
+        running: `trial`, `digest`, `description`, `rung`, `epoch` and `until` of each job under way.
         events: The last ones in words, the newest last, each with `at` (UTC) and `text`.
         front: Rows of the view `pareto_front`.
         metric: What accuracy is called: `top-1` or `mAP`.
+        front_at: The rung that they are of, in words; empty without any.
         ablations: `name`, `kind`, `state` and the number of runs `running`, `done`, `failed` and in all.
     """
 
@@ -49,6 +52,7 @@ class Frame:
     events: Sequence[Mapping[str, Any]]
     front: Sequence[Row]
     metric: str
+    front_at: str
     ablations: Sequence[Mapping[str, Any]]
 
 
@@ -61,56 +65,69 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
         now: With a time zone.
     """
     search = study["config"].get("search", {})
-    rungs, eta = list(search.get("rungs", [])), search.get("eta", 2)
+    fidelity, eta = recorded_fidelity(study), search.get("eta", 2)
+    rungs = fidelity.ends
     evaluations = store.evaluations(study["id"])
     trials = store.trials(study["id"])
     jobs = store.jobs(study["id"])
     sessions = store.sessions(study["id"])
     events = store.events(study["id"])
     folder = Path(store.location).parent / "trials"
-    running = [_job(job, trials, store, folder) for job in jobs if job["state"] == "running"]
+    running = [_job(job, trials, store, folder, fidelity) for job in jobs if job["state"] == "running"]
     done = sum({row["trial_id"]: row["epochs"] for row in evaluations}.values())
     before = {row["number"]: row["epochs"] for row in evaluations}  # of a trial's highest rung: later rows are higher
-    done += sum(max(0, job["epoch"] - before.get(job["trial"], 0)) for job in running)
+    gained = {job["rung"]: 0 for job in running}
+    for job in running:
+        gained[job["rung"]] += max(0, job["epoch"] - before.get(job["trial"], 0))
+    done += sum(gained.values())
     total = total_epochs(search.get("trials", 0), rungs, eta)
+    front = store.pareto_front(study["name"])
     ablations = _ablations(store.run_states(study["id"]))
     under_way = bool(sessions) and sessions[-1]["ended_at"] is None
     left = None
     if under_way and total > done:
-        left = _seconds_left(sessions[-1], jobs, running, rungs, total - done, now)
+        planned = _epochs_by_rung(search.get("trials", 0), rungs, eta)
+        whole = sum(epochs * fidelity.worth(rung) for rung, epochs in planned)
+        spent = worth_of(fidelity, evaluations) + sum(n * fidelity.worth(rung) for rung, n in gained.items())
+        left = _seconds_left(sessions[-1], jobs, running, fidelity, whole - spent, now)
     return Frame(
         study=study["name"],
         database=store.location,
         ended=not under_way and not any(row["running"] for row in ablations),
-        rungs=_rungs(evaluations, rungs),
+        rungs=_rungs(evaluations, fidelity),
         states=_counts(trials),
         epochs_done=min(done, total) if total else done,
         epochs_total=total,
         seconds_left=left,
         quiet_for=(now - datetime.fromisoformat(events[-1]["at"])).total_seconds() if events else None,
         running=running,
-        events=[_event(event, evaluations, trials, rungs) for event in events[-EVENTS:]],
-        front=store.pareto_front(study["name"]),
+        events=[_event(event, evaluations, trials, fidelity) for event in events[-EVENTS:]],
+        front=front,
         metric=metric_of(evaluations),
+        front_at=fidelity.at_epochs(front[0]["epochs"]) if front else "",
         ablations=ablations,
     )
 
 
 def total_epochs(trials: int, rungs: Sequence[int], eta: int) -> int:
     """Epochs of a search in which nothing fails: floor(n / eta) of a rung's n networks go on."""
-    total, count = 0, trials
-    for low, high in zip((0, *rungs), rungs, strict=False):
-        total += count * (high - low)
+    return sum(epochs for _, epochs in _epochs_by_rung(trials, rungs, eta))
+
+
+def _epochs_by_rung(trials: int, rungs: Sequence[int], eta: int) -> Iterator[tuple[int, int]]:
+    count = trials
+    for rung, (low, high) in enumerate(zip((0, *rungs), rungs, strict=False)):
+        yield rung, count * (high - low)
         count //= eta
-    return total
 
 
-def _rungs(evaluations: Sequence[Row], rungs: Sequence[int]) -> list[dict[str, Any]]:
+def _rungs(evaluations: Sequence[Row], fidelity: Fidelity) -> list[dict[str, Any]]:
     reached = rungs_of(evaluations)
-    epochs = {rung: rows[0]["epochs"] for rung, rows in reached.items()} | dict(enumerate(rungs))
+    epochs = {rung: rows[0]["epochs"] for rung, rows in reached.items()} | dict(enumerate(fidelity.ends))
     return [
         {
             "rung": rung,
+            "fidelity": fidelity.label(rung),
             "epochs": epochs[rung],
             "networks": len(reached.get(rung, ())),
             "best": max((accuracy_of(row) for row in reached.get(rung, ())), default=None),
@@ -126,17 +143,20 @@ def _counts(trials: Sequence[Row]) -> dict[str, int]:
     return counts
 
 
-def _job(job: Row, trials: Sequence[Row], store: Store, folder: Path) -> dict[str, Any]:
-    lines = 0
+def _job(job: Row, trials: Sequence[Row], store: Store, folder: Path, fidelity: Fidelity) -> dict[str, Any]:
+    found = []
     for progress in folder.glob(f"{job['number']:05d}-*/progress.jsonl"):
         try:
-            lines = max(lines, progress.read_bytes().count(b"\n"))
+            found.append(progress.read_bytes().count(b"\n"))
         except OSError:  # the folder goes away when a search is begun anew
             continue
+    # Where a rung is a training of its own, it has a folder of its own, too.
+    lines = max(found, default=0) if fidelity.continues else sum(found)
     return {
         "trial": job["number"],
         "digest": job["digest"],
         "description": store.find(job["digest"])["description"],
+        "rung": job["rung"],
         "epoch": min(lines, job["epochs"]),
         "until": job["epochs"],
     }
@@ -146,41 +166,53 @@ def _seconds_left(
     session: Row,
     jobs: Sequence[Row],
     running: Sequence[Mapping[str, Any]],
-    rungs: Sequence[int],
-    left: int,
+    fidelity: Fidelity,
+    left: float,
     now: datetime,
 ) -> float | None:
-    """What is left at the rate of this session."""
-    starts = (0, *rungs)
+    """What is left at the rate of this session.
+
+    Args:
+        session: The one under way.
+        jobs: Of the study.
+        running: Those under way, with the epoch that they are at.
+        fidelity: The rungs.
+        left: Epochs, in those of full fidelity, that no result has yet.
+        now: With a time zone.
+    """
+    starts = (0, *fidelity.ends)
     seconds = (now - datetime.fromisoformat(session["started_at"])).total_seconds()
     mine = [job for job in jobs if job["started_at"] >= session["started_at"]]
-    epochs = sum(job["epochs"] - starts[job["rung"]] for job in mine if job["state"] == "done")
-    begun = {job["number"]: starts[job["rung"]] for job in mine if job["state"] == "running"}
-    epochs += sum(max(0, job["epoch"] - begun.get(job["trial"], job["epoch"])) for job in running)
-    return left * seconds / epochs if epochs > 0 and seconds > 0 else None
+    done = [job for job in mine if job["state"] == "done"]
+    epochs = sum((job["epochs"] - starts[job["rung"]]) * fidelity.worth(job["rung"]) for job in done)
+    begun = {job["number"] for job in mine if job["state"] == "running"}
+    for job in running:
+        if job["trial"] in begun:
+            epochs += max(0, job["epoch"] - starts[job["rung"]]) * fidelity.worth(job["rung"])
+    return max(0.0, left) * seconds / epochs if epochs > 0 and seconds > 0 else None
 
 
-def _event(event: Row, evaluations: Sequence[Row], trials: Sequence[Row], rungs: Sequence[int]) -> dict[str, str]:
+def _event(event: Row, evaluations: Sequence[Row], trials: Sequence[Row], fidelity: Fidelity) -> dict[str, str]:
     number, rung = event["trial"], event["rung"]
-    epochs = f"{rungs[rung]} epochs" if rung < len(rungs) else f"rung {rung}"
+    place = fidelity.label(rung)
     match event["kind"]:
         case "result":
             found = [row for row in evaluations if row["number"] == number and row["rung"] == rung]
             result = said(found[0]) if found else "a result"
-            text = f"trial {number} has {result} after {epochs}"
+            text = f"trial {number} has {result} {fidelity.at(rung)}"
         case "promote":
-            text = f"trial {number} goes on to {epochs}"
+            text = f"trial {number} goes on to {place}"
         case "start":
             text = f"trial {number} begins"
         case "resume":
-            text = f"trial {number} goes on from its checkpoint to {epochs}"
+            text = f"trial {number} goes on from its checkpoint to {place}"
         case "preempt":
-            text = f"trial {number} was cut short on its way to {epochs}"
+            text = f"trial {number} was cut short on its way to {place}"
         case "fail":
             reason = next((row["reason"] for row in trials if row["number"] == number), None)
-            text = f"trial {number} failed on its way to {epochs}: {reason or 'unknown'}"
+            text = f"trial {number} failed on its way to {place}: {reason or 'unknown'}"
         case other:
-            text = f"trial {number}: {other} at {epochs}"
+            text = f"trial {number}: {other} at {place}"
     return {"at": event["at"], "text": text}
 
 

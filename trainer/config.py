@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -97,6 +97,10 @@ class DataConfig:
         definition: Which part of the data is meant, by a name or a list of classes; empty takes all.
         per_class: At most so many videos of each class in each split; 0 takes all.
         exclude: File of paths that are left out; empty for none.
+        share: Share of the training videos that a network learns from, drawn within each class by the seed of the
+            training (`trainer.data.share`). Other splits are always whole.
+        crop: Rows and columns of the crop, in pixels of the frame, which is then resized to the clip: the same view at
+            another resolution. `None` crops the clip's own size; with `crop_scale`, it gives the aspect alone.
     """
 
     name: str
@@ -127,13 +131,17 @@ class DataConfig:
     definition: str = field(default="", metadata=_ADDED)
     per_class: int = field(default=0, metadata=_ADDED)
     exclude: str = field(default="", metadata=_ADDED)
+    share: float = field(default=1.0, metadata=_ADDED)
+    crop: tuple[int, int] | None = field(default=None, metadata=_ADDED)
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
         _one_of("data.sampling", self.sampling, ("dense", "uniform"))
         _one_of("data.reversal", self.reversal, ("none", "eval", "always"))
         _one_of("data.short", self.short, ("skip", "loop"))
-        _at_least("data.short_side", self.short_side, min(self.clip.height, self.clip.width))
+        if self.crop is not None and min(self.crop) < 1:
+            raise ConfigError(f"data.crop must be [rows, columns] of at least 1 pixel, but is {self.crop}")
+        _at_least("data.short_side", self.short_side, min(self.box.height, self.box.width))
         _at_least("data.max_frames", self.max_frames, 0)
         _at_least("data.eval_clips", self.eval_clips, 1)
         _at_least("data.num_workers", self.num_workers, 0)
@@ -144,6 +152,8 @@ class DataConfig:
             raise ConfigError(
                 f"data.crop_scale must be [low, high] with 0 < low <= high <= 1, but is {self.crop_scale}"
             )
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"data.share must be above 0 and at most 1, but is {self.share}")
         _one_of("data.source", self.source, ("cache", "pack", "decode"))
         _at_least("data.fps", self.fps, 0)
         if self.eval_crops not in (1, 3):
@@ -158,6 +168,11 @@ class DataConfig:
                 "data.randaugment must be [number of operations, magnitude] with at least one operation and a magnitude"
                 f" of 0 to 30, but is {self.randaugment}"
             )
+
+    @property
+    def box(self) -> Clip:
+        """The clip as it is cut from the frames, before its pixels are resized."""
+        return self.clip if self.crop is None else replace(self.clip, height=self.crop[0], width=self.crop[1])
 
     def identity(self) -> dict[str, Any]:
         """Plain values that are equal where the same clips are taken of the same videos, wherever those lie."""

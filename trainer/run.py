@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainer.checkpoint import Partial, RunFolder, check_network
 from trainer.config import ConfigError, DataConfig, Log, Recipe
+from trainer.data.share import with_share
 from trainer.evaluate import Batches, evaluate
 from trainer.failures import NonFiniteLoss, Stopped, named
 from trainer.learner import Learner, Losses
@@ -107,6 +108,7 @@ def run(
     Raises:
         ConfigError, TrainingFailed, Stopped: As `fit`.
     """
+    plan = replace(plan, data=with_share(plan.data, plan.data_config.share, plan.seed))
     files, device, recipe, config = RunFolder(plan.folder), plan.device, plan.recipe, plan.data_config
     leads = team.rank == 0
     with files.locked() if leads else nullcontext(), torch.random.fork_rng([device] if device.type == "cuda" else []):

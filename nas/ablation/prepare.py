@@ -36,7 +36,7 @@ def config_of(study: Study, where: str, over: Mapping[str, Any] | None = None) -
             f"ablation.base must name the network that decisions are taken away from or changed in, but is empty in "
             f"{where}; add it, or give --base (a preset, a digest of the study, or a .json file)"
         )
-    return ablation_of(raw, last_rung=study.search.rungs[-1], where=where)
+    return ablation_of(raw, last_rung=study.search.fidelity.full_epochs, where=where)
 
 
 def between(networks: list[str], *, seeds: int, epochs: int, config: Mapping[str, Any]) -> dict[str, Any]:

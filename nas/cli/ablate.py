@@ -98,7 +98,7 @@ def versus(
     if len(names) < 2 or len(set(names)) < len(names):
         raise StudyError(f"versus compares at least 2 different networks, but got {', '.join(names) or 'none'}")
     raw = between(names, seeds=seeds, epochs=epochs, config=dict(loaded.config.get("ablation", {})))
-    config = ablation_of(raw, last_rung=loaded.search.rungs[-1], where=of)
+    config = ablation_of(raw, last_rung=loaded.search.fidelity.full_epochs, where=of)
     _run(loaded, config, kind="versus", db=db, workers=workers, machines=machines, dry_run=dry_run, as_json=as_json)
 
 

@@ -40,7 +40,7 @@ def compare(
         finally:
             store.close()
         searches.append(bands.searched(store.location, row, evaluations, fidelity=fidelity))
-        epochs[store.location] = sorted({line["epochs"] for line in evaluations})
+        epochs[store.location] = bands.full_epochs(row, evaluations)
     bands.check_comparable(searches, epochs)
     groups = bands.grouped(searches)
     volumes = bands.volumes(searches)
@@ -68,6 +68,7 @@ def _report(
     first = groups[0].members[0]
     return {
         "epochs": first.epochs,
+        **({"fidelity": first.part} if first.part else {}),
         "clip": first.clip,
         "num_classes": first.num_classes,
         "num_clips": first.num_clips,
@@ -113,6 +114,7 @@ def _difference(first: Group, other: Group, volumes: Volumes) -> dict[str, Any]:
 
 
 def _print_bands(groups: Sequence[Group], bands: Sequence[Band], budgets: Sequence[int]) -> None:
+    from nas.bands import trained
     from nas.study import short_number
 
     at = [dict(zip(band.macs, zip(band.median, band.low, band.high, strict=True), strict=True)) for band in bands]
@@ -132,8 +134,7 @@ def _print_bands(groups: Sequence[Group], bands: Sequence[Band], budgets: Sequen
             columns[f"d{i}"] = "less the first"
     first = groups[0].members[0]
     title = (
-        f"best {first.metric} after {first.epochs} epochs, on {first.num_clips} val clips of {first.clip} "
-        "(MACs of one clip); "
+        f"best {first.metric} {trained(first)}, on {first.num_clips} val clips of {first.clip} (MACs of one clip); "
         "median and quartiles where there are several seeds"
     )
     print_table(rows, columns, title)

@@ -13,6 +13,7 @@ from nas.cli.output import print_json, print_table
 from nas.cli.resolve import open_study
 
 if TYPE_CHECKING:
+    from nas.fidelity import Fidelity
     from nas.importance import MarginalFront, PartialEffect
     from nas.search.importances import RungImportances
 
@@ -26,6 +27,7 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
 
     Example: nas importance runs/kinetics_small/study.db
     """
+    from nas.fidelity import recorded_fidelity
     from nas.importance import FEW, marginal_fronts, partial_effects, rungs_of
     from nas.search.importances import importances, keep
 
@@ -52,24 +54,25 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
             }
         )
         return
+    fidelity = recorded_fidelity(row)
     if not rungs:
         print(f"{row['name']}: no network has reached a rung yet")
         return
     for rung in rungs:
-        _print_rung(row["name"], rung, metric)
+        _print_rung(row["name"], rung, metric, fidelity)
     first = min((effect.rung for effect in effects), default=None)
     if first is None:
         most = max(rung.networks for rung in rungs)
         print(f"what levels earn: at most {most} networks at a rung, and means per level need {FEW}")
     else:
-        _print_effects([effect for effect in effects if effect.rung == first], metric)
-    _print_fronts(fronts, metric)
+        _print_effects([effect for effect in effects if effect.rung == first], metric, fidelity)
+    _print_fronts(fronts, metric, fidelity)
     if why_not is not None:
         print(why_not)
 
 
-def _print_rung(study: str, rung: RungImportances, metric: str) -> None:
-    head = f"{study}, rung {rung.rung} ({rung.epochs} epochs)"
+def _print_rung(study: str, rung: RungImportances, metric: str, fidelity: Fidelity) -> None:
+    head = f"{study}, rung {rung.rung} ({fidelity.label_of(rung.epochs)})"
     if not rung.found:
         for note in rung.notes:
             print(f"{head}: {note}")
@@ -97,7 +100,7 @@ def _print_rung(study: str, rung: RungImportances, metric: str) -> None:
 _METHODS = {"pedanova": "PED-ANOVA", "fanova": "fANOVA"}
 
 
-def _print_effects(effects: Sequence[PartialEffect], metric: str) -> None:
+def _print_effects(effects: Sequence[PartialEffect], metric: str, fidelity: Fidelity) -> None:
     rows = [
         {
             "factor": effect.factor,
@@ -119,10 +122,10 @@ def _print_effects(effects: Sequence[PartialEffect], metric: str) -> None:
         "adjusted": "at equal MACs",
         "adjusted_interval": "95 % ",
     }
-    print_table(rows, columns, f"what levels earn after {effects[0].epochs} epochs (rung {effects[0].rung})")
+    print_table(rows, columns, f"what levels earn {fidelity.at_epochs(effects[0].epochs)} (rung {effects[0].rung})")
 
 
-def _print_fronts(fronts: Sequence[MarginalFront], metric: str) -> None:
+def _print_fronts(fronts: Sequence[MarginalFront], metric: str, fidelity: Fidelity) -> None:
     if not fronts:
         return
     rows = [
@@ -144,7 +147,8 @@ def _print_fronts(fronts: Sequence[MarginalFront], metric: str) -> None:
         "best": f"best {metric}",
         "share": "share of the front",
     }
-    title = f"the front if only one level were allowed, after {fronts[0].epochs} epochs (rung {fronts[0].rung})"
+    place = fidelity.at_epochs(fronts[0].epochs)
+    title = f"the front if only one level were allowed, {place} (rung {fronts[0].rung})"
     print_table(rows, columns, title)
 
 

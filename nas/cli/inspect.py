@@ -12,6 +12,7 @@ from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text, metric_i
 from nas.cli.output import Progress, duration, print_json, print_table
 from nas.cli.resolve import load_target, open_study
 from nas.cli.testing import interval_text
+from nas.fidelity import recorded_fidelity, worth_of
 from nas.store import Row, Store
 
 STUDY = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database.")
@@ -58,11 +59,13 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
         counts = row["data"]["clips"]
         clips = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test") if split in counts)
         print(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
+        continues = recorded_fidelity(row).continues
         print_table(
             report["rungs"],
             {
                 "rung": "rung",
-                "epochs": "epochs",
+                **({} if continues else {"fidelity": "fidelity"}),
+                "epochs": "epochs" if continues else "epochs in all",
                 "networks": "networks",
                 "best": f"best {report['metric']}",
                 "num_clips": "val clips",
@@ -81,8 +84,9 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
             for p in report["promotions"]:
                 if p["broken"]:
                     print(f"  promotion of {p['digest'][:10]}, seed {p['seed']}, in training: {p['broken']}")
+        worth = "" if continues else f" (worth {report['full_epochs_worth']:.1f} of full fidelity)"
         print(
-            f"spent: {report['epochs_trained']:,} epochs, {duration(report['seconds'])} in {report['sessions']} "
+            f"spent: {report['epochs_trained']:,} epochs{worth}, {duration(report['seconds'])} in {report['sessions']} "
             f"session(s); {report['preempted']} job(s) were pre-empted"
         )
     finally:
@@ -95,11 +99,22 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     evaluations = store.evaluations(row["id"])
     trials = store.trials(row["id"])
     rungs = []
-    for rung, epochs in enumerate(search["rungs"]):
+    fidelity = recorded_fidelity(row)
+    for rung, epochs in enumerate(fidelity.ends):
         reached = [e for e in evaluations if e["rung"] == rung]
         best = max(map(accuracy_of, reached), default=None)
         clips = reached[0]["num_clips"] if reached else None
-        rungs.append({"rung": rung, "epochs": epochs, "networks": len(reached), "best": best, "num_clips": clips})
+        label = fidelity.label(rung)
+        rungs.append(
+            {
+                "rung": rung,
+                "fidelity": label,
+                "epochs": epochs,
+                "networks": len(reached),
+                "best": best,
+                "num_clips": clips,
+            }
+        )
     sessions = store.sessions(row["id"])
     last = {e["trial_id"]: e["epochs"] for e in evaluations}
     tested: dict[int, dict[str, Any]] = {}
@@ -121,6 +136,7 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         ],
         "preempted": len(store.jobs(row["id"], "preempted")),
         "epochs_trained": sum(last.values()),
+        "full_epochs_worth": worth_of(fidelity, evaluations),
         "seconds": sum(session["wall_seconds"] or 0.0 for session in sessions),
         "busy_seconds": sum(session["busy_seconds"] or 0.0 for session in sessions),
         "sessions": len(sessions),
@@ -181,10 +197,8 @@ def print_front(store: Store, study: str) -> None:
         row["error"] = (p * (1 - p) / row["num_clips"]) ** 0.5  # type: ignore[index]
         row["digest"] = row["digest"][:10]  # type: ignore[index]
     record = store.study(study)
-    title = (
-        f"{study}: Pareto front after {rows[0]['epochs']} epochs, on {rows[0]['num_clips']} val clips of "
-        f"{record['clip']} (MACs of one clip)"
-    )
+    place = recorded_fidelity(record).at_epochs(rows[0]["epochs"])
+    title = f"{study}: Pareto front {place}, on {rows[0]['num_clips']} val clips of {record['clip']} (MACs of one clip)"
     print_table(rows, {**FRONT_COLUMNS, "accuracy": metric_in(store, record["id"])}, title)
 
 

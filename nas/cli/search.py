@@ -62,10 +62,7 @@ def search(
         print_front(store, loaded.name)
     finally:
         store.close()
-    rungs = ", ".join(
-        f"{count} at {epochs} epoch{'s' if epochs > 1 else ''}"
-        for count, epochs in zip(summary.counts, loaded.search.rungs, strict=True)
-    )
+    rungs = ", ".join(f"{count} at {loaded.search.fidelity.label(rung)}" for rung, count in enumerate(summary.counts))
     print(f"networks: {rungs}" + (f"; {summary.failed} failed" if summary.failed else ""))
     if summary.exhausted:
         print(f"the space has no more networks than these; search.trials={loaded.search.trials} was not reached")

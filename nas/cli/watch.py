@@ -70,7 +70,7 @@ def drawn(frame: Frame) -> RenderableType:
         _table(
             "rungs",
             frame.rungs,
-            {"rung": "rung", "epochs": "epochs", "networks": "networks", "best": f"best {frame.metric}"},
+            {"rung": "rung", "fidelity": "fidelity", "networks": "networks", "best": f"best {frame.metric}"},
         )
     )
     if frame.running:
@@ -81,7 +81,7 @@ def drawn(frame: Frame) -> RenderableType:
         columns = {"digest": "digest", "accuracy": frame.metric, "macs": "MACs", "description": "network"}
         more = f", {len(frame.front)} networks" if len(frame.front) > FRONT_ROWS else ""
         best = sorted(frame.front, key=lambda row: -row["accuracy"])[:FRONT_ROWS]
-        title = f"front after {frame.front[0]['epochs']} epochs{more}"
+        title = f"front {frame.front_at}{more}"
         parts.append(_table(title, sorted(best, key=lambda row: row["macs"]), columns))
     if frame.ablations:
         columns = {name: name for name in ("name", "kind", "state", "runs", "running", "done", "failed")}

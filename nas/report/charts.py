@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.accuracies import TOP1
+from nas.fidelity import EPOCHS, Fidelity
 from nas.report.scales import Scale, linear, logarithmic
 from nas.report.values import Ablation, Curve, Effect, Level, Marginal, Network, Point, Step
 from nas.report.words import MINUS, amount, percent, plural, spread
@@ -70,7 +71,11 @@ class Chart:
 
 
 def front_chart(
-    points: Sequence[Point], networks: Mapping[str, Network], num_classes: int, metric: str = TOP1
+    points: Sequence[Point],
+    networks: Mapping[str, Network],
+    num_classes: int,
+    metric: str = TOP1,
+    fidelity: Fidelity = EPOCHS,
 ) -> Chart:
     """Accuracy against MACs: every rung's networks, the higher the stronger, and the front with its standard errors."""
     chance = _chances(num_classes, metric)
@@ -84,17 +89,18 @@ def front_chart(
             y=_down(y, p.accuracy),
             kind="front" if p.front else "top" if p.rung == top else "low",
             digest=p.digest,
-            label=point_label(p, metric),
+            label=point_label(p, metric, fidelity),
             bar=(_down(y, p.accuracy + p.error), _down(y, p.accuracy - p.error)) if p.front else None,
         )
         for p in sorted(points, key=lambda p: (p.front, p.rung, p.macs))
     ]
     epochs = sorted({(p.rung, p.epochs) for p in points})
-    lower = ", ".join(str(number) for rung, number in epochs if rung < top)
-    best = plural(epochs[-1][1], "epoch") if epochs else ""
-    legend = [("front", f"front after {best}, bars of ± 1 s.e."), ("top", f"beaten, {best}")]
-    if lower:
-        legend.append(("low", f"lower rungs ({lower} epochs)"))
+    texts = [str(number) if fidelity.continues else fidelity.label(rung) for rung, number in epochs if rung < top]
+    lower = ", ".join(texts) + (" epochs" if fidelity.continues else "")
+    best, place = (fidelity.label_of(epochs[-1][1]), fidelity.at_epochs(epochs[-1][1])) if epochs else ("", "")
+    legend = [("front", f"front {place}, bars of ± 1 s.e."), ("top", f"beaten, {best}")]
+    if texts:
+        legend.append(("low", f"lower rungs ({lower})"))
     return Chart(
         title=f"{'Top-1' if metric == TOP1 else metric} against MACs of "
         f"{plural(len({p.digest for p in points}), 'network')}; {len(front)} on the front",
@@ -109,15 +115,15 @@ def front_chart(
     )
 
 
-def point_label(point: Point, metric: str) -> str:
+def point_label(point: Point, metric: str, fidelity: Fidelity = EPOCHS) -> str:
     """One measurement in words."""
     return (
         f"{metric} {percent(point.accuracy)} {spread(point.error)} ({point.num_clips:,} clips), "
-        f"{plural(point.epochs, 'epoch')}, trial {point.number}"
+        f"{fidelity.label_of(point.epochs)}, trial {point.number}"
     )
 
 
-def curves_chart(curves: Sequence[Curve], num_classes: int, metric: str = TOP1) -> Chart:
+def curves_chart(curves: Sequence[Curve], num_classes: int, metric: str = TOP1, fidelity: Fidelity = EPOCHS) -> Chart:
     """Learning curves; those that were stopped early lie below the others."""
     x = linear([0, *(epoch for c in curves for epoch, _ in c.values)], text=lambda v: f"{v:g}")
     chance = _chances(num_classes, metric)
@@ -138,8 +144,8 @@ def curves_chart(curves: Sequence[Curve], num_classes: int, metric: str = TOP1) 
                 points=_path(x, y, thin(curve.values)),
                 kind=curve.kind,
                 digest=curve.digest,
-                label=f"trial {curve.number}, {words[curve.kind]}; {metric} {percent(last[1])} after "
-                f"{plural(last[0], 'epoch')}",
+                label=f"trial {curve.number}, {words[curve.kind]}; {metric} {percent(last[1])} "
+                f"{fidelity.at_epochs(last[0])}",
             )
         )
     kinds = {c.kind for c in curves}
@@ -155,12 +161,13 @@ def curves_chart(curves: Sequence[Curve], num_classes: int, metric: str = TOP1) 
     )
 
 
-def hypervolume_chart(steps: Sequence[Step], epochs: Mapping[int, int]) -> Chart:
+def hypervolume_chart(steps: Sequence[Step], epochs: Mapping[int, int], fidelity: Fidelity = EPOCHS) -> Chart:
     """Hypervolume of each rung's front against epochs spent by the whole search.
 
     Args:
         steps: In the order of epochs.
         epochs: Of each rung.
+        fidelity: The rungs.
     """
     x = linear([0, *(s.epochs for s in steps)], text=lambda v: f"{v:,.0f}")
     y = linear([0, *(s.share for s in steps)], text=lambda v: percent(v, digits=0), bounds=(0, 1))
@@ -171,13 +178,13 @@ def hypervolume_chart(steps: Sequence[Step], epochs: Mapping[int, int]) -> Chart
         lines.append(Line(points=_stairs(x, y, values, rest=False), kind=f"c{place % COLOURS}"))
     return Chart(
         title="Hypervolume of the front of each rung against epochs trained in all",
-        x_title="epochs trained in all",
+        x_title="epochs trained in all" if fidelity.continues else "epochs' worth of full fidelity, in all",
         y_title="hypervolume",
         x=x,
         y=y,
         lines=tuple(reversed(lines)),
         legend=tuple(
-            (f"c{place % COLOURS}", f"front after {plural(epochs[rung], 'epoch')}") for place, rung in enumerate(rungs)
+            (f"c{place % COLOURS}", f"front {fidelity.at_epochs(epochs[rung])}") for place, rung in enumerate(rungs)
         ),
     )
 

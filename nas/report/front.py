@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from nas.compare import front, hypervolume
+from nas.fidelity import EPOCHS, Fidelity
 from nas.importance import marginal_fronts, rungs_of
 from nas.report.values import Level, Marginal, Point, Rung, Step
 from nas.store import Row
@@ -53,22 +54,27 @@ def share(points: Sequence[Point], low: int, high: int) -> float:
     return hypervolume(values, (1.0, CORNER)) / CORNER
 
 
-def steps(points: Sequence[Point]) -> tuple[Step, ...]:
+def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, ...]:
     """Hypervolume of each rung's front, each time that the rung got a result, against epochs trained until then.
 
     Each rung has its own sequence, for results of different fidelity do not belong on one front. The rectangle is that
-    of all networks measured at any rung.
+    of all networks measured at any rung. Where a rung sees a part of the data or of the clip, its epochs count by their
+    share of the work.
+
+    Args:
+        points: Of the search, in the order in which they were measured.
+        fidelity: Its rungs.
     """
     if not points:
         return ()
     low, high = min(p.macs for p in points), max(p.macs for p in points)
-    spent = 0
+    spent = 0.0
     trained: dict[int, int] = {}
     reached: dict[int, list[Point]] = {}
     found: list[Step] = []
     best: dict[int, float] = {}
     for point in points:
-        spent += max(0, point.epochs - trained.get(point.number, 0))
+        spent += max(0, point.epochs - trained.get(point.number, 0)) * fidelity.worth(point.rung)
         trained[point.number] = max(point.epochs, trained.get(point.number, 0))
         here = reached.setdefault(point.rung, [])
         here.append(point)

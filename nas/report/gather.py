@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from nas.accuracies import accuracy_of, metric_in
+from nas.fidelity import recorded_fidelity
 from nas.report import evidence
 from nas.report.front import marginals, rungs, steps
 from nas.report.networks import networks_of
@@ -49,8 +50,8 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         trials=len(trials),
         points=points,
         curves=curves_of(epochs, trials, points),
-        rungs=rungs(points, study["config"].get("search", {}).get("rungs", [])),
-        steps=steps(points),
+        rungs=rungs(points, recorded_fidelity(study).ends),
+        steps=steps(points, recorded_fidelity(study)),
         marginals=marginals(evaluations),
         importances=evidence.importances(store.view("importance", name)),
         ablations=ablations,

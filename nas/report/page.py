@@ -131,7 +131,7 @@ def payload(report: Report) -> dict[str, Any]:
         settings[point.digest] = point.settings
         results.setdefault(point.digest, []).append(
             [
-                f"search, {words.plural(point.epochs, 'epoch')}",
+                f"search, {report.fidelity.label_of(point.epochs)}",
                 "val",
                 f"{words.percent(point.accuracy)} {words.spread(point.error)}",
             ]
@@ -242,9 +242,9 @@ def _charts(report: Report) -> dict[str, Any]:
     classes, metric = report.study["num_classes"], report.metric
     epochs = {rung.rung: rung.epochs for rung in report.rungs}
     return {
-        "front": charts.front_chart(report.points, report.networks, classes, metric),
-        "curves": charts.curves_chart(report.curves, classes, metric),
-        "steps": charts.hypervolume_chart(report.steps, epochs),
+        "front": charts.front_chart(report.points, report.networks, classes, metric, report.fidelity),
+        "curves": charts.curves_chart(report.curves, classes, metric, report.fidelity),
+        "steps": charts.hypervolume_chart(report.steps, epochs, report.fidelity),
         "marginals": [charts.marginal_chart(marginal, metric) for marginal in report.marginals],
     }
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nas.fidelity import Fidelity, recorded_fidelity
+
 Block = Mapping[str, str]
 
 
@@ -92,10 +94,13 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """Hypervolume of a rung's front after so many epochs of training in all; 1 is the whole rectangle."""
+    """Hypervolume of a rung's front after so many epochs of training in all; 1 is the whole rectangle.
+
+    An epoch at a lower fidelity counts by its share of the work.
+    """
 
     rung: int
-    epochs: int
+    epochs: float
     share: float
 
 
@@ -302,6 +307,11 @@ class Report:
     failures: tuple[Failure, ...]
     preempted: int
     run_seconds: float
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """The rungs of the search."""
+        return recorded_fidelity(self.study)
 
     @property
     def front(self) -> tuple[Point, ...]:

@@ -17,7 +17,9 @@ from nas import formats, tabular
 from nas.accuracies import accuracy_of
 from nas.compare import front
 from nas.errors import NasError
+from nas.fidelity import recorded_fidelity
 from nas.importance import rungs_of
+from nas.search.rungs import rung_name
 from nas.store import Row, Store
 from search_spaces import codec
 
@@ -103,7 +105,7 @@ def _annotate(
     """Notes and files of one rung; returns how many notes are new."""
     from optuna_dashboard import get_note, save_note
 
-    name = f"{study['name']}/rung-{rows[0]['rung']}-{rows[0]['epochs']}-epochs"
+    name = rung_name(study["name"], rows[0]["rung"], recorded_fidelity(study))
     try:
         rung = optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler())
     except KeyError:

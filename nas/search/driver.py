@@ -17,6 +17,7 @@ from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, lines_of
 from nas.search.machines import Machines
 from nas.search.pool import Pool, build_pool
 from nas.search.record import Record
+from nas.search.resources import check_rungs, too_small
 from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, propose
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action
@@ -74,12 +75,15 @@ def run_search(
         data = opened_data(study, listener)
         store = Store(database, create=True)
         try:
+            check_rungs(study, data, listener)
             row = study_row(store, study, data)
             pool = build_pool(
                 study,
                 num_classes=len(data.classes),
                 progress=lambda done, total: listener(News(kind="cost", done=done, total=total)),
             )
+            for text in too_small(pool, study):
+                listener(News(kind="cost", text=text))
             _check_weights(study, pool, len(data.classes), listener)
             with joined(machines, database, study, listener) as cluster:
                 crew = Crew(workers, cluster)
@@ -114,8 +118,9 @@ class _Driver:
         self.listener = listener
         search = study.search
         self.rules = rules_of(search)
+        self.fidelity = search.fidelity
         self.record = Record(store, row, search.objectives, search.rungs)
-        self.rungs = Rungs(str(database), study.name, search.rungs, search.objectives, study.space)
+        self.rungs = Rungs(str(database), study.name, search.fidelity, search.objectives, study.space)
         self.crew = crew
         self.summary = Summary()
         self.epochs_before: dict[int, int] = {}  # trial number -> epochs stored
@@ -162,7 +167,7 @@ class _Driver:
         match next_action(ledger, self.rules):
             case Promote(number, rung):
                 job = self.record.promote(number, rung)
-                self._say("promote", f"trial {number} goes on to {self.record.rungs[rung]} epochs")
+                self._say("promote", f"trial {number} goes on to {self.fidelity.label(rung)}")
                 self._submit(job)
                 return True
             case Start() if not self.summary.exhausted:
@@ -195,16 +200,18 @@ class _Driver:
     def _submit(self, job: int) -> None:
         row = next(row for row in self.store.jobs(self.row["id"], "running") if row["id"] == job)
         network = self.store.find(row["digest"])
-        self.epochs_before[row["number"]] = len(self.store.epochs(row["trial_id"]))
+        before = self.fidelity.before(row["rung"])
+        self.epochs_before[row["number"]] = len(self.store.epochs(row["trial_id"])) - before
         task = TrainJob(
             spec=codec.dumps(codec.decode(network["spec"])),
             num_classes=self.row["num_classes"],
-            data=self.study.data,
+            data=self.fidelity.data_at(row["rung"], self.study.data),
             recipe=self.study.recipe,
             seed=self.study.seed,
             folder="",
-            until_epoch=row["epochs"],
+            until_epoch=row["epochs"] - before,
             device=self.crew.device,
+            opened=self.study.data,
         )
         key = job_key(task, self.row["data"]["checksum"])
         folder = self.database.parent / "trials" / f"{row['number']:05d}-{key}"
@@ -230,8 +237,8 @@ class _Driver:
             time.sleep(POLL_SECONDS)
             self._again(job, "folder_busy")
             return
-        self.record.finish(job, result)
         row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
+        self.record.finish(job, _later(result, self.fidelity.before(row["rung"])))
         if result.reason is not None:
             self._say("fail", f"trial {row['number']} failed: {result.reason}: {result.detail}")
             self._give_up_if_hopeless()
@@ -241,14 +248,15 @@ class _Driver:
         assert val is not None
         self._say(
             "result",
-            f"trial {row['number']} has {told(val)} on {val.num_clips} clips after {row['epochs']} epochs "
+            f"trial {row['number']} has {told(val)} on {val.num_clips} clips {self.fidelity.at(row['rung'])} "
             f"({result.seconds:.1f} s){f'; {result.detail}' if result.detail else ''}",
         )
 
     def _again(self, job: int, reason: str) -> None:
         """Submits a job once more that was cut short for a reason that is not its own."""
         row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
-        place = f"after epoch {lines_of(self.folders[row['number']])}"
+        epoch = self.fidelity.before(row["rung"]) + lines_of(self.folders[row["number"]])
+        place = f"after epoch {epoch}"
         self.record.preempt(job, reason, place)
         self._say("preempt", f"trial {row['number']} was cut short ({reason}); it goes on from its last checkpoint")
         again = self.record.resubmit(row)
@@ -280,7 +288,8 @@ class _Driver:
         return left
 
     def _resubmit(self, row: Row) -> None:
-        self._say("resume", f"trial {row['number']} goes on to {row['epochs']} epochs from its last checkpoint")
+        place = self.fidelity.label(row["rung"])
+        self._say("resume", f"trial {row['number']} goes on to {place} from its last checkpoint")
         self._submit(self.record.resubmit(row))
 
     def _preempt_all(self, reason: str) -> None:
@@ -308,6 +317,14 @@ class _Driver:
             if row["number"] in self.folders:
                 done += max(0, lines_of(self.folders[row["number"]]) - self.epochs_before.get(row["number"], 0))
         return min(done, total), total
+
+
+def _later(result: JobResult, before: int) -> JobResult:
+    """The result of a rung's training with its epochs numbered as those of the trial."""
+    if not before:
+        return result
+    epochs = tuple(dataclasses.replace(epoch, epoch=epoch.epoch + before) for epoch in result.epochs)
+    return dataclasses.replace(result, epochs=epochs)
 
 
 def rules_of(search: SearchConfig) -> Rules:

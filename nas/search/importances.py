@@ -24,8 +24,10 @@ from optuna.trial import FrozenTrial, create_trial
 from nas import store as s
 from nas import tables as m
 from nas.errors import StoreError
+from nas.fidelity import recorded_fidelity
 from nas.importance import beyond_cost, factor_of, level_of
 from nas.search.forest import Forest
+from nas.search.rungs import rung_name
 from nas.store import Row, Store
 
 MIN_NETWORKS = 20
@@ -106,7 +108,7 @@ def importances(store: Store, study: Row) -> list[RungImportances]:
         skip_table_creation=True,
     )
     try:
-        return [_rung(storage, study["name"], rung, rows) for rung, rows in sorted(rungs.items())]
+        return [_rung(storage, study, rung, rows) for rung, rows in sorted(rungs.items())]
     finally:
         storage.remove_session()
         storage.engine.dispose()
@@ -145,9 +147,9 @@ def keep(database: Path, found: Sequence[Importance]) -> str | None:
     return None
 
 
-def _rung(storage: RDBStorage, study: str, rung: int, rows: Sequence[Row]) -> RungImportances:
+def _rung(storage: RDBStorage, study: Row, rung: int, rows: Sequence[Row]) -> RungImportances:
     epochs = rows[0]["epochs"]
-    name = f"{study}/rung-{rung}-{epochs}-epochs"
+    name = rung_name(study["name"], rung, recorded_fidelity(study))
     macs = {row["id"]: row["macs"] for row in rows}
     try:
         trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)

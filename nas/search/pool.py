@@ -93,6 +93,12 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
                 raise SearchError(f"{named[key]} of search.start_with does not fit the clip {clip}: {error}") from error
             dropped["does not fit the clip"] = dropped.get("does not fit the clip", 0) + 1
             continue
+        small = _too_small(spec, study, num_classes)
+        if small is not None:
+            if key in named:
+                raise SearchError(f"{named[key]} of search.start_with does not fit {small} of search.rungs")
+            dropped[f"does not fit {small}"] = dropped.get(f"does not fit {small}", 0) + 1
+            continue
         broken = _broken(price, study.limits, least)
         if broken is None:
             kept.append((key, spec, params, price))
@@ -120,6 +126,16 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     by_name = {candidate.name: candidate for candidate in candidates if candidate.name}
     first = tuple(by_name[name] for name in dict.fromkeys(named.values()))
     return Pool(candidates=candidates, named=first, dropped={k: v for k, v in dropped.items() if v}, whole=whole)
+
+
+def _too_small(spec: ArchSpec, study: Study, num_classes: int) -> str | None:
+    """The first rung whose clip is too small for a network; None where it fits all of them."""
+    for label, clip in study.search.fidelity.clips(study.data).items():
+        try:
+            cost(spec, frames=clip.frames, height=clip.height, width=clip.width, num_classes=num_classes)
+        except ClipError:
+            return label
+    return None
 
 
 def strata_of(macs: Sequence[int], strata: int) -> list[int]:

@@ -15,6 +15,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
 from nas.accuracies import accuracy_of
+from nas.fidelity import Fidelity
 from nas.search.sampler import distributions_of
 from search_spaces.space import SearchSpace
 
@@ -28,13 +29,13 @@ class Rungs:
     Args:
         location: Path of the SQLite file or a database URL.
         study: Name of the study; rung r of 9 epochs is called `<study>/rung-r-9-epochs`.
-        rungs: Epochs of each rung.
+        fidelity: The rungs.
         objectives: `error`, `macs`, `params`; accuracy stands for error here, to be maximised.
         space: The space, for the distributions of the settings.
     """
 
     def __init__(
-        self, location: str, study: str, rungs: Sequence[int], objectives: Sequence[str], space: SearchSpace
+        self, location: str, study: str, fidelity: Fidelity, objectives: Sequence[str], space: SearchSpace
     ) -> None:
         """Opens or makes the studies."""
         url = location if "://" in location else f"sqlite:///{Path(location)}"
@@ -43,10 +44,10 @@ class Rungs:
         self._objectives = tuple(objectives)
         self._studies = []
         self._known: list[set[int]] = []
-        for rung, epochs in enumerate(rungs):
+        for rung in range(len(fidelity)):
             opened = optuna.create_study(
                 storage=self._storage,
-                study_name=f"{study}/rung-{rung}-{epochs}-epochs",
+                study_name=rung_name(study, rung, fidelity),
                 directions=["maximize" if name == "error" else "minimize" for name in objectives],
                 load_if_exists=True,
             )
@@ -94,3 +95,8 @@ class Rungs:
         """Gives the connections back."""
         self._storage.remove_session()
         self._storage.engine.dispose()
+
+
+def rung_name(study: str, rung: int, fidelity: Fidelity) -> str:
+    """What the Optuna study of a rung is called."""
+    return f"{study}/rung-{rung}-{fidelity.slug(rung)}"

@@ -61,8 +61,8 @@ def plan(
     """
     counts: dict[tuple[tuple[int, ...], Box, int, int], int] = {}
     for side in views.sides(config):
-        rows, columns = _size(height, width, config.clip, side, full=views.full)
-        for box in boxes(height, width, config.clip, side=side, crops=views.crops, full=views.full):
+        rows, columns = _size(height, width, config, side, full=views.full)
+        for box in boxes(height, width, config.box, side=side, crops=views.crops, full=views.full):
             for number in range(views.clips):
                 key = (_indices(num_frames, config, number, views.clips, rate), box, rows, columns)
                 counts[key] = counts.get(key, 0) + 1
@@ -187,10 +187,11 @@ def _seen(num_frames: int, config: DataConfig, rate: float) -> int:
     return max(1, round(num_frames * fps / rate)) if fps > 0 and rate > 0 else num_frames
 
 
-def _size(height: int, width: int, clip: Clip, side: int, *, full: bool) -> tuple[int, int]:
+def _size(height: int, width: int, config: DataConfig, side: int, *, full: bool) -> tuple[int, int]:
     """Rows and columns of the clip that the network sees."""
+    clip, box = config.clip, config.box
     if not full:
         return clip.height, clip.width
     # The largest box of the clip's aspect, once the frame is resized to the short side.
-    scale = min(height / clip.height, width / clip.width) * side / min(height, width)
+    scale = min(height / box.height, width / box.width) * side / min(height, width)
     return max(1, round(clip.height * scale)), max(1, round(clip.width * scale))

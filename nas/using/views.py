@@ -52,7 +52,7 @@ class Views:
             ConfigError: One is smaller than the crop.
         """
         sides = self.short_sides or (config.short_side,)
-        least = min(config.clip.height, config.clip.width)
+        least = min(config.box.height, config.box.width)
         if min(sides) < least and not self.full:
             raise ConfigError(f"short sides must be at least the crop's ({least} pixels), but are {list(sides)}")
         return sides

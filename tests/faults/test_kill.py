@@ -154,3 +154,17 @@ def test_workers_end_with_their_driver(study: tuple[Path, Study]) -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in found) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(Path(f"/proc/{pid}").exists() for pid in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["data", "frames", "size"])
+def test_a_killed_driver_goes_on_bit_for_bit_at_any_fidelity(tmp_path: Path, motion: Path, kind: str) -> None:
+    """Each rung is a training of its own, and a kill within one goes on with that one."""
+    rungs = {"data": [0.26, 0.5, 1.0], "frames": [1, 2, 4], "size": [8, 12, 16]}[kind]
+    loaded = study_at(tmp_path, motion, {"search": {"trials": 9, "fidelity": kind, "epochs": 8, "rungs": rungs}})
+    database = interrupted(tmp_path, loaded, workers=0, kills=2, whom="driver", seed=len(kind))
+    check(loaded, database)
+    killed, alone = Store(database), Store(undisturbed(tmp_path, loaded))
+    assert results_of(killed) == results_of(alone)
+    assert [e["loss"] for e in killed.epoch_rows(1)] == [e["loss"] for e in alone.epoch_rows(1)]
+    assert killed.jobs(1, "preempted")

@@ -58,6 +58,8 @@ def make_world(folder: Path) -> None:
 
 def small(words: list[str]) -> list[str]:
     """What is laid over a command; an ablation in the database of a search needs that search's settings, too."""
+    if "search.fidelity=frames" in words:  # whose rungs end at the frames of a clip
+        return [{"search.rungs=[1]": "search.rungs=[4,8]"}.get(word, word) for word in SMALL["search"]]
     searched = words[0] == "ablate" and "studies/kinetics_small.yaml" in words
     return [*SMALL.get(words[0], []), *(SEARCH if searched else [])]
 

@@ -280,7 +280,7 @@ class _TrainClips(_Clips):
         rng = np.random.default_rng([_SAMPLE, self.seed, self.epoch, sample])
         num_seen = frames_at(entry.num_frames, entry.fps, config.fps)
         numbers = train_indices(num_seen, config.clip, config.sampling, rng)
-        box = train_box(entry.height, entry.width, config.clip, config.crop_scale, rng, crop_ratio=config.crop_ratio)
+        box = train_box(entry.height, entry.width, config.box, config.crop_scale, rng, crop_ratio=config.crop_ratio)
         mirror = config.flip and bool(rng.integers(2))
         pixels = self.read(video, entry, numbers, num_seen, box, backwards=config.reversal == "always")
         place(pixels, out, mirror=mirror)
@@ -308,7 +308,7 @@ class _EvalClips(_Clips):
         number, crop = divmod(view, config.eval_crops)
         num_seen = frames_at(entry.num_frames, entry.fps, config.fps)
         numbers = eval_indices(num_seen, config.clip, config.sampling, number=number, num_clips=config.eval_clips)
-        box = eval_box(entry.height, entry.width, config.clip, number=crop, num_crops=config.eval_crops)
+        box = eval_box(entry.height, entry.width, config.box, number=crop, num_crops=config.eval_crops)
         pixels = self.read(video, entry, numbers, num_seen, box, backwards=config.reversal != "none")
         place(pixels, out, mirror=False)
 

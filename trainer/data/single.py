@@ -44,6 +44,6 @@ def clips_of_video(path: Path, config: DataConfig) -> Tensor:
         number, crop = divmod(view, config.eval_crops)
         numbers = eval_indices(num_seen, clip, config.sampling, number=number, num_clips=config.eval_clips)
         numbers = spread(numbers, len(video), num_seen)
-        box = eval_box(video.shape[1], video.shape[2], clip, number=crop, num_crops=config.eval_crops)
+        box = eval_box(video.shape[1], video.shape[2], config.box, number=crop, num_crops=config.eval_crops)
         cut(video, numbers if config.reversal == "none" else numbers[::-1], box, out, mirror=False)
     return normalise(torch.from_numpy(pixels), config.mean, config.std)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def made(
             results.sort(key=lambda result: -result[0])
             trials = [(trial, settings, digest) for _, trial, settings, digest in results[: len(results) // 3]]
     if optuna:
-        copies = Rungs(str(path), study.name, study.search.rungs[:rungs], study.search.objectives, study.space)
+        reached = replace(study.search.fidelity, values=study.search.fidelity.values[:rungs])
+        copies = Rungs(str(path), study.name, reached, study.search.objectives, study.space)
         copies.sync(store.evaluations(row))
         copies.close()
     store.close()

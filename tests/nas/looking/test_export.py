@@ -206,7 +206,7 @@ def test_a_study_shows_itself_and_escapes_what_it_shows(tmp_path: Path) -> None:
     path = made(tmp_path / "<b>" / "study.db", over={"question": "Is <script>alert(1)</script> & co better?"})
     with nas.open(path) as study:
         assert repr(study).startswith("<study tiny in ")
-        assert "40 networks at 1 epochs, best top-1 0." in repr(study)
+        assert "40 networks at 1 epoch, best top-1 0." in repr(study)
         page = study._repr_html_()
     assert "<script>" not in page and "<b>" not in page
     assert "Is &lt;script&gt;alert(1)&lt;/script&gt; &amp; co better?" in page

@@ -164,10 +164,10 @@ def test_the_command_prints_importances_effects_and_fronts(database: Path, run: 
     code, out, _ = run("importance", database)
     assert code == 0
     for text in (
-        "tiny, rung 0 (1 epochs): importance of settings for top-1, 40 networks",
+        "tiny, rung 0 (1 epoch): importance of settings for top-1, 40 networks",
         "PED-ANOVA given MACs",
         "tiny, rung 1 (2 epochs): 13 networks with settings, and importances need 20",
-        "what levels earn after 1 epochs (rung 0)",
+        "what levels earn after 1 epoch (rung 0)",
         "the front if only one level were allowed, after 3 epochs (rung 2)",
     ):
         assert text in out
