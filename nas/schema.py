@@ -52,6 +52,7 @@ class DataSchema:
     definition: str = ""
     per_class: int = 0
     exclude: str = ""
+    input: str = "rgb"
 
 
 @dataclass

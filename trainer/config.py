@@ -7,6 +7,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from trainer.inputs import PLANES, Input, clip_text, problem_of
+
 Sampling = Literal["dense", "uniform"]
 Reversal = Literal["none", "eval", "always"]
 ShortClips = Literal["skip", "loop"]
@@ -96,6 +98,7 @@ class DataConfig:
         definition: Which part of the data is meant, by a name or a list of classes; empty takes all.
         per_class: At most so many videos of each class in each split; 0 takes all.
         exclude: File of paths that are left out; empty for none.
+        input: `rgb`; `flow` of `nas data flow` or of folders that hold it; or `difference` of each frame to the next.
     """
 
     name: str
@@ -126,6 +129,7 @@ class DataConfig:
     definition: str = field(default="", metadata=_ADDED)
     per_class: int = field(default=0, metadata=_ADDED)
     exclude: str = field(default="", metadata=_ADDED)
+    input: Input = field(default="rgb", metadata=_ADDED)
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
@@ -157,6 +161,20 @@ class DataConfig:
                 "data.randaugment must be [number of operations, magnitude] with at least one operation and a magnitude"
                 f" of 0 to 30, but is {self.randaugment}"
             )
+        kind, size = self.input, self.clip.frames
+        problem = problem_of(kind, frames=size, colour=self.colour, randaugment=self.randaugment)
+        if problem is not None:
+            raise ConfigError(problem)
+
+    @property
+    def planes(self) -> int:
+        """Planes of what a network sees."""
+        return PLANES[self.input]
+
+    @property
+    def shape(self) -> str:
+        """The clip as it is recorded beside costs."""
+        return clip_text(self.input, str(self.clip))
 
     def identity(self) -> dict[str, Any]:
         """Plain values that are equal where the same clips are taken of the same videos, wherever those lie."""
