@@ -301,7 +301,9 @@ def _report(
     views: Views,
 ) -> None:
     """Exports the trained network, then measures what was exported, in float32 as it will be used."""
-    model = network(job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed)
+    model = network(
+        job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed, planes=job.data.planes
+    )
     load_weights(folder / "training" / "last.pt", model)
     model.to(job.device).eval()
     splits = tuple(dict.fromkeys(("val", split)))
@@ -312,6 +314,7 @@ def _report(
         "recipe": asdict(job.recipe),
         "init": asdict(begun) if begun is not None else None,
         "checksum": data.checksum,
+        **({"flow": asdict(data.flow)} if data.flow is not None else {}),
     }
     if data.multi_label:
         metrics = evaluated_once(model, job, data, splits, record)

@@ -139,7 +139,7 @@ def load_trained(training: Trained, study: Study, row: Row, spec: Mapping[str, A
     else:
         run = run_of(_weights(training))
         config, recipe = _data_of(run, where), _recipe_of(run, study.recipe)
-        model = build(codec.decode(spec), num_classes=row["num_classes"])
+        model = build(codec.decode(spec), num_classes=row["num_classes"], planes=config.planes)
         epochs, checksum = load_weights(_weights(training), model), run["data checksum"]
         model.to(device).eval()
     data = opened(config)

@@ -148,7 +148,8 @@ class TimmSpec(ArchSpec):
         pieces = anatomy(self.model).pieces
         network = Network(self.model, num_classes, planes)
         frames = self._frames_at(NUM_STAGES - 1) if self.head.kind == "trn" else 0
-        head = HeadUnit(self.model, self.head.kind, self.head.width, frames, num_classes, dropout, network, 3 if pieces else planes)
+        seen = 3 if pieces else planes  # of the clip, where the head is the whole network
+        head = HeadUnit(self.model, self.head.kind, self.head.width, frames, num_classes, dropout, network, seen)
         if not pieces:
             check_whole(self)
             return (Link("network", head),)
