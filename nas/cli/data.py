@@ -1,4 +1,4 @@
-"""`nas data make`, `nas data check`, `nas data get` and, from rooms of their own, `nas data pack` and `nas data flow`."""
+"""`nas data make`, `nas data check`, `nas data get`; from rooms of their own `nas data pack` and `nas data flow`."""
 
 from __future__ import annotations
 

@@ -103,7 +103,10 @@ def diff(
 def clip_and_classes(
     name: str, clip: str | None, num_classes: int | None, study: str | None, db: str | None
 ) -> tuple[tuple[int, int, int, int], int]:
-    """Clip (planes, frames, rows, columns) and classes as given; else those of the study, else the network's own clip, if it is named, and 400."""
+    """Clip (planes, frames, rows, columns) and classes as given, else those of the study.
+
+    Without a study it is the clip of a named network, and 400 classes.
+    """
     if (study is not None or db is not None) and (clip is None or num_classes is None):
         from nas.store import Store
 

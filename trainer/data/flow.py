@@ -8,7 +8,7 @@ cache of RGB, and a clip of either shows the same moments.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def code_flow(task: FlowTask) -> Coded | str:
     return coded(flow, fps, coding=task.coding, quality=task.quality)
 
 
-def _frames(task: Task, rates: list[float]) -> Iterator[NDArray[np.uint8]]:
+def _frames(task: Task, rates: list[float]) -> Generator[NDArray[np.uint8], None, None]:
     """Yields the frames of a video as `decode_video` gives them, one at a time, and appends its rate before them."""
     if task.images:
         rates.append(0.0)
