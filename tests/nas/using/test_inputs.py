@@ -19,6 +19,7 @@ from search_spaces import codec
 from tests.nas.studies import write_study
 from tests.nas.using.conftest import said_json
 from trainer.data.flow import flow_of_video
+from trainer.data.layouts import DataError
 from trainer.data.motion import write_clip
 from trainer.inputs import FlowSettings
 
@@ -137,6 +138,15 @@ def test_a_network_of_flow_computes_the_flow_of_a_video_that_it_is_shown(studies
         assert next(iter(network.predict(path))) == name
         said = said_json("predict", str(studies.folders["flow"]), str(path), "--json")
         assert said["top"][0]["class"] == name
+
+
+def test_a_network_whose_flow_came_as_images_cannot_be_shown_a_video(studies: Studies) -> None:
+    network = nas.load(studies.folders["flow"])
+    network.record = {key: value for key, value in network.record.items() if key != "flow"}
+    with pytest.raises(
+        DataError, match="flow is computed by dis or farneback, but that of this network came as images"
+    ):
+        network.predict(studies.videos / "val" / "left" / "00.mp4")
 
 
 def test_motion_tests_show_flow_backwards_and_none_of_still_clips(studies: Studies) -> None:
