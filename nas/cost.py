@@ -28,7 +28,7 @@ from search_spaces.spec import ArchSpec, ClipError, SpecError
 __all__ = ["Cost", "cost"]
 
 
-def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: int) -> Cost:
+def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: int, planes: int = 3) -> Cost:
     """Returns the exact cost of one clip.
 
     Args:
@@ -37,6 +37,7 @@ def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: i
         height: Rows, in pixels.
         width: Columns, in pixels.
         num_classes: Classes.
+        planes: Planes of the clip: 3 of RGB, 2 of optical flow.
 
     Raises:
         SpecError: A size is below 1, or the clip is shorter than the network needs.
@@ -44,9 +45,9 @@ def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: i
     for name, value in (("frames", frames), ("height", height), ("width", width)):
         if value < 1:
             raise SpecError(f"{name} must be at least 1, but is {value}")
-    clip = (3, frames, height, width)
+    clip = (planes, frames, height, width)
     chain = _Chained(clip, (_Activation(size_of(clip)),))
-    for name, unit in links(spec, num_classes=num_classes):
+    for name, unit in links(spec, num_classes=num_classes, planes=planes):
         try:
             chain.add(unit)
         except (RuntimeError, ClipError) as error:

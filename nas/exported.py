@@ -20,7 +20,8 @@ from search_spaces import codec
 from search_spaces.catalogue import build
 from search_spaces.spec import ArchSpec, SpecError
 from trainer.config import Clip, DataConfig
-from trainer.data.augment import normalise
+from trainer.data.inputs import normalisation, shown
+from trainer.inputs import FlowSettings
 
 FORMAT = 1
 
@@ -55,9 +56,9 @@ class Network(nn.Module):
         return self.data.clip
 
     @property
-    def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """Mean and standard deviation of each channel, of values in 0..1."""
-        return self.data.mean, self.data.std
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel, of values in 0..1; see `trainer.data.inputs`."""
+        return normalisation(self.data)
 
     @property
     def multi_label(self) -> bool:
@@ -71,7 +72,7 @@ class Network(nn.Module):
         return usual_views(self.data) if recorded is None else views_of(recorded)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Logits (N, classes) of normalised clips (N, 3, T, H, W)."""
+        """Logits (N, classes) of normalised clips (N, C, T, H, W)."""
         logits: Tensor = self.model(clips)
         return logits
 
@@ -80,20 +81,33 @@ class Network(nn.Module):
         """Probability (K,) of each class for decoded frames.
 
         Args:
-            frames: (F, H, W, 3).
+            frames: RGB (F, H, W, 3), or flow (F, H, W, 2) as `flowing` gives it.
             views: Over which the mean is taken; those of the network's test by default.
             rate: Frames a second; 0 if unknown.
         """
         views = self.views if views is None else views
+        frames = self.flowing(frames)
         device = next(self.parameters()).device
         total = torch.zeros(len(self.class_names), dtype=torch.float64)
         for pixels, times in clips_of(frames, self.data, views, rate=rate):
-            clip = normalise(torch.from_numpy(pixels)[None].to(device), self.data.mean, self.data.std)
+            clip = shown(torch.from_numpy(pixels)[None].to(device), self.data)
             total += times * self._shares(self(clip).float())[0].double().cpu()
         return total / views.per_video
 
     def _shares(self, logits: Tensor) -> Tensor:
         return logits.sigmoid() if self.multi_label else logits.softmax(1)
+
+    def flowing(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The frames that clips are cut from: the flow of RGB frames, if the network sees flow, else these themselves.
+
+        Raises:
+            DataError: OpenCV is not installed, or the network's flow came as images.
+        """
+        if self.data.input != "flow" or frames.shape[-1] == self.data.planes:
+            return frames
+        from trainer.data.flow import flow_of_video
+
+        return flow_of_video(frames, FlowSettings(**self.record.get("flow", {"method": "images"})))
 
     @torch.inference_mode()
     def predict(self, video: str | Path) -> dict[str, float]:
@@ -154,17 +168,18 @@ def load_network(folder: Path, *, device: str = "cpu") -> Network:
         spec = codec.decode(content["spec"])
     except SpecError as error:
         raise NotFoundError(f"{folder}/network.json does not hold a network: {error}") from error
-    model = build(spec, num_classes=len(content["classes"]))
-    model.load_state_dict(weights)
     values = dict(content["data"])
     values["clip"] = Clip(**values["clip"])
     for key in ("mean", "std", "crop_scale", "crop_ratio", "randaugment"):
         values[key] = tuple(values[key]) if values.get(key) is not None else None
+    config = DataConfig(**values)
+    model = build(spec, num_classes=len(content["classes"]), planes=config.planes)
+    model.load_state_dict(weights)
     network = Network(
         model,
         spec=spec,
         class_names=tuple(content["classes"]),
-        data=DataConfig(**values),
+        data=config,
         record=content["record"],
     )
     return network.to(device).eval()

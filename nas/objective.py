@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -68,8 +68,24 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
         return _failed(start, "error", error)
 
 
-def network(spec: str, *, num_classes: int, dropout: float, seed: int, init: Init = Init()) -> torch.nn.Module:  # noqa: B008
+def network(
+    spec: str,
+    *,
+    num_classes: int,
+    dropout: float,
+    seed: int,
+    init: Init = Init(),  # noqa: B008
+    planes: int = 3,
+) -> torch.nn.Module:
     """Builds the network of a spec with initial values that depend on `seed` and the 2D weights of `init` alone.
+
+    Args:
+        spec: The architecture as canonical JSON.
+        num_classes: Outputs.
+        dropout: Share of features dropped before the classifier.
+        seed: Of the values that are drawn.
+        init: 2D weights to begin with.
+        planes: Planes of a clip.
 
     Raises:
         SearchError: The weights cannot be read, or are not those that they were.
@@ -78,7 +94,7 @@ def network(spec: str, *, num_classes: int, dropout: float, seed: int, init: Ini
     state = weights_of(init) if init.weights else None  # before the seed: a hub may draw numbers
     torch.manual_seed(derived_seed(seed, "weights"))
     arch = codec.loads(spec)
-    model = build(arch, num_classes=num_classes, dropout=dropout)
+    model = build(arch, num_classes=num_classes, dropout=dropout, planes=planes)
     if state is not None:
         inflate(model, arch, state, init.mode)
     return model
@@ -87,12 +103,17 @@ def network(spec: str, *, num_classes: int, dropout: float, seed: int, init: Ini
 def first_network(job: TrainJob) -> torch.nn.Module:
     """The network of a job as its training begins."""
     recipe, seed = job.recipe, job.seed
-    model = network(job.spec, num_classes=job.num_classes, dropout=recipe.dropout, seed=seed, init=recipe.init)
+    make = partial(
+        network,
+        num_classes=job.num_classes,
+        dropout=recipe.dropout,
+        seed=seed,
+        init=recipe.init,
+        planes=job.data.planes,
+    )
+    model = make(job.spec)
     if job.paired_with and job.paired_with != job.spec:
-        other = network(
-            job.paired_with, num_classes=job.num_classes, dropout=recipe.dropout, seed=seed, init=recipe.init
-        )
-        take_values(model, other)
+        take_values(model, make(job.paired_with))
     return model
 
 

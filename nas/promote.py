@@ -247,7 +247,9 @@ def _report(
     devices: int,
 ) -> None:
     """Exports the trained network, then measures what was exported, in float32 as it will be used."""
-    model = network(job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed)
+    model = network(
+        job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed, planes=job.data.planes
+    )
     load_weights(folder / "training" / "last.pt", model)
     model.to(job.device).eval()
     splits = tuple(dict.fromkeys(("val", split)))
@@ -261,6 +263,7 @@ def _report(
         "multi_label": data.multi_label,
         "broken": broken,
         "devices": devices,
+        **({"flow": asdict(data.flow)} if data.flow is not None else {}),
     }
     rows = tested_once(model, job, folder, splits, views, record)
     save_network(folder, model, spec=spec, class_names=data.classes, data=job.data, record=record)

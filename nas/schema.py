@@ -54,6 +54,7 @@ class DataSchema:
     exclude: str = ""
     share: float = 1.0
     crop: list[int] = field(default_factory=list)
+    input: str = "rgb"
 
 
 @dataclass

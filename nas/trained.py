@@ -141,7 +141,7 @@ def load_trained(training: Trained, study: Study, row: Row, spec: Mapping[str, A
     else:
         run = run_of(_weights(training))
         config, recipe = _data_of(run, where), _recipe_of(run, study.recipe)
-        model = build(codec.decode(spec), num_classes=row["num_classes"])
+        model = build(codec.decode(spec), num_classes=row["num_classes"], planes=config.planes)
         epochs, checksum = load_weights(_weights(training), model) + training.before, run["data checksum"]
         model.to(device).eval()
     # A rung may see smaller clips, but of the videos that are long enough for the full one.

@@ -36,20 +36,21 @@ def family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def build(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0) -> nn.Module:
+def build(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> nn.Module:
     """Builds the network that a spec describes, with weights drawn from torch's generator.
 
     Args:
         spec: The network.
         num_classes: Classes.
         dropout: Share of features dropped before the classifier in training.
+        planes: Planes of a clip: 3 of RGB, 2 of optical flow.
 
     Returns:
-        A module from clips (N, 3, T, H, W) to logits (N, num_classes); in training mode, a network with side heads
+        A module from clips (N, planes, T, H, W) to logits (N, num_classes); in training mode, a network with side heads
         gives a tuple of logits, its own first.
 
     Raises:
-        SpecError: `num_classes` or `dropout` is out of range.
+        SpecError: `num_classes`, `dropout` or `planes` is out of range.
     """
     from search_spaces.network import Network
 
@@ -57,13 +58,15 @@ def build(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0) -> nn.Modul
         raise SpecError(f"dropout must be in [0, 1), but is {dropout}")
     # The canonical form, so that equal digests build equal networks down to the draws of random dilations.
     canonical = spec.canonical()
-    network = Network(links(canonical, num_classes=num_classes, dropout=dropout))
+    network = Network(links(canonical, num_classes=num_classes, dropout=dropout, planes=planes))
     canonical.initialise(network)
     return network
 
 
-def links(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
-    """Returns the units whose chain is the network; raises SpecError if `num_classes` is out of range."""
+def links(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
+    """Returns the units whose chain is the network; raises SpecError if `num_classes` or `planes` is out of range."""
     if num_classes < 1:
         raise SpecError(f"num_classes must be at least 1, but is {num_classes}")
-    return spec.canonical().links(num_classes=num_classes, dropout=dropout)
+    if planes < 1:
+        raise SpecError(f"planes must be at least 1, but is {planes}")
+    return spec.canonical().links(num_classes=num_classes, dropout=dropout, planes=planes)

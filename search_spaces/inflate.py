@@ -30,11 +30,12 @@ from torch import Tensor, nn
 from search_spaces.attention import FaintNorm
 from search_spaces.layers import P3D, Conv3d
 from search_spaces.network import Network
-from search_spaces.parent import Shape, match, parts_of_network, parts_of_spec
+from search_spaces.parent import Part, Shape, match, parts_of_network, parts_of_spec
 from search_spaces.spec import ArchSpec, one_of
 
 Mode = Literal["replicate", "centre", "random", "identity"]
 
+_RGB = 3
 MODES: tuple[Mode, ...] = ("replicate", "centre", "random", "identity")
 # Standard deviations by which a signal is lifted that a ReLU must let through: out of a Gaussian's reach.
 _LIFT = 8.0
@@ -93,11 +94,29 @@ def inflate_weight(weight: Tensor, kernel: int, mode: Mode) -> Tensor:
     return weight[:, :, None] * profile.to(weight)[:, None, :, None, None]
 
 
+def averaged(weight: Tensor, planes: int) -> Tensor:
+    """Returns a kernel for images of other planes: the mean over its planes, for each of them.
+
+    The cross-modality initialisation of TSN (Wang et al. 2016, section 3.2), with which a network for optical flow
+    begins with weights for RGB.
+
+    Args:
+        weight: (O, 3, h, w), or anything else, which stays as it is.
+        planes: Planes of the images, P.
+
+    Returns:
+        (O, P, h, w); the weight itself where it has P planes, or is no kernel for RGB.
+    """
+    if weight.dim() != 4 or weight.shape[1] != _RGB or planes == _RGB:
+        return weight
+    return weight.mean(1, keepdim=True).expand(-1, planes, -1, -1)
+
+
 def inflate(network: nn.Module, spec: ArchSpec, state: Mapping[str, Tensor], mode: Mode) -> Inflated:
     """Sets a network's values from those of its 2D parent; in mode `random`, draws from torch's generator.
 
     Args:
-        network: Built from `spec`.
+        network: Built from `spec`, for clips of any planes; of other than three, its first kernels are `averaged`.
         spec: Names the parent's layers.
         state: The parent's state dict, by timm's or torchvision's names.
         mode: How kernels get their temporal side.
@@ -111,6 +130,7 @@ def inflate(network: nn.Module, spec: ArchSpec, state: Mapping[str, Tensor], mod
         return spec.take_2d(network, state, mode)
     assert isinstance(network, Network)
     parts = parts_of_network(network, spec)
+    state = _for_planes(state, parts[network.names[0]])
     used, left = match(parts, spec, {key: tuple(value.shape) for key, value in state.items()})
     with torch.no_grad():
         for name, part in parts.items():
@@ -153,6 +173,12 @@ def parent_shapes(spec: ArchSpec, *, num_classes: int) -> dict[str, Shape]:
     return {
         need.key: need.shape for part in parts_of_spec(spec, num_classes=num_classes).values() for need in part.needs
     }
+
+
+def _for_planes(state: Mapping[str, Tensor], first: Part) -> Mapping[str, Tensor]:
+    """The state dict with kernels for the planes that the first part of the network sees."""
+    needs = {need.key: need.shape for need in first.needs if len(need.shape) == 4}
+    return {key: averaged(value, needs[key][1]) if key in needs else value for key, value in state.items()}
 
 
 def _still(unit: P3D, mode: Mode) -> None:

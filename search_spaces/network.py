@@ -34,7 +34,7 @@ class Network(nn.Module):
             owner.add_module(last, unit.build())
 
     def forward(self, clips: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Maps clips (N, 3, T, H, W) to logits (N, classes).
+        """Maps clips (N, C, T, H, W) to logits (N, classes).
 
         In training mode, a network with side heads returns a tuple: its logits, then those of each side head.
         """

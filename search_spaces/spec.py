@@ -199,8 +199,8 @@ class ArchSpec(ABC):
         return self
 
     @abstractmethod
-    def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
-        """Returns the network as a chain of units, from clips (N, 3, T, H, W) to logits (N, num_classes)."""
+    def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
+        """Returns the network as a chain of units, from clips (N, planes, T, H, W) to logits (N, num_classes)."""
 
     @abstractmethod
     def describe(self) -> str:

@@ -7,6 +7,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from trainer.inputs import PLANES, Input, clip_text, problem_of
+
 Log = Literal["csv", "tensorboard"]
 Sampling = Literal["dense", "uniform"]
 Reversal = Literal["none", "eval", "always"]
@@ -101,6 +103,7 @@ class DataConfig:
             training (`trainer.data.share`). Other splits are always whole.
         crop: Rows and columns of the crop, in pixels of the frame, which is then resized to the clip: the same view at
             another resolution. `None` crops the clip's own size; with `crop_scale`, it gives the aspect alone.
+        input: `rgb`; `flow` of `nas data flow` or of folders that hold it; or `difference` of each frame to the next.
     """
 
     name: str
@@ -133,6 +136,7 @@ class DataConfig:
     exclude: str = field(default="", metadata=_ADDED)
     share: float = field(default=1.0, metadata=_ADDED)
     crop: tuple[int, int] | None = field(default=None, metadata=_ADDED)
+    input: Input = field(default="rgb", metadata=_ADDED)
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
@@ -168,6 +172,20 @@ class DataConfig:
                 "data.randaugment must be [number of operations, magnitude] with at least one operation and a magnitude"
                 f" of 0 to 30, but is {self.randaugment}"
             )
+        kind, size = self.input, self.clip.frames
+        problem = problem_of(kind, frames=size, colour=self.colour, randaugment=self.randaugment)
+        if problem is not None:
+            raise ConfigError(problem)
+
+    @property
+    def planes(self) -> int:
+        """Planes of what a network sees."""
+        return PLANES[self.input]
+
+    @property
+    def shape(self) -> str:
+        """The clip as it is recorded beside costs."""
+        return clip_text(self.input, str(self.clip))
 
     @property
     def box(self) -> Clip:

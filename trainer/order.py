@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from trainer.config import ConfigError, DataConfig, Recipe
 from trainer.data import clips as video_clips
+from trainer.data.inputs import reordered
 from trainer.evaluate import Batches, Evaluation, evaluate
+from trainer.inputs import Input
 from trainer.outcomes import TESTS, Outcome
 from trainer.team import WHOLE, Part
 
@@ -66,7 +68,7 @@ def orders(test: str, *, num_frames: int, videos: Sequence[int], seed: int) -> I
             yield torch.full_like(forward, frame)
 
 
-def reorder(clips: Tensor, test: str, *, videos: Sequence[int], seed: int) -> Iterator[Tensor]:
+def reorder(clips: Tensor, test: str, *, videos: Sequence[int], seed: int, kind: Input = "rgb") -> Iterator[Tensor]:
     """Gives the clips that stand for `clips` in a test.
 
     Args:
@@ -74,6 +76,7 @@ def reorder(clips: Tensor, test: str, *, videos: Sequence[int], seed: int) -> It
         test: One of `TESTS`.
         videos: Number of each clip's video in its split, N of them.
         seed: Of the shuffles, at least 0.
+        kind: What the clips show of a video; see `trainer.data.inputs.reordered`.
 
     Yields:
         Clips (N, C, T, H, W) on the same device in the same memory order: once, for `single` T times.
@@ -85,9 +88,7 @@ def reorder(clips: Tensor, test: str, *, videos: Sequence[int], seed: int) -> It
         if test == "forward":
             yield clips
             continue
-        places = order.to(clips.device)[:, None, :, None, None].expand(clips.shape)
-        # The same memory order: a network then computes with the same kernels in every test.
-        yield torch.empty_like(clips).copy_(clips.gather(2, places))
+        yield reordered(clips, order, kind, test=test)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +121,7 @@ class Reordered:
         start_batch: int = 0,
         part: Part = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The source's own clips (N, 3, T, H, W) and labels (N,)."""
+        """The source's own clips (N, C, T, H, W) and labels (N,)."""
         return self.source.train_batches(
             data,
             config,
@@ -142,7 +143,7 @@ class Reordered:
         device: torch.device,
         part: Part = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Clips (N, 3, T, H, W) of the test, labels (N,) and indices of the videos (N,).
+        """Clips (N, C, T, H, W) of the test, labels (N,) and indices of the videos (N,).
 
         In `single`, a clip comes T times, so that an evaluation averages over its frames.
 
@@ -151,7 +152,7 @@ class Reordered:
         """
         source = self.source.eval_batches(data, config, split=split, batch_size=batch_size, device=device, part=part)
         for clips, labels, videos in source:
-            for changed in reorder(clips, self.test, videos=videos.tolist(), seed=self.seed):
+            for changed in reorder(clips, self.test, videos=videos.tolist(), seed=self.seed, kind=config.input):
                 yield changed, labels, videos
 
 
@@ -173,7 +174,7 @@ def motion_tests(
     was, and no generator is used.
 
     Args:
-        model: The network, on the device; takes (N, 3, T, H, W), gives logits (N, K).
+        model: The network, on the device; takes (N, C, T, H, W), gives logits (N, K).
         data: The opened data.
         data_config: Says how many clips stand for a video.
         recipe: Its batch size, precision and memory order are used.

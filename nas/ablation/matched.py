@@ -81,7 +81,12 @@ def _macs(variant: Variant, num_classes: int) -> int | None:
     clip = variant.data.clip
     try:
         return cost(
-            variant.spec, frames=clip.frames, height=clip.height, width=clip.width, num_classes=num_classes
+            variant.spec,
+            frames=clip.frames,
+            height=clip.height,
+            width=clip.width,
+            num_classes=num_classes,
+            planes=variant.data.planes,
         ).macs
     except SpecError:
         return None

@@ -101,7 +101,14 @@ def _job(variant: Variant, base: str, config: AblationConfig, *, num_classes: in
 def _cost(arm: Arm, num_classes: int) -> Cost:
     clip = arm.variant.data.clip
     try:
-        return cost(arm.variant.spec, frames=clip.frames, height=clip.height, width=clip.width, num_classes=num_classes)
+        return cost(
+            arm.variant.spec,
+            frames=clip.frames,
+            height=clip.height,
+            width=clip.width,
+            num_classes=num_classes,
+            planes=arm.variant.data.planes,
+        )
     except ClipError as error:
         raise LevelError(f"{arm.factor}={arm.level}: {error}") from error
 

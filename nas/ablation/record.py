@@ -133,7 +133,7 @@ class AblationRecord:
                 created_at=s.now(),
             )
             for arm, price in zip(plan.arms.arms, plan.costs, strict=True):
-                spec, clip = arm.variant.spec, str(arm.variant.data.clip)
+                spec, clip = arm.variant.spec, arm.variant.data.shape
                 network = Network(
                     digest=codec.digest(spec),
                     description=spec.describe(),

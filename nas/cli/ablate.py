@@ -248,7 +248,7 @@ def _show_plan(
         )
         return
     columns = {"factor": "factor", "level": "level", "macs": "MACs", "ratio": "x base", "network": "network"}
-    print_table(arms, columns, f"{study.name}: {_name(config, kind)}, clip {study.data.clip}")
+    print_table(arms, columns, f"{study.name}: {_name(config, kind)}, clip {study.data.shape}")
     for line in _plan_lines(plan, priced_plan, num):
         print(line)
 

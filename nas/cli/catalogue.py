@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.networks import CLASSES, CLIP, DB, JSON, STUDY, clip_and_classes, parse_clip
+from nas.cli.networks import CLASSES, CLIP, DB, JSON, STUDY, clip_and_classes, clip_name, parse_clip
 from nas.cli.output import print_json, print_table
 from nas.cli.resolve import find_spec
 
@@ -35,8 +35,8 @@ def presets(
     for name, entry in PRESETS.items():
         if family not in (None, entry.family):
             continue
-        shape = parse_clip(clip) if clip else entry.clip
-        spec = entry.make(shape[0])
+        shape = parse_clip(clip) if clip else (3, *entry.clip)
+        spec = entry.make(shape[1])
         rows.append(
             {
                 "name": name,
@@ -44,7 +44,7 @@ def presets(
                 "year": entry.year,
                 "paper": entry.paper,
                 "digest": codec.digest(spec),
-                "clip": "x".join(map(str, shape)),
+                "clip": clip_name(shape),
                 "num_classes": classes,
                 **_price(spec, shape, classes),
                 "cited": _cited(entry),
@@ -113,17 +113,17 @@ def path(
         return
     table = [{**row, "step": str(row["step"]), "from": row["from"] or "", "to": row["to"] or ""} for row in rows]
     columns = {"step": "step", "path": "path", "from": "from", "to": "to", "params": "params", "macs": "MACs"}
-    print_table(table, columns, f"{a} to {b} at one clip of {'x'.join(map(str, shape))}, {classes} classes")
+    print_table(table, columns, f"{a} to {b} at one clip of {clip_name(shape)}, {classes} classes")
 
 
-def _price(spec: ArchSpec, shape: tuple[int, int, int], num_classes: int) -> dict[str, int | None]:
+def _price(spec: ArchSpec, shape: tuple[int, int, int, int], num_classes: int) -> dict[str, int | None]:
     """Params and MACs; None where the clip is too small for the network."""
     from nas.cost import cost
     from search_spaces.spec import ClipError
 
-    frames, height, width = shape
+    planes, frames, height, width = shape
     try:
-        price = cost(spec, frames=frames, height=height, width=width, num_classes=num_classes)
+        price = cost(spec, frames=frames, height=height, width=width, num_classes=num_classes, planes=planes)
     except ClipError:
         return {"params": None, "macs": None}
     return {"params": price.params, "macs": price.macs}

@@ -1,4 +1,4 @@
-"""`nas data make`, `nas data check`, `nas data get` and, from a room of its own, `nas data pack`."""
+"""`nas data make`, `nas data check`, `nas data get`; from rooms of their own `nas data pack` and `nas data flow`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.cli.flow import flow
 from nas.cli.output import Progress, print_json, print_table
 from nas.cli.pack import pack
 from nas.cli.resolve import videos_of
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from trainer.config import DataConfig
     from trainer.data.check import DataReport, Same
 
-app = typer.Typer(help="Make, fetch, check or pack a data set.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Make, fetch, check or pack a data set, or compute its flow.", no_args_is_help=True, rich_markup_mode=None
+)
 app.command("pack")(pack)
+app.command("flow")(flow)
 
 _SHOWN = 20
 

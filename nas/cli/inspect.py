@@ -228,7 +228,7 @@ def space(
     strata = Counter(candidate.stratum for candidate in pool.candidates)
     report: dict[str, Any] = {
         "study": loaded.name,
-        "clip": str(loaded.data.clip),
+        "clip": loaded.data.shape,
         "num_classes": loaded.num_classes,
         "domains": {
             f"{space.family}.{d.name}": {"values": list(d.values), "per": d.per}

@@ -14,7 +14,9 @@ NAME = typer.Argument(..., metavar="NAME", help="A preset, the beginning of a di
 STUDY = typer.Option(None, "--study", metavar="STUDY|DB", help="Where digests are looked up.")
 DB = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
-CLIP = typer.Option(None, "--clip", metavar="TxHxW", help="Frames x height x width, such as 16x112x112.")
+CLIP = typer.Option(
+    None, "--clip", metavar="[C]xTxHxW", help="Frames x height x width, such as 16x112x112; 2x16x112x112 of flow."
+)
 CLASSES = typer.Option(None, "--num-classes", min=1, help="Outputs of the network.")
 
 
@@ -26,7 +28,7 @@ def show(name: str = NAME, study: str = STUDY, db: str = DB, clip: str = CLIP, a
     from search_spaces import codec
 
     shape, _ = clip_and_classes(name, clip, None, study, db)
-    spec = find_spec(name, study=study, db=db, frames=shape[0])
+    spec = find_spec(name, study=study, db=db, frames=shape[1])
     if as_json:
         print_json(codec.encode(spec))
         return
@@ -48,14 +50,14 @@ def cost(
     Example: nas cost r3d_18 --clip 16x112x112 --num-classes 400
     """
     shape, classes = clip_and_classes(name, clip, num_classes, study, db)
-    spec = find_spec(name, study=study, db=db, frames=shape[0])
+    spec = find_spec(name, study=study, db=db, frames=shape[1])
     from nas.cost import cost as cost_of
 
-    frames, height, width = shape
-    price = cost_of(spec, frames=frames, height=height, width=width, num_classes=classes)
+    planes, frames, height, width = shape
+    price = cost_of(spec, frames=frames, height=height, width=width, num_classes=classes, planes=planes)
     report = {
         "network": name,
-        "clip": f"{frames}x{height}x{width}",
+        "clip": clip_name(shape),
         "num_classes": classes,
         "params": price.params,
         "macs": price.macs,
@@ -100,8 +102,11 @@ def diff(
 
 def clip_and_classes(
     name: str, clip: str | None, num_classes: int | None, study: str | None, db: str | None
-) -> tuple[tuple[int, int, int], int]:
-    """Clip and classes as given; else those of the study, else the network's own clip, if it is named, and 400."""
+) -> tuple[tuple[int, int, int, int], int]:
+    """Clip (planes, frames, rows, columns) and classes as given, else those of the study.
+
+    Without a study it is the clip of a named network, and 400 classes.
+    """
     if (study is not None or db is not None) and (clip is None or num_classes is None):
         from nas.store import Store
 
@@ -114,17 +119,25 @@ def clip_and_classes(
     if clip is None:
         from search_spaces.presets import PRESETS
 
-        return PRESETS[name].clip if name in PRESETS else (16, 112, 112), num_classes or 400
+        return (3, *(PRESETS[name].clip if name in PRESETS else (16, 112, 112))), num_classes or 400
     return parse_clip(clip), num_classes or 400
 
 
-def parse_clip(text: str) -> tuple[int, int, int]:
-    """Frames, rows and columns of a text such as 16x112x112.
+def parse_clip(text: str) -> tuple[int, int, int, int]:
+    """Planes, frames, rows and columns of a text such as 16x112x112, which has 3 planes, or 2x16x112x112.
 
     Raises:
         NotFoundError: The text has another form.
     """
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)
+    match = re.fullmatch(r"(?:([1-9]\d*)x)?([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)
     if match is None:
-        raise NotFoundError(f"a clip must read frames x height x width, such as 16x112x112, but is {text!r}")
-    return int(match[1]), int(match[2]), int(match[3])
+        raise NotFoundError(
+            "a clip must read frames x height x width, such as 16x112x112 (2x16x112x112 of the two planes of flow), but"
+            f" is {text!r}"
+        )
+    return int(match[1] or 3), int(match[2]), int(match[3]), int(match[4])
+
+
+def clip_name(shape: tuple[int, int, int, int]) -> str:
+    """The text of a clip, as `parse_clip` reads it and as studies record it."""
+    return "x".join(map(str, shape[1:] if shape[0] == 3 else shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,8 +11,11 @@ from nas.cli.output import Progress, duration, print_json
 from nas.cli.resolve import videos_of
 from nas.errors import NasError, one_of
 
+if TYPE_CHECKING:
+    from trainer.data.packed import Packed
+
 _CODINGS = ("jpeg", "raw")
-_SHORT_SIDE = 128  # of the frames of a folder, for which no study says one
+SHORT_SIDE = 128  # of the frames of a folder, for which no study says one
 
 
 def pack(
@@ -39,29 +43,31 @@ def pack(
     """
     import time
 
+    from trainer.data.dataset import check_flow
     from trainer.data.layouts import find_layout
     from trainer.data.packing import write_pack
 
-    if coding not in _CODINGS:
-        raise NasError(one_of("coding", coding, _CODINGS))
-    if not 1 <= quality <= 100:
-        raise NasError(f"--quality must be from 1 to 100, but is {quality}")
+    check_coding(coding, quality)
     if short_side < 0 or fps < 0:
         raise NasError(f"--short-side and --fps must be at least 0, but are {short_side} and {fps:g}")
     config = videos_of(target, overrides or [])
     if config.source == "pack":
         raise NasError(f"videos are needed to make a pack, but data.source is pack and {config.root} is one already")
-    usual = _SHORT_SIDE if Path(target).is_dir() else config.short_side
+    layout = find_layout(config)
+    if config.input == "flow":
+        check_flow(layout)
+    usual = SHORT_SIDE if Path(target).is_dir() else config.short_side
     progress, began = Progress("videos"), time.monotonic()
     try:
         packed = write_pack(
-            find_layout(config),
+            layout,
             output,
             short_side=short_side or usual,
             fps=fps,
             max_frames=config.max_frames if max_frames < 0 else max_frames,
             coding="raw" if coding == "raw" else "jpeg",
             quality=quality,
+            kind=config.input,
             num_workers=None if workers < 0 else workers,
             progress=progress.update,
         )
@@ -77,7 +83,7 @@ def pack(
         "max_frames": packed.max_frames,
         "coding": packed.coding,
         "checksum": packed.checksum,
-        "left_out": [{"path": one.path, "reason": one.reason} for one in packed.broken],
+        "left_out": left_out(packed),
     }
     if as_json:
         print_json(report)
@@ -89,5 +95,19 @@ def pack(
         f"{packed.folder}: {counts}, {sum(sizes.values()) / 2**20:.1f} MiB of {packed.coding} at a short side of"
         f" {packed.short_side}, {len(packed.broken)} left out, in {duration(time.monotonic() - began)}"
     )
+    flow = "data.input=flow " if packed.flow else ""
     more = f" data.max_frames={packed.max_frames}" if packed.max_frames else ""
-    print(f"use it with data.source=pack data.root={packed.folder} data.short_side={packed.short_side}{more}")
+    print(f"use it with {flow}data.source=pack data.root={packed.folder} data.short_side={packed.short_side}{more}")
+
+
+def check_coding(coding: str, quality: int) -> None:
+    """Raises NasError unless frames can be coded so."""
+    if coding not in _CODINGS:
+        raise NasError(one_of("coding", coding, _CODINGS))
+    if not 1 <= quality <= 100:
+        raise NasError(f"--quality must be from 1 to 100, but is {quality}")
+
+
+def left_out(packed: Packed) -> list[dict[str, str]]:
+    """The sources that are not in a pack, with reasons, as JSON has them."""
+    return [{"path": one.path, "reason": one.reason} for one in packed.broken]

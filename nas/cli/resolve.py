@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainer.config import DataConfig
 
 RUNS = Path("runs")
-_FOLDER_KEYS = ("layout", "annotations", "definition", "per_class", "exclude")
+_FOLDER_KEYS = ("layout", "annotations", "definition", "per_class", "exclude", "input")
 
 
 def database_of(study: str, db: str | None) -> Path:

@@ -54,6 +54,8 @@ def located(base: DataConfig, target: str, overrides: Sequence[str], cache: str 
         place = cache or (base.cache if Path(base.cache).is_dir() else "runs/cache")
         # Of a layout that the network's data had, nothing is known here.
         usual = {name: value for name, value in _defaults(base).items() if name in _WHICH}
+        if (path / PACK_INDEX).is_file():
+            usual["source"] = "pack"
         return dataclasses.replace(base, **{**usual, "name": path.name, "root": target, "cache": place})
     if not path.exists():
         raise NotFoundError(f"DATA must be a folder, a study file or a database, but there is no {target}")
@@ -63,6 +65,7 @@ def located(base: DataConfig, target: str, overrides: Sequence[str], cache: str 
     return dataclasses.replace(found, cache=cache) if cache else found
 
 
+PACK_INDEX = "index.json"  # a folder with this file in it was made by `nas data pack` or `nas data flow`
 # Fields that say which files are which videos; the others say how clips are taken from them.
 _WHICH = ("layout", "annotations", "definition", "per_class", "exclude", "source", "max_broken")
 

@@ -87,7 +87,14 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     clip = study.data.clip
     for done, (key, (spec, params)) in enumerate(specs.items(), start=1):
         try:
-            price = cost(spec, frames=clip.frames, height=clip.height, width=clip.width, num_classes=num_classes)
+            price = cost(
+                spec,
+                frames=clip.frames,
+                height=clip.height,
+                width=clip.width,
+                num_classes=num_classes,
+                planes=study.data.planes,
+            )
         except ClipError as error:
             if key in named:
                 raise SearchError(f"{named[key]} of search.start_with does not fit the clip {clip}: {error}") from error

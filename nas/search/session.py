@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ def data_record(study: Study, data: VideoData) -> dict[str, Any]:
     layout = {} if data.layout is None else {"layout": data.layout.record()}
     return {
         **layout,
+        **({} if data.flow is None else {"flow": asdict(data.flow)}),
         "name": study.data.name,
         "root": study.data.root,
         "checksum": data.checksum,
@@ -130,7 +131,7 @@ def study_row(store: Store, study: Study, data: VideoData) -> Row:
         store.add_study(
             name=study.name,
             seed=study.seed,
-            clip=str(study.data.clip),
+            clip=study.data.shape,
             num_classes=len(data.classes),
             config=config,
             data=data_record(study, data),

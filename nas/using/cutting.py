@@ -14,6 +14,7 @@ from nas.using.views import Views
 from trainer.config import Clip, DataConfig
 from trainer.data.augment import Box, cut
 from trainer.data.decode import DecodeError, decode_video
+from trainer.data.inputs import turned
 from trainer.data.layouts import DataError
 from trainer.data.sample import eval_indices, needed_frames
 
@@ -107,17 +108,18 @@ def clips_of(
     """Cuts the views of a video, one at a time.
 
     Args:
-        frames: (F, H, W, 3) as they were decoded; only what is needed is read.
+        frames: (F, H, W, C) as they were decoded, or their flow; only what is needed is read.
         config: Clip, sampling and order.
         views: What is asked for.
         rate: Frames a second of the video; 0 if unknown.
 
     Yields:
-        A clip (T, h, w, 3), and how many of the views it stands for.
+        A clip (T, h, w, C), and how many of the views it stands for.
     """
     for view in plan(frames.shape[0], frames.shape[1], frames.shape[2], config, views, rate=rate):
-        out = np.empty((len(view.indices), view.height, view.width, 3), dtype=np.uint8)
+        out = np.empty((len(view.indices), view.height, view.width, config.planes), dtype=np.uint8)
         cut(frames, np.array(view.indices, dtype=np.int64), view.box, out, mirror=False)
+        turned(out, config, mirror=False, backwards=config.reversal != "none")
         yield out, view.times
 
 
@@ -142,9 +144,10 @@ def clips_in(videos: Any, number: int, config: DataConfig, views: Views) -> Iter
             pixels = videos.read(number, np.array(view.indices, dtype=np.int64), view.box)
         except DecodeError as error:
             raise DataError(f"a test looks at every video, but {entry.path} cannot be read: {error}") from error
-        out = np.empty((len(view.indices), view.height, view.width, 3), dtype=np.uint8)
+        out = np.empty((len(view.indices), view.height, view.width, config.planes), dtype=np.uint8)
         inside = Box(top=0, left=0, height=view.box.height, width=view.box.width)
         cut(pixels, np.arange(len(pixels)), inside, out, mirror=False)
+        turned(out, config, mirror=False, backwards=config.reversal != "none")
         yield out, view.times
 
 

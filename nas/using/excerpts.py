@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import DataConfig
-from trainer.data.decode import DecodeError, decode_video
+from trainer.data.decode import DecodeError, Scaler, decode_video, open_video, reasons, video_stream
 from trainer.data.layouts import DataError
 
 MOST_FRAMES = 2000  # of a video that is decoded whole: at a short side of 128 about 130 MB
@@ -83,8 +82,8 @@ def header_of(path: Path) -> Header:
     import av
 
     try:
-        with av.open(str(path), timeout=60.0, metadata_errors="ignore") as container:
-            stream = _stream(container)
+        with reasons(), open_video(path) as container:
+            stream = video_stream(container)
             rate = stream.average_rate or stream.guessed_rate
             if stream.duration is not None and stream.time_base is not None:
                 seconds = float(stream.duration * stream.time_base)
@@ -93,9 +92,6 @@ def header_of(path: Path) -> Header:
             return Header(seconds=max(seconds, 0.0), fps=float(rate) if rate else 0.0)
     except DecodeError as error:
         raise DataError(f"{path} must be a video, but {error}") from error
-    except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
-        raise DataError(f"{path} must be a video, but cannot be opened: {reason}") from error
 
 
 def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.uint8], float]:
@@ -112,8 +108,6 @@ def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.
     Raises:
         DataError: Nothing can be decoded there.
     """
-    import av
-
     header = header_of(path)
     dense = config.sampling == "dense" and config.max_frames == 0
     length = window.end - window.start
@@ -121,19 +115,18 @@ def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.
     start = (window.start + window.end - wanted) / 2
     images: list[NDArray[np.uint8]] = []
     try:
-        with av.open(str(path), timeout=60.0, metadata_errors="ignore") as container:
-            stream = _stream(container)
+        with reasons(), open_video(path) as container:
+            stream, scale = video_stream(container), Scaler(config.short_side)
             begin = float((stream.start_time or 0) * stream.time_base)
             container.seek(math.floor((begin + start) / stream.time_base), stream=stream)
             for frame in container.decode(stream):
                 at = (frame.time if frame.time is not None else begin) - begin
                 if at >= start - 1e-6:
-                    images.append(_image(frame, config.short_side))
+                    images.append(scale(frame))
                 if (at >= start + wanted and images) or len(images) >= MOST_FRAMES:
                     break
-    except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
-        raise DataError(f"{path} cannot be decoded at {clock(start)}: {reason}") from error
+    except DecodeError as error:
+        raise DataError(f"{path} at {clock(start)} {error}") from error
     if not images:
         raise DataError(f"{path} has no frame at {clock(start)}, though its header promises {clock(header.seconds)}")
     frames = np.stack(images)
@@ -167,30 +160,3 @@ def clock(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60}:{minutes % 60:02d}:{rest // 10:02d}"
     return f"{minutes}:{rest / 10:04.1f}"
-
-
-def _stream(container: Any) -> Any:
-    """The first stream that is a video, and no cover picture of a piece of music."""
-    from av.stream import Disposition
-
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            stream.codec_context.thread_count = 1
-            return stream
-    kinds = sorted({stream.type for stream in container.streams})
-    raise DecodeError(f"there is no video stream, only {', '.join(kinds) if kinds else 'nothing'}")
-
-
-def _image(frame: Any, short_side: int) -> NDArray[np.uint8]:
-    """A frame as `trainer.data.decode` gives it: resized to the short side, upright, RGB."""
-    from av.video.reformatter import Interpolation
-
-    ratio = short_side / min(frame.width, frame.height)
-    small = frame.reformat(
-        max(1, round(frame.width * ratio)),
-        max(1, round(frame.height * ratio)),
-        "rgb24",
-        interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT,
-    )
-    image = np.asarray(small.to_ndarray(), dtype=np.uint8)
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))

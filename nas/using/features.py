@@ -88,7 +88,7 @@ def extract(
     """Runs a network over videos and keeps what its classifier sees.
 
     Args:
-        model: What takes clips (N, 3, T, H, W), in eval mode on the device.
+        model: What takes clips (N, C, T, H, W), in eval mode on the device.
         network: The chain of modules in it; the model itself, or what it wraps.
         data: The opened data.
         config: How clips are taken.

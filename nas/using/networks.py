@@ -183,7 +183,7 @@ def preset_features(
     state = read_weights(weights)
     data = _opened(views.data(config), splits)
     torch.manual_seed(0)
-    model = build(spec, num_classes=len(data.classes))
+    model = build(spec, num_classes=len(data.classes), planes=config.planes)
     inflate(model, spec, state, "centre")
     assert isinstance(model, Chain)
     device = usual_device()

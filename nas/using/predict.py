@@ -80,6 +80,7 @@ def predict_video(network: Network, path: Path, *, most: int = 10, length: float
         for window in windows_of(seconds, header.fps, config, most=most, length=length):
             frames, fps = excerpt(path, window, config)
             check_length(path, len(frames), config, fps)
+            frames = network.flowing(frames)
             moments.append(_moment(window, network.probabilities(frames, once, rate=fps)))
         total = np.array([moment.probabilities for moment in moments]).mean(0)
         return Prediction(
@@ -91,6 +92,7 @@ def predict_video(network: Network, path: Path, *, most: int = 10, length: float
         )
     frames, fps = whole(path, config)
     check_length(path, len(frames), config, fps)
+    frames = network.flowing(frames)
     seconds = len(frames) / fps
     probabilities = network.probabilities(frames, rate=fps)
     windows = windows_of(seconds, fps, config, most=most, length=length)

@@ -16,8 +16,8 @@ from nas.using.cutting import clips_in
 from nas.using.scores import Scores
 from nas.using.views import Views
 from trainer.config import ConfigError, DataConfig
-from trainer.data.augment import normalise
 from trainer.data.clips import VideoData
+from trainer.data.inputs import shown
 from trainer.evaluate import check_classes
 from trainer.failures import named
 
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     """Views of one size, ready for a network.
 
     Attributes:
-        clips: (N, 3, T, H, W) float32, normalised.
+        clips: (N, C, T, H, W) float32, normalised.
         videos: Number of each view's video in its split.
         times: How many of the views asked for each stands for.
     """
@@ -61,7 +61,7 @@ def batches(
     times: list[int] = []
 
     def flush() -> Batch:
-        clips = normalise(torch.from_numpy(np.stack(pixels)).to(device), config.mean, config.std)
+        clips = shown(torch.from_numpy(np.stack(pixels)).to(device), config)
         batch = Batch(clips, list(owners), list(times))
         for kept in (pixels, owners, times):
             kept.clear()
@@ -95,7 +95,7 @@ def score(
     """Tests a network in float32; its mode is afterwards as it was.
 
     Args:
-        model: The network, on the device; takes (N, 3, T, H, W), gives logits (N, K).
+        model: The network, on the device; takes (N, C, T, H, W), gives logits (N, K).
         data: The opened data.
         config: How clips are taken from a video.
         views: How often and where each video is looked at.
@@ -153,7 +153,8 @@ def score(
         clips_right=right / views.per_video,
         views=views,
         checksum=data.checksum,
-        decoded=f"short side {views.data(config).short_side}, max_frames {config.max_frames}",
+        decoded=f"short side {views.data(config).short_side}, max_frames {config.max_frames}"
+        + (", flow" if config.input == "flow" else ""),
         targets=targets if several else None,
     )
 

@@ -88,10 +88,10 @@ class C3DSpec(ArchSpec):
         """Returns the spec with canonical operators."""
         return replace(self, layers=tuple(replace(x, temporal=canonical_op(x.temporal)) for x in self.layers))
 
-    def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
+    def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns convolutions, pools and the linear layers."""
         links: list[Link] = []
-        planes, layers = 3, iter(self.layers)
+        layers = iter(self.layers)
         for group, count in enumerate(_GROUPS):
             for i in range(count):
                 layer = next(layers)

@@ -107,14 +107,14 @@ class InceptionV1Spec(ArchSpec):
             separable=form,
         )
 
-    def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
+    def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns convolutions, pools, mixed blocks and the head."""
         form, momentum = self.separable, self.norm_momentum
         first, second = self.conv1, self.conv2c
         op, stride = first.temporal, first.temporal_stride
         make = partial(conv, momentum=momentum, separable=form)
         links = [
-            Link("conv1", make(3, first.width, op, kernel=(7, 7), stride=2, temporal_stride=stride)),
+            Link("conv1", make(planes, first.width, op, kernel=(7, 7), stride=2, temporal_stride=stride)),
             Link("pool1", pool_unit(self.pool1)),
             Link("conv2b", make(first.width, self.conv2b)),
             Link("conv2c", make(self.conv2b, second.width, second.temporal, kernel=(3, 3))),

@@ -134,11 +134,11 @@ class InceptionV3Spec(ArchSpec):
         )
         return replace(self, stem=stem, stages=stages)
 
-    def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
+    def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns stem, mixed blocks, the auxiliary classifier and the head."""
         stem, padding = self.stem, self.stem.padding
         links = [
-            Link("conv1a", stem_conv(stem.conv1a, 3, stride=2, padding=padding)),
+            Link("conv1a", stem_conv(stem.conv1a, planes, stride=2, padding=padding)),
             Link("conv2a", stem_conv(stem.conv2a, stem.conv1a.width, stride=1, padding=padding)),
             Link("conv2b", stem_conv(stem.conv2b, stem.conv2a.width, stride=1, padding="same")),
             Link("pool1", stem_pool(stem.pool1, padding=padding)),

@@ -8,12 +8,13 @@ from search_spaces.parts import Attend
 from search_spaces.spec import POINTWISE_KINDS, ClipError, TemporalOp
 
 
-def stem_flow(stem: Stem, frames: int) -> Flow:
+def stem_flow(stem: Stem, frames: int, in_planes: int = 3) -> Flow:
     """Returns the steps of a stem.
 
     Args:
         stem: Its spec.
         frames: Of the clip.
+        in_planes: Planes of the clip.
 
     Raises:
         ClipError: The clip is shorter than an unpadded temporal kernel, or has too few frames for the pool.
@@ -24,11 +25,11 @@ def stem_flow(stem: Stem, frames: int) -> Flow:
     s, t, k, size = stem.spatial_stride, stem.temporal_stride, stem.temporal_kernel, stem.spatial_kernel
     if stem.kind == "2plus1d":
         conv = (
-            *convolved(3, stem.midplanes, (1, size, size), stride=(1, s, s)),
+            *convolved(in_planes, stem.midplanes, (1, size, size), stride=(1, s, s)),
             *convolved(stem.midplanes, stem.width, (k, 1, 1), stride=(t, 1, 1), pad_frames=padded),
         )
     else:
-        conv = convolved(3, stem.width, (k, size, size), stride=(t, s, s), pad_frames=padded)
+        conv = convolved(in_planes, stem.width, (k, size, size), stride=(t, s, s), pad_frames=padded)
     if stem.pool == "none":
         return Flow(conv)
     return Flow((*conv, Pooled("max", (stem.pool_frames, 3, 3), (stem.pool_frames, 2, 2), (0, 1, 1))))

@@ -27,8 +27,8 @@ from search_spaces.spec import POINTWISE_KINDS, Attention, ClipError, TemporalOp
 class StemLayers(ConvNorm):
     """Convolution (or spatial and temporal pair), norm, ReLU and, where the spec says so, max pooling."""
 
-    def __init__(self, stem: Stem) -> None:
-        """Makes the stem for clips of 3 channels."""
+    def __init__(self, stem: Stem, in_planes: int = 3) -> None:
+        """Makes the stem for clips of so many planes."""
         size, kernel = stem.spatial_kernel, stem.temporal_kernel
         stride = stem.spatial_stride
         padding = kernel // 2 if stem.temporal_padding else 0
@@ -36,11 +36,11 @@ class StemLayers(ConvNorm):
             temporal = temporal_conv(stem.midplanes, stem.width, kernel, stride=(stem.temporal_stride, 1, 1))
             temporal.padding = (padding, 0, 0)
             conv: nn.Module = Conv2Plus1D(
-                spatial_conv(3, stem.midplanes, Spatial(kernel=(size, size), stride=stride)), temporal
+                spatial_conv(in_planes, stem.midplanes, Spatial(kernel=(size, size), stride=stride)), temporal
             )
         else:
             conv = temporal_conv(
-                3, stem.width, kernel, stride=(stem.temporal_stride, stride, stride), size=(size, size)
+                in_planes, stem.width, kernel, stride=(stem.temporal_stride, stride, stride), size=(size, size)
             )
             conv.padding = (padding, size // 2, size // 2)
         super().__init__(conv, stem.width, act=True)
@@ -50,7 +50,7 @@ class StemLayers(ConvNorm):
             self.pool = nn.MaxPool3d((frames, 3, 3), stride=(frames, 2, 2), padding=(0, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps clips (N, 3, T, H, W) to (N, width, T', H', W').
+        """Maps clips (N, in_planes, T, H, W) to (N, width, T', H', W').
 
         Raises:
             ClipError: The clip is shorter than an unpadded temporal kernel, or has too few frames for the pool.

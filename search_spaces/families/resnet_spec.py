@@ -68,9 +68,9 @@ class ResNetSpec(ArchSpec):
             head=self.head,
         )
 
-    def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
+    def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns stem, blocks, time pools and head."""
-        links = [Link("stem", StemUnit(self.stem))]
+        links = [Link("stem", StemUnit(self.stem, planes))]
         planes = self.stem.width
         for s, b, in_planes, block in self.walk():
             links.append(Link(f"stages.{s}.{b}", BlockUnit(block, in_planes)))
@@ -134,19 +134,20 @@ class ResNetSpec(ArchSpec):
 
 @dataclass(frozen=True, slots=True)
 class StemUnit:
-    """The stem as a link of the chain."""
+    """The stem as a link of the chain, with the planes of the clip."""
 
     stem: Stem
+    in_planes: int = 3
 
     def build(self) -> nn.Module:
         """Returns the module."""
         from search_spaces.families.resnet_layers import StemLayers
 
-        return StemLayers(self.stem)
+        return StemLayers(self.stem, self.in_planes)
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost; raises ClipError for a clip that is too short."""
-        return stem_flow(self.stem, shape[1])
+        return stem_flow(self.stem, shape[1], self.in_planes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,21 +33,22 @@ class Stems(nn.Module):
     fusion of stride alpha leaves of the fast pathway.)
     """
 
-    def __init__(self, slow: Stem, fast: Stem, *, alpha: int) -> None:
+    def __init__(self, slow: Stem, fast: Stem, *, alpha: int, in_planes: int = 3) -> None:
         """Makes both stems.
 
         Args:
             slow: The slow pathway's.
             fast: The fast pathway's.
             alpha: Frames of the fast pathway for each of the slow one.
+            in_planes: Planes of the clip.
         """
         super().__init__()
-        self.slow = StemLayers(slow)
-        self.fast = StemLayers(fast)
+        self.slow = StemLayers(slow, in_planes)
+        self.fast = StemLayers(fast, in_planes)
         self.alpha = alpha
 
     def forward(self, x: Tensor) -> Paths:
-        """Maps clips (N, 3, T, H, W) to features of both pathways.
+        """Maps clips (N, in_planes, T, H, W) to features of both pathways.
 
         Raises:
             ClipError: The clip has fewer than alpha frames.

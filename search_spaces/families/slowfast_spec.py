@@ -206,10 +206,10 @@ class SlowFastSpec(ArchSpec):
             stages=tuple(replace(stage, blocks=tuple(group)) for stage, group in zip(self.stages, blocks, strict=True)),
         )
 
-    def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
+    def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns stems, fusions, pairs of blocks, and head."""
         slow, fast = self.stems()
-        links = [Link("stem", StemsUnit(slow, fast, self.alpha))]
+        links = [Link("stem", StemsUnit(slow, fast, self.alpha, planes))]
         planes = fast.width
         for s, b, unit in self.walk():
             if b == 0 and self.fusion.kind != "none":
@@ -280,12 +280,13 @@ class StemsUnit:
     slow: Stem
     fast: Stem
     alpha: int
+    in_planes: int = 3
 
     def build(self) -> nn.Module:
         """Returns the module."""
         from search_spaces.families.slowfast_layers import Stems
 
-        return Stems(self.slow, self.fast, alpha=self.alpha)
+        return Stems(self.slow, self.fast, alpha=self.alpha, in_planes=self.in_planes)
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost; raises ClipError for a clip of fewer than alpha frames."""
@@ -293,8 +294,8 @@ class StemsUnit:
         if frames < self.alpha:
             raise ClipError(f"the slow pathway needs a clip of at least alpha = {self.alpha} frames, but got {frames}")
         seen = -(-frames // self.alpha)
-        slow = (Mapped((planes, seen, *size)), *stem_flow(self.slow, seen).steps)
-        return Flow((Forked((slow, stem_flow(self.fast, frames).steps)),))
+        slow = (Mapped((planes, seen, *size)), *stem_flow(self.slow, seen, self.in_planes).steps)
+        return Flow((Forked((slow, stem_flow(self.fast, frames, self.in_planes).steps)),))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

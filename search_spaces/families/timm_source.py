@@ -22,9 +22,9 @@ class Source:
     the values that it gives timm's constructor, at its price. On the meta device there are no values: parts are copies.
     """
 
-    def __init__(self, model: str, num_classes: int) -> None:
-        """Makes the source of a network of so many classes; timm is not asked yet."""
-        self.model, self.num_classes = model, num_classes
+    def __init__(self, model: str, num_classes: int, planes: int = 3) -> None:
+        """Makes the source of a network of so many classes for images of so many planes; timm is not asked yet."""
+        self.model, self.num_classes, self.planes = model, num_classes, planes
         self._network: nn.Module | None = None
         self._taken: set[str] = set()
 
@@ -59,9 +59,9 @@ class Source:
 
     def _whole(self, path: str) -> nn.Module:
         if _on_meta():
-            return template(self.model)
+            return template(self.model, self.planes)
         if self._network is None or path in self._taken:
-            self._network, self._taken = create(self.model, num_classes=self.num_classes), set()
+            self._network, self._taken = create(self.model, num_classes=self.num_classes, planes=self.planes), set()
         self._taken.add(path)
         return self._network
 

@@ -139,16 +139,17 @@ class TimmSpec(ArchSpec):
         """Returns the spec without what has no effect: settings of unused shifts and heads, unused frames."""
         return _canonical(self)
 
-    def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
+    def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns timm's parts, the pools and attention between them, and the head.
 
         Raises:
             SpecError: timm has no such network, or it cannot do what is asked of it.
         """
         pieces = anatomy(self.model).pieces
-        network = Network(self.model, num_classes)
+        network = Network(self.model, num_classes, planes)
         frames = self._frames_at(NUM_STAGES - 1) if self.head.kind == "trn" else 0
-        head = HeadUnit(self.model, self.head.kind, self.head.width, frames, num_classes, dropout, network)
+        seen = 3 if pieces else planes  # of the clip, where the head is the whole network
+        head = HeadUnit(self.model, self.head.kind, self.head.width, frames, num_classes, dropout, network, seen)
         if not pieces:
             check_whole(self)
             return (Link("network", head),)
@@ -178,6 +179,7 @@ class TimmSpec(ArchSpec):
                 self._frames_at(part.stage) if shift == "tin" else 0,
                 i == 0,
                 network,
+                planes if i == 0 else 3,
             )
             links.append(Link(f"backbone.{part.name}", unit))
             last = i + 1 == len(pieces) or pieces[i + 1].stage != part.stage

@@ -72,22 +72,38 @@ def check_model(model: str) -> None:
         raise SpecError(f"model must be a network of timm, but is {model}{nearest(model, names)}")
 
 
-def create(model: str, *, num_classes: int | None = None) -> nn.Module:
-    """Returns timm's own network with fresh values on the default device; raises SpecError if there is none."""
+def create(model: str, *, num_classes: int | None = None, planes: int = 3) -> nn.Module:
+    """Returns timm's own network with fresh values on the default device.
+
+    Args:
+        model: timm's name.
+        num_classes: Classes; its own by default.
+        planes: Planes of its images.
+
+    Raises:
+        SpecError: There is none of this name, or it takes images of three planes only.
+    """
     import timm
 
     check_model(model)
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-    network: nn.Module = timm.create_model(model, **options)
+    if planes != 3:
+        options["in_chans"] = planes
+    try:
+        network: nn.Module = timm.create_model(model, **options)
+    except Exception as error:
+        if planes == 3:
+            raise
+        raise SpecError(f"model {model} takes images of 3 planes, not of {planes}: {str(error)[:120]}") from error
     count_attention(network)
     return network
 
 
 @lru_cache(maxsize=64)
-def template(model: str) -> nn.Module:
+def template(model: str, planes: int = 3) -> nn.Module:
     """Returns the network on the meta device, in evaluation mode; never to be changed."""
     with torch.device("meta"):
-        return create(model).eval()
+        return create(model, planes=planes).eval()
 
 
 def input_size(model: str) -> tuple[int, int]:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Network:
     """timm's network of one build; made where the first unit is built."""
 
-    def __init__(self, model: str, num_classes: int) -> None:
-        """Makes it; timm is not imported yet."""
-        self._model, self._num_classes = model, num_classes
+    def __init__(self, model: str, num_classes: int, planes: int = 3) -> None:
+        """Makes it, for clips of so many planes; timm is not imported yet."""
+        self._model, self._num_classes, self._planes = model, num_classes, planes
         self._source: Source | None = None
 
     def source(self) -> Source:
@@ -27,7 +27,7 @@ class Network:
         if self._source is None:
             from search_spaces.families.timm_source import Source
 
-            self._source = Source(self._model, self._num_classes)
+            self._source = Source(self._model, self._num_classes, self._planes)
         return self._source
 
 
@@ -45,6 +45,7 @@ class PartUnit:
         frames: Frames here, for TIN.
         entry: Whether it takes the clip itself.
         network: Shared by the units of one network, so that timm's constructor runs once for all of them.
+        planes: Of the clip, where it takes the clip itself.
     """
 
     model: str
@@ -56,6 +57,7 @@ class PartUnit:
     frames: int
     entry: bool
     network: Network = field(compare=False, repr=False)
+    planes: int = 3
 
     def build(self) -> nn.Module:
         """Returns the module."""
@@ -74,7 +76,7 @@ class PartUnit:
     @property
     def lasting(self) -> tuple[object, ...]:
         """What its cost follows from, besides its input's shape."""
-        return ("part", self.model, self.kin, self.op, self.shift, self.share, self.frames, self.entry)
+        return ("part", self.model, self.kin, self.op, self.shift, self.share, self.frames, self.entry, self.planes)
 
     def whole(self, shape: Shape) -> Stretched | None:
         """Returns it as one of other kernels and dilations, so that only one of them all has to be measured."""
@@ -99,6 +101,7 @@ class HeadUnit:
         num_classes: Classes.
         dropout: Share of features dropped in training.
         network: As of PartUnit.
+        planes: Of the clip, where it is the whole network.
     """
 
     model: str
@@ -108,6 +111,7 @@ class HeadUnit:
     num_classes: int
     dropout: float
     network: Network = field(compare=False, repr=False)
+    planes: int = 3
 
     def build(self) -> nn.Module:
         """Returns the module."""
@@ -125,4 +129,4 @@ class HeadUnit:
     @property
     def lasting(self) -> tuple[object, ...]:
         """What its cost follows from, besides its input's shape."""
-        return ("head", self.model, self.kind, self.width, self.frames, self.num_classes, self.dropout)
+        return ("head", self.model, self.kind, self.width, self.frames, self.num_classes, self.dropout, self.planes)

@@ -18,7 +18,7 @@ from search_spaces.families.timm_shift import Interlace
 from search_spaces.families.timm_spec import TimmSpec
 from search_spaces.families.timm_trace import template
 from search_spaces.families.timm_walk import plan
-from search_spaces.inflate import MODES, Inflated, Mode, inflate_weight
+from search_spaces.inflate import MODES, Inflated, Mode, averaged, inflate_weight
 from search_spaces.network import Network
 from search_spaces.spec import SpecError, one_of
 
@@ -55,12 +55,13 @@ def load_2d(network: nn.Module, spec: TimmSpec, state: Mapping[str, Tensor], mod
                 for name, value in _own(part.get_submodule(path)):
                     key = f"{origin}.{name}".lstrip(".")
                     if key in taken:
-                        value.copy_(state[key].reshape(value.shape))
+                        value.copy_(_fitted(state[key], value))
             for module in part.modules():
                 if isinstance(module, Over) and module.origin:
                     conv = module.conv
                     assert isinstance(conv, nn.Conv3d)
-                    conv.weight.copy_(inflate_weight(state[f"{module.origin}.weight"], conv.weight.shape[2], mode))
+                    kernel = averaged(state[f"{module.origin}.weight"], conv.weight.shape[1])
+                    conv.weight.copy_(inflate_weight(kernel, conv.weight.shape[2], mode))
                     if conv.bias is not None:
                         conv.bias.copy_(state[f"{module.origin}.bias"])
                 elif isinstance(module, Pseudo3d) and mode != "random":
@@ -193,6 +194,19 @@ def _rectified(mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
     first = mean * share + deviation * density
     second = (mean.square() + deviation.square()) * share + mean * deviation * density
     return first, (second - first.square()).clamp(min=0)
+
+
+def _fitted(value: Tensor, ours: Tensor) -> Tensor:
+    """Returns a value of timm's in the shape of ours, its mean over RGB where ours sees other planes.
+
+    Raises:
+        SpecError: Ours has more or fewer numbers, since its first layer is no convolution on the planes of an image.
+    """
+    if ours.dim() == 4:
+        value = averaged(value, ours.shape[1])
+    if value.numel() != ours.numel():
+        raise SpecError(f"weights of {_size(tuple(value.shape))} cannot be averaged to {_size(tuple(ours.shape))}")
+    return value.reshape(ours.shape)
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 class X3DStemLayers(nn.Module):
     """A dense 1x3x3, a channelwise kx1x1 with nothing in between, norm, ReLU."""
 
-    def __init__(self, stem: X3DStem) -> None:
-        """Makes the stem from its spec."""
+    def __init__(self, stem: X3DStem, in_planes: int = 3) -> None:
+        """Makes the stem from its spec, for clips of so many planes."""
         super().__init__()
         width = stem.width
-        self.spatial = spatial_conv(3, width, Spatial(stride=stem.spatial_stride))
+        self.spatial = spatial_conv(in_planes, width, Spatial(stride=stem.spatial_stride))
         self.temporal: nn.Module = nn.Identity()
         if stem.temporal_kernel > 1:
             self.temporal = temporal_conv(width, width, stem.temporal_kernel, groups=width)
@@ -33,7 +33,7 @@ class X3DStemLayers(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps clips (N, 3, T, H, W) to (N, width, T, H', W')."""
+        """Maps clips (N, in_planes, T, H, W) to (N, width, T, H', W')."""
         out: Tensor = self.act(self.norm(self.temporal(self.spatial(x))))
         return out
 

@@ -181,11 +181,11 @@ class X3DSpec(ArchSpec):
         stages = tuple(replace(stage, blocks=tuple(map(_canonical_block, stage.blocks))) for stage in self.stages)
         return replace(self, stages=stages)
 
-    def links(self, *, num_classes: int, dropout: float = 0.0) -> tuple[Link, ...]:
+    def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns stem, blocks and head."""
         head = HeadUnit(in_planes=self.stages[-1].width, head=self.head, num_classes=num_classes, dropout=dropout)
         return (
-            Link("stem", StemUnit(self.stem)),
+            Link("stem", StemUnit(self.stem, planes)),
             *(Link(f"stages.{s}.{b}", unit) for s, b, unit in self.walk()),
             Link("head", head),
         )
@@ -324,20 +324,21 @@ class BlockUnit:
 
 @dataclass(frozen=True, slots=True)
 class StemUnit:
-    """The stem as a link of the chain."""
+    """The stem as a link of the chain, with the planes of the clip."""
 
     stem: X3DStem
+    in_planes: int = 3
 
     def build(self) -> nn.Module:
         """Returns the module."""
         from search_spaces.families.x3d_layers import X3DStemLayers
 
-        return X3DStemLayers(self.stem)
+        return X3DStemLayers(self.stem, self.in_planes)
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
         width, s, k = self.stem.width, self.stem.spatial_stride, self.stem.temporal_kernel
-        spatial = partial(convolved, 3, width, (1, 3, 3), stride=(1, s, s))
+        spatial = partial(convolved, self.in_planes, width, (1, 3, 3), stride=(1, s, s))
         if k == 1:
             return Flow(spatial())
         return Flow((*spatial(act=False, norm=False), *convolved(width, width, (k, 1, 1), groups=width)))

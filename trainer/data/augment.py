@@ -113,10 +113,10 @@ def cut(
     """Copies one clip out of a video.
 
     Args:
-        video: Frames (F, H, W, 3).
+        video: Frames (F, H, W, C).
         indices: Numbers of the T frames to take.
         box: What to take of each; resized (bilinear, antialiased) where its size is not that of `out`.
-        out: Receives the clip (T, height, width, 3).
+        out: Receives the clip (T, height, width, C).
         mirror: Swap left and right.
     """
     rows, columns = box.slices
@@ -127,34 +127,34 @@ def place(pixels: NDArray[np.uint8], out: NDArray[np.uint8], *, mirror: bool) ->
     """Copies the pixels of a box into a clip.
 
     Args:
-        pixels: What the box shows (T, h, w, 3); resized (bilinear, antialiased) where its size is not that of `out`.
-        out: Receives the clip (T, height, width, 3).
+        pixels: What the box shows (T, h, w, C); resized (bilinear, antialiased) where its size is not that of `out`.
+        out: Receives the clip (T, height, width, C).
         mirror: Swap left and right.
     """
     if pixels.shape != out.shape:
-        # (T, H, W, 3) seen as (T, 3, H, W): channels-last, which is what the uint8 kernel is fast on.
+        # (T, H, W, C) seen as (T, C, H, W): channels-last, which is what the uint8 kernel is fast on.
         planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
         planes = functional.interpolate(planes, out.shape[1:3], mode="bilinear", antialias=True)
         pixels = planes.permute(0, 2, 3, 1).numpy()
     out[...] = pixels[:, :, ::-1] if mirror else pixels
 
 
-def normalise(pixels: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
-    """Turns bytes into what a network sees.
+def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Turns values of 0 to 255 into normalised ones.
 
     Args:
-        pixels: Clips (N, T, H, W, 3), uint8, on the device that computes.
-        mean: Mean of each channel, of values in 0..1.
+        pixels: Clips (N, T, H, W, C) on the device that computes; floats are changed in place.
+        mean: Mean of each of the C channels, of values in 0..1.
         std: Standard deviation of each channel.
 
     Returns:
-        (value / 255 - mean) / std as float32 (N, 3, T, H, W), laid out in memory as channels_last_3d.
+        (value / 255 - mean) / std as float32 (N, C, T, H, W), laid out in memory as channels_last_3d.
     """
     size = pixels.shape
-    # Rows of W * 3 numbers: broadcasting over a last dimension of three alone would be several times slower.
+    # Rows of W * C numbers: broadcasting over a last dimension of two or three alone would be several times slower.
     factor = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32).repeat(size[3])
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32).repeat(size[3])
-    rows = pixels.reshape(-1, size[3] * 3).to(torch.float32)
+    rows = pixels.reshape(-1, size[3] * size[4]).to(torch.float32)
     rows.mul_(factor.to(pixels.device)).add_(shift.to(pixels.device))
     return rows.reshape(size).permute(0, 4, 1, 2, 3)
 

@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.config import DataConfig
-from trainer.data.augment import Box, eval_box, normalise, place, train_box
+from trainer.data.augment import Box, eval_box, place, train_box
 from trainer.data.dataset import PackedSplit, Split, VideoData, open_data
 from trainer.data.decode import DecodeError
+from trainer.data.inputs import shown, turned
 from trainer.data.layouts import DataError
 from trainer.data.pack import Broken, Entry
 from trainer.data.sample import Indices, eval_indices, frames_at, spread, train_indices
@@ -97,7 +98,7 @@ def train_batches(
         part: The process's number and the number of processes; the parts of all are the batch (`trainer.team`).
 
     Yields:
-        Clips (N, 3, T, H, W), float32, normalised, in channels_last_3d order; and labels (N,), int64, or where the data
+        Clips (N, C, T, H, W), float32, normalised, in channels_last_3d order; and labels (N,), int64, or where the data
         is multi-label (N, num_classes), float32, of 0 and 1.
 
     Raises:
@@ -120,7 +121,7 @@ def train_batches(
         pixels = batch.pixels
         if not here and changes_pixels(config):
             pixels = torch.stack([plan.changed(*pair) for pair in zip(pixels, batch.samples.tolist(), strict=True)])
-        yield normalise(pixels, config.mean, config.std), _to(_targets(data, split, batch.videos), target)
+        yield shown(pixels, config), _to(_targets(data, split, batch.videos), target)
 
 
 def eval_batches(
@@ -145,7 +146,7 @@ def eval_batches(
         part: The process's number and the number of processes, which take batches in turn.
 
     Yields:
-        Clips (N, 3, T, H, W) as in training; labels as in training; and the number of the video (N,), int64, within
+        Clips (N, C, T, H, W) as in training; labels as in training; and the number of the video (N,), int64, within
         its split. Clips that cannot be read are left out.
 
     Raises:
@@ -160,7 +161,7 @@ def eval_batches(
     for batch in _load(plan, config.num_workers, target):
         count.add(batch.problems)
         if len(batch.videos):
-            clips = normalise(batch.pixels, config.mean, config.std)
+            clips = shown(batch.pixels, config)
             yield clips, _to(_targets(data, videos, batch.videos), target), _to(batch.videos, target)
 
 
@@ -201,7 +202,7 @@ class _Batch:
     """One batch as it comes from a loader process.
 
     Attributes:
-        pixels: (N, T, H, W, 3), uint8.
+        pixels: (N, T, H, W, C), uint8.
         samples: (N,) numbers of the samples.
         videos: (N,) numbers of the videos that the clips are really of.
         problems: Path and reason of each video that could not be read, once a clip.
@@ -225,7 +226,7 @@ class _Clips(Dataset[_Batch]):
 
     def __getitem__(self, number: int) -> _Batch:
         clip, samples = self.config.clip, self.batches[number]
-        pixels = np.empty((len(samples), clip.frames, clip.height, clip.width, 3), dtype=np.uint8)
+        pixels = np.empty((len(samples), clip.frames, clip.height, clip.width, self.config.planes), dtype=np.uint8)
         done: list[tuple[int, int]] = []
         problems: list[tuple[str, str]] = []
         for sample in samples:
@@ -248,7 +249,7 @@ class _Clips(Dataset[_Batch]):
         raise NotImplementedError
 
     def write(self, sample: int, video: int, out: Pixels) -> None:
-        """Fills `out` (T, H, W, 3) with one sample, of a video; raises DecodeError if that cannot be read."""
+        """Fills `out` (T, H, W, C) with one sample, of a video; raises DecodeError if that cannot be read."""
         raise NotImplementedError
 
     def read(self, video: int, entry: Entry, numbers: Indices, num_seen: int, box: Box, *, backwards: bool) -> Pixels:
@@ -282,13 +283,14 @@ class _TrainClips(_Clips):
         numbers = train_indices(num_seen, config.clip, config.sampling, rng)
         box = train_box(entry.height, entry.width, config.box, config.crop_scale, rng, crop_ratio=config.crop_ratio)
         mirror = config.flip and bool(rng.integers(2))
-        pixels = self.read(video, entry, numbers, num_seen, box, backwards=config.reversal == "always")
-        place(pixels, out, mirror=mirror)
+        backwards = config.reversal == "always"
+        place(self.read(video, entry, numbers, num_seen, box, backwards=backwards), out, mirror=mirror)
+        turned(out, config, mirror=mirror, backwards=backwards)
         if self.changes and changes_pixels(config):
             out[...] = self.changed(torch.from_numpy(out), sample).numpy()
 
     def changed(self, pixels: Tensor, sample: int) -> Tensor:
-        """A clip (T, H, W, 3) as RandAugment, colour and erasing leave it."""
+        """A clip (T, H, W, C) as RandAugment, colour and erasing leave it."""
         return transform(pixels, self.config, np.random.default_rng([_CHANGE, self.seed, self.epoch, sample]))
 
 
@@ -309,8 +311,9 @@ class _EvalClips(_Clips):
         num_seen = frames_at(entry.num_frames, entry.fps, config.fps)
         numbers = eval_indices(num_seen, config.clip, config.sampling, number=number, num_clips=config.eval_clips)
         box = eval_box(entry.height, entry.width, config.box, number=crop, num_crops=config.eval_crops)
-        pixels = self.read(video, entry, numbers, num_seen, box, backwards=config.reversal != "none")
-        place(pixels, out, mirror=False)
+        backwards = config.reversal != "none"
+        place(self.read(video, entry, numbers, num_seen, box, backwards=backwards), out, mirror=False)
+        turned(out, config, mirror=False, backwards=backwards)
 
 
 def _standins(labels: Indices, sample: int) -> Iterator[int]:

@@ -16,6 +16,7 @@ from trainer.config import DataConfig
 from trainer.data.layouts import DataError, Layout, find_layout
 from trainer.data.pack import Broken, Entry, Pack, Progress, pack
 from trainer.data.sample import frames_at, needed_frames
+from trainer.inputs import FlowSettings, Input
 
 if TYPE_CHECKING:
     from trainer.data.augment import Box
@@ -48,7 +49,7 @@ class Split(Protocol):
         ...
 
     def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
-        """Gives a part of some frames (T, box.height, box.width, 3); raises DecodeError where they are damaged."""
+        """Gives a part of some frames (T, box.height, box.width, C); raises DecodeError where they are damaged."""
         ...
 
 
@@ -99,10 +100,12 @@ class PackedSplit:
     Attributes:
         file: File that holds the frames.
         entries: The videos, in a fixed order; a video's index in it is its number everywhere.
+        planes: Of a frame, C.
     """
 
     file: Path
     entries: tuple[Entry, ...]
+    planes: int = 3
 
     def __len__(self) -> int:
         """Number of videos."""
@@ -120,11 +123,11 @@ class PackedSplit:
             index: Number of the video.
 
         Returns:
-            Read-only view (F, H, W, 3); nothing is read before it is indexed.
+            Read-only view (F, H, W, C); nothing is read before it is indexed.
         """
         entry = self.entries[index]
-        flat = self._bytes[entry.offset : entry.offset + entry.num_bytes]
-        return flat.reshape(entry.num_frames, entry.height, entry.width, 3)
+        flat = self._bytes[entry.offset : entry.offset + entry.num_bytes(self.planes)]
+        return flat.reshape(entry.num_frames, entry.height, entry.width, self.planes)
 
     def entry(self, index: int) -> Entry:
         """What is known of one video."""
@@ -132,7 +135,8 @@ class PackedSplit:
 
     def keep(self, rows: NDArray[np.int64]) -> PackedSplit:
         """The split with some of the videos alone, by their numbers."""
-        return PackedSplit(file=self.file, entries=tuple(self.entries[row] for row in rows.tolist()))
+        kept = tuple(self.entries[row] for row in rows.tolist())
+        return PackedSplit(file=self.file, entries=kept, planes=self.planes)
 
     def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
         """Gives a part of some frames of a video.
@@ -143,7 +147,7 @@ class PackedSplit:
             box: What to take of each.
 
         Returns:
-            Pixels (T, box.height, box.width, 3).
+            Pixels (T, box.height, box.width, C).
         """
         rows, columns = box.slices
         return self.video(index)[numbers, rows, columns]
@@ -158,7 +162,7 @@ class PackedSplit:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the mapping behind: other processes map the file themselves instead of getting a copy."""
-        return {"file": self.file, "entries": self.entries}
+        return {"file": self.file, "entries": self.entries, "planes": self.planes}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +178,7 @@ class VideoData:
         multi_label: Whether a video may have several classes, or none.
         met: What could not be read since.
         layout: Where they were found, and which part of the data they are; None if that is not known.
+        flow: How flow was computed, where the frames are flow.
     """
 
     classes: tuple[str, ...]
@@ -184,6 +189,7 @@ class VideoData:
     multi_label: bool = False
     met: Met = field(default_factory=Met, compare=False)
     layout: Layout | None = None
+    flow: FlowSettings | None = None
 
     def split(self, name: str) -> Split:
         """Gives a split by name.
@@ -231,6 +237,9 @@ def open_usable(config: DataConfig, *, progress: Progress | None = None) -> Vide
                 )
         return _of(config, _fitting(config), None)
     layout = find_layout(config)
+    kind: Input = "flow" if config.input == "flow" else "rgb"
+    if kind == "flow":
+        check_flow(layout)
     if config.source == "decode":
         from trainer.data.direct import open_times
 
@@ -241,6 +250,7 @@ def open_usable(config: DataConfig, *, progress: Progress | None = None) -> Vide
                 config.cache,
                 short_side=config.short_side,
                 max_frames=config.max_frames,
+                kind=kind,
                 progress=progress,
             ),
             layout,
@@ -250,19 +260,33 @@ def open_usable(config: DataConfig, *, progress: Progress | None = None) -> Vide
         config.cache,
         short_side=config.short_side,
         max_frames=config.max_frames,
+        kind=kind,
         progress=progress,
     )
     return _of(config, packed, layout)
+
+
+def check_flow(layout: Layout) -> None:
+    """Raises DataError unless the videos are folders of frames, which may hold flow."""
+    for videos in layout.splits.values():
+        for video in videos:
+            if not video.frames:
+                raise DataError(
+                    f"data.input flow needs flow, but {video.path} of {layout.root} is a video file; compute it once"
+                    f" with `nas data flow {layout.root} -o FOLDER`, and take data.source=pack data.root=FOLDER"
+                )
 
 
 def _of(config: DataConfig, opened: Pack | Packed, layout: Layout | None) -> VideoData:
     """The data without the videos that are too short for a clip."""
     if isinstance(opened, Pack):
         splits: Mapping[str, Split] = {
-            name: PackedSplit(file=opened.file(name), entries=entries) for name, entries in opened.splits.items()
+            name: PackedSplit(file=opened.file(name), entries=entries, planes=opened.planes)
+            for name, entries in opened.splits.items()
         }
+        flow = FlowSettings(method="images") if opened.kind == "flow" else None
     else:
-        splits = opened.splits
+        splits, flow = opened.splits, opened.flow
     usable, short = _usable(splits, config)
     return VideoData(
         classes=opened.classes,
@@ -272,6 +296,7 @@ def _of(config: DataConfig, opened: Pack | Packed, layout: Layout | None) -> Vid
         backend=opened.backend,
         multi_label=opened.multi_label,
         layout=layout,
+        flow=flow,
     )
 
 
@@ -284,6 +309,12 @@ def _fitting(config: DataConfig) -> Packed:
     from trainer.data.packed import open_packed
 
     packed = open_packed(config.root)
+    if (config.input == "flow") != (packed.flow is not None):
+        held, made = ("RGB", "flow") if packed.flow is None else ("flow", "pack")
+        raise DataError(
+            f"data.input must be what the pack holds, but is {config.input} and {packed.folder} holds {held};"
+            f" `nas data {made}` makes the other one"
+        )
     for name in ("short_side", "max_frames"):
         wanted, found = getattr(config, name), getattr(packed, name)
         if wanted != found:

@@ -23,7 +23,7 @@ _LARGEST = 8 * 2**30  # bytes of frames of one video that are still decoded at o
 _BUFFER = 600  # small frames that are held in memory before a second pass over the file is the better choice
 
 # Exact rounding, the same on every processor, so that the same files give the same checksum on another machine.
-_INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
 class DecodeError(ValueError):
@@ -194,7 +194,7 @@ class Scaler:
             ratio = self._short_side / min(frame.width, frame.height)
             self.size = max(1, round(frame.width * ratio)), max(1, round(frame.height * ratio))
         width, height = self.size
-        small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=_INTERPOLATION, threads=1)
+        small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=INTERPOLATION, threads=1)
         image = np.asarray(small.to_ndarray(), dtype=np.uint8)
         # Telephones store sideways pictures with a note how to turn them.
         turns = round(frame.rotation / 90) % 4

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +22,16 @@ from numpy.typing import NDArray
 
 from trainer.data import decode
 from trainer.data.decode import DecodeError, Scaler, lack_of, open_video, reasons, video_stream
+from trainer.data.flow_images import FlowImages, scan_flow
 from trainer.data.layouts import DataError, Layout
 from trainer.data.pack import Entry, Progress, key_of, tasks_of
 from trainer.data.packed import FORMAT, Packed, open_packed
 from trainer.data.packing import Coded, write_files
 from trainer.data.sample import spread
+from trainer.data.split import Reader, TableSplit
 from trainer.data.table import Table
 from trainer.data.workers import Task
+from trainer.inputs import FlowSettings, Input
 
 if TYPE_CHECKING:
     from trainer.data.augment import Box
@@ -237,74 +239,31 @@ def _from_start(path: str | Path, numbers: Sequence[int], times: Times) -> dict[
     raise DecodeError(f"cut off: frame {max(wanted)} of {times.num_frames} is missing")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DirectSplit:
-    """The videos of one split, decoded anew whenever they are read.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sought:
+    """Decodes frames anew whenever they are read; see `trainer.data.split.Reader`.
 
     Attributes:
         root: Folder that all paths start from.
-        file: File that holds the times of the frames.
-        table: The videos.
     """
 
     root: Path
-    file: Path
-    table: Table
 
-    def __len__(self) -> int:
-        """Number of videos."""
-        return len(self.table)
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All videos."""
-        return self.table.entries
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """Class index of each video."""
-        return self.table.column("label").astype(np.int64)
-
-    def entry(self, index: int) -> Entry:
-        """What is known of one video."""
-        return self.table.entry(index)
-
-    def keep(self, rows: NDArray[np.int64]) -> DirectSplit:
-        """The split with some of the videos alone, by their numbers."""
-        return DirectSplit(root=self.root, file=self.file, table=self.table.keep(rows))
-
-    def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
-        """Decodes a part of some frames of a video.
-
-        Args:
-            index: Number of the video.
-            numbers: Numbers of the T frames.
-            box: What to take of each.
-
-        Returns:
-            Pixels (T, box.height, box.width, 3).
+    def __call__(
+        self, data: NDArray[np.uint8], entry: Entry, numbers: NDArray[np.int64], box: Box
+    ) -> NDArray[np.uint8]:
+        """Gives a part of some frames (T, box.height, box.width, 3).
 
         Raises:
             DecodeError: The file is damaged or gone, or no longer the one that was looked through.
         """
-        entry, (rows, columns) = self.table.entry(index), box.slices
-        times = times_of(self._bytes[entry.offset :])
+        rows, columns = box.slices
+        times = times_of(data[entry.offset :])
         actual = spread(numbers, times.num_frames, entry.num_frames)  # where data.max_frames leaves some out
         frames = read_frames(self.root / entry.path, np.unique(actual).tolist(), times)
         if any(frame.shape[:2] != (entry.height, entry.width) for frame in frames.values()):
             raise DecodeError("the size of its frames is not what it was")
         return np.stack([frames[number][rows, columns] for number in actual.tolist()])
-
-    @cached_property
-    def _bytes(self) -> NDArray[np.uint8]:
-        try:
-            return np.memmap(self.file, dtype=np.uint8, mode="r").view(np.ndarray)
-        except (OSError, ValueError) as error:
-            raise DataError(f"data.cache must stay in place, but opening {self.file} failed: {error}") from error
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leaves the mapping behind."""
-        return {"root": self.root, "file": self.file, "table": self.table}
 
 
 def open_times(
@@ -313,6 +272,7 @@ def open_times(
     *,
     short_side: int,
     max_frames: int = 0,
+    kind: Input = "rgb",
     num_workers: int | None = None,
     progress: Progress | None = None,
 ) -> Packed:
@@ -323,6 +283,7 @@ def open_times(
         cache: Folder of all caches.
         short_side: Short side of the decoded frames, in pixels.
         max_frames: Largest number of frames taken of a video, evenly spaced; 0 takes all.
+        kind: `flow` for the flow that folders of frames hold.
         num_workers: Processes; `None` takes as many as there are cores, but none for small data.
         progress: Called with (videos done, videos in all).
 
@@ -334,16 +295,18 @@ def open_times(
     """
     settings = {"short_side": short_side, "fps": 0.0, "max_frames": max_frames, "coding": "times"}
     settings |= {"backend": decode.backend(), "decode": decode.VERSION, "format": FORMAT}
+    settings |= {"input": kind} if kind != "rgb" else {}
     try:
         folder = Path(cache) / f"{key_of(layout, settings)}.times"
     except OSError as error:
         raise DataError(f"data.root must be readable, but reading {error.filename} failed: {error.strerror}") from error
 
-    tasks = tasks_of(layout, short_side, max_frames)
-    write_files(layout, folder, settings, tasks, scan_video, num_workers=num_workers, progress=progress, wait=True)
+    tasks, scan = tasks_of(layout, short_side, max_frames, kind), scan_flow if kind == "flow" else scan_video
+    reader: Reader = FlowImages(root=layout.root, short_side=short_side) if kind == "flow" else Sought(root=layout.root)
+    write_files(layout, folder, settings, tasks, scan, num_workers=num_workers, progress=progress, wait=True)
     opened = open_packed(folder)
     splits = {
-        name: DirectSplit(root=layout.root, file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"))
+        name: TableSplit(file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"), reader=reader)
         for name in opened.splits
     }
-    return replace(opened, splits=splits)
+    return replace(opened, splits=splits, flow=FlowSettings(method="images") if kind == "flow" else None)

@@ -1,4 +1,4 @@
-"""Videos that are folders of images, as TSN and TSM keep them: `img_00001.jpg`, and `flow_x_00001.jpg` with its y."""
+"""Videos that are folders of images, as TSN and TSM keep them: `img_00001.jpg`; `flow_images` reads their flow."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from trainer.data.decode import Decoded, DecodeError, decode_video
 
 _RGB = re.compile(r"(?:img_|image_|frame_?)?(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
-_FLOW = {axis: re.compile(rf"flow_{axis}_(\d+)\.(?:jpe?g|png)", re.IGNORECASE) for axis in "xy"}
-_FLOW_RANGE = 20.0
-"""Pixels a frame that the ends 0 and 255 of a flow image stand for: TSN's extraction bounds flow at 20."""
 
 
 def decode_folder(folder: str | Path, *, num_frames: int, short_side: int, max_frames: int = 0) -> Decoded:
@@ -52,63 +47,39 @@ def decode_folder(folder: str | Path, *, num_frames: int, short_side: int, max_f
     return Decoded(frames=np.stack(frames), fps=0.0)
 
 
-def decode_flow(folder: str | Path, *, num_frames: int) -> NDArray[np.float32]:
-    """Reads the optical flow of a folder: x and y images, of which 128 means no motion.
-
-    Args:
-        folder: The folder.
-        num_frames: How many images of each axis there are.
-
-    Returns:
-        Flow (F, H, W, 2) in pixels a frame.
-
-    Raises:
-        DecodeError: An image is missing or damaged.
-    """
-    axes = [_read_grey(_numbered(Path(folder), _FLOW[axis], num_frames, f"flow_{axis}")) for axis in "xy"]
-    if axes[0].shape != axes[1].shape:
-        raise DecodeError(f"x and y must have one size, but have {axes[0].shape[1:]} and {axes[1].shape[1:]}")
-    return (np.stack(axes, axis=-1).astype(np.float32) - 128.0) * np.float32(_FLOW_RANGE / 128.0)
-
-
 def images(folder: str | Path, *, num_frames: int) -> list[Path]:
     """The RGB images of a folder in the order of their numbers.
 
     Raises:
         DecodeError: There are fewer than `num_frames`, or a number is missing or there twice.
     """
-    return _numbered(Path(folder), _RGB, num_frames, "img")
+    return numbered(Path(folder), _RGB, num_frames, "img")
 
 
-def _numbered(folder: Path, pattern: re.Pattern[str], num_frames: int, what: str) -> list[Path]:
+def numbered(folder: Path, pattern: re.Pattern[str], num_frames: int, what: str) -> list[Path]:
+    """The first files of a folder in the order of the number that the pattern finds in their names.
+
+    Args:
+        folder: The folder.
+        pattern: Matches whole names; its first group is the number.
+        num_frames: How many there must be.
+        what: What messages call them.
+
+    Raises:
+        DecodeError: As `images`.
+    """
     try:
         names = [entry.name for entry in folder.iterdir()]
     except OSError as error:
         raise DecodeError(f"the folder cannot be read: {error.strerror}") from error
-    numbered = sorted((int(match[1]), name) for name in names if (match := pattern.fullmatch(name)))[:num_frames]
-    if len(numbered) < num_frames:
-        raise DecodeError(f"there are {len(numbered)} {what} images of the {num_frames} that its list states")
-    numbers = [number for number, _ in numbered]
+    found = sorted((int(match[1]), name) for name in names if (match := pattern.fullmatch(name)))[:num_frames]
+    if len(found) < num_frames:
+        raise DecodeError(f"there are {len(found)} {what} images of the {num_frames} that its list states")
+    numbers = [number for number, _ in found]
     for first, second in pairwise(numbers):
         if second != first + 1:
             raise DecodeError(
                 f"{what} images must be numbered one by one, but {first} is "
                 f"{'there twice' if first == second else f'followed by {second}'}"
             )
-    return [folder / name for _, name in numbered]
-
-
-def _read_grey(paths: list[Path]) -> NDArray[np.uint8]:
-    planes: list[NDArray[np.uint8]] = []
-    reformatter = VideoReformatter()
-    for path in paths:
-        try:
-            with av.open(str(path)) as container:
-                frame = next(container.decode(video=0))
-                plane = reformatter.reformat(frame, format="gray").to_ndarray()
-                planes.append(np.asarray(plane, dtype=np.uint8))
-        except (av.FFmpegError, OSError, StopIteration, ValueError) as error:
-            raise DecodeError(f"{path.name} cannot be decoded: {error}") from error
-        if planes[-1].shape != planes[0].shape:
-            raise DecodeError(f"images must have one size, but {path.name} differs from the first")
-    return np.stack(planes)
+    return [folder / name for _, name in found]

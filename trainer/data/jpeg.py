@@ -28,10 +28,11 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int = QUALITY) -> bytes:
     """Codes one frame.
 
     Args:
-        image: (H, W, 3).
+        image: (H, W, 3), or grey (H, W, 1).
         quality: 1 to 100. Colour has half the resolution, as it has in nearly all video files.
     """
-    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", "420"))
+    form = ("GRAY", "Gray") if image.shape[2] == 1 else ("RGB", "420")
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, *form))
 
 
 def decode_jpeg(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
@@ -39,13 +40,14 @@ def decode_jpeg(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
 
     Args:
         data: The coded bytes.
-        out: Receives the frame (H, W, 3).
+        out: Receives the frame (H, W, 3), or grey (H, W, 1).
 
     Raises:
         DecodeError: The bytes are no whole JPEG of that size.
     """
     try:
-        shape = simplejpeg.decode_jpeg(data, "RGB", strict=True, buffer=out).shape
+        form = "GRAY" if out.shape[2] == 1 else "RGB"
+        shape = simplejpeg.decode_jpeg(data, form, strict=True, buffer=out).shape
     except ValueError as error:
         raise DecodeError(f"a frame is damaged: {' '.join(str(error).split())}") from error
     if shape != out.shape:

@@ -1,6 +1,6 @@
 """The cache: every video decoded once, as raw bytes that training processes map into memory.
 
-`CACHE/<key>/` holds one `<split>.bin` a split, the RGB frames of its videos back to back, and `index.json`,
+`CACHE/<key>/` holds one `<split>.bin` a split, the frames of its videos (RGB, or flow) back to back, and `index.json`,
 which says where each video starts. The key is a hash of what went in: the paths below the root, sizes and
 times of modification of the files, and how they were decoded; other inputs make another folder. Sizes and
 times are what make, rsync and git go by: reading hundreds of gigabytes at each start only to learn that
@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 from trainer.data import decode
 from trainer.data.layouts import DataError, Layout, Video
 from trainer.data.workers import Result, Task, decode_all
+from trainer.inputs import PLANES, Input
 
 FORMAT = 1
 """Raised whenever the files of the cache change their form."""
@@ -60,7 +61,7 @@ class Entry:
         num_frames: Frames, F.
         height: Rows.
         width: Columns.
-        offset: First byte; the video takes F * height * width * 3.
+        offset: First byte; the video takes F * height * width * C.
         fps: Frames a second; 0 if unknown.
         labels: Indices of all its classes, of multi-label data alone; `label` is the first of them.
     """
@@ -74,10 +75,9 @@ class Entry:
     fps: float
     labels: tuple[int, ...] = ()
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes that the video takes."""
-        return self.num_frames * self.height * self.width * 3
+    def num_bytes(self, planes: int = 3) -> int:
+        """Bytes that the video takes where its frames are raw and have so many planes."""
+        return self.num_frames * self.height * self.width * planes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +92,7 @@ class Pack:
         checksum: SHA-256 over classes, paths, labels, shapes and frames.
         backend: What decoded them.
         multi_label: Whether a video may have several classes, or none.
+        kind: `flow`, or `rgb` for what shows RGB or differences of it.
     """
 
     folder: Path
@@ -101,6 +102,12 @@ class Pack:
     checksum: str
     backend: str
     multi_label: bool = False
+    kind: Input = "rgb"
+
+    @property
+    def planes(self) -> int:
+        """Planes of a frame, C."""
+        return PLANES[self.kind]
 
     def file(self, split: str) -> Path:
         """Path of the frames of a split."""
@@ -113,6 +120,7 @@ def pack(
     *,
     short_side: int,
     max_frames: int = 0,
+    kind: Input = "rgb",
     num_workers: int | None = None,
     progress: Progress | None = None,
 ) -> Pack:
@@ -123,6 +131,7 @@ def pack(
         cache: Folder of all caches.
         short_side: Short side of the decoded frames, in pixels.
         max_frames: Largest number of frames kept of a video; 0 keeps all.
+        kind: `flow` for the flow that folders of frames hold.
         num_workers: Processes that decode; `None` takes as many as there are cores, but none for small data.
         progress: Called with (videos done, videos in all) while decoding.
 
@@ -134,7 +143,7 @@ def pack(
     """
     cache = Path(cache)
     settings = {"short_side": short_side, "max_frames": max_frames, "backend": decode.backend()}
-    settings |= {"decode": decode.VERSION, "format": FORMAT}
+    settings |= {"decode": decode.VERSION, "format": FORMAT} | ({"input": kind} if kind != "rgb" else {})
     try:
         key = key_of(layout, settings)
         folder = cache / key
@@ -146,7 +155,7 @@ def pack(
         part = cache / f".{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.part"
         part.mkdir()
         try:
-            results = decode_all(tasks_of(layout, short_side, max_frames), num_workers=num_workers)
+            results = decode_all(tasks_of(layout, short_side, max_frames, kind), num_workers=num_workers)
             _write(part, key, layout, settings, results=results, progress=progress)
             _publish(part, folder, key)
         finally:
@@ -187,10 +196,16 @@ def _more(video: Video | Entry) -> list[list[int]]:
     return [list(video.labels)] if video.labels else []
 
 
-def tasks_of(layout: Layout, short_side: int, max_frames: int) -> list[Task]:
+def tasks_of(layout: Layout, short_side: int, max_frames: int, kind: Input = "rgb") -> list[Task]:
     """What decodes the videos of a layout, split by split."""
     return [
-        Task(path=str(layout.root / video.path), short_side=short_side, max_frames=max_frames, images=video.frames)
+        Task(
+            path=str(layout.root / video.path),
+            short_side=short_side,
+            max_frames=max_frames,
+            images=video.frames,
+            flow=kind == "flow",
+        )
         for videos in layout.splits.values()
         for video in videos
     ]
@@ -302,9 +317,10 @@ def _open(folder: Path, key: str) -> Pack | None:
             checksum=str(index["checksum"]),
             backend=str(index["settings"]["backend"]),
             multi_label=bool(index.get("multi_label", False)),
+            kind=index["settings"].get("input", "rgb"),
         )
         complete = all(
-            found.file(split).stat().st_size == sum(entry.num_bytes for entry in entries)
+            found.file(split).stat().st_size == sum(entry.num_bytes(found.planes) for entry in entries)
             for split, entries in splits.items()
         )
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):

@@ -6,6 +6,7 @@
     <split>.jsonl   the same for people and for going on after a kill, with the checksum of each video's bytes
 
 A video is its frames one after the other: raw RGB bytes, or JPEGs, with their lengths as F 32-bit numbers before them.
+A frame of flow has two planes: raw (H, W, 2), or a grey JPEG (2 H, W) of u above v.
 So any frame is found with two look-ups, and a clip reads its own frames and nothing else. Everything is mapped into
 memory: the loader processes of all runs on a machine share one copy of what was read.
 """
@@ -16,7 +17,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +28,9 @@ from trainer.data.decode import DecodeError
 from trainer.data.jpeg import decode_jpeg
 from trainer.data.layouts import DataError
 from trainer.data.pack import Broken, Entry
+from trainer.data.split import TableSplit
 from trainer.data.table import Table
+from trainer.inputs import PLANES, FlowSettings
 
 if TYPE_CHECKING:
     from trainer.data.augment import Box
@@ -43,88 +45,58 @@ HEADER_BYTES = 64
 Coding = Literal["jpeg", "raw"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class FrameSplit:
-    """The videos of one split of a pack, mapped into memory when they are first read.
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Reads frames that lie as bytes; see `trainer.data.split.Reader`.
 
     Attributes:
-        file: File that holds the frames.
-        table: The videos.
-        coding: How frames are coded.
+        planes: Of a frame.
     """
 
-    file: Path
-    table: Table
-    coding: Coding
+    planes: int = 3
 
-    def __len__(self) -> int:
-        """Number of videos."""
-        return len(self.table)
+    def __call__(
+        self, data: NDArray[np.uint8], entry: Entry, numbers: NDArray[np.int64], box: Box
+    ) -> NDArray[np.uint8]:
+        """Gives a part of some frames (T, box.height, box.width, C)."""
+        rows, columns = box.slices
+        shape = (entry.num_frames, entry.height, entry.width, self.planes)
+        frames = data[entry.offset : entry.offset + entry.num_bytes(self.planes)].reshape(shape)
+        return np.asarray(frames[numbers, rows, columns])
 
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All videos."""
-        return self.table.entries
 
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """Class index of each video."""
-        return self.table.column("label").astype(np.int64)
+@dataclass(frozen=True, slots=True)
+class Jpeg:
+    """Reads frames that lie as JPEGs; see `trainer.data.split.Reader`.
 
-    def entry(self, index: int) -> Entry:
-        """What is known of one video."""
-        return self.table.entry(index)
+    Attributes:
+        planes: Of a frame; other than three, its planes lie one below the other in a grey image.
+    """
 
-    def keep(self, rows: NDArray[np.int64]) -> FrameSplit:
-        """The split with some of the videos alone, by their numbers."""
-        return FrameSplit(file=self.file, table=self.table.keep(rows), coding=self.coding)
+    planes: int = 3
 
-    def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
-        """Reads a part of some frames of a video.
-
-        Args:
-            index: Number of the video.
-            numbers: Numbers of the T frames.
-            box: What to take of each.
-
-        Returns:
-            Pixels (T, box.height, box.width, 3).
-
-        Raises:
-            DecodeError: A frame is damaged.
-        """
-        entry, (rows, columns) = self.table.entry(index), box.slices
-        height, width = entry.height, entry.width
-        if self.coding == "raw":
-            end = entry.offset + entry.num_frames * height * width * 3
-            frames = self._bytes[entry.offset : end].reshape(entry.num_frames, height, width, 3)
-            return np.asarray(frames[numbers, rows, columns])
+    def __call__(
+        self, data: NDArray[np.uint8], entry: Entry, numbers: NDArray[np.int64], box: Box
+    ) -> NDArray[np.uint8]:
+        """Gives a part of some frames (T, box.height, box.width, C); raises DecodeError where one is damaged."""
+        (rows, columns), height, width = box.slices, entry.height, entry.width
         start = entry.offset + 4 * entry.num_frames
         edges = np.zeros(entry.num_frames + 1, dtype=np.int64)
-        np.cumsum(self._bytes[entry.offset : start].view("<u4"), out=edges[1:])
-        out = np.empty((len(numbers), box.height, box.width, 3), dtype=np.uint8)
-        frame = np.empty((height, width, 3), dtype=np.uint8)
+        np.cumsum(data[entry.offset : start].view("<u4"), out=edges[1:])
+        out = np.empty((len(numbers), box.height, box.width, self.planes), dtype=np.uint8)
+        grey = self.planes != 3
+        image = np.empty((self.planes * height, width, 1) if grey else (height, width, 3), dtype=np.uint8)
+        frame = image.reshape(self.planes, height, width).transpose(1, 2, 0) if grey else image
         last = -1
         for place in np.argsort(numbers, kind="stable").tolist():
             number = int(numbers[place])
             if number != last:  # a looped video shows a frame more than once
-                if not 0 < edges[number + 1] - edges[number] <= len(self._bytes) - start - edges[number]:
+                if not 0 < edges[number + 1] - edges[number] <= len(data) - start - edges[number]:
                     raise DecodeError(f"frame {number} is damaged: it does not lie in the file")
-                decode_jpeg(self._bytes[start + edges[number] : start + edges[number + 1]], frame)
+                decode_jpeg(data[start + edges[number] : start + edges[number + 1]], image)
                 last = number
             out[place] = frame[rows, columns]
         return out
-
-    @cached_property
-    def _bytes(self) -> NDArray[np.uint8]:
-        try:
-            return np.memmap(self.file, dtype=np.uint8, mode="r").view(np.ndarray)
-        except (OSError, ValueError) as error:
-            raise DataError(f"a pack must stay in place, but opening {self.file} failed: {error}") from error
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leaves the mapping behind: other processes map the file themselves instead of getting a copy."""
-        return {"file": self.file, "table": self.table, "coding": self.coding}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +117,7 @@ class Packed:
         backend: What decoded the sources.
         multi_label: Whether a video may have several classes, or none.
         definition: Which definition of the data set it is of; empty for none.
+        flow: How flow was computed, where its frames are flow; None of RGB.
     """
 
     folder: Path
@@ -160,6 +133,7 @@ class Packed:
     backend: str
     multi_label: bool
     definition: str
+    flow: FlowSettings | None = None
 
 
 def open_packed(folder: str | Path) -> Packed:
@@ -175,11 +149,13 @@ def open_packed(folder: str | Path) -> Packed:
     index = read_index(folder)
     try:
         key, settings = str(index["key"]), index["settings"]
+        flow = FlowSettings(**settings["flow"]) if settings.get("flow") else None
+        planes = PLANES["rgb" if flow is None else "flow"]
+        # What is coded in another way has a reader of its own, which who wrote it knows.
+        reader = Raw(planes) if settings["coding"] == "raw" else Jpeg(planes)
         splits: dict[str, Split] = {}
         for name, facts in index["splits"].items():
-            split = FrameSplit(
-                file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"), coding=settings["coding"]
-            )
+            split = TableSplit(file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"), reader=reader)
             _check(split, key, facts)
             splits[str(name)] = split
         return Packed(
@@ -196,6 +172,7 @@ def open_packed(folder: str | Path) -> Packed:
             backend=str(settings["backend"]),
             multi_label=bool(index["multi_label"]),
             definition=str(index["definition"]),
+            flow=flow,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, DataError):
@@ -240,7 +217,7 @@ def digest_of(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _check(split: FrameSplit, key: str, facts: Mapping[str, Any]) -> None:
+def _check(split: TableSplit, key: str, facts: Mapping[str, Any]) -> None:
     """Raises DataError unless the files of a split are those that the index is of."""
     try:
         with split.file.open("rb") as handle:

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from trainer.data import decode
 from trainer.data.jpeg import QUALITY, encode_jpeg
@@ -29,6 +30,7 @@ from trainer.data.packed import FORMAT, INDEX, UNFINISHED, Coding, Packed, diges
 from trainer.data.sample import frames_at, spread
 from trainer.data.table import write_table
 from trainer.data.workers import Job, Task, decode_task, each
+from trainer.inputs import FlowSettings, Input
 
 # How much work a kill may cost: flushing each video would be slow.
 _GROUP_BYTES, _GROUP_SECONDS = 64 * 2**20, 5.0
@@ -59,7 +61,7 @@ class PackTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coded:
-    """One video as it goes into the file: bytes, and how many frames (F, H, W, 3) they are of."""
+    """One video as it goes into the file: bytes, and how many frames (F, H, W, C) they are of."""
 
     data: bytes
     num_frames: int
@@ -77,11 +79,18 @@ def code_video(task: PackTask) -> Coded | str:
     if 0 < task.fps < fps:  # frames are left out, never shown twice: that would only take room
         num_seen = frames_at(len(frames), fps, task.fps)
         frames, fps = frames[spread(np.arange(num_seen), len(frames), num_seen)], fps * num_seen / len(frames)
-    count, height, width, _ = frames.shape
-    if task.coding == "raw":
+    return coded(frames, fps, coding=task.coding, quality=task.quality)
+
+
+def coded(frames: NDArray[np.uint8], fps: float, *, coding: Coding, quality: int) -> Coded:
+    """Codes frames (F, H, W, C) of three planes, or of others, which then lie one below the other in a grey image."""
+    count, height, width, planes = frames.shape
+    if coding == "raw":
         data = np.ascontiguousarray(frames).tobytes()
     else:
-        images = [encode_jpeg(frame, task.quality) for frame in frames]
+        if planes != 3:
+            frames = frames.transpose(0, 3, 1, 2).reshape(count, planes * height, width, 1)
+        images = [encode_jpeg(frame, quality) for frame in frames]
         data = b"".join((np.array([len(image) for image in images], dtype="<u4").tobytes(), *images))
     return Coded(data=data, num_frames=count, height=height, width=width, fps=round(fps, 3))
 
@@ -95,6 +104,7 @@ def write_pack(
     max_frames: int = 0,
     coding: Coding = "jpeg",
     quality: int = QUALITY,
+    kind: Input = "rgb",
     num_workers: int | None = None,
     progress: Progress | None = None,
 ) -> Packed:
@@ -110,6 +120,7 @@ def write_pack(
         max_frames: Frames of a video at most, evenly spaced; 0 keeps all.
         coding: `jpeg`, or `raw` for exact frames in about ten times the room.
         quality: Of JPEGs, 1 to 100.
+        kind: `flow` for the flow that folders of frames hold.
         num_workers: Processes that decode and code; `None` takes as many as there are cores, but none for small data.
         progress: Called with (videos done, videos in all).
 
@@ -122,9 +133,11 @@ def write_pack(
     settings: dict[str, Any] = {"short_side": short_side, "fps": fps, "max_frames": max_frames, "coding": coding}
     settings |= {"quality": quality if coding == "jpeg" else 0, "backend": decode.backend()}
     settings |= {"decode": decode.VERSION, "format": FORMAT}
+    if kind == "flow":
+        settings["flow"] = asdict(FlowSettings(method="images"))
     tasks = [
         PackTask(task=task, fps=fps, coding=coding, quality=quality)
-        for task in tasks_of(layout, short_side, max_frames)
+        for task in tasks_of(layout, short_side, max_frames, kind)
     ]
     write_files(layout, folder, settings, tasks, code_video, num_workers=num_workers, progress=progress)
     return open_packed(folder)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from trainer.config import DataConfig
-from trainer.data.augment import cut, eval_box, normalise
+from trainer.data.augment import cut, eval_box
 from trainer.data.decode import DecodeError, decode_video
+from trainer.data.inputs import shown
 from trainer.data.layouts import DataError
 from trainer.data.sample import eval_indices, frames_at, needed_frames, spread
 
@@ -23,12 +24,14 @@ def clips_of_video(path: Path, config: DataConfig) -> Tensor:
         config: How clips are taken.
 
     Returns:
-        Normalised clips (config.eval_clips * config.eval_crops, 3, T, H, W), float32, the crops of a clip one after
+        Normalised clips (config.eval_clips * config.eval_crops, C, T, H, W), float32, the crops of a clip one after
         the other.
 
     Raises:
-        DataError: The file cannot be decoded, or is shorter than a clip and `config.short` is `skip`.
+        DataError: The file cannot be decoded, is shorter than a clip and `config.short` is `skip`, or flow is wanted.
     """
+    if config.input == "flow":
+        raise DataError(f"data.input must be rgb or difference for clips of {path}, but is flow, which no file holds")
     try:
         decoded = decode_video(path, short_side=config.short_side, max_frames=config.max_frames)
     except DecodeError as error:
@@ -45,5 +48,6 @@ def clips_of_video(path: Path, config: DataConfig) -> Tensor:
         numbers = eval_indices(num_seen, clip, config.sampling, number=number, num_clips=config.eval_clips)
         numbers = spread(numbers, len(video), num_seen)
         box = eval_box(video.shape[1], video.shape[2], config.box, number=crop, num_crops=config.eval_crops)
-        cut(video, numbers if config.reversal == "none" else numbers[::-1], box, out, mirror=False)
-    return normalise(torch.from_numpy(pixels), config.mean, config.std)
+        backwards = config.reversal != "none"
+        cut(video, numbers[::-1] if backwards else numbers, box, out, mirror=False)
+    return shown(torch.from_numpy(pixels), config)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import DataConfig
+from trainer.inputs import ZERO
 
 _BINS = 31
 """Magnitudes of RandAugment, 0 to 30."""
@@ -53,12 +54,12 @@ def transform(pixels: Tensor, config: DataConfig, rng: np.random.Generator) -> T
     """Applies RandAugment, then colour, then erasing, as far as they are on.
 
     Args:
-        pixels: One clip (T, H, W, 3), uint8, on any device.
+        pixels: One clip (T, H, W, C), uint8, on any device; flow has two planes, and erasing alone.
         config: Says which are on, and how strong.
         rng: Source of randomness, of this sample alone.
 
     Returns:
-        The changed clip (T, H, W, 3), uint8, on the same device.
+        The changed clip (T, H, W, C), uint8, on the same device.
     """
     frames = pixels.permute(0, 3, 1, 2)
     if config.randaugment is not None:
@@ -164,5 +165,7 @@ def erase(frames: Tensor, fill: list[float], rng: np.random.Generator) -> Tensor
 
 
 def _fill(config: DataConfig) -> list[float]:
-    """The mean colour, which is zero once a clip is normalised."""
+    """The mean colour, which is zero once a clip is normalised; of flow, no motion."""
+    if config.input == "flow":
+        return [float(ZERO)] * config.planes
     return [float(round(255 * min(max(value, 0.0), 1.0))) for value in config.mean]

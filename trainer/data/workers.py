@@ -37,17 +37,24 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """One video to decode; see `decode_video`, or `decode_folder` where it is so many `images`."""
+    """One video to decode; see `decode_video`, or where it is so many `images` `decode_folder` or `decode_flow`."""
 
     path: str
     short_side: int
     max_frames: int = 0
     images: int = 0
+    flow: bool = False
 
 
 def decode_task(task: Task) -> Result:
     """Decodes one video, and returns the reason if that fails."""
     try:
+        if task.flow:
+            from trainer.data.flow_images import decode_flow
+
+            return decode_flow(
+                task.path, num_frames=task.images, short_side=task.short_side, max_frames=task.max_frames
+            )
         if task.images:
             return decode_folder(
                 task.path, num_frames=task.images, short_side=task.short_side, max_frames=task.max_frames

@@ -198,5 +198,5 @@ def test_times_and_bars_are_read_at_a_glance() -> None:
 
 
 def test_a_file_that_is_gone_is_no_video(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="must be a video, but cannot be opened: No such file"):
+    with pytest.raises(DataError, match="must be a video, but cannot be decoded: No such file"):
         header_of(tmp_path / "gone.mp4")

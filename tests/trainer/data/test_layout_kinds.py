@@ -14,7 +14,8 @@ from tests.trainer.data.built import BUILDERS, CLASSES, clips_of
 from tests.trainer.data.conftest import pictures
 from trainer.config import Clip, DataConfig
 from trainer.data.dataset import VideoData, open_data
-from trainer.data.folders import decode_flow
+from trainer.data.flow_images import decode_flow
+from trainer.data.inputs import to_pixels
 from trainer.data.layouts import DataError, find_videos
 
 # Real videos as {train,val}/<class>/*.mp4, used in addition to generated ones where the variable is set.
@@ -110,7 +111,7 @@ def test_a_frame_folder_says_how_many_images_it_has_and_its_flow_can_be_read(pla
     built.frames(clips_of(plain), root)
     video = find_videos(root, name="mine").splits["train"][0]
     assert video.frames == 12
-    flow = decode_flow(root / video.path, num_frames=12)
+    flow = to_pixels(decode_flow(root / video.path, num_frames=12).frames)
     assert flow.shape == (12, 24, 32, 2)
     assert abs(flow).max() < 0.5
     (root / video.path / "img_00007.jpg").unlink()

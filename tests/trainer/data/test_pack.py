@@ -40,7 +40,7 @@ def test_every_frame_is_where_the_index_says(root, tmp_path):
     for split, entries in found.splits.items():
         data = np.fromfile(found.file(split), dtype=np.uint8)
         for entry in entries:
-            frames = data[entry.offset : entry.offset + entry.num_bytes].reshape(12, 18, 24, 3)
+            frames = data[entry.offset : entry.offset + entry.num_bytes()].reshape(12, 18, 24, 3)
             assert (entry.num_frames, entry.height, entry.width, entry.fps) == (12, 18, 24, 10)
             np.testing.assert_array_equal(frames, decode_video(root / entry.path, short_side=18).frames)
             assert found.classes[entry.label] in entry.path

@@ -81,7 +81,7 @@ def test_the_table_and_the_lines_for_people_say_the_same(root, tmp_path):
     entries = found.splits["train"].entries
     for line, entry in zip(lines, entries, strict=True):
         assert all(line[name] == getattr(entry, name) for name in ("path", "label", "num_frames", "offset", "fps"))
-        assert len(line["sha256"]) == 64 and line["bytes"] == entry.num_bytes
+        assert len(line["sha256"]) == 64 and line["bytes"] == entry.num_bytes()
 
 
 def test_packing_again_opens_what_is_there(root, tmp_path):
@@ -142,7 +142,7 @@ def test_lines_whose_frames_are_lost_are_packed_again(root, tmp_path):
 
 def test_a_full_disk_is_one_line_and_what_is_there_can_be_gone_on_with(root, tmp_path):
     whole, _ = pack(root, tmp_path / "whole")
-    size = whole.splits["train"].entries[0].num_bytes
+    size = whole.splits["train"].entries[0].num_bytes()
     process = run(root, tmp_path / "pack", "full", 64 + 4 * size + 100)
     assert process.returncode == 1
     assert process.stderr.strip() == (

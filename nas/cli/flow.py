@@ -1,0 +1,98 @@
+"""`nas data flow`: the optical flow of a data set as a pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from nas.cli.output import Progress, duration, print_json
+from nas.cli.pack import SHORT_SIDE, check_coding, left_out
+from nas.cli.resolve import videos_of
+from nas.errors import NasError, one_of
+
+_METHODS = ("dis", "farneback")
+
+
+def flow(
+    target: str = typer.Argument(
+        ..., metavar="STUDY|DB|ROOT", help="A study file, a database, or a folder of class folders."
+    ),
+    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the study file."),
+    output: str = typer.Option(..., "--output", "-o", help="Folder that the pack goes into."),
+    method: str = typer.Option("dis", "--method", help="dis (Kroeger et al. 2016) or farneback (2003), of OpenCV."),
+    bound: float = typer.Option(20.0, "--bound", help="Pixels a frame that flow is cut off at."),
+    short_side: int = typer.Option(0, "--short-side", help="Short side of the frames in pixels; 0: as the study says."),
+    max_frames: int = typer.Option(
+        -1, "--max-frames", help="Frames of a video at most; 0: all; -1: as the study says."
+    ),
+    coding: str = typer.Option("jpeg", "--coding", help="jpeg, or raw for exact bytes."),
+    quality: int = typer.Option(90, "--quality", help="Of JPEGs, 1 to 100."),
+    workers: int = typer.Option(-1, "--workers", help="Processes; -1: as many as there are cores."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Compute the optical flow of every video once, for `data.input=flow data.source=pack data.root=FOLDER`.
+
+    Needs OpenCV: pip install 'video-nas[flow]'. Videos that cannot be decoded are listed and left out. What was
+    interrupted goes on where it was when the same command is run again.
+
+    Example: nas data flow studies/kinetics_small.yaml data=motion -o data/motion_flow
+    """
+    import time
+
+    from trainer.data.flow import write_flow
+    from trainer.data.layouts import find_layout
+
+    if method not in _METHODS:
+        raise NasError(one_of("method", method, _METHODS))
+    if not 0 < bound < 1000:
+        raise NasError(f"--bound must be pixels a frame above 0 and below 1000, but is {bound:g}")
+    check_coding(coding, quality)
+    if short_side < 0:
+        raise NasError(f"--short-side must be at least 0, but is {short_side}")
+    config = videos_of(target, overrides or [])
+    if config.source == "pack":
+        raise NasError(f"videos are needed to compute flow, but data.source is pack and {config.root} is a pack")
+    usual = SHORT_SIDE if Path(target).is_dir() else config.short_side
+    progress, began = Progress("videos"), time.monotonic()
+    try:
+        packed = write_flow(
+            find_layout(config),
+            output,
+            short_side=short_side or usual,
+            max_frames=config.max_frames if max_frames < 0 else max_frames,
+            method="farneback" if method == "farneback" else "dis",
+            bound=bound,
+            coding="raw" if coding == "raw" else "jpeg",
+            quality=quality,
+            num_workers=None if workers < 0 else workers,
+            progress=progress.update,
+        )
+    finally:
+        progress.close()
+    sizes = {name: (packed.folder / f"{name}.bin").stat().st_size for name in packed.splits}
+    report = {
+        "folder": str(packed.folder),
+        "videos": {name: len(split) for name, split in packed.splits.items()},
+        "bytes": sizes,
+        "method": method,
+        "bound": bound,
+        "short_side": packed.short_side,
+        "max_frames": packed.max_frames,
+        "coding": packed.coding,
+        "checksum": packed.checksum,
+        "left_out": left_out(packed),
+    }
+    if as_json:
+        print_json(report)
+        return
+    for one in packed.broken:
+        print(f"left out: {one.path}: {one.reason}")
+    counts = ", ".join(f"{len(split)} {name}" for name, split in packed.splits.items())
+    print(
+        f"{packed.folder}: flow of {counts}, {sum(sizes.values()) / 2**20:.1f} MiB of {packed.coding} at a short side"
+        f" of {packed.short_side} by {method}, {len(packed.broken)} left out, in {duration(time.monotonic() - began)}"
+    )
+    more = f" data.max_frames={packed.max_frames}" if packed.max_frames else ""
+    where = f"data.source=pack data.root={packed.folder} data.short_side={packed.short_side}{more}"
+    print(f"use it with data.input=flow {where}")
