@@ -23,6 +23,9 @@ from nas.schema import StudySchema
 from nas.study import Study, study_of
 from trainer.config import PLACES
 
+MOVABLE = tuple(f"data.{name}" for name in PLACES)
+"""Settings that say where data lies and how it is read, which may change while a study goes on."""
+
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """Reads a study file.
@@ -69,8 +72,8 @@ def apply_promote(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     """
     result = dict(config)
     for key, value in (_override(text) for text in overrides):
-        if not key.startswith("promote.") and key not in (places := [f"data.{name}" for name in PLACES]):
-            raise StudyError(f"a promotion keeps the search's {key}; promote.…, {', '.join(places)} may be set")
+        if not key.startswith("promote.") and key not in MOVABLE:
+            raise StudyError(f"a promotion keeps the search's {key}; promote.…, {', '.join(MOVABLE)} may be set")
         _check_keys(_nested(key, value), StudySchema(), "", "the command line")
         result = _merged(result, _nested(key, value))
     return _typed(result, "the command line")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sqlalchemy import select
 
 from nas import store as s
 from nas import tables as m
 from nas.accuracies import broken_text, told
+from nas.cost import cost
 from nas.errors import NotFoundError, SearchError
 from nas.exported import load_network, save_network
 from nas.jobs import TrainJob, derived_seed, job_key
@@ -28,6 +28,7 @@ from nas.using.views import Views
 from nas.weights import check_networks, settled
 from search_spaces import codec
 from search_spaces.inflate import Inflated
+from search_spaces.spec import ArchSpec
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData
 from trainer.failures import TrainingFailed
@@ -67,6 +68,35 @@ def choose(store: Store, study: Row, *, prefix: str | None, best_under: int | No
             f"no network of the front has at most {best_under:,} MACs; the cheapest has {front[0]['macs']:,}"
         )
     return [max(inside, key=lambda row: (row["accuracy"], -row["macs"]))["digest"]]
+
+
+def put_spec(store: Store, study: Study, row: Row, spec: ArchSpec) -> str:
+    """Records a network that no search has found, with its exact cost; returns its digest.
+
+    Raises:
+        ClipError: The study's clip is too short or too small for it.
+    """
+    spec, clip = spec.canonical(), study.data.clip
+    price = cost(
+        spec,
+        frames=clip.frames,
+        height=clip.height,
+        width=clip.width,
+        num_classes=row["num_classes"],
+        planes=study.data.planes,
+    )
+    network = s.Network(
+        digest=codec.digest(spec),
+        description=spec.describe(),
+        spec=codec.encode(spec),
+        params=price.params,
+        macs=price.macs,
+        train_macs=price.train_macs,
+        activation_bytes=price.activation_bytes,
+    )
+    with store.write() as connection:
+        s.put_network(connection, network, clip=row["clip"], num_classes=row["num_classes"])
+    return network.digest
 
 
 def promote(
@@ -128,7 +158,7 @@ def promote(
     promotion, done = _begin(store, row, digest, seed, recipe_digest, config, folder)
     if not done:
         try:
-            broken = _train(store, promotion, job, data, folder, config, listener)
+            broken = _train(store, row, promotion, job, data, folder, config, listener)
             listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
             _report(
                 store,
@@ -185,6 +215,7 @@ def _begin(
 
 def _train(
     store: Store,
+    row: Row,
     promotion: int,
     job: TrainJob,
     data: VideoData,
@@ -217,12 +248,11 @@ def _train(
         logs=config.logs,
         on_epoch=say,
     )
-    with store.write() as connection:
-        mine = m.promotion.c.id == promotion
-        before = connection.execute(select(m.promotion.c.broken).where(mine)).scalar()
-        broken = joined(before, data.met.num_clips, data.met.videos)
-        if broken is not None:
-            connection.execute(m.promotion.update().where(mine).values(broken=broken))
+    before = next(old["broken"] for old in store.promotions(row["id"]) if old["id"] == promotion)
+    broken = joined(before, data.met.num_clips, data.met.videos)
+    if broken is not None:
+        with store.write() as connection:
+            connection.execute(m.promotion.update().where(m.promotion.c.id == promotion).values(broken=broken))
     summary = broken_text(broken)
     if summary:
         listener(f"in training, {summary}", job.until_epoch, job.until_epoch)

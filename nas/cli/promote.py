@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
-from nas.cli.output import Progress, print_json, print_table
-from nas.cli.resolve import database_of
+from nas.cli.output import Progress, SearchProgress, print_json, print_table
+from nas.cli.resolve import database_of, find_spec, named_spec
 from nas.cli.testing import interval_text
 
 
 def promote(
     study: str = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database."),
     arguments: list[str] = typer.Argument(
-        None, metavar="[DIGEST] [promote.key=value …]", help="The network, and settings of its training."
+        None,
+        metavar="[NETWORK] [key=value …]",
+        help="Digest, preset, settings or .json file; and settings of training.",
     ),
     best_under: str = typer.Option(None, "--best-under", metavar="MACS", help="The front's best below, such as 2G."),
     front: bool = typer.Option(False, "--front", help="Every network of the front."),
@@ -25,37 +29,54 @@ def promote(
 ) -> None:
     """Train chosen networks in full, and report the test split once.
 
+    The network is one that a search found, or any other: a preset, a .json file, or settings such as
+    '{preset: rmc3_18, width: 0.5}'. That one needs no search before it.
+
     Example: nas promote studies/kinetics_small.yaml --best-under 100M
     """
     from dataclasses import asdict, replace
 
     from nas.accuracies import MAP, broken_text
-    from nas.config import apply_promote
+    from nas.config import MOVABLE, apply_promote, load_study
     from nas.errors import NotFoundError
     from nas.study import parse_number, study_of
 
     given = arguments or []
-    names = [word for word in given if "=" not in word]
+    words = [word for word in given if "=" in word and not word.startswith("{")]
+    names = [word for word in given if word not in words]
     if len(names) > 1:
         raise NotFoundError(f"name one network, but got {len(names)}: {', '.join(names)}")
     bound = parse_number(best_under) if best_under is not None else None
     path = database_of(study, db)
 
-    from nas.promote import choose
+    from nas.promote import choose, put_spec
     from nas.promote import promote as train
     from nas.promotions import summarise
-    from nas.search.session import locked
-    from nas.store import Store
+    from nas.search.session import locked, opened_data, study_row
+    from nas.store import Store, is_database
+    from nas.weights import settled_study
 
-    if not path.is_file():
+    own = [word for word in words if word.startswith("promote.") or word.partition("=")[0] in MOVABLE]
+    stated = None
+    # A file that says more than the database has to say the same; a network that has a name needs no search.
+    if not is_database(Path(study)) and (len(own) < len(words) if path.is_file() else names):
+        stated = settled_study(load_study(study, [word for word in words if not word.startswith("promote.")]))
+        for name in names:  # what is not there is said before anything is opened
+            find_spec(name, study=None, db=str(path) if path.is_file() else None, frames=stated.data.clip.frames)
+    elif not path.is_file():
         Store(path)  # says what is missing
     with locked(path):
+        progress, shown = Progress("epochs"), SearchProgress()
+        data = None if stated is None else opened_data(stated, shown)
+        shown.close()
         store = Store(path, create=True)
-        progress = Progress("epochs")
         try:
-            row = store.study()
-            recorded = study_of(apply_promote(row["config"], [word for word in given if "=" in word]), store.location)
+            row = store.study() if stated is None or data is None else study_row(store, stated, data)
+            recorded = study_of(apply_promote(row["config"], words if stated is None else own), store.location)
             recorded.promote.test.sides(recorded.data)  # a crop that does not fit is refused before the training
+            spec = named_spec(names[0], recorded.data.clip.frames) if names else None
+            if spec is not None:
+                names = [put_spec(store, recorded, row, spec)]
             digests = choose(store, row, prefix=names[0] if names else None, best_under=bound, whole_front=front)
             config = recorded.promote if devices is None else replace(recorded.promote, devices=devices)
             results = []

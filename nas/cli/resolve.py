@@ -71,10 +71,10 @@ def load_target(target: str, overrides: list[str]) -> Study:
 
 
 def find_spec(name: str, *, study: str | None, db: str | None, frames: int | None = None) -> ArchSpec:
-    """The network that `name` means: a JSON file, a preset, or the beginning of a digest in a database.
+    """The network that `name` means: a JSON file, a preset, settings, or the beginning of a digest in a database.
 
     Args:
-        name: What the user typed.
+        name: What the user typed; settings are those of a study's base, such as `{preset: rmc3_18, width: 0.5}`.
         study: Study or database in which digests are looked up.
         db: The value of `--db`.
         frames: Frames of the clip, which some presets depend on; those of their own clip unless given.
@@ -86,6 +86,8 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
     from search_spaces import codec, presets
     from search_spaces.spec import SpecError
 
+    if name.lstrip().startswith("{"):
+        return _stated(name, frames)
     path = Path(name)
     if path.suffix == ".json" or path.is_file():
         try:
@@ -106,6 +108,33 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
         return codec.decode(store.find(name)["spec"])
     finally:
         store.close()
+
+
+def _stated(text: str, frames: int | None) -> ArchSpec:
+    """The network of settings as text."""
+    import yaml
+
+    from nas.ablation.variants import resolve
+
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise NotFoundError(
+            f"settings of a network must be like {{preset: r3d_18, width: 0.5}}, but are {text}"
+        ) from error
+    return resolve(settings, lambda name: find_spec(name, study=None, db=None, frames=frames))[0]
+
+
+def named_spec(name: str, frames: int) -> ArchSpec | None:
+    """The network of a preset, settings or a JSON file; None of what can only be a digest.
+
+    Raises:
+        NasError: As `find_spec`.
+    """
+    from search_spaces import presets
+
+    stated = name.lstrip().startswith("{") or Path(name).suffix == ".json" or name in presets.PRESETS
+    return find_spec(name, study=None, db=None, frames=frames) if stated else None
 
 
 def _not_a_preset(name: str) -> str:

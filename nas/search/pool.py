@@ -139,7 +139,14 @@ def _too_small(spec: ArchSpec, study: Study, num_classes: int) -> str | None:
     """The first rung whose clip is too small for a network; None where it fits all of them."""
     for label, clip in study.search.fidelity.clips(study.data).items():
         try:
-            cost(spec, frames=clip.frames, height=clip.height, width=clip.width, num_classes=num_classes)
+            cost(
+                spec,
+                frames=clip.frames,
+                height=clip.height,
+                width=clip.width,
+                num_classes=num_classes,
+                planes=study.data.planes,
+            )
         except ClipError:
             return label
     return None

@@ -133,3 +133,28 @@ def test_a_folder_that_holds_no_network_is_refused(
         (folder / "weights.pt").write_bytes((source / "weights.pt").read_bytes()[:500])
     with pytest.raises(NotFoundError, match="must be a folder that `nas promote` wrote"):
         nas.load(folder)
+
+
+def test_a_network_that_has_a_name_is_promoted_without_a_search(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = {"data": {"root": str(motion), "cache": str(motion.parent / "cache")}}
+    study, database = write_study(tmp_path / "named.yaml", over), tmp_path / "named.db"
+    named = "{preset: rmc3_18, depth: 1-1-1-1, widths: 4-4-8-8}"
+    argv = ["promote", str(study), named, "promote.epochs=1", "promote.seeds=1", "--db", str(database)]
+    assert main(["promote", str(study), "rmc3_81", "--db", str(database)]) == 2
+    assert "did you mean rmc3_18?" in capsys.readouterr().err
+    assert not database.exists()
+    assert main([*argv, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)["trainings"][0]
+    store = Store(database)
+    assert store.find(first["digest"])["description"] == first["description"]
+    assert [p["state"] for p in store.promotions(1)] == ["done"]
+    store.close()
+    # The same again, from the file with what it was made with, and from the database.
+    for words in ([*argv, "recipe.batch_size=8"], ["promote", str(database), first["digest"][:8], *argv[3:5]]):
+        assert main([*words, "--json"]) == 0
+        (again,) = json.loads(capsys.readouterr().out)["trainings"]
+        assert (again["folder"], again["fresh"]) == (first["folder"], False)
+    assert main([*argv, "recipe.batch_size=4"]) == 2
+    assert "was made with recipe.batch_size=8, but the study now says 4" in capsys.readouterr().err
