@@ -158,7 +158,7 @@ def promote(
     promotion, done = _begin(store, row, digest, seed, recipe_digest, config, folder)
     if not done:
         try:
-            broken = _train(store, row, promotion, job, data, folder, config, listener)
+            broken = _train(store, row["id"], promotion, job, data, folder, config, listener)
             listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
             _report(
                 store,
@@ -182,8 +182,9 @@ def promote(
     result = next(
         e for e in store.evaluations(row["id"], purpose="promotion", split=split) if e["promotion_id"] == promotion
     )
-    done_row = next(old for old in store.promotions(row["id"]) if old["id"] == promotion)
-    return promoted_of(done_row, result, description=spec.describe(), folder=folder, fresh=not done)
+    return promoted_of(
+        _row(store, row["id"], promotion), result, description=spec.describe(), folder=folder, fresh=not done
+    )
 
 
 def _begin(
@@ -215,7 +216,7 @@ def _begin(
 
 def _train(
     store: Store,
-    row: Row,
+    study: int,
     promotion: int,
     job: TrainJob,
     data: VideoData,
@@ -248,7 +249,7 @@ def _train(
         logs=config.logs,
         on_epoch=say,
     )
-    before = next(old["broken"] for old in store.promotions(row["id"]) if old["id"] == promotion)
+    before = _row(store, study, promotion)["broken"]  # of an earlier start
     broken = joined(before, data.met.num_clips, data.met.videos)
     if broken is not None:
         with store.write() as connection:
@@ -315,6 +316,10 @@ def _report(
         connection.execute(
             m.promotion.update().where(m.promotion.c.id == promotion).values(state="done", ended_at=s.now())
         )
+
+
+def _row(store: Store, study: int, promotion: int) -> Row:
+    return next(row for row in store.promotions(study) if row["id"] == promotion)
 
 
 def _state(store: Store, promotion: int, state: str, *, reason: str | None = None, detail: str | None = None) -> None:

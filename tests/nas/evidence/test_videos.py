@@ -60,3 +60,11 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert wide[1] - wide[0] > 1.3 * (narrow[1] - narrow[0])
     assert interval_over_seeds_and_videos(np.ones((3, 20))) is None
     assert interval_over_seeds_and_videos(alike[:1]) is None
+
+
+def test_where_nearly_every_video_has_its_own_value_the_interval_is_that_of_the_mean() -> None:
+    values = np.random.default_rng(5).beta(2, 3, 1500)
+    low, high = interval_over_videos(values)
+    half = 1.96 * values.std() / 1500**0.5
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+    assert interval_over_videos(values) == (low, high)

@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score
 
 import nas
 from nas.cli.main import main
+from nas.search.record import Record
 from nas.store import Store
 from nas.using.scores import read_scores
 from tests.nas.studies import write_study
@@ -82,6 +83,9 @@ def test_the_search_goes_by_average_precision(place: Place) -> None:
     assert len(rows) == 3 and all(row["map_sample"] != row["top1"] for row in rows)
     first, last = [row for row in rows if row["rung"] == 0], rows[-1]
     assert last["number"] == max(first, key=lambda row: (row["map_sample"], -row["macs"]))["number"]
+    entries = Record(store, store.study(), ("error", "macs"), (1, 2)).ledger().entries
+    decided = [(entry.number, rung, result[0]) for entry in entries for rung, result in enumerate(entry.results)]
+    assert sorted(decided) == sorted((row["number"], row["rung"], 1 - row["map_sample"]) for row in rows)
     (front,) = store.pareto_front("tiny")
     assert front["accuracy"] == last["map_sample"]
     assert all(epoch["map_sample"] is not None for epoch in store.epochs(rows[0]["trial_id"]))
