@@ -286,6 +286,21 @@ def test_networks_that_do_not_fit_a_rung_are_left_out_and_said_to_be(tmp_path: P
     assert not [t for t in Store(tmp_path / "study.db").trials(1) if t["state"] == "failed"]
 
 
+def test_a_rung_that_no_network_fits_is_refused(tmp_path: Path, motion: Path) -> None:
+    over = {"space": {"domains": {"stem": ["3x3x3-unpadded"]}}} | rungs_of("frames", rungs=[1, 4], epochs=1)
+    with pytest.raises(
+        SearchError, match=r"no network .* meets no constraint and fits the clips of search\.rungs \(1 f"
+    ):
+        build_pool(study_at(tmp_path, motion, over), num_classes=8)
+
+
+def test_a_named_network_that_does_not_fit_a_rung_is_refused(tmp_path: Path, motion: Path) -> None:
+    over = rungs_of("frames", rungs=[1, 16], start_with=["c3d"])
+    over["data"] = {"clip": {"frames": 16, "height": 112, "width": 112}, "short_side": 112}
+    with pytest.raises(SearchError, match=r"c3d of search\.start_with does not fit 1 frame of search\.rungs"):
+        build_pool(study_at(tmp_path, motion, over), num_classes=8)
+
+
 def test_videos_too_short_for_the_full_clip_are_seen_at_no_rung(tmp_path: Path) -> None:
     root = tmp_path / "videos"
     make_motion(root, train_per_class=2, val_per_class=2, test_per_class=1, frames=5, size=16)
