@@ -231,14 +231,19 @@ class Store:
         """The effects of an ablation, in the order of its arms."""
         return self.rows(select(m.effect).where(m.effect.c.ablation_id == ablation_id).order_by(m.effect.c.id))
 
-    def epoch_seconds(self, study_id: int) -> list[Row]:
-        """How long epochs of the study took: `seconds` and the network's `train_macs`, one row a training."""
+    def epoch_seconds(self, study_id: int, *, beyond: int = 0) -> list[Row]:
+        """How long epochs of the study took: `seconds` and the network's `train_macs`, one row a training.
+
+        Args:
+            study_id: Of the study.
+            beyond: Epochs of a trial that do not count: those at a lower fidelity.
+        """
         by_trial = (
             select(func.avg(m.epoch.c.seconds).label("seconds"), m.cost.c.train_macs)
             .join(m.trial, m.trial.c.id == m.epoch.c.trial_id)
             .join(m.study, m.study.c.id == m.trial.c.study_id)
             .join(m.cost, (m.cost.c.digest == m.trial.c.digest) & (m.cost.c.clip == m.study.c.clip))
-            .where(m.trial.c.study_id == study_id)
+            .where(m.trial.c.study_id == study_id, m.epoch.c.epoch > beyond)
             .group_by(m.trial.c.id, m.cost.c.train_macs)
         )
         by_run = (

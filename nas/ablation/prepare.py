@@ -12,6 +12,7 @@ from nas.ablation.designs import arms_of
 from nas.ablation.plan import Estimate, Plan, estimate, match_costs, plan_of
 from nas.ablation.variants import Lookup, Variant, resolve
 from nas.errors import StudyError
+from nas.fidelity import recorded_fidelity
 from nas.store import Row, Store
 from nas.study import Study, recipe_over
 from search_spaces.settings import settings_of
@@ -130,4 +131,5 @@ def priced(plan: Plan, store: Store | None, row: Row | None) -> Estimate:
     if store is None or row is None:
         return estimate(plan, [], [])
     done = [(run["key"], run["epochs"]) for run in store.runs(row["id"]) if run["state"] in OVER]
-    return estimate(plan, done, store.epoch_seconds(row["id"]))
+    fidelity = recorded_fidelity(row)
+    return estimate(plan, done, store.epoch_seconds(row["id"], beyond=fidelity.before(max(0, len(fidelity) - 1))))

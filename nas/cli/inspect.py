@@ -262,5 +262,5 @@ def space(
     drawn = "all of it" if pool.whole else "a random draw"
     print(f"pool: {len(pool.candidates):,} networks ({drawn}), by cost class {report['strata']}")
     for reason, count in pool.dropped.items():
-        print(f"dropped by {reason}: {count:,}")
+        print(f"dropped{',' if reason.startswith('does not') else ' by'} {reason}: {count:,}")
     print(f"MACs of one {report['clip']} clip: {report['macs'][0]:,} to {report['macs'][1]:,}")

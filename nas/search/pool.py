@@ -100,14 +100,13 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
                 raise SearchError(f"{named[key]} of search.start_with does not fit the clip {clip}: {error}") from error
             dropped["does not fit the clip"] = dropped.get("does not fit the clip", 0) + 1
             continue
-        small = _too_small(spec, study, num_classes)
+        broken = _broken(price, study.limits, least)
+        small = _too_small(spec, study, num_classes) if broken is None else None
         if small is not None:
             if key in named:
                 raise SearchError(f"{named[key]} of search.start_with does not fit {small} of search.rungs")
             dropped[f"does not fit {small}"] = dropped.get(f"does not fit {small}", 0) + 1
-            continue
-        broken = _broken(price, study.limits, least)
-        if broken is None:
+        elif broken is None:
             kept.append((key, spec, params, price))
         else:
             dropped[broken] += 1
@@ -120,6 +119,9 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     if not kept:
         found = ", ".join(f"least {quantity} {short_number(value)}" for quantity, value in least.items())
         limits = " and ".join(str(limit) for limit in study.limits) or "no constraint"
+        rungs = study.search.fidelity.clips(study.data)
+        if any(f"does not fit {label}" in dropped for label in rungs):
+            limits += f" and fits the clips of search.rungs ({', '.join(rungs)})"
         raise SearchError(
             f"no network of the space meets {limits} at clip {clip} ({len(specs)} networks, {found or 'none fits'}); "
             "widen space.domains or loosen constraints"

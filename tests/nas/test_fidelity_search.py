@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
 import pytest
 
+from nas import tables as m
 from nas.cli.main import main
 from nas.cost import cost
 from nas.errors import SearchError, StoreError
@@ -22,9 +25,11 @@ from nas.store import Store
 from nas.study import Study
 from nas.tabular import columns_of, rows_of
 from nas.trained import find_trained, load_trained
+from nas.watching import frame_of
 from search_spaces import codec
 from tests.nas.test_search import check_promotions, results_of, study_at
 from trainer.config import Clip, DataConfig
+from trainer.data.motion import make_motion
 from trainer.evaluate import evaluate
 
 RUNGS: dict[str, list[Any]] = {"data": [0.26, 0.5, 1.0], "frames": [1, 2, 4], "size": [8, 12, 16]}
@@ -281,11 +286,62 @@ def test_networks_that_do_not_fit_a_rung_are_left_out_and_said_to_be(tmp_path: P
     assert not [t for t in Store(tmp_path / "study.db").trials(1) if t["state"] == "failed"]
 
 
-def test_videos_too_short_for_the_full_clip_are_seen_at_no_rung(tmp_path: Path, motion: Path) -> None:
-    """With clips of 5 frames of every video of 4 none is left; with looped ones all are, whatever the rung."""
-    over = rungs_of("frames", rungs=[1, 5], trials=1, epochs=1) | {"data": {"clip": {"frames": 5}}}
-    with pytest.raises(Exception, match="needs 5"):
-        run_search(study_at(tmp_path, motion, over), tmp_path / "study.db", workers=0)
+def test_a_rung_that_no_network_fits_is_refused(tmp_path: Path, motion: Path) -> None:
+    over = {"space": {"domains": {"stem": ["3x3x3-unpadded"]}}} | rungs_of("frames", rungs=[1, 4], epochs=1)
+    with pytest.raises(
+        SearchError, match=r"no network .* meets no constraint and fits the clips of search\.rungs \(1 f"
+    ):
+        build_pool(study_at(tmp_path, motion, over), num_classes=8)
+
+
+def test_a_named_network_that_does_not_fit_a_rung_is_refused(tmp_path: Path, motion: Path) -> None:
+    over = rungs_of("frames", rungs=[1, 16], start_with=["c3d"])
+    over["data"] = {"clip": {"frames": 16, "height": 112, "width": 112}, "short_side": 112}
+    with pytest.raises(SearchError, match=r"c3d of search\.start_with does not fit 1 frame of search\.rungs"):
+        build_pool(study_at(tmp_path, motion, over), num_classes=8)
+
+
+def test_videos_too_short_for_the_full_clip_are_seen_at_no_rung(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    make_motion(root, train_per_class=2, val_per_class=2, test_per_class=1, frames=5, size=16)
+    make_motion(tmp_path / "short", train_per_class=1, val_per_class=1, test_per_class=1, frames=3, size=16)
+    for video in sorted((tmp_path / "short" / "val").glob("*/*.mp4")):  # one of the two of each class
+        shutil.copy(video, root / "val" / video.parent.name / video.name)
+    over = rungs_of("frames", rungs=[2, 5], trials=2, eta=2, epochs=1) | {"data": {"clip": {"frames": 5}}}
+    run_search(study_at(tmp_path, root, over), tmp_path / "study.db", workers=0)
+    assert {(e["rung"], e["num_clips"]) for e in Store(tmp_path / "study.db").evaluations(1)} == {(0, 8), (1, 8)}
+
+
+def test_a_job_at_a_higher_rung_is_watched_in_the_epochs_of_its_trial(found: Found, tmp_path: Path) -> None:
+    shutil.copytree(found.path.parent, tmp_path / "copy")
+    store = Store(tmp_path / "copy" / "study.db")
+    last = store.jobs(1)[-1]
+    with store.write() as connection:
+        connection.execute(m.evaluation.delete().where(m.evaluation.c.rung == 2))
+        connection.execute(m.job.update().where(m.job.c.id == last["id"]).values(state="running"))
+        connection.execute(m.session.update().values(ended_at=None))
+    (progress,) = [
+        file
+        for file in (tmp_path / "copy" / "trials").glob(f"{last['number']:05d}-*/progress.jsonl")
+        if file.parent.name == _folder_of(found, last)
+    ]
+    progress.write_text(progress.read_text().splitlines(keepends=True)[0])
+    frame = frame_of(store, store.study(), datetime.now(UTC))
+    (job,) = frame.running
+    assert (job["trial"], job["rung"], job["epoch"], job["until"]) == (last["number"], 2, 5, 6)
+    assert (frame.epochs_done, frame.epochs_total) == (25, 26)
+    assert frame.front_at == f"at {LABELS[found.kind][1]}"
+    assert frame.seconds_left is not None
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(store.sessions(1)[-1]["started_at"])).total_seconds()
+    worth = {"data": (0.26, 0.5), "frames": (0.25, 0.5), "size": (0.25, 0.5625)}[found.kind]
+    assert frame.seconds_left == pytest.approx(seconds / (9 * 2 * worth[0] + 3 * 2 * worth[1] + 1), rel=0.2, abs=0.5)
+
+
+def _folder_of(found: Found, job: Any) -> str:
+    (training,) = find_trained(
+        found.store, found.study, found.store.study(), job["digest"], root=found.path.parent, sources=("trial",)
+    )
+    return training.folder.name
 
 
 def test_searches_are_compared_at_equal_training_of_full_fidelity(
