@@ -24,8 +24,9 @@ from search_spaces.catalogue import links
 from search_spaces.flow import Aside, Flow, Forked, Fused, Parallel, Shape, Step, Stretched, Summed, Weighed
 from search_spaces.parts import Chain, Concat
 from search_spaces.spec import ArchSpec, ClipError, SpecError
+from trainer.config import Clip
 
-__all__ = ["Cost", "cost"]
+__all__ = ["Cost", "cost", "cost_of"]
 
 
 def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: int, planes: int = 3) -> Cost:
@@ -56,6 +57,11 @@ def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: i
                 f"a clip of {frames}x{height}x{width} is too short or too small for the network: at {name}, {reason}"
             ) from error
     return chain.cost()
+
+
+def cost_of(spec: ArchSpec, clip: Clip, *, num_classes: int, planes: int) -> Cost:
+    """Returns what `cost` does, for a clip as a study states it."""
+    return cost(spec, frames=clip.frames, height=clip.height, width=clip.width, num_classes=num_classes, planes=planes)
 
 
 class _Activation:

@@ -15,7 +15,7 @@ import torch
 from nas import store as s
 from nas import tables as m
 from nas.accuracies import broken_text, told
-from nas.cost import cost
+from nas.cost import cost_of
 from nas.errors import NotFoundError, SearchError
 from nas.exported import load_network, save_network
 from nas.jobs import TrainJob, derived_seed, job_key
@@ -76,23 +76,9 @@ def put_spec(store: Store, study: Study, row: Row, spec: ArchSpec) -> str:
     Raises:
         ClipError: The study's clip is too short or too small for it.
     """
-    spec, clip = spec.canonical(), study.data.clip
-    price = cost(
-        spec,
-        frames=clip.frames,
-        height=clip.height,
-        width=clip.width,
-        num_classes=row["num_classes"],
-        planes=study.data.planes,
-    )
-    network = s.Network(
-        digest=codec.digest(spec),
-        description=spec.describe(),
-        spec=codec.encode(spec),
-        params=price.params,
-        macs=price.macs,
-        train_macs=price.train_macs,
-        activation_bytes=price.activation_bytes,
+    data = study.data
+    network = s.Network.of(
+        spec.canonical(), cost_of(spec, data.clip, num_classes=row["num_classes"], planes=data.planes)
     )
     with store.write() as connection:
         s.put_network(connection, network, clip=row["clip"], num_classes=row["num_classes"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,10 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from nas import migrations
 from nas import tables as m
+from nas.counted import Cost
 from nas.errors import NotFoundError, StoreError
+from search_spaces import codec
+from search_spaces.spec import ArchSpec
 
 Row = Mapping[str, Any]
 
@@ -35,6 +38,11 @@ class Network:
     macs: int
     train_macs: int
     activation_bytes: int
+
+    @classmethod
+    def of(cls, spec: ArchSpec, price: Cost) -> Network:
+        """The network of a spec."""
+        return cls(digest=codec.digest(spec), description=spec.describe(), spec=codec.encode(spec), **asdict(price))
 
 
 class Store:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from nas.ablation.designs import Arm, Arms, Dropped
 from nas.ablation.variants import Variant
-from nas.cost import cost
+from nas.cost import cost_of
 from search_spaces.spec import ArchSpec, SpecError
 
 TOLERANCE = 0.02
@@ -80,13 +80,6 @@ def _widths(variant: Variant, goal: int, num_classes: int) -> Iterator[ArchSpec]
 def _macs(variant: Variant, num_classes: int) -> int | None:
     clip = variant.data.clip
     try:
-        return cost(
-            variant.spec,
-            frames=clip.frames,
-            height=clip.height,
-            width=clip.width,
-            num_classes=num_classes,
-            planes=variant.data.planes,
-        ).macs
+        return cost_of(variant.spec, clip, num_classes=num_classes, planes=variant.data.planes).macs
     except SpecError:
         return None

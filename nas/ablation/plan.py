@@ -10,7 +10,7 @@ from nas.ablation.config import AblationConfig
 from nas.ablation.designs import Arm, Arms
 from nas.ablation.matched import matched
 from nas.ablation.variants import LevelError, Variant
-from nas.cost import Cost, cost
+from nas.cost import Cost, cost_of
 from nas.jobs import TrainJob, job_key
 from nas.store import Row
 from search_spaces import codec
@@ -101,14 +101,7 @@ def _job(variant: Variant, base: str, config: AblationConfig, *, num_classes: in
 def _cost(arm: Arm, num_classes: int) -> Cost:
     clip = arm.variant.data.clip
     try:
-        return cost(
-            arm.variant.spec,
-            frames=clip.frames,
-            height=clip.height,
-            width=clip.width,
-            num_classes=num_classes,
-            planes=arm.variant.data.planes,
-        )
+        return cost_of(arm.variant.spec, clip, num_classes=num_classes, planes=arm.variant.data.planes)
     except ClipError as error:
         raise LevelError(f"{arm.factor}={arm.level}: {error}") from error
 

@@ -11,7 +11,7 @@ from nas import tables as m
 from nas.ablation.plan import Plan, Training
 from nas.jobs import JobResult
 from nas.motion import put_motion
-from nas.store import Network, Row, Store
+from nas.store import Row, Store
 from search_spaces import codec
 
 
@@ -134,15 +134,7 @@ class AblationRecord:
             )
             for arm, price in zip(plan.arms.arms, plan.costs, strict=True):
                 spec, clip = arm.variant.spec, arm.variant.data.shape
-                network = Network(
-                    digest=codec.digest(spec),
-                    description=spec.describe(),
-                    spec=codec.encode(spec),
-                    params=price.params,
-                    macs=price.macs,
-                    train_macs=price.train_macs,
-                    activation_bytes=price.activation_bytes,
-                )
+                network = s.Network.of(spec, price)
                 s.put_network(connection, network, clip=clip, num_classes=num_classes)
                 s.insert(
                     connection,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from nas.cost import Cost, cost
+from nas.cost import Cost, cost_of
 from nas.errors import SearchError
 from nas.study import Limit, Study, short_number
 from search_spaces import presets
@@ -87,14 +87,7 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     clip = study.data.clip
     for done, (key, (spec, params)) in enumerate(specs.items(), start=1):
         try:
-            price = cost(
-                spec,
-                frames=clip.frames,
-                height=clip.height,
-                width=clip.width,
-                num_classes=num_classes,
-                planes=study.data.planes,
-            )
+            price = cost_of(spec, clip, num_classes=num_classes, planes=study.data.planes)
         except ClipError as error:
             if key in named:
                 raise SearchError(f"{named[key]} of search.start_with does not fit the clip {clip}: {error}") from error
@@ -141,14 +134,7 @@ def _too_small(spec: ArchSpec, study: Study, num_classes: int) -> str | None:
     """The first rung whose clip is too small for a network; None where it fits all of them."""
     for label, clip in study.search.fidelity.clips(study.data).items():
         try:
-            cost(
-                spec,
-                frames=clip.frames,
-                height=clip.height,
-                width=clip.width,
-                num_classes=num_classes,
-                planes=study.data.planes,
-            )
+            cost_of(spec, clip, num_classes=num_classes, planes=study.data.planes)
         except ClipError:
             return label
     return None

@@ -14,7 +14,6 @@ from nas.search.ledger import Entry, Ledger, ledger_of
 from nas.search.pool import Candidate
 from nas.search.sampler import Observation
 from nas.store import Row, Store
-from search_spaces import codec
 
 
 class Record:
@@ -68,15 +67,7 @@ class Record:
 
     def start(self, candidate: Candidate, origin: str, *, number: int, seed: int) -> int:
         """A new trial and its first job; returns the job's id."""
-        network = s.Network(
-            digest=candidate.digest,
-            description=candidate.spec.describe(),
-            spec=codec.encode(candidate.spec),
-            params=candidate.cost.params,
-            macs=candidate.cost.macs,
-            train_macs=candidate.cost.train_macs,
-            activation_bytes=candidate.cost.activation_bytes,
-        )
+        network = s.Network.of(candidate.spec, candidate.cost)
         with self.store.write() as connection:
             s.put_network(connection, network, clip=self.study["clip"], num_classes=self.study["num_classes"])
             trial = s.insert(
