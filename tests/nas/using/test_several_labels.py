@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,8 @@ def test_a_promotion_reports_what_scikit_learn_finds_in_its_scores(place: Place)
             wanted = average_precision_score(scores.targets, scores.probabilities, average=average)
             assert row[name] == pytest.approx(wanted, abs=1e-12)
         assert row["low"] < row["map_sample"] < row["high"]
+        kept = json.loads((folder / "evaluation.json").read_text("utf-8"))["test"]["map_sample"]
+        assert (row["low"], row["high"]) == (kept["low"], kept["high"])
         assert row["views"] == "2x3@12,16"
         assert row["top1"] == np.mean(
             [t[p.argmax()] for p, t in zip(scores.probabilities, scores.targets, strict=True)]
