@@ -102,12 +102,8 @@ def test_what_is_the_same_is_computed_once() -> None:
 
 
 def test_a_frame_rate_of_the_data_is_kept() -> None:
-    class Rated:
-        """What a data configuration with a frame rate looks like from here."""
-
-        clip, sampling, reversal, short_side, fps = Clip(frames=4, height=8, width=8), "dense", "none", 8, 10.0
-
-    (view,) = plan(60, 8, 8, Rated(), Views(clips=1), rate=30.0)  # type: ignore[arg-type]
+    rated = config(clip=Clip(frames=4, height=8, width=8), sampling="dense", short_side=8, fps=10.0)
+    (view,) = plan(60, 8, 8, rated, Views(clips=1), rate=30.0)
     assert set(np.diff(view.indices)) == {3}
 
 
