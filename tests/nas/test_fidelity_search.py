@@ -161,6 +161,7 @@ def test_the_news_name_the_fidelity(found: Found) -> None:
     assert any(text.endswith(f"goes on to {middle}") for text in texts)
     assert any(f"on 16 clips at {full} (" in text for text in texts)
     assert found.news[-1].done == found.news[-1].total == 9 * 2 + 3 * 2 + 1 * 2
+    assert {news.done for news in found.news if news.kind == "tick"} == set(range(1, 27))  # epoch by epoch
 
 
 def test_exported_tables_name_the_fidelity(found: Found) -> None:
