@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from nas.cli.output import Progress, SearchProgress, print_json, print_table
-from nas.cli.resolve import database_of, find_spec, named_spec
+from nas.cli.resolve import database_of, find_spec, has_name
 from nas.cli.testing import interval_text
 
 
@@ -57,12 +57,14 @@ def promote(
     from nas.weights import settled_study
 
     own = [word for word in words if word.startswith("promote.") or word.partition("=")[0] in MOVABLE]
+    named = bool(names) and has_name(names[0])
     stated = None
-    # A file that says more than the database has to say the same; a network that has a name needs no search.
-    if not is_database(Path(study)) and (len(own) < len(words) if path.is_file() else names):
+    # A network that has a name needs no search: the file says what the study is, the same as what the database says.
+    if named and not is_database(Path(study)) and (len(own) < len(words) or not path.is_file()):
         stated = settled_study(load_study(study, [word for word in words if not word.startswith("promote.")]))
-        for name in names:  # what is not there is said before anything is opened
-            find_spec(name, study=None, db=str(path) if path.is_file() else None, frames=stated.data.clip.frames)
+        find_spec(names[0], study=None, db=None, frames=stated.data.clip.frames)  # before videos are decoded
+    elif names and not path.is_file():
+        find_spec(names[0], study=None, db=None)  # says what is missing
     elif not path.is_file():
         Store(path)  # says what is missing
     with locked(path):
@@ -74,8 +76,8 @@ def promote(
             row = store.study() if stated is None or data is None else study_row(store, stated, data)
             recorded = study_of(apply_promote(row["config"], words if stated is None else own), store.location)
             recorded.promote.test.sides(recorded.data)  # a crop that does not fit is refused before the training
-            spec = named_spec(names[0], recorded.data.clip.frames) if names else None
-            if spec is not None:
+            if named:
+                spec = find_spec(names[0], study=None, db=None, frames=recorded.data.clip.frames)
                 names = [put_spec(store, recorded, row, spec)]
             digests = choose(store, row, prefix=names[0] if names else None, best_under=bound, whole_front=front)
             config = recorded.promote if devices is None else replace(recorded.promote, devices=devices)

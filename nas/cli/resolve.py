@@ -125,16 +125,11 @@ def _stated(text: str, frames: int | None) -> ArchSpec:
     return resolve(settings, lambda name: find_spec(name, study=None, db=None, frames=frames))[0]
 
 
-def named_spec(name: str, frames: int) -> ArchSpec | None:
-    """The network of a preset, settings or a JSON file; None of what can only be a digest.
-
-    Raises:
-        NasError: As `find_spec`.
-    """
+def has_name(network: str) -> bool:
+    """Whether a network is a preset, settings or a JSON file, which no database has to know."""
     from search_spaces import presets
 
-    stated = name.lstrip().startswith("{") or Path(name).suffix == ".json" or name in presets.PRESETS
-    return find_spec(name, study=None, db=None, frames=frames) if stated else None
+    return network.lstrip().startswith("{") or Path(network).suffix == ".json" or network in presets.PRESETS
 
 
 def _not_a_preset(name: str) -> str:
