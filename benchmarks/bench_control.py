@@ -26,7 +26,7 @@ def main() -> None:
     for number in range(studies):
         command = [sys.executable, "-c", "from nas.cli.main import run; run()", "ablate", str(STUDY), "data=motion"]
         command += [f"seed={1000 * (number + 1)}", "ablation.epochs=6", "ablation.base.kind=p3d_a"]
-        command += ["ablation.design=control"]
+        command += ["ablation.design=control", "ablation.against.kind=null"]
         command += [f"ablation.factors.{name}=null" for name in FACTORS]
         command += ["--db", str(folder / f"{number}" / "study.db"), "--json"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

@@ -14,7 +14,7 @@ OWN = ("data.md", "machines.md", "using.md")  # tests of their own run their com
 TEXTS = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in OWN)]
 # Where a text means the reader's own videos, there are those of the small data set.
 HERE = (
-    (r"data\.root=/\S+", "data=motion"),
+    (r"(data=gestures )?data\.root=/\S+", "data=motion"),
     (r" -o \S+\.html", " -o out.html"),
     (r" --port \d+", ""),
     (r" --fidelity \d+", " --fidelity 1"),
