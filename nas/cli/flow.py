@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from nas.cli.output import Progress, duration, print_json
-from nas.cli.pack import SHORT_SIDE, check_coding, left_out
+from nas.cli.output import Progress
+from nas.cli.pack import SHORT_SIDE, check_coding, tell_packed
 from nas.cli.resolve import videos_of
 from nas.errors import NasError, one_of
 
@@ -70,29 +70,4 @@ def flow(
         )
     finally:
         progress.close()
-    sizes = {name: (packed.folder / f"{name}.bin").stat().st_size for name in packed.splits}
-    report = {
-        "folder": str(packed.folder),
-        "videos": {name: len(split) for name, split in packed.splits.items()},
-        "bytes": sizes,
-        "method": method,
-        "bound": bound,
-        "short_side": packed.short_side,
-        "max_frames": packed.max_frames,
-        "coding": packed.coding,
-        "checksum": packed.checksum,
-        "left_out": left_out(packed),
-    }
-    if as_json:
-        print_json(report)
-        return
-    for one in packed.broken:
-        print(f"left out: {one.path}: {one.reason}")
-    counts = ", ".join(f"{len(split)} {name}" for name, split in packed.splits.items())
-    print(
-        f"{packed.folder}: flow of {counts}, {sum(sizes.values()) / 2**20:.1f} MiB of {packed.coding} at a short side"
-        f" of {packed.short_side} by {method}, {len(packed.broken)} left out, in {duration(time.monotonic() - began)}"
-    )
-    more = f" data.max_frames={packed.max_frames}" if packed.max_frames else ""
-    where = f"data.source=pack data.root={packed.folder} data.short_side={packed.short_side}{more}"
-    print(f"use it with data.input=flow {where}")
+    tell_packed(packed, method=method, bound=bound, seconds=time.monotonic() - began, as_json=as_json)

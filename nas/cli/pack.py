@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -73,31 +73,7 @@ def pack(
         )
     finally:
         progress.close()
-    sizes = {name: (packed.folder / f"{name}.bin").stat().st_size for name in packed.splits}
-    report = {
-        "folder": str(packed.folder),
-        "videos": {name: len(split) for name, split in packed.splits.items()},
-        "bytes": sizes,
-        "short_side": packed.short_side,
-        "fps": packed.fps,
-        "max_frames": packed.max_frames,
-        "coding": packed.coding,
-        "checksum": packed.checksum,
-        "left_out": left_out(packed),
-    }
-    if as_json:
-        print_json(report)
-        return
-    for one in packed.broken:
-        print(f"left out: {one.path}: {one.reason}")
-    counts = ", ".join(f"{len(split)} {name}" for name, split in packed.splits.items())
-    print(
-        f"{packed.folder}: {counts}, {sum(sizes.values()) / 2**20:.1f} MiB of {packed.coding} at a short side of"
-        f" {packed.short_side}, {len(packed.broken)} left out, in {duration(time.monotonic() - began)}"
-    )
-    flow = "data.input=flow " if packed.flow else ""
-    more = f" data.max_frames={packed.max_frames}" if packed.max_frames else ""
-    print(f"use it with {flow}data.source=pack data.root={packed.folder} data.short_side={packed.short_side}{more}")
+    tell_packed(packed, fps=packed.fps, seconds=time.monotonic() - began, as_json=as_json)
 
 
 def check_coding(coding: str, quality: int) -> None:
@@ -108,6 +84,39 @@ def check_coding(coding: str, quality: int) -> None:
         raise NasError(f"--quality must be from 1 to 100, but is {quality}")
 
 
-def left_out(packed: Packed) -> list[dict[str, str]]:
-    """The sources that are not in a pack, with reasons, as JSON has them."""
-    return [{"path": one.path, "reason": one.reason} for one in packed.broken]
+def tell_packed(packed: Packed, *, seconds: float, as_json: bool, **more: Any) -> None:
+    """Prints what became of a pack, and how it is used.
+
+    Args:
+        packed: The pack, complete.
+        seconds: How long it took.
+        as_json: Print one JSON object instead of lines.
+        **more: What the object says besides.
+    """
+    size = sum((packed.folder / f"{name}.bin").stat().st_size for name in packed.splits)
+    if as_json:
+        print_json(
+            {
+                "folder": str(packed.folder),
+                "videos": {name: len(split) for name, split in packed.splits.items()},
+                "bytes": {name: (packed.folder / f"{name}.bin").stat().st_size for name in packed.splits},
+                **more,
+                "short_side": packed.short_side,
+                "max_frames": packed.max_frames,
+                "coding": packed.coding,
+                "checksum": packed.checksum,
+                "left_out": [{"path": one.path, "reason": one.reason} for one in packed.broken],
+            }
+        )
+        return
+    for one in packed.broken:
+        print(f"left out: {one.path}: {one.reason}")
+    counts = ", ".join(f"{len(split)} {name}" for name, split in packed.splits.items())
+    what, how = ("flow of ", f" by {packed.flow.method}") if packed.flow else ("", "")
+    print(
+        f"{packed.folder}: {what}{counts}, {size / 2**20:.1f} MiB of {packed.coding} at a short side of"
+        f" {packed.short_side}{how}, {len(packed.broken)} left out, in {duration(seconds)}"
+    )
+    flow = "data.input=flow " if packed.flow else ""
+    frames = f" data.max_frames={packed.max_frames}" if packed.max_frames else ""
+    print(f"use it with {flow}data.source=pack data.root={packed.folder} data.short_side={packed.short_side}{frames}")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nas.cli.output import Progress, SearchProgress, print_json, print_table
-from nas.cli.resolve import database_of, find_spec, has_name
+from nas.cli.resolve import database_of, find_spec, has_name, not_a_preset
 from nas.cli.testing import interval_text
+
+if TYPE_CHECKING:
+    from nas.study import Study
 
 
 def promote(
@@ -37,9 +42,9 @@ def promote(
     from dataclasses import asdict, replace
 
     from nas.accuracies import MAP, broken_text
-    from nas.config import MOVABLE, apply_promote, load_study
+    from nas.config import MOVABLE, load_study
     from nas.errors import NotFoundError
-    from nas.study import parse_number, study_of
+    from nas.study import parse_number
 
     given = arguments or []
     words = [word for word in given if "=" in word and not word.startswith("{")]
@@ -62,9 +67,14 @@ def promote(
     # A network that has a name needs no search: the file says what the study is, the same as what the database says.
     if named and not is_database(Path(study)) and (len(own) < len(words) or not path.is_file()):
         stated = settled_study(load_study(study, [word for word in words if not word.startswith("promote.")]))
-        find_spec(names[0], study=None, db=None, frames=stated.data.clip.frames)  # before videos are decoded
-    elif names and not path.is_file():
-        find_spec(names[0], study=None, db=None)  # says what is missing
+        # What is wrong is said before videos are decoded.
+        find_spec(names[0], study=None, db=None, frames=stated.data.clip.frames)
+        _with_settings(stated.config, own, study)
+    elif names and not named and not path.is_file():
+        raise NotFoundError(
+            f"{not_a_preset(names[0])}; a digest needs a search before it, but there is no database {path} "
+            "(`nas presets` lists names)"
+        )
     elif not path.is_file():
         Store(path)  # says what is missing
     with locked(path):
@@ -74,8 +84,7 @@ def promote(
         store = Store(path, create=True)
         try:
             row = store.study() if stated is None or data is None else study_row(store, stated, data)
-            recorded = study_of(apply_promote(row["config"], words if stated is None else own), store.location)
-            recorded.promote.test.sides(recorded.data)  # a crop that does not fit is refused before the training
+            recorded = _with_settings(row["config"], words if stated is None else own, store.location)
             if named:
                 spec = find_spec(names[0], study=None, db=None, frames=recorded.data.clip.frames)
                 names = [put_spec(store, recorded, row, spec)]
@@ -147,3 +156,13 @@ def promote(
         print(f"nas.load({result.folder!r})" + ("" if result.fresh else "   (trained earlier)"))
     what = "classes" if several else "classes and confusions"
     print(f"{what}: evaluation.json in each folder, or `nas evaluate FOLDER DATA`")
+
+
+def _with_settings(config: Mapping[str, Any], words: Sequence[str], where: str) -> Study:
+    """The study as recorded, with settings of this promotion; a crop that does not fit is refused, too."""
+    from nas.config import apply_promote
+    from nas.study import study_of
+
+    study = study_of(apply_promote(config, words), where)
+    study.promote.test.sides(study.data)
+    return study

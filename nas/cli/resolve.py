@@ -101,7 +101,7 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
         return presets.preset(name, frames=frames)
     if study is None and db is None:
         raise NotFoundError(
-            f"{_not_a_preset(name)}; a digest needs --study STUDY|DB, a file ends in .json (`nas presets` lists names)"
+            f"{not_a_preset(name)}; a digest needs --study STUDY|DB, a file ends in .json (`nas presets` lists names)"
         )
     store = Store(database_of(study or "", db))
     try:
@@ -132,7 +132,8 @@ def has_name(network: str) -> bool:
     return network.lstrip().startswith("{") or Path(network).suffix == ".json" or network in presets.PRESETS
 
 
-def _not_a_preset(name: str) -> str:
+def not_a_preset(name: str) -> str:
+    """Says so, with the nearest preset in brackets."""
     import difflib
 
     from search_spaces import presets

@@ -240,6 +240,13 @@ BAD = [
     (["promote", "tiny.yaml", "--best-under", "much"], "a number above 0 such as 300M or 2.5G is needed"),
     (["promote", "tiny.yaml", "a", "b"], "name one network, but got 2"),
     (["promote", "tiny.yaml", "--front", "recipe.lr=1"], "a promotion keeps the search's recipe.lr"),
+    (
+        ["promote", "tiny.yaml", "r3d_81", "--db", "b.db"],
+        "no preset is called 'r3d_81' (did you mean r3d_18?); a digest needs a search before it, but there is no"
+        " database b.db",
+    ),
+    (["promote", "tiny.yaml", "r3d_18", "promote.epochs=0", "--db", "b.db"], "promote.epochs must be at least 1"),
+    (["promote", "tiny.yaml", "r3d_18", "promote.epoch=1", "--db", "b.db"], "did you mean promote.epochs?"),
     (["promote", "none.db", "--front"], "there is no database at none.db"),
     (["space", "tiny.yaml", "data.num_classes=0"], "data.num_classes must be stated"),
     (["space", "tiny.yaml", "constraints=['macs <= 1']"], "no network of the space meets macs <= 1"),
@@ -271,6 +278,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     assert message in lines[0]
     assert "Traceback" not in err
     assert database.read_bytes() == before
+    assert not Path("b.db").exists()
 
 
 def test_data_check_says_what_is_wrong_and_a_study_can_leave_it_out(
