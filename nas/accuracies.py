@@ -47,7 +47,8 @@ def metric_of(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def metric_in(store: Store, study_id: int) -> str:
     """The same of all that a study's database holds."""
-    return metric_of((*store.evaluations(study_id), *store.runs(study_id)))
+    tested = (row for split in ("test", "val") for row in store.evaluations(study_id, purpose="promotion", split=split))
+    return metric_of((*store.evaluations(study_id), *store.runs(study_id), *tested))
 
 
 def said(row: Mapping[str, Any]) -> str:

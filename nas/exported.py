@@ -170,7 +170,7 @@ def load_network(folder: Path, *, device: str = "cpu") -> Network:
         raise NotFoundError(f"{folder}/network.json does not hold a network: {error}") from error
     values = dict(content["data"])
     values["clip"] = Clip(**values["clip"])
-    for key in ("mean", "std", "crop_scale", "crop_ratio", "randaugment"):
+    for key in ("mean", "std", "crop_scale", "crop_ratio", "randaugment", "crop"):
         values[key] = tuple(values[key]) if values.get(key) is not None else None
     config = DataConfig(**values)
     model = build(spec, num_classes=len(content["classes"]), planes=config.planes)

@@ -194,6 +194,14 @@ def fidelity_of(search: Mapping[str, Any], data: DataConfig, recipe: Recipe) -> 
         raise StudyError(
             f"search.rungs must end at {last}, {name}, with search.fidelity {kind}, but ends at {values[-1]:g}"
         )
+    stretch = data.clip.frames * data.clip.stride
+    if kind == "frames" and data.sampling == "dense" and any(stretch % value for value in values):
+        fitting = ", ".join(str(n) for n in range(1, data.clip.frames + 1) if stretch % n == 0)
+        raise StudyError(
+            f"search.rungs must divide data.clip.frames x data.clip.stride = {stretch} with search.fidelity frames and "
+            f"dense sampling, so that each shows the same stretch of video, but are "
+            f"{', '.join(f'{value:g}' for value in values)} (choices: {fitting})"
+        )
     if recipe.has_horizon and recipe.epochs != epochs:
         raise StudyError(
             f"recipe.epochs must be 0 or search.epochs = {epochs} with schedule {recipe.schedule}, which ends with "

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nas import tabular
-from nas.accuracies import accuracy_of, metric_of
+from nas.accuracies import accuracy_of, metric_in
 from nas.errors import NotFoundError
 from nas.fidelity import recorded_fidelity
 from nas.importance import rungs_of
@@ -174,7 +174,7 @@ class Opened:
     @property
     def metric(self) -> str:
         """What accuracy is called: `top-1`, or `mAP` where videos have several labels."""
-        return metric_of(self._store.evaluations(self._row["id"]))
+        return metric_in(self._store, self._row["id"])
 
     def _rungs(self) -> list[tuple[int, str, int, float]]:
         """Rung, fidelity, networks and best accuracy of each rung that was reached."""

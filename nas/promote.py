@@ -16,7 +16,7 @@ from nas import store as s
 from nas import tables as m
 from nas.accuracies import broken_text, told
 from nas.cost import cost_of
-from nas.errors import NotFoundError, SearchError
+from nas.errors import NotFoundError, SearchError, StoreError
 from nas.exported import load_network, save_network
 from nas.jobs import TrainJob, derived_seed, job_key
 from nas.objective import first_network, network, opened
@@ -31,7 +31,7 @@ from search_spaces.inflate import Inflated
 from search_spaces.spec import ArchSpec
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData
-from trainer.failures import TrainingFailed
+from trainer.failures import TrainingFailed, disk_space, named
 from trainer.logs import check_logs
 from trainer.loop import check_team, fit
 from trainer.metrics import EpochResult
@@ -114,9 +114,16 @@ def promote(
     Raises:
         SearchError: The training failed, and the reason is recorded; or it cannot begin with the weights of
             `recipe.init`, and nothing is.
+        StoreError: The videos are not those of the study.
+        NotFoundError: It was promoted, but its folder is gone.
         ConfigError: There are not so many devices, a log cannot be written, or a setting does not fit the data.
     """
     data = opened(study.data)
+    if data.checksum != row["data"]["checksum"]:
+        raise StoreError(
+            f"a promotion is trained on the videos of its study, but those under {study.data.root} are not those that "
+            f"{store.location} was made with; bring them back, or give --db another file"
+        )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     team = check_team(config.recipe, device, config.devices)
     check_logs(config.logs)
@@ -137,31 +144,36 @@ def promote(
         until_epoch=config.epochs,
         device=device,
     )
-    folder = root / "promoted" / f"{digest[:10]}-seed{seed}-{job_key(job, data.checksum)}"
+    key = {"digest": digest, "seed": seed, "recipe_digest": recipe_digest, "epochs": config.epochs}
+    old = next((one for one in store.promotions(row["id"]) if key.items() <= one.items()), None)
+    done = old is not None and old["state"] == "done"
+    folder = _folder(root, job, data.checksum, digest, seed, old)
     begun: Inflated | None = None
-    if not (folder / "network.json").is_file():  # a promotion that is done needs its initial weights no more
+    if not done:  # one that is done needs neither its initial weights nor its test any more
+        opened(config.test.data(study.data))
         begun = check_networks(config.recipe.init, [spec], num_classes=job.num_classes)
-    promotion, done = _begin(store, row, digest, seed, recipe_digest, config, folder)
+    promotion = _begin(store, row, old, key, config, folder)
     if not done:
         try:
             broken = _train(store, row["id"], promotion, job, data, folder, config, listener)
             listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
-            _report(
-                store,
-                row,
-                promotion,
-                job,
-                data,
-                folder,
-                spec,
-                begun,
-                digest=digest,
-                seed=seed,
-                split=split,
-                views=config.test,
-                broken=broken,
-                devices=team,
-            )
+            with named(f"the test on {split}"), disk_space(folder):
+                _report(
+                    store,
+                    row,
+                    promotion,
+                    job,
+                    data,
+                    folder,
+                    spec,
+                    begun,
+                    digest=digest,
+                    seed=seed,
+                    split=split,
+                    views=config.test,
+                    broken=broken,
+                    devices=team,
+                )
         except TrainingFailed as error:
             _state(store, promotion, "failed", reason=error.reason, detail=str(error))
             raise SearchError(f"the promotion of {digest[:10]} failed: {error.reason}: {error}") from error
@@ -173,30 +185,46 @@ def promote(
     )
 
 
-def _begin(
-    store: Store, row: Row, digest: str, seed: int, recipe_digest: str, config: PromoteConfig, folder: Path
-) -> tuple[int, bool]:
-    """The promotion's id, and whether it is done already."""
-    key = {"digest": digest, "seed": seed, "recipe_digest": recipe_digest, "epochs": config.epochs}
-    for old in store.promotions(row["id"]):
-        if all(old[name] == value for name, value in key.items()):
-            done = old["state"] == "done" and (folder / "network.json").is_file()
-            if old["state"] == "failed":
-                _state(store, old["id"], "running")
-            return old["id"], done
+def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, old: Row | None) -> Path:
+    """Where a promotion lies: a new one by its name; one that was begun, where it was, or beside the moved database.
+
+    Raises:
+        NotFoundError: It is done, and its folder is gone: a second training would look at the test split again.
+    """
+    if old is None:
+        name = f"{digest[:10]}-seed{seed}-{job_key(job, checksum)}"
+        if job.recipe.epochs != job.until_epoch:  # else the recipe says how long, which is part of the key
+            name += f"-{job.until_epoch}"
+        return root / "promoted" / name
+    recorded = Path(old["folder"])
+    beside = root / "promoted" / recorded.name
+    if old["state"] != "done":
+        return beside
+    for folder in (beside, recorded):
+        if (folder / "network.json").is_file():
+            return folder
+    raise NotFoundError(
+        f"{digest[:10]} was promoted with seed {seed} and its test was looked at, but its folder {beside} is gone; "
+        "bring it back, or give --db another file"
+    )
+
+
+def _begin(store: Store, row: Row, old: Row | None, key: dict[str, Any], config: PromoteConfig, folder: Path) -> int:
+    """The promotion's id; its row is made, or says that it is under way again."""
+    if old is not None:
+        if old["state"] == "failed":
+            _state(store, old["id"], "running")
+        return int(old["id"])
     with store.write() as connection:
-        return (
-            s.insert(
-                connection,
-                m.promotion,
-                study_id=row["id"],
-                recipe=asdict(config.recipe),
-                folder=str(folder),
-                state="running",
-                started_at=s.now(),
-                **key,
-            ),
-            False,
+        return s.insert(
+            connection,
+            m.promotion,
+            study_id=row["id"],
+            recipe=asdict(config.recipe),
+            folder=str(folder),
+            state="running",
+            started_at=s.now(),
+            **key,
         )
 
 

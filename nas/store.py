@@ -6,7 +6,6 @@ the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,12 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select, text
+from sqlalchemy import Connection, Table, func, inspect, select, text
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from nas import migrations
 from nas import tables as m
 from nas.counted import Cost
+from nas.engine import engine_of, is_settled
 from nas.errors import NotFoundError, StoreError
 from search_spaces import codec
 from search_spaces.spec import ArchSpec
@@ -59,13 +59,20 @@ class Store:
     def __init__(self, location: str | Path, *, create: bool = False) -> None:
         """Opens the database."""
         self.location = str(location)
-        self.engine = _engine(self.location, create=create)
+        self.engine = engine_of(self.location, create=create)
         try:
             with self.engine.begin() as connection:
                 version = migrations.version_of(connection)
                 if not create and not version:
                     raise StoreError(f"the database {self.location} holds no study; `nas search` makes one")
-                if version < migrations.LATEST:
+            if version < migrations.LATEST:
+                if not create and is_settled(Path(self.location)):
+                    raise StoreError(
+                        f"the database {self.location} is of an earlier version and is brought up to date when it is "
+                        "opened, but its folder cannot be written; copy it to one that can"
+                    )
+                # It takes the right to write before it reads, so that of two that open it at once the second waits.
+                with self.engine.execution_options(writes=True).begin() as connection:
                     migrations.migrate(connection)
             if create and self.engine.dialect.name == "sqlite":
                 # Readers go on while the driver writes. Set only now: it is written into the file, which is ours.
@@ -420,37 +427,6 @@ def is_database(path: Path) -> bool:
 
 
 _SUFFIXES: Sequence[str] = (".db", ".sqlite", ".sqlite3")
-
-
-def _engine(location: str, *, create: bool) -> Engine:
-    if "://" in location:
-        return create_engine(location, json_serializer=_dumps)
-    path = Path(location)
-    if create:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"the folder {path.parent} for the database cannot be made: {error.strerror}") from error
-    elif not path.is_file():
-        raise StoreError(f"there is no database at {path}; `nas search` makes it, or name another with --db")
-    engine = create_engine(f"sqlite:///{path}", json_serializer=_dumps)
-
-    @event.listens_for(engine, "connect")
-    def _pragmas(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # Python's driver would leave schema changes out of transactions
-        connection.execute("PRAGMA busy_timeout = 30000")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    return engine
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _cause(error: DatabaseError) -> str:

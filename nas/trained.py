@@ -137,7 +137,7 @@ def load_trained(training: Trained, study: Study, row: Row, spec: Mapping[str, A
         config = dataclasses.replace(network.data, **{name: getattr(where, name) for name in PLACES})
         recipe = _promoted_recipe(network.record["recipe"])
         model: nn.Module = network
-        epochs, checksum = training.epochs, row["data"]["checksum"]
+        epochs, checksum = training.epochs, network.record.get("checksum", row["data"]["checksum"])
     else:
         run = run_of(_weights(training))
         config, recipe = _data_of(run, where), _recipe_of(run, study.recipe)

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text, metric_in, metric_of
+from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text, metric_in
 from nas.cli.output import Progress, duration, print_json, print_table
 from nas.cli.resolve import load_target, open_study
 from nas.cli.testing import interval_text
@@ -124,7 +124,7 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     return {
         "study": row["name"],
         "database": store.location,
-        "metric": metric_of(evaluations),
+        "metric": metric_in(store, row["id"]),
         "rungs": rungs,
         "trials": len(trials),
         "budget": search["trials"],

@@ -13,7 +13,8 @@ from nas.cli.resolve import database_of, find_spec, has_name, not_a_preset
 from nas.cli.testing import interval_text
 
 if TYPE_CHECKING:
-    from nas.study import Study
+    from nas.promotions import Promoted
+    from nas.study import PromoteConfig, Study
 
 
 def promote(
@@ -39,11 +40,10 @@ def promote(
 
     Example: nas promote studies/kinetics_small.yaml --best-under 100M
     """
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
-    from nas.accuracies import MAP, broken_text
     from nas.config import MOVABLE, load_study
-    from nas.errors import NotFoundError
+    from nas.errors import NotFoundError, SearchError
     from nas.study import parse_number
 
     given = arguments or []
@@ -56,7 +56,6 @@ def promote(
 
     from nas.promote import choose, put_spec
     from nas.promote import promote as train
-    from nas.promotions import summarise
     from nas.search.session import locked, opened_data, study_row
     from nas.store import Store, is_database
     from nas.weights import settled_study
@@ -90,7 +89,8 @@ def promote(
                 names = [put_spec(store, recorded, row, spec)]
             digests = choose(store, row, prefix=names[0] if names else None, best_under=bound, whole_front=front)
             config = recorded.promote if devices is None else replace(recorded.promote, devices=devices)
-            results = []
+            results: list[Promoted] = []
+            failed: list[SearchError] = []
             for digest in digests:
                 for seed in range(seeds or config.seeds):
                     progress.line(f"promoting {digest[:10]}, seed {seed}: {config.epochs} epochs")
@@ -99,8 +99,8 @@ def promote(
                         progress.line(text)
                         progress.update(done, total)
 
-                    results.append(
-                        train(
+                    try:
+                        done = train(
                             store,
                             recorded,
                             row,
@@ -110,10 +110,28 @@ def promote(
                             root=path.parent,
                             listener=listen,
                         )
-                    )
+                    except SearchError as error:  # is recorded; the others are trained all the same
+                        failed.append(error)
+                        progress.line(str(error))
+                    else:
+                        results.append(done)
         finally:
             progress.close()
             store.close()
+    if not results:
+        raise failed[0]
+    _show(results, f"{row['name']}: promoted", config, as_json=as_json)
+    if failed:
+        raise SearchError(f"{len(failed)} of {len(failed) + len(results)} promotions failed; the first: {failed[0]}")
+
+
+def _show(results: Sequence[Promoted], title: str, config: PromoteConfig, *, as_json: bool) -> None:
+    """Prints what came of the trainings."""
+    from dataclasses import asdict
+
+    from nas.accuracies import MAP, broken_text
+    from nas.promotions import summarise
+
     summary = summarise(results)
     if as_json:
         print_json({"networks": summary, "trainings": [asdict(result) for result in results]})
@@ -139,7 +157,7 @@ def promote(
         "epochs": "epochs",
         "description": "network",
     }
-    print_table(summary, columns, f"{row['name']}: promoted")
+    print_table(summary, columns, title)
     for text in dict.fromkeys(line["views"] for line in summary if line["views"]):
         print(f"views of each video: {text}")
     if any(result.split == "val" for result in results):

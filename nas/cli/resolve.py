@@ -25,7 +25,15 @@ def database_of(study: str, db: str | None) -> Path:
     Args:
         study: A YAML file or an SQLite file.
         db: The value of `--db`.
+
+    Raises:
+        NotFoundError: It is the address of a server.
     """
+    if db is not None and "://" in db:
+        raise NotFoundError(
+            f"--db must be the path of an SQLite file, such as runs/mine/study.db, but is an address that begins with "
+            f"{db.partition('://')[0]}://"
+        )
     if db is not None:
         return Path(db)
     path = Path(study)

@@ -58,7 +58,16 @@ class Views:
         return sides
 
     def data(self, config: DataConfig) -> DataConfig:
-        """The data decoded at the largest of the short sides; smaller ones are resized from it."""
+        """The data decoded at the largest of the short sides; smaller ones are resized from it.
+
+        Raises:
+            ConfigError: The data is a pack, whose frames are smaller.
+        """
+        if config.source == "pack" and max(self.short_sides, default=0) > config.short_side:
+            raise ConfigError(
+                f"short sides must be at most that of the pack's frames ({config.short_side} pixels), but are"
+                f" {list(self.short_sides)}"
+            )
         return replace(config, short_side=max((config.short_side, *self.short_sides)))
 
     @property

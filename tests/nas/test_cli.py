@@ -247,6 +247,7 @@ BAD = [
     ),
     (["promote", "tiny.yaml", "r3d_18", "promote.epochs=0", "--db", "b.db"], "promote.epochs must be at least 1"),
     (["promote", "tiny.yaml", "r3d_18", "promote.epoch=1", "--db", "b.db"], "did you mean promote.epochs?"),
+    (["status", "tiny.yaml", "--db", "postgresql://me:secret@host/db"], "an address that begins with postgresql://"),
     (["promote", "none.db", "--front"], "there is no database at none.db"),
     (["space", "tiny.yaml", "data.num_classes=0"], "data.num_classes must be stated"),
     (["space", "tiny.yaml", "constraints=['macs <= 1']"], "no network of the space meets macs <= 1"),

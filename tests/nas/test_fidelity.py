@@ -44,6 +44,10 @@ BAD: list[tuple[list[str], str]] = [
     (["search.fidelity=data", "search.epochs=1", "search.rungs=[0.1,0.5]"], "must end at 1, all of the data, .* 0.5"),
     (["search.fidelity=frames", "search.epochs=1", "search.rungs=[2,8]"], "must end at 4, data.clip.frames, .* 8"),
     (["search.fidelity=frames", "search.epochs=1", "search.rungs=[2.0,4]"], "ascending numbers of frames"),
+    (
+        ["search.fidelity=frames", "search.epochs=1", "search.rungs=[3,4]", "data.sampling=dense"],
+        r"must divide data.clip.frames x data.clip.stride = 4 .* but are 3, 4 \(choices: 1, 2, 4\)",
+    ),
     (["search.fidelity=size", "search.epochs=1", "search.rungs=[8,12]"], "must end at 16, data.clip.height, .* 12"),
     (["search.fidelity=size", "search.epochs=1", "search.rungs=[16,8]"], "ascending numbers of rows of pixels"),
     (

@@ -304,11 +304,11 @@ def test_a_named_network_that_does_not_fit_a_rung_is_refused(tmp_path: Path, mot
 
 def test_videos_too_short_for_the_full_clip_are_seen_at_no_rung(tmp_path: Path) -> None:
     root = tmp_path / "videos"
-    make_motion(root, train_per_class=2, val_per_class=2, test_per_class=1, frames=5, size=16)
+    make_motion(root, train_per_class=2, val_per_class=2, test_per_class=1, frames=6, size=16)
     make_motion(tmp_path / "short", train_per_class=1, val_per_class=1, test_per_class=1, frames=3, size=16)
     for video in sorted((tmp_path / "short" / "val").glob("*/*.mp4")):  # one of the two of each class
         shutil.copy(video, root / "val" / video.parent.name / video.name)
-    over = rungs_of("frames", rungs=[2, 5], trials=2, eta=2, epochs=1) | {"data": {"clip": {"frames": 5}}}
+    over = rungs_of("frames", rungs=[2, 6], trials=2, eta=2, epochs=1) | {"data": {"clip": {"frames": 6}}}
     run_search(study_at(tmp_path, root, over), tmp_path / "study.db", workers=0)
     assert {(e["rung"], e["num_clips"]) for e in Store(tmp_path / "study.db").evaluations(1)} == {(0, 8), (1, 8)}
 

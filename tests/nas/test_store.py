@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,8 @@ from nas import tables as m
 from nas.compare import front
 from nas.errors import NotFoundError, StoreError
 from nas.store import Network, Store
+
+DATABASES = Path(__file__).parents[1] / "golden" / "databases"
 
 
 def filled(path: Path, results: list[tuple[str, int, float, int]]) -> Store:
@@ -198,3 +204,61 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, mo
         assert not plain.execute("SELECT 1 FROM sqlite_master WHERE name = 'half'").fetchall()
         assert plain.execute("SELECT MAX(version) FROM nas_migrations").fetchone() == (migrations.LATEST - 1,)
     plain.close()
+
+
+READS = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert libc.capset(header, none) == 0  # the system's owner may write everywhere, unless this is taken
+assert not os.access(os.path.dirname(sys.argv[1]), os.W_OK)
+from nas.errors import StoreError
+from nas.store import Store
+try:
+    store = Store(sys.argv[1])
+    print(store.study()["name"], len(store.pareto_front(store.study()["name"])))
+except StoreError as error:
+    print(error)
+"""
+
+
+def test_a_database_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    (tmp_path / "done").mkdir()
+    shutil.copy(DATABASES / f"schema_{migrations.LATEST}.db", tmp_path / "done" / "study.db")
+    Store(tmp_path / "done" / "study.db", create=True).close()  # in WAL mode, as a search leaves it
+    shutil.copy(DATABASES / "schema_1.db", tmp_path / "done" / "old.db")
+    (tmp_path / "done").chmod(0o555)
+    try:
+        said = [
+            subprocess.run(
+                [sys.executable, "-c", READS, str(tmp_path / "done" / name)], capture_output=True, text=True, check=True
+            ).stdout
+            for name in ("study.db", "old.db")
+        ]
+    finally:
+        (tmp_path / "done").chmod(0o755)
+    assert said[0] == "tiny 1\n"
+    assert "is of an earlier version" in said[1] and "copy it to one that can" in said[1]
+
+
+def test_several_that_open_an_old_database_at_once_all_read_it(tmp_path: Path) -> None:
+    code = "import sys; from nas.store import Store; sys.stdin.read(1); print(Store(sys.argv[1]).study()['name'])"
+    for turn in range(3):
+        path = tmp_path / f"{turn}.db"
+        shutil.copy(DATABASES / "schema_1.db", path)
+        readers = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(4)
+        ]
+        time.sleep(1.5)  # all have imported what they need
+        for reader in readers:
+            assert reader.stdin is not None
+            reader.stdin.write("x")
+            reader.stdin.flush()
+        assert [reader.communicate(timeout=60) for reader in readers] == [("tiny\n", "")] * 4

@@ -149,6 +149,17 @@ def trainings(place: Place) -> list[dict[str, Any]]:
     return list(place.said["trainings"])
 
 
+def test_a_study_without_a_search_names_it_too(place: Place, tmp_path: Path) -> None:
+    database = tmp_path / "study.db"
+    network = "{preset: f_r2d_18, depth: 1-1, widths: 8-16, stem: 3x3x3/2}"
+    says("promote", str(place.study), network, "--db", str(database), "promote.epochs=1", "--seeds", "1")
+    found = nas.open(str(database))
+    assert found.metric == "mAP"
+    (promotion,) = json.loads(says("status", str(database), "--json"))["promotions"]
+    text = says("status", str(database))
+    assert "mAP" in text and f"{promotion['accuracy']:.3f}" in text
+
+
 def test_best_and_last_weights_and_the_log_are_kept(place: Place) -> None:
     for folder in place.folders:
         assert {"best.pt", "last.pt", "progress.csv"} <= {path.name for path in (folder / "training").iterdir()}
