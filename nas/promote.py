@@ -35,6 +35,7 @@ from trainer.failures import TrainingFailed, disk_space, named
 from trainer.logs import check_logs
 from trainer.loop import check_team, fit
 from trainer.metrics import EpochResult
+from trainer.ready import check_ready
 
 Listener = Callable[[str, int, int], None]
 
@@ -150,6 +151,7 @@ def promote(
     folder = _folder(root, job, data.checksum, digest, seed, old)
     begun: Inflated | None = None
     if not done:  # one that is done needs neither its initial weights nor its test any more
+        check_ready(data, study.data, config.recipe)
         opened(config.test.data(study.data))
         begun = check_networks(config.recipe.init, [spec], num_classes=job.num_classes)
     promotion = _begin(store, row, old, key, config, folder)

@@ -168,7 +168,7 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
         return Study(
             name=_name(config["name"]),
             texts={key: config[key] for key in TEXTS},
-            seed=config["seed"],
+            seed=_at_least("seed", config["seed"], 0),
             data=clips,
             num_classes=num_classes,
             space=parse_space(config["space"]),

@@ -26,6 +26,7 @@ from trainer.metrics import EpochResult, Metrics, from_line, to_line
 from trainer.mixing import cuts, mixup_shares
 from trainer.optim import lr_at
 from trainer.phases import check_phases, data_at
+from trainer.ready import check_loss
 from trainer.team import ALONE, Team
 
 # What may change between two calls on one folder: what does not reach the weights.
@@ -285,10 +286,7 @@ def _weights(plan: Plan) -> Tensor | None:
         ConfigError: The loss takes one label a video, and the data has several.
     """
     recipe, data = plan.recipe, plan.data
-    if data.multi_label and recipe.loss == "cross_entropy":
-        raise ConfigError(
-            "recipe.loss must be bce, lsep or warp for data with several labels a video, but is cross_entropy"
-        )
+    check_loss(data, recipe)
     if recipe.class_weights == "none":
         return None
     counts = torch.zeros(len(data.classes), dtype=torch.long)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nas.ablation.answer import OVER, Answer, answer_of
 from nas.ablation.plan import Plan, Training
 from nas.ablation.record import AblationRecord
+from nas.ablation.variants import LevelError
 from nas.accuracies import told
 from nas.errors import SearchError
 from nas.jobs import JobResult
@@ -19,6 +20,9 @@ from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, lines_of
 from nas.search.session import Listener, News, close_session, open_session
 from nas.store import Row, Store
 from nas.weights import check_networks
+from trainer.config import ConfigError
+from trainer.data.clips import VideoData
+from trainer.ready import check_ready
 
 if TYPE_CHECKING:
     from nas.search.ray_pool import RayPool
@@ -45,6 +49,19 @@ class Outcome:
     failed: int
     wall_seconds: float
     busy_seconds: float
+
+
+def check_arms(plan: Plan, data: VideoData) -> None:
+    """Refuses a plan with an arm that cannot be trained, before anything is recorded.
+
+    Raises:
+        LevelError: A recipe does not go with the data, or has no such optimiser; the message names the arm.
+    """
+    for arm in plan.arms.arms:
+        try:
+            check_ready(data, arm.variant.data, arm.variant.recipe)
+        except ConfigError as error:
+            raise LevelError(f"{arm.factor}={arm.level}: {error}" if arm.position else str(error)) from error
 
 
 def run_plan(

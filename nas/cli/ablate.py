@@ -135,7 +135,7 @@ def _run(
         return
 
     from nas.ablation.prepare import prepared, priced
-    from nas.ablation.runner import run_plan
+    from nas.ablation.runner import check_arms, run_plan
     from nas.search.cluster import joined
     from nas.search.session import News, locked, opened_data, study_row
     from nas.weights import settled_study
@@ -146,16 +146,17 @@ def _run(
     try:
         with locked(path):
             data = opened_data(study, progress)
+            plan = prepared(
+                study,
+                config,
+                lookup=_lookup(study, path),
+                num_classes=len(data.classes),
+                checksum=data.checksum,
+            )
+            check_arms(plan, data)
             store = Store(path, create=True)
             try:
                 row = study_row(store, study, data)
-                plan = prepared(
-                    study,
-                    config,
-                    lookup=_lookup(study, path),
-                    num_classes=len(data.classes),
-                    checksum=data.checksum,
-                )
                 with joined(machines, path, study, progress) as cluster:
                     for line in _plan_lines(plan, priced(plan, store, row), cluster.slots if cluster else num):
                         progress(News(kind="plan", text=line))

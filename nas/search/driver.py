@@ -26,6 +26,7 @@ from nas.store import Row, Store
 from nas.study import SearchConfig, Study
 from nas.weights import check_networks, settled_study
 from search_spaces import codec
+from trainer.ready import check_ready
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,12 +68,14 @@ def run_search(
     Raises:
         SearchError: The search cannot start or go on, for a reason that the user can mend.
         StoreError: The database is not ours, belongs to another study, is in use, or cannot be written.
+        ConfigError: The recipe and the data do not go together.
         KeyboardInterrupt: The user stopped it; all that was done is stored.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = settled_study(study)
     with locked(database):
         data = opened_data(study, listener)
+        check_ready(data, study.data, study.recipe)
         store = Store(database, create=True)
         try:
             check_rungs(study, data, listener)

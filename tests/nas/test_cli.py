@@ -218,6 +218,13 @@ def test_data_check_and_doctor(capsys: pytest.CaptureFixture[str], motion: Path)
 
 BAD = [
     (["search", "tiny.yaml", "search.trals=3"], "'search.trals' is not known; did you mean search.trials?"),
+    (["search", "tiny.yaml", "seed=-1", "--db", "b.db"], "seed must be at least 0, but is -1"),
+    (["search", "tiny.yaml", "recipe.optimizer=adamz", "--db", "b.db"], "must be an optimiser of timm, but is adamz"),
+    (["promote", "tiny.yaml", "--front", "promote.recipe.optimizer=adamz"], "an optimiser of timm, but is adamz"),
+    (
+        ["ablate", "tiny.yaml", "ablation={base: f_r2d_18, factors: {recipe.optimizer: [sgd, adamz]}}"],
+        "recipe.optimizer=adamz: recipe.optimizer must be an optimiser of timm, but is adamz",
+    ),
     (["search", "none.yaml"], "study file none.yaml cannot be read"),
     (["search", "tiny.yaml", "recipe.lr=0.5"], "was made with recipe.lr=0.003, but the study now says 0.5"),
     (["search", "tiny.yaml", "data.root=nowhere", "--db", "b.db"], "nowhere does not exist"),
