@@ -24,6 +24,9 @@ def ensemble(
         metavar="DATA",
         help="Test anew on a folder, a study or a database; otherwise kept scores are used.",
     ),
+    settings: list[str] = typer.Option(
+        [], "--set", metavar="key=value", help="Settings of the data of --data, such as data.layout=…; may be repeated."
+    ),
     split: str | None = typer.Option(None, "--split", help="val or test; test if every network was tested on it."),
     clips: int | None = CLIPS,
     crops: int | None = CROPS,
@@ -45,7 +48,7 @@ def ensemble(
         raise NasError(
             f"an ensemble has at least 2 networks, but got {len(paths)}; name folders that `nas promote` left"
         )
-    if data is None and (clips, crops, short_sides, full, cache) != (None,) * 5:
+    if data is None and (settings or (clips, crops, short_sides, full, cache) != (None,) * 5):
         raise NasError("how videos are looked at is settled for kept scores; name the videos with --data to test anew")
     from nas.using.ensemble import ensemble as weigh
     from nas.using.ensemble import stored_scores
@@ -58,7 +61,7 @@ def ensemble(
             if of_val is None or (split == "test" and of_test is None):
                 raise NotFoundError(f"{path} keeps no scores of {'val' if of_val is None else 'test'}")
         else:
-            of_val, of_test = _tested(path, data, split == "test", clips, crops, short_sides, full, cache)
+            of_val, of_test = _tested(path, data, settings, split == "test", clips, crops, short_sides, full, cache)
         val.append(of_val)
         reported = None if reported is None or of_test is None else [*reported, of_test]
     found = weigh(paths, val, reported, seed=seed)
@@ -71,6 +74,7 @@ def ensemble(
 def _tested(
     path: str,
     data: str,
+    settings: list[str],
     test: bool,
     clips: int | None,
     crops: int | None,
@@ -86,7 +90,7 @@ def _tested(
         val, *more = [
             judged_network(
                 path,
-                lambda config: located(config, data, (), cache),
+                lambda config: located(config, data, settings, cache),
                 lambda usual: views_asked(usual, clips, crops, short_sides, full),
                 split=split,
                 progress=progress.update,
@@ -147,6 +151,7 @@ def as_plain(found: Ensemble) -> dict[str, Any]:
 
     return {
         "split": found.split,
+        "num_videos": found.weighted.num_videos,
         "cross_fitted": found.cross_fitted,
         "members": [
             {"network": name, "weight": weight, "best_on_val": k == found.best, **short(result)}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainer.config import DataConfig
 
 RUNS = Path("runs")
-_FOLDER_KEYS = ("layout", "annotations", "definition", "per_class", "exclude", "input")
+_FOLDER_KEYS = ("layout", "annotations", "definition", "per_class", "exclude")
 
 
 def database_of(study: str, db: str | None) -> Path:
@@ -178,11 +178,28 @@ def videos_of(target: str, overrides: Sequence[str]) -> DataConfig:
         return load_target(target, list(overrides)).located_data()
     from trainer.config import Clip, DataConfig
 
+    values = folder_settings(target, overrides)
+    clip = Clip(frames=1, height=1, width=1)
+    return DataConfig(name="folder", root=target, cache="runs/cache", clip=clip, short_side=16, **values)
+
+
+def folder_settings(target: str, overrides: Sequence[str], *, besides: Sequence[str] = ("input",)) -> dict[str, Any]:
+    """What settings say of a folder of videos: where its lists lie, and what is taken of it.
+
+    Args:
+        target: The folder.
+        overrides: `data.key=value`.
+        besides: Keys that may be set, too.
+
+    Raises:
+        NasError: A setting is none of a folder.
+    """
     values: dict[str, Any] = {}
+    names = [*_FOLDER_KEYS, *besides]
     for text in overrides:
         key, _, value = text.partition("=")
-        if key.removeprefix("data.") not in _FOLDER_KEYS or not key.startswith("data."):
-            keys = [f"data.{name}" for name in _FOLDER_KEYS]
+        if key.removeprefix("data.") not in names or not key.startswith("data."):
+            keys = [f"data.{name}" for name in names]
             raise NasError(
                 f"{one_of('setting', key, keys)}; other settings go with a study file, but {target} is a folder"
             )
@@ -191,5 +208,4 @@ def videos_of(target: str, overrides: Sequence[str]) -> DataConfig:
         if not values["per_class"].isdigit():
             raise NasError(f"data.per_class must be a whole number, but is {values['per_class']!r}")
         values["per_class"] = int(values["per_class"])
-    clip = Clip(frames=1, height=1, width=1)
-    return DataConfig(name="folder", root=target, cache="runs/cache", clip=clip, short_side=16, **values)
+    return values

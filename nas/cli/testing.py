@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.cli.output import print_table
-from nas.cli.resolve import load_target
+from nas.cli.resolve import folder_settings, load_target
 from nas.store import is_database
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from trainer.config import DataConfig
 
 DATA = typer.Argument(..., metavar="DATA", help="A folder of splits and classes, a study file, or a database.")
-OVERRIDES = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the study, such as data.root=….")
+OVERRIDES = typer.Argument(
+    None, metavar="[key=value …]", help="Settings of the data, such as data.root=… or data.layout=…."
+)
 CLIPS = typer.Option(None, "--clips", min=1, help="Clips over the length of a video; those of the network's own test.")
 CROPS = typer.Option(None, "--crops", help="1 for the middle, 3 for both ends of the longer side, too.")
 SIDES = typer.Option(None, "--short-sides", metavar="a,b,c", help="Short sides to resize frames to, in pixels.")
@@ -37,26 +39,25 @@ def located(base: DataConfig, target: str, overrides: Sequence[str], cache: str 
     Args:
         base: Of the network.
         target: A folder, a study file or a database.
-        overrides: Settings of the study.
+        overrides: Settings of the study; of a folder, where its lists lie and what is taken of it.
         cache: The value of `--cache`.
 
     Raises:
-        NasError: Nothing goes by that name, or settings are given for a folder.
+        NasError: Nothing goes by that name, or a setting is none of a folder.
     """
     import dataclasses
 
-    from nas.errors import NasError, NotFoundError
+    from nas.errors import NotFoundError
 
     path = Path(target)
     if path.is_dir():
-        if overrides:
-            raise NasError(f"settings go with a study, but {target} is a folder")
+        stated = folder_settings(target, overrides, besides=())
         place = cache or (base.cache if Path(base.cache).is_dir() else "runs/cache")
         # Of a layout that the network's data had, nothing is known here.
         usual = {name: value for name, value in _defaults(base).items() if name in _WHICH}
         if (path / PACK_INDEX).is_file():
             usual["source"] = "pack"
-        return dataclasses.replace(base, **{**usual, "name": path.name, "root": target, "cache": place})
+        return dataclasses.replace(base, **{**usual, "name": path.name, "root": target, "cache": place, **stated})
     if not path.exists():
         raise NotFoundError(f"DATA must be a folder, a study file or a database, but there is no {target}")
     theirs = study_data(target, overrides)

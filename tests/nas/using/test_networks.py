@@ -91,6 +91,26 @@ def test_an_evaluation_on_the_same_videos_gives_what_the_promotion_reported(plac
     assert of_study["video1"] == said["video1"]
 
 
+def test_a_folder_is_read_as_its_settings_say(place: Place, tmp_path: Path) -> None:
+    videos = sorted(str(path.relative_to(place.data)) for path in (place.data / "val").glob("*/*.mp4"))
+    (tmp_path / "exclude.txt").write_text(videos[0] + "\n", encoding="utf-8")
+    settings = ("data.layout=folders", f"data.exclude={tmp_path / 'exclude.txt'}")
+    said = said_json("evaluate", str(place.folders[0]), str(place.data), *settings, "--json")
+    assert said["num_videos"] == len(videos) - 1
+    again = said_json(
+        "ensemble",
+        *map(str, place.folders),
+        "--data",
+        str(place.data),
+        "--set",
+        settings[0],
+        "--set",
+        settings[1],
+        "--json",
+    )
+    assert again["num_videos"] == len(videos) - 1
+
+
 def test_predict_of_a_file_gives_what_the_promotion_reported(place: Place) -> None:
     network = nas.load(place.folders[2])
     scores = read_scores(scores_file(place.folders[2], "test"))
@@ -154,7 +174,9 @@ def test_classes_are_matched_by_name_and_others_are_refused(
         (["evaluate", "{net}", "{data}", "--split", "tset"], "split 'tset' is not known; did you mean test?"),
         (["evaluate", "{net}", "{data}", "--crops", "2"], "crops must be one of 1, 3, but is 2"),
         (["evaluate", "{net}", "{data}", "--short-sides", "a"], "must be pixels such as 128,144,160"),
-        (["evaluate", "{net}", "{data}", "data.root=x"], "settings go with a study"),
+        (["evaluate", "{net}", "{data}", "data.root=x"], "setting 'data.root' is not known; did you mean"),
+        (["evaluate", "{net}", "{data}", "data.layout=folder"], "data.layout must be one of auto, folders"),
+        (["ensemble", "{net}", "{net}", "--set", "data.layout=folders"], "name the videos with --data"),
         (["ensemble", "{net}"], "at least 2 networks, but got 1"),
         (["ensemble", "{net}", "{data}"], "scores that `nas promote` keeps, but there are none"),
         (["ensemble", "{net}", "{net}", "--clips", "3"], "name the videos with --data"),
