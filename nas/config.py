@@ -54,10 +54,11 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         if key != "data":
             _check_keys(_nested(key, value), StudySchema(), "", "the command line")
             raw = _merged(raw, _nested(key, value))
-    plain = _typed(raw, where)
+    laid = f"{where} with {' '.join(overrides)}" if settings else where
+    plain = _typed(raw, laid)
     if not plain["name"]:
         plain["name"] = Path(path).stem
-    return dataclasses.replace(study_of(plain, where), variants=tuple(variants))
+    return dataclasses.replace(study_of(plain, laid), variants=tuple(variants))
 
 
 def apply_promote(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -81,7 +82,13 @@ def apply_promote(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        if content.startswith(_SQLITE):
+            raise StudyError(
+                f"a study file is needed, but {path} is a database; give the file that it was made with, and the "
+                "database with --db"
+            )
+        raw = yaml.safe_load(content.decode("utf-8"))
     except OSError as error:
         near = ", ".join(sorted(str(p) for p in path.parent.glob("*.y*ml"))[:8]) or "none"
         raise StudyError(f"study file {path} cannot be read: {error.strerror} (files beside it: {near})") from error
@@ -94,6 +101,9 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
+_SQLITE = b"SQLite format 3\x00"
+
+
 def _override(text: str) -> tuple[str, Any]:
     if text.startswith(("+", "~")) or text.startswith("hydra"):
         raise StudyError(f"an override must read key=value without +, ~ or hydra., but is {text!r}")
@@ -101,11 +111,21 @@ def _override(text: str) -> tuple[str, Any]:
         raise StudyError(f"an override must read key=value, but is {text!r} (for example search.trials=9)")
     try:
         parsed = OverridesParser.create().parse_override(text)
+        if parsed.is_sweep_override() and _is_text(str(parsed.key_or_group)):  # a comma is part of it
+            return str(parsed.key_or_group), text.partition("=")[2]
         if parsed.is_sweep_override():
             raise StudyError(f"an override must name one value, but {text!r} names several; write a list as key=[a,b]")
         return parsed.key_or_group, OmegaConf.to_container(OmegaConf.create({"v": parsed.value()}))["v"]  # type: ignore[index, call-overload]
     except HydraException as error:
         raise StudyError(f"override {text!r} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _is_text(key: str) -> bool:
+    """Whether the value of a key is a text."""
+    at: Any = StudySchema()
+    for part in key.split("."):
+        at = getattr(at, part, None)
+    return isinstance(at, str)
 
 
 def _check_keys(raw: Any, schema: Any, prefix: str, where: str) -> None:

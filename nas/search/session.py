@@ -87,6 +87,12 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
             f"data.num_classes is {study.num_classes}, but {study.data.root} has {len(data.classes)} classes; "
             "name the data that the study is about, or leave data.num_classes out"
         )
+    videos = len(data.split("train"))
+    if study.recipe.batch_size > videos:
+        text = (
+            f"recipe.batch_size is {study.recipe.batch_size}, but there are {videos} training videos: a step takes all"
+        )
+        listener(News(kind="pack", text=text))
     return data
 
 
