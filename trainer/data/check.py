@@ -189,7 +189,7 @@ def excluded(report: DataReport) -> list[tuple[str, str]]:
     Broken videos; of equal ones all but the first of the split that matters most (test, then val, then train), or all
     of them where they have different classes, since no one can tell which is right.
     """
-    gone = ("repeated", "missing", "unlisted", "link", "name", "contradictory")  # no study takes them in any case
+    gone = {"repeated", "missing", "unlisted", "unarranged", "link", "name", "contradictory"}  # no study takes them
     reasons = {one.path: f"{one.kind}: {one.reason}" for one in report.broken if one.kind not in gone}
     for same in (*report.leaks, *report.duplicates):
         order = sorted(

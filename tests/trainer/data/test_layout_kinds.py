@@ -174,6 +174,26 @@ def test_replacements_of_corrupted_videos_are_used(plain: Path, tmp_path: Path) 
     assert len(paths) == 9
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_kinetics_that_is_arranged_in_part_is_refused_until_that_part_is_asked_for(
+    plain: Path, tmp_path: Path, split: str
+) -> None:
+    root = tmp_path / "other"
+    clips = clips_of(plain)
+    built.cvdf(clips, root)
+    built.put(clips[0], root / "train" / "zzzzzzzzzzz_000001_000011.mp4")  # in no table, so it belongs nowhere
+    assert not find_videos(root, name="mine").left_out
+    flat = next(clip for clip in clips if clip.split == split).path.name
+    next((root / "videos" / split).rglob(flat)).unlink()
+    with pytest.raises(
+        DataError, match=rf"but 1 of the videos of .* lie flat \(the first is {split}/{flat}\); `nas data get"
+    ):
+        find_videos(root, name="mine")
+    part = find_videos(root, name="mine", layout="cvdf")
+    assert sum(map(len, part.splits.values())) == len(clips) - 1
+    assert [(one.kind, one.path, one.split) for one in part.left_out] == [("unarranged", f"{split}/{flat}", split)]
+
+
 def test_rows_and_files_without_a_partner_are_counted(plain: Path, tmp_path: Path) -> None:
     root = tmp_path / "other"
     clips = clips_of(plain)

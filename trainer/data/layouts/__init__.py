@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from trainer.config import DataConfig
-from trainer.data.layouts.cvdf import COLUMNS, read_flat, tables
+from trainer.data.layouts.cvdf import COLUMNS, read_flat, tables, unarranged
 from trainer.data.layouts.definitions import narrowed
 from trainer.data.layouts.detect import KINDS, Sources, detected, lists_of, sources, unreadable
 from trainer.data.layouts.files import Listing
@@ -125,7 +125,9 @@ def _kind(listing: Listing, found: Sources, layout: str) -> str:
 
 def _read(listing: Listing, found: Sources, kind: str, remedy: str) -> Layout:
     if kind in BASES:
-        return read_tree(listing, kind, names=found.names if found.given else None, remedy=remedy)
+        tree = read_tree(listing, kind, names=found.names if found.given else None, remedy=remedy)
+        rest = unarranged(listing, tables(list(found.folders))) if kind == "cvdf" else []
+        return dataclasses.replace(tree, left_out=(*tree.left_out, *rest))
     if kind == "cvdf-flat":
         return read_flat(listing, annotations=tables(list(found.folders)))
     number = int(kind[-1]) if kind[-1].isdigit() else 0

@@ -99,6 +99,37 @@ def read_flat(listing: Listing, *, annotations: Mapping[str, Path], splits: Sequ
     )
 
 
+def unarranged(listing: Listing, annotations: Mapping[str, Path]) -> list[LeftOut]:
+    """Videos that lie flat and belong to a class, but not in `videos/<split>/<class>`, though others do.
+
+    So it is where arranging was interrupted, or where more was fetched since. CVDF's own script makes links to what
+    lies flat: there each name stands in both places.
+
+    Args:
+        listing: Of the root.
+        annotations: Table of each split; what is in no table belongs nowhere.
+
+    Raises:
+        DataError: A row of a table that is needed is not of its form.
+    """
+    found: list[LeftOut] = []
+    for split, table in annotations.items():
+        titles = listing.folders(f"videos/{split}")
+        arranged = {
+            PurePosixPath(path).stem
+            for title in titles
+            for path in listing.videos(f"videos/{split}/{title}", split="")[0]
+        }
+        flat = [path for path in listing.videos(split, split=split)[0] if PurePosixPath(path).stem not in arranged]
+        rows = _Rows(table) if flat else None
+        for path in flat:
+            stem = PurePosixPath(path).stem
+            if rows is not None and stem[:ID_LENGTH] in rows.by_id and rows.label(stem) is not None:
+                reason = f"it lies flat, not in videos/{split}"
+                found.append(LeftOut(path=path, split=split, kind="unarranged", reason=reason))
+    return found
+
+
 class _Rows:
     """A table of annotations by ID."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.data.layouts.cvdf import tables
+from trainer.data.layouts.cvdf import tables, unarranged
 from trainer.data.layouts.files import Listing
 from trainer.data.layouts.lists import kind_of, list_files
 from trainer.data.layouts.official import hmdb_folder, ucf_folder
@@ -78,7 +78,11 @@ def sources(root: Path, annotations: str) -> Sources:
 
 
 def detected(listing: Listing, found: Sources) -> list[tuple[str, str]]:
-    """Each layout that the folder may have, and what tells so."""
+    """Each layout that the folder may have, and what tells so.
+
+    Raises:
+        DataError: Kinetics is arranged in part, so that neither of its layouts has all videos.
+    """
     by_lists = _by_lists(listing, found)
     trees = []
     for kind, base in BASES.items():
@@ -87,8 +91,15 @@ def detected(listing: Listing, found: Sources) -> list[tuple[str, str]]:
         if listing.folders(folder) or (kind == "folders" and listing.is_folder(folder) and not by_lists):
             trees.append((kind, f"{folder}/<class>/"))
     kinds = dict(by_lists + trees)
-    if "cvdf" in kinds and "cvdf-flat" in kinds:
-        del kinds["cvdf-flat"]  # arranged by links to what lies flat: the same videos
+    if "cvdf" in kinds:
+        rest = unarranged(listing, tables(list(found.folders)))
+        if rest:
+            raise DataError(
+                f"Kinetics must be arranged by class as a whole, but {len(rest):,} of the videos of {listing.root} lie "
+                f"flat (the first is {rest[0].path}); `nas data get kinetics --root {listing.root}` goes on with it, "
+                "and data.layout=cvdf takes only what is arranged"
+            )
+        kinds.pop("cvdf-flat", None)  # arranged by links to what lies flat: the same videos
     if found.given and by_lists and found.names is None:
         kinds = dict(by_lists)  # the user named the lists
     return list(kinds.items())

@@ -45,7 +45,8 @@ class LeftOut:
         path: Path below the root, or the name that a list gives.
         split: Where it would have been.
         kind: `missing` (listed, but not there), `unlisted` (there, but in no list), `repeated` (listed again),
-            `contradictory` (listed under several classes), `link` (leads nowhere) or `name` (not UTF-8).
+            `contradictory` (listed under several classes), `unarranged` (Kinetics arranged in part), `link` (leads
+            nowhere) or `name` (not UTF-8).
         reason: In a few words.
     """
 
