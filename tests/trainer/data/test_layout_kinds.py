@@ -106,6 +106,48 @@ def test_a_multi_label_list_gives_all_labels_of_a_video(plain: Path, tmp_path: P
     assert {video.label: video.labels for video in layout.splits["train"]} == {0: (0, 1), 1: (1,), 2: (2,)}
 
 
+def mmaction2_mmit(root: Path, clips: list[built.Clip], *, frames: bool) -> None:
+    """Lists as mmaction2's build_file_list.py writes them of videos with several labels: blanks between all numbers."""
+    for split in ("train", "val"):
+        lines = []
+        for clip in built.of(clips, split):
+            name = clip.path.stem if frames else clip.path.name
+            others = [label for label in (0, 1, 2) if label < clip.label]
+            if frames:
+                (root / f"rawframes_{split}" / name).mkdir(parents=True)
+            else:
+                built.put(clip, root / f"videos_{split}" / name)
+            lines.append(" ".join(map(str, [name, *([12] if frames else []), clip.label, *others])))
+        built.write_lines(root / f"mmit_{split}_list_{'rawframes' if frames else 'videos'}.txt", lines)
+
+
+@pytest.mark.parametrize(("frames", "layout"), [(True, "multi-label"), (False, "multi-label-videos")])
+def test_several_labels_may_be_separated_by_blanks(plain: Path, tmp_path: Path, frames: bool, layout: str) -> None:
+    root = tmp_path / "other"
+    mmaction2_mmit(root, clips_of(plain), frames=frames)
+    with pytest.raises(DataError, match=r"has more numbers behind .*; data\.layout=multi-label \(.*reads? several"):
+        find_videos(root, name="mine")
+    found = find_videos(root, name="mine", layout=layout)
+    assert found.line().startswith(f"{root} is read as {layout}: 3 classes, train 9, val 6")
+    assert not found.left_out
+    assert sorted(video.labels for video in found.splits["val"]) == [(0,)] * 2 + [(0, 1)] * 2 + [(0, 1, 2)] * 2
+    assert {video.frames for video in found.splits["val"]} == {12 if frames else 0}
+
+
+def test_a_path_that_ends_in_a_number_is_not_taken_for_labels(plain: Path, tmp_path: Path) -> None:
+    root = tmp_path / "other"
+    for name in ("take", "take 1"):
+        (root / name).mkdir(parents=True)
+    built.write_lines(root / "train.txt", ["take 12 0", "take 1 12 0,1", "gone 1 12 0"])
+    built.write_lines(root / "val.txt", ["take 1 12 1"])
+    with pytest.raises(DataError, match=r"a video must be in one split, but take 1 stands in line 2"):
+        find_videos(root, name="mine")
+    built.write_lines(root / "val.txt", ["take 2 12 1"])
+    found = find_videos(root, name="mine", layout="multi-label", complete=False)
+    assert [(video.path, video.labels) for video in found.splits["train"]] == [("take", (0,)), ("take 1", (0, 1))]
+    assert [one.path for one in found.left_out] == ["gone 1", "take 2"]
+
+
 def test_a_frame_folder_says_how_many_images_it_has_and_its_flow_can_be_read(plain: Path, tmp_path: Path) -> None:
     root = tmp_path / "other"
     built.frames(clips_of(plain), root)

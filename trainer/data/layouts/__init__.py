@@ -11,8 +11,9 @@ from trainer.data.layouts.cvdf import COLUMNS, read_flat, tables, unarranged
 from trainer.data.layouts.definitions import narrowed
 from trainer.data.layouts.detect import KINDS, Sources, detected, lists_of, sources, unreadable
 from trainer.data.layouts.files import Listing
-from trainer.data.layouts.lists import FORMS, read_lists
+from trainer.data.layouts.lists import read_lists
 from trainer.data.layouts.official import hmdb_folder, read_hmdb, read_ucf, ucf_folder
+from trainer.data.layouts.rows import FORMS
 from trainer.data.layouts.tree import BASES, read_tree
 from trainer.data.layouts.values import SPLITS, SUFFIXES, DataError, Layout, LeftOut, Video
 

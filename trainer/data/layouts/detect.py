@@ -8,8 +8,9 @@ from pathlib import Path
 
 from trainer.data.layouts.cvdf import tables, unarranged
 from trainer.data.layouts.files import Listing
-from trainer.data.layouts.lists import kind_of, list_files
+from trainer.data.layouts.lists import list_files
 from trainer.data.layouts.official import hmdb_folder, ucf_folder
+from trainer.data.layouts.rows import kind_of
 from trainer.data.layouts.text import CLASS_FILES
 from trainer.data.layouts.tree import BASES
 from trainer.data.layouts.values import DataError, listed
@@ -24,6 +25,7 @@ KINDS: Mapping[str, str] = {
     "pytorchvideo": "slowfast",
     "frames": "frames",
     "multi-label": "multi-label",
+    "multi-label-videos": "multi-label-videos",
     "ucf101": "ucf101-1",
     "ucf101-1": "ucf101-1",
     "ucf101-2": "ucf101-2",
@@ -35,6 +37,7 @@ KINDS: Mapping[str, str] = {
 }
 """What `data.layout` may say, and the layout that is read."""
 
+_LIKE = {"multi-label": ("frames",), "multi-label-videos": ("slowfast", "frames")}
 _LISTS = ("slowfast", "frames", "multi-label")
 
 
@@ -135,8 +138,8 @@ def lists_of(found: Sources, kind: str) -> dict[str, Path]:
 
 
 def _fits(found: str | None, kind: str) -> bool:
-    # A multi-label list in which no video has two labels reads like one of frame folders.
-    return found == kind or (kind == "multi-label" and found == "frames")
+    # A list of several labels in which no video has two, or its first has not, reads like one of single labels.
+    return found == kind or found in _LIKE.get(kind, ())
 
 
 def unreadable(found: Sources) -> Path | None:

@@ -84,7 +84,7 @@ class Layout:
 
     def line(self) -> str:
         """What was found, in one line."""
-        what = f"{self.kind}{', multi-label' if self.multi_label and self.kind != 'multi-label' else ''}"
+        what = f"{self.kind}{', multi-label' if self.multi_label and not self.kind.startswith('multi-label') else ''}"
         clips = ", ".join(f"{name} {len(videos):,}" for name, videos in self.splits.items())
         text = f"{self.root} is read as {what}: {len(self.classes)} classes, {clips}"
         if self.definition:
