@@ -12,6 +12,7 @@ import pytest
 from tests.trainer.data import built
 from tests.trainer.data.built import BUILDERS, clips_of
 from trainer.data.layouts import DataError, find_videos
+from trainer.data.layouts.names import class_names
 
 
 @pytest.fixture
@@ -282,6 +283,17 @@ def test_class_names_of_a_file_must_be_those_of_the_folders(plain: Path) -> None
         ("kinetics_400_labels.csv", "id,name\n0,a b\n1,c\n"),
         ("classInd.txt", "1 a b\n2 c\n"),
         ("label_map.txt", "a b\nc\n"),
+        # The numbers tell the order, wherever they stand.
+        ("classes.csv", "id,name\n1,c\n0,a b\n"),
+        ("classes.csv", "id,label\n1,c\n0,a b\n"),
+        ("classes.csv", "label,name\n1,c\n0,a b\n"),
+        ("classes.csv", "id,class\n0,a b\n1,c\n"),
+        ("classes.csv", "name,index\nc,2\na b,1\n"),
+        ("classes.csv", "label\na b\nc\n"),
+        ("classes.csv", "label,id,split\nc,0,train\na b,1,train\nc,2,val\n"),
+        ("classes.csv", "c,1\na b,0\n"),
+        ("labels.txt", "1,c\n0,a b\n"),
+        ("labels.txt", "c 1\na b 0\n"),
     ],
 )
 def test_class_names_are_read_in_the_forms_that_tools_write(plain: Path, file: str, text: str) -> None:
@@ -291,6 +303,27 @@ def test_class_names_are_read_in_the_forms_that_tools_write(plain: Path, file: s
     assert find_videos(root, name="mine").classes == ("a b", "c")
     shutil.copyfile(root / file, root / "classes.txt")
     assert "one file must name the classes" in refused(root)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("classes.csv", "id,name\n0,a\n2,b\n", "must be numbered one by one, from 0 or 1, but are 0, 2"),
+        ("classes.csv", "zebra,1\napple,7\n", "must be numbered one by one, from 0 or 1, but are 1, 7"),
+        ("labels.txt", "0,zebra\n5,apple\n", "must be numbered one by one, from 0 or 1, but are 0, 5"),
+        ("classes.csv", "id,index\n0,0\n1,1\n", "must have a column name, class, class_name, label_name, label, but"),
+        ("classes.csv", "id,name\n0,a\n1,a\n", "must name each once, but"),
+    ],
+)
+def test_class_names_whose_numbers_leave_one_out_are_refused(plain: Path, file: str, text: str, message: str) -> None:
+    (plain / file).write_text(text)
+    assert message in refused(plain, annotations=file)
+
+
+def test_names_that_hold_a_number_of_their_own_are_left_as_they_are(tmp_path: Path) -> None:
+    for lines in (["route 66", "route 7"], ["class 0", "class 1"], ["3 steps", "10 steps"], ["1 step", "steps"]):
+        built.write_lines(tmp_path / "labels.txt", lines)
+        assert class_names(tmp_path / "labels.txt") == tuple(lines)
 
 
 @pytest.mark.parametrize("text", ['{"a": 0, "b": 2}', "{", "[1, 2]", '"a"'])

@@ -9,9 +9,9 @@ from pathlib import Path
 from trainer.data.layouts.cvdf import tables, unarranged
 from trainer.data.layouts.files import Listing
 from trainer.data.layouts.lists import list_files
+from trainer.data.layouts.names import CLASS_FILES
 from trainer.data.layouts.official import hmdb_folder, ucf_folder
 from trainer.data.layouts.rows import kind_of
-from trainer.data.layouts.text import CLASS_FILES
 from trainer.data.layouts.tree import BASES
 from trainer.data.layouts.values import DataError, listed
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainer.data.layouts.files import Listing, below
+from trainer.data.layouts.names import CLASS_FILES, class_names
 from trainer.data.layouts.rows import FORMS, SEVERAL, Row, read_rows, shorter
-from trainer.data.layouts.text import CLASS_FILES, class_names
 from trainer.data.layouts.values import SPLITS, DataError, Layout, LeftOut, Video, listed, sorted_videos
 
 # Lists of mmaction2 leave the first folder of a path away.

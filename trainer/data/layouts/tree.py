@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.data.layouts.files import Listing
-from trainer.data.layouts.text import class_names, lookup, normal, unknown
+from trainer.data.layouts.names import class_names
+from trainer.data.layouts.text import lookup, normal, unknown
 from trainer.data.layouts.values import SPLITS, SUFFIXES, DataError, Layout, LeftOut, Video, listed
 
 BASES: Mapping[str, str] = {
