@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import DataConfig
-from trainer.data.headers import Header
+from trainer.data.headers import Header, Needed
 from trainer.data.layouts import Layout, find_layout
 from trainer.data.layouts.cvdf import youtube_id
 from trainer.data.sample import needed_frames
@@ -153,7 +153,8 @@ def check_data(
     """
     layout = find_layout(config, complete=False)
     files = files_of(layout)
-    needed = needed_frames(config.clip, config.sampling) if config.short == "skip" else 1
+    frames = needed_frames(config.clip, config.sampling) if config.short == "skip" else 1
+    needed = Needed(frames=frames, fps=config.fps, max_frames=config.max_frames)
     headers = scan(
         files, needed=needed, decode=decode, journal=journal, num_workers=num_workers, progress=progress
     ).headers

@@ -17,9 +17,9 @@ from tests.trainer.data.conftest import pictures
 from tests.trainer.data.crash import headers_or_crash
 from trainer.config import Clip, DataConfig
 from trainer.data.check import DataReport, Range, check_data, excluded
-from trainer.data.dataset import open_data
+from trainer.data.dataset import open_data, open_usable
 from trainer.data.decode import decode_video
-from trainer.data.headers import read_header
+from trainer.data.headers import Needed, read_header
 from trainer.data.layouts import DataError, find_layout, find_videos
 from trainer.data.layouts.definitions import read_exclude, write_exclude
 from trainer.data.scan import files_of, scan
@@ -107,6 +107,45 @@ def test_a_header_scan_refuses_exactly_what_training_refuses(tmp_path, write_vid
     }
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"fps": 4.0}, {"fps": 4.0, "max_frames": 12}, {"fps": 20.0}, {"max_frames": 9}, {"max_frames": 10}, {"fps": 10.0}],
+)
+def test_the_rate_and_the_most_frames_of_a_study_count(tmp_path, write_video, changes):
+    """Videos of 6 to 30 frames at 10 a second, in files that count them and in files that do not."""
+    for split in ("train", "val"):
+        for frames in (6, 9, 11, 22, 24, 27, 30):
+            for suffix in ("mp4", "mkv"):
+                write_video(tmp_path / "data" / split / "a" / f"{frames}.{suffix}", frames)
+    c = config(tmp_path / "data", clip=Clip(frames=10, height=16, width=16), **changes)
+    trained = {one.path: one.reason for one in open_usable(c).broken}
+    assert {one.path: f"{one.kind}: {one.reason}" for one in check_data(c).broken} == trained
+    assert (len(trained) == 28) == (changes == {"max_frames": 9})
+
+
+def test_frames_that_a_list_of_edits_hides_do_not_count(tmp_path):
+    """As `ffmpeg -ss 2 -c copy` leaves it: 60 frames are in the file, and the last 10 are shown."""
+    path = tmp_path / "data" / "train" / "a" / "edited.mp4"
+    for place, count in ((tmp_path / "whole.mp4", 60), (tmp_path / "data" / "val" / "a" / "0.mp4", 20)):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_odd(place, times=list(range(count)), group=60)
+    path.parent.mkdir(parents=True)
+    options = {"avoid_negative_ts": "disabled"}
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(path), "w", options=options) as cut:
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.size:
+                late = round(2 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - late, packet.dts - late, stream
+                cut.mux(packet)
+    with av.open(str(path)) as opened:
+        assert opened.streams.video[0].frames == 60
+    for frames in (8, 10, 11, 12, 20):
+        c = config(tmp_path / "data", clip=Clip(frames=frames, height=16, width=16))
+        assert kinds(check_data(c)) == {one.path: "short" for one in open_usable(c).broken}, frames
+    assert read_header(str(path)).frames == len(decode_video(path, short_side=24).frames) == 10
+
+
 def test_what_is_unusual_is_used_and_counted(tmp_path):
     for turn in (90, 180, 270):
         write_odd(tmp_path / f"turned{turn}.mov", rotation=turn)
@@ -135,12 +174,15 @@ def test_what_is_unusual_is_used_and_counted(tmp_path):
     assert found["long"].seconds == pytest.approx(36_000, rel=0.2)
 
 
-def write_odd(path: Path, *, rotation: int = 0, form: str = "yuv420p", times: list[int] | None = None) -> None:
+def write_odd(
+    path: Path, *, rotation: int = 0, form: str = "yuv420p", times: list[int] | None = None, group: int = 0
+) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = 24, 32, form
         stream.codec_context.time_base = Fraction(1, 25)
         stream.thread_count = 1
+        stream.options = {"g": str(group), "bf": "0"} if group else {}
         if rotation:
             stream.set_display_rotation(rotation)
         for image, time in zip(pictures(len(times or range(8)), 24, 32), times or range(8), strict=True):
@@ -277,8 +319,8 @@ def test_a_file_that_has_changed_is_read_again(root, tmp_path):
     (root / "val" / "one" / "0.mp4").write_bytes(b"")
     assert kinds(check_data(config(root), journal=journal)) == {"val/one/0.mp4": "empty"}
     files = files_of(find_videos(root, name="mine"))
-    assert scan(files, journal=journal, needed=8).read == 0
-    assert scan(files, journal=journal, needed=9).read == 14
+    assert scan(files, journal=journal, needed=Needed(frames=8)).read == 0
+    assert scan(files, journal=journal, needed=Needed(frames=9)).read == 14
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "no json", '{"format": 0}\n[1]\n', "\xff"])
