@@ -192,9 +192,11 @@ def excluded(report: DataReport) -> list[tuple[str, str]]:
     """
     gone = {"repeated", "missing", "unlisted", "unarranged", "link", "name", "contradictory"}  # no study takes them
     reasons = {one.path: f"{one.kind}: {one.reason}" for one in report.broken if one.kind not in gone}
+    broken = set(reasons)  # a good part of a YouTube video is not given up for one that cannot be used
     for same in (*report.leaks, *report.duplicates):
         order = sorted(
-            range(len(same.paths)), key=lambda index: (_PREFERRED.index(same.splits[index]), same.paths[index])
+            range(len(same.paths)),
+            key=lambda index: (same.paths[index] in broken, _PREFERRED.index(same.splits[index]), same.paths[index]),
         )
         if len(set(same.classes)) > 1 and same.by == "content":
             for index in order:

@@ -249,6 +249,16 @@ def test_parts_of_one_youtube_video_in_two_splits_are_a_leak(root):
     assert [path.split("/")[0] for path, _ in excluded(report)] == ["train"] * 3
 
 
+def test_a_good_part_of_a_youtube_video_is_kept_where_the_others_are_broken(root):
+    good, gone = root / "train" / "one" / "0.mp4", root / "val" / "one" / "0.mp4"
+    good.rename(good.with_name("abc_-defghi_000000_000010.mp4"))
+    gone.unlink()
+    gone.with_name("abc_-defghi_000020_000030.mp4").touch()
+    report = check_data(config(root))
+    assert len(report.leaks) == 1
+    assert excluded(report) == [("val/one/abc_-defghi_000020_000030.mp4", "empty: the file is empty")]
+
+
 def test_the_exclude_list_is_what_a_study_leaves_out(root, tmp_path, write_video):
     (root / "train" / "one" / "0.mp4").write_bytes(b"")
     odd = write_video(root / "train" / "one" / '"odd\tname".mp4', pictures(12, 24, 32, first=70))
@@ -321,6 +331,14 @@ def test_a_file_that_has_changed_is_read_again(root, tmp_path):
     files = files_of(find_videos(root, name="mine"))
     assert scan(files, journal=journal, needed=Needed(frames=8)).read == 0
     assert scan(files, journal=journal, needed=Needed(frames=9)).read == 14
+
+
+def test_a_file_of_the_same_size_and_another_time_is_read_again(root, tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    assert check_data(config(root), journal=journal).clean
+    path = root / "val" / "one" / "0.mp4"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert kinds(check_data(config(root), journal=journal)) == {"val/one/0.mp4": "undecodable"}
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "no json", '{"format": 0}\n[1]\n', "\xff"])
