@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -214,6 +214,25 @@ def test_replacements_of_corrupted_videos_are_used(plain: Path, tmp_path: Path) 
     assert place.relative_to(root).as_posix() in paths
     assert f"train/{clips[0].path.name}" not in paths
     assert len(paths) == 9
+
+
+def test_a_replacement_stands_in_for_one_video(plain: Path, tmp_path: Path) -> None:
+    root = tmp_path / "other"
+    clips = clips_of(plain)
+    built.cvdf_flat(clips, root)
+    first = clips[0].path
+    shutil.copyfile(first, root / "train" / f"{first.stem}.mkv")  # the same video in another container
+    shutil.copyfile(first, root / "train" / f"{first.stem[:11]}_000050_000060.mp4")  # another part of it
+    (root / "replacement").mkdir()
+    shutil.copyfile(clips[1].path, root / "replacement" / first.name)
+    layout = find_videos(root, name="mine")
+    paths = [video.path for video in layout.splits["train"]]
+    assert f"train/{first.stem[:11]}_000050_000060.mp4" in paths
+    assert paths.count(f"replacement/{first.name}") == 1
+    assert len(paths) == len(set(paths)) == 10
+    assert len(layout.left_out) == 1
+    assert layout.left_out[0].kind == "repeated"
+    assert PurePosixPath(layout.left_out[0].path).stem == first.stem
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
