@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import DataConfig
-from trainer.data.headers import Header, Needed
+from trainer.data.headers import KINDS, Header, Needed
 from trainer.data.layouts import Layout, find_layout
 from trainer.data.layouts.cvdf import youtube_id
 from trainer.data.sample import needed_frames
@@ -190,8 +190,8 @@ def excluded(report: DataReport) -> list[tuple[str, str]]:
     Broken videos; of equal ones all but the first of the split that matters most (test, then val, then train), or all
     of them where they have different classes, since no one can tell which is right.
     """
-    gone = {"repeated", "missing", "unlisted", "unarranged", "link", "name", "contradictory"}  # no study takes them
-    reasons = {one.path: f"{one.kind}: {one.reason}" for one in report.broken if one.kind not in gone}
+    # What the layout leaves out no study takes in any case.
+    reasons = {one.path: f"{one.kind}: {one.reason}" for one in report.broken if one.kind in KINDS}
     broken = set(reasons)  # a good part of a YouTube video is not given up for one that cannot be used
     for same in (*report.leaks, *report.duplicates):
         order = sorted(

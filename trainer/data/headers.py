@@ -19,6 +19,9 @@ _TIMEOUT = 60.0  # seconds that opening or one read may take
 _NEAR = 2
 """A count of frames that is worked out from a duration may be so many off."""
 
+KINDS = ("empty", "truncated", "no video", "undecodable", "short")
+"""What can be wrong with a video that is there."""
+
 _KEPT = 600
 """Frames in memory while a file is decoded to see whether it can be."""
 

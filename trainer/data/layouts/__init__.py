@@ -137,7 +137,9 @@ def _read(listing: Listing, found: Sources, kind: str, remedy: str) -> Layout:
     if kind.startswith("hmdb51"):
         lists = _lists(hmdb_folder(found.folders), "HMDB51's *_test_split1.txt", found)
         return read_hmdb(listing, lists=lists, number=number)
-    return read_lists(listing, kind, lists=lists_of(found, kind), names=found.names)
+    by_split, unused = lists_of(found, kind)
+    layout = read_lists(listing, kind, lists=by_split, names=found.names)
+    return dataclasses.replace(layout, left_out=(*unused, *layout.left_out))
 
 
 def _lists(folder: Path | None, what: str, found: Sources) -> Path:

@@ -11,9 +11,9 @@ from trainer.data.layouts.files import Listing
 from trainer.data.layouts.lists import list_files
 from trainer.data.layouts.names import CLASS_FILES
 from trainer.data.layouts.official import hmdb_folder, ucf_folder
-from trainer.data.layouts.rows import kind_of
+from trainer.data.layouts.rows import FORMS, kind_of
 from trainer.data.layouts.tree import BASES
-from trainer.data.layouts.values import DataError, listed
+from trainer.data.layouts.values import DataError, LeftOut, listed
 
 KINDS: Mapping[str, str] = {
     "folders": "folders",
@@ -108,18 +108,23 @@ def detected(listing: Listing, found: Sources) -> list[tuple[str, str]]:
     return list(kinds.items())
 
 
-def lists_of(found: Sources, kind: str) -> dict[str, Path]:
-    """The list of each split.
+def lists_of(found: Sources, kind: str) -> tuple[dict[str, Path], list[LeftOut]]:
+    """The list of each split, and files that are named as a list of test and are none.
 
     Raises:
         DataError: A split has several lists of that kind, or train or val has none.
     """
-    by_split = {
-        split: [path for path in paths if _fits(kind_of(path), kind)]
-        # If none is of that form, reading one tells which line is not.
-        or paths
-        for split, paths in list_files(found.folders).items()
-    }
+    by_split: dict[str, list[Path]] = {}
+    left_out: list[LeftOut] = []
+    for split, paths in list_files(found.folders).items():
+        by_split[split] = [path for path in paths if _fits(kind_of(path), kind)]
+        if by_split[split]:
+            continue
+        if split == "test":  # data can do without, and a `test_results.txt` may lie anywhere
+            reason = f"its rows do not read {FORMS[kind]}"
+            left_out += [LeftOut(path=str(path), split=split, kind="list", reason=reason) for path in paths]
+        else:
+            by_split[split] = paths  # reading one tells which line is not of that form
     for split, paths in by_split.items():
         if len(paths) > 1:
             raise DataError(
@@ -134,7 +139,9 @@ def lists_of(found: Sources, kind: str) -> dict[str, Path]:
                 f"layout {kind} must have a list of {split}, but there is none in {places} (names such as {split}.csv "
                 f"or {split}_list.txt); data.annotations names another folder"
             )
-    return lists
+    if "test" in lists and lists["test"].read_bytes() == lists["val"].read_bytes():
+        del lists["test"]  # what SlowFast asks for where there is no test: a link to the list of val, or a copy
+    return lists, left_out
 
 
 def _fits(found: str | None, kind: str) -> bool:

@@ -26,15 +26,15 @@ def list_files(folders: Sequence[Path]) -> dict[str, list[Path]]:
     Files that name classes are none of them; their rows may be of any form, or of none.
     """
     found: dict[str, list[Path]] = {split: [] for split in SPLITS}
-    seen: set[Path] = set()
+    seen: set[tuple[str, Path]] = set()  # a list of test may be a link to that of val
     for folder in folders:
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.suffix.lower() not in (".csv", ".txt") or path.name.startswith(".") or path.name in CLASS_FILES:
                 continue
             words = re.split(r"[^a-z]+", path.stem.lower())
             splits = [split for split, names in _WORDS.items() if set(words) & set(names)]
-            if len(splits) == 1 and path.resolve() not in seen and path.is_file():
-                seen.add(path.resolve())
+            if len(splits) == 1 and (splits[0], path.resolve()) not in seen and path.is_file():
+                seen.add((splits[0], path.resolve()))
                 found[splits[0]].append(path)
     return {split: paths for split, paths in found.items() if paths}
 
@@ -53,6 +53,12 @@ def read_lists(listing: Listing, kind: str, *, lists: Mapping[str, Path], names:
             splits; the message names the line.
     """
     read = {split: read_rows(path, kind) for split, path in lists.items()}
+    left_out: list[LeftOut] = []
+    told = any(row.labels != (0,) for row in read.get("test", [])) or all(row.labels == (0,) for row in read["train"])
+    if "test" in read and not told:
+        del read["test"]
+        reason = "all of its labels are 0, as TSM writes them where the labels of test are not told"
+        left_out.append(LeftOut(path=str(lists["test"]), split="test", kind="list", reason=reason))
     # Where labels are separated by commas, none can be meant by a number in a path.
     commas = kind in SEVERAL and any(len(row.labels) > 1 for split_rows in read.values() for row in split_rows)
     rows: dict[str, list[tuple[Row, str | None]]] = {}
@@ -70,7 +76,6 @@ def read_lists(listing: Listing, kind: str, *, lists: Mapping[str, Path], names:
                     f"has {row.labels[-1]}"
                 )
     seen: dict[str, tuple[str, Row]] = {}
-    left_out: list[LeftOut] = []
     splits = {}
     for split in sorted(rows, key=SPLITS.index):
         videos: list[Video] = []

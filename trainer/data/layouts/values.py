@@ -11,6 +11,8 @@ from typing import Any
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov")
+OTHERS = (".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts", ".vob")
+"""Suffixes of videos that folders are not searched for; a list may name such a file."""
 
 _SHOWN = 5  # names in a message or of a kind in a record
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -45,8 +47,9 @@ class LeftOut:
         path: Path below the root, or the name that a list gives.
         split: Where it would have been.
         kind: `missing` (listed, but not there), `unlisted` (there, but in no list), `repeated` (listed again),
-            `contradictory` (listed under several classes), `unarranged` (Kinetics arranged in part), `link` (leads
-            nowhere) or `name` (not UTF-8).
+            `contradictory` (listed under several classes), `unarranged` (Kinetics arranged in part), `list` (named as a
+            list of test, but none that can be used), `suffix` (not one of `SUFFIXES`), `misplaced` (in no class folder,
+            or too deep in one), `link` (leads nowhere) or `name` (not UTF-8).
         reason: In a few words.
     """
 
