@@ -146,8 +146,8 @@ def _file(path: str, size: int, needed: Needed, decode: bool) -> Header:
     if cut or decode or not frames or (not counted and needed.seen(max(frames - _NEAR, 1), fps) < needed.frames):
         try:
             decoded = decode_video(path, short_side=8, max_frames=_KEPT)
-            if len(decoded.frames) < _KEPT:
-                frames = len(decoded.frames)
+            found = len(decoded.frames)
+            frames = found if found < _KEPT else max(frames, found)
             remarks += ["cut off"] if cut else []
         except DecodeError as error:
             kind, reason = ("truncated", f"{cut}: {error}") if cut else ("undecodable", str(error))

@@ -75,6 +75,7 @@ def test_class_names_of_a_file_must_be_those_of_the_folders(plain: Path) -> None
         ("classes.csv", "name,index\nc,2\na b,1\n"),
         ("classes.csv", "label\na b\nc\n"),
         ("classes.csv", "label,id,split\nc,0,train\na b,1,train\nc,2,val\n"),
+        ("classes.csv", "name,label\nx.mp4,c\ny.mp4,a b\nz.mp4,c\n"),
         ("classes.csv", "c,1\na b,0\n"),
         ("labels.txt", "1,c\n0,a b\n"),
         ("labels.txt", "c 1\na b 0\n"),
@@ -94,7 +95,7 @@ def test_class_names_are_read_in_the_forms_that_tools_write(plain: Path, file: s
         ("classes.csv", "id,name\n0,a\n2,b\n", "must be numbered one by one, from 0 or 1, but are 0, 2"),
         ("classes.csv", "zebra,1\napple,7\n", "must be numbered one by one, from 0 or 1, but are 1, 7"),
         ("labels.txt", "0,zebra\n5,apple\n", "must be numbered one by one, from 0 or 1, but are 0, 5"),
-        ("classes.csv", "id,index\n0,0\n1,1\n", "must have a column name, class, class_name, label_name, label, but"),
+        ("classes.csv", "id,index\n0,0\n1,1\n", "must have a column label, name, class, class_name, label_name, but"),
         ("classes.csv", "id,name\n0,a\n1,a\n", "must name each once, but"),
     ],
 )

@@ -14,7 +14,7 @@ from trainer.config import Clip, DataConfig
 from trainer.data.check import check_data
 from trainer.data.dataset import open_usable
 from trainer.data.decode import decode_video
-from trainer.data.headers import read_header
+from trainer.data.headers import Needed, read_header
 
 
 def test_what_is_unusual_is_used_and_counted(tmp_path):
@@ -69,6 +69,22 @@ def test_frames_that_a_list_of_edits_hides_do_not_count(tmp_path):
         )
         assert {one.path for one in check_data(c).broken} == {one.path for one in open_usable(c).broken}, frames
     assert read_header(str(path)).frames == len(decode_video(path, short_side=24).frames) == 10
+
+
+def test_a_long_file_whose_header_tells_no_length_is_not_short(tmp_path):
+    """As browsers record: neither frames nor seconds are known before the end."""
+    with av.open(str(tmp_path / "live.mkv"), "w", options={"live": "1"}) as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height = stream.width = 16
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        picture = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), dtype=np.uint8), format="rgb24")
+        for number in range(601):
+            picture.pts = number
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    header = read_header(str(tmp_path / "live.mkv"), needed=Needed(frames=16))
+    assert (header.kind, header.seconds, header.frames) == ("", 0, 600)
 
 
 def test_ten_hours_are_read_by_their_header(tmp_path):

@@ -138,12 +138,12 @@ def unarranged(listing: Listing, annotations: Mapping[str, Path]) -> list[LeftOu
     found: list[LeftOut] = []
     for split, table in annotations.items():
         titles = listing.folders(f"videos/{split}")
-        arranged = {
-            PurePosixPath(path).stem
-            for title in titles
-            for path in listing.videos(f"videos/{split}/{title}", split="")[0]
+        there = {
+            PurePosixPath(path).stem for one in titles for path in listing.videos(f"videos/{split}/{one}", split="")[0]
         }
-        flat = [path for path in listing.videos(split, split=split)[0] if PurePosixPath(path).stem not in arranged]
+        files = listing.videos(split, split=split)[0]
+        # Some name what they arrange by its ID alone.
+        flat = [path for path in files if not {PurePosixPath(path).stem, youtube_id(path)} & there]
         rows = _Rows(table) if flat else None
         for path in flat:
             stem = PurePosixPath(path).stem

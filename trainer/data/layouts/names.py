@@ -26,7 +26,7 @@ CLASS_FILES = (
 )
 
 # Columns of a table of classes; `label` is the number in some and the name in others.
-_NAMES = ("name", "class", "class_name", "label_name", "label")
+_NAMES = ("label", "name", "class", "class_name", "label_name")
 _NUMBERS = ("id", "index", "class_id", "label_id", "number", "label")
 _FORMS = (r"(?P<number>\d+)(?P<sep>[\s,]+)(?P<name>\S.*)", r"(?P<name>\S.*?)(?P<sep>[\s,]+)(?P<number>\d+)")
 
@@ -59,20 +59,21 @@ def class_names(path: Path) -> tuple[str, ...]:
 def _of_table(path: Path) -> list[str]:
     rows = [row for _, row in read_table(path, [])]
     columns = list(rows[0]) if rows else []
-    title = next((name for name in _NAMES if name in columns), None)
+    numbered = [name for name in columns if all(re.fullmatch("[0-9]+", row[name]) for row in rows)]
+    titles = [name for name in _NAMES if name in columns]
+    title = next((name for name in titles if name != "label" or name not in numbered), titles[0] if titles else None)
     if title is None:
         raise DataError(f"a table of classes must have a column {', '.join(_NAMES)}, but {path} has {listed(columns)}")
     names = [unquoted(row[title]) for row in rows]
     if title == "label" and ("youtube_id" in columns or len(set(names)) < len(names)):
         return sorted(set(names))  # a table of annotations: its classes are those of the whole data
-    for column in _NUMBERS:
-        cells = [row.get(column, "") for row in rows]
-        if column != title and all(re.fullmatch("[0-9]+", cell) for cell in cells):
-            ordered = _ordered(list(map(int, cells)), names)
-            if ordered is None:
-                raise _gaps(path, cells)
-            return ordered
-    return names
+    column = next((name for name in _NUMBERS if name in numbered and name != title), None)
+    if column is None:
+        return names
+    ordered = _ordered([int(row[column]) for row in rows], names)
+    if ordered is None:
+        raise _gaps(path, [row[column] for row in rows])
+    return ordered
 
 
 def _of_lines(path: Path, lines: Sequence[str]) -> list[str]:
