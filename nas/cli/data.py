@@ -110,7 +110,7 @@ def get(
     base: str = typer.Option(None, "--base", help="Base address of a mirror; CVDF's bucket unless given."),
     split: list[str] = typer.Option(["train", "val"], "--split", help="May be given several times."),
     limit: int = typer.Option(0, "--limit", help="Only the first so many archives of each split; 0 takes all.", min=0),
-    checksums: str = typer.Option(None, "--checksums", metavar="FILE", help="Lines of `sha256  archive.tar.gz`."),
+    checksums: str = typer.Option(None, "--checksums", metavar="FILE", help="Lines of `sha256  train/part_0.tar.gz`."),
     flat: bool = typer.Option(False, "--flat", help="Leave the videos flat, instead of in folders by class."),
     keep: bool = typer.Option(False, "--keep", help="Keep the archives."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -147,7 +147,7 @@ def get(
         counts = ", ".join(f"{name} {count:,}" for name, count in got.videos.items())
         print(f"{got.root}: {len(got.archives) - len(got.broken)} of {len(got.archives)} archives, videos: {counts}")
         if got.unlisted:
-            print(f"{got.unlisted:,} videos are in no table and lie in {got.root}/unlisted")
+            print(f"{got.unlisted:,} videos are in no table, or under several classes, and lie in {got.root}/unlisted")
         for archive in got.archives:
             for refused in archive.refused:
                 print(f"not taken from {archive.name}: {refused}")
@@ -158,17 +158,24 @@ def get(
 
 
 def _checksums(path: str | None) -> dict[str, str]:
-    """Checksum by name of archive, from lines as sha256sum and md5sum write them."""
+    """Checksum by `split/name` or name of archive, from lines as sha256sum and md5sum write them."""
     if path is None:
         return {}
     from trainer.data.layouts.text import read_lines
+    from trainer.data.layouts.values import SPLITS
 
-    found = {}
+    found: dict[str, str] = {}
     for number, line in read_lines(Path(path)):
         digest, _, name = line.partition(" ")
         if not name.strip() or not all(letter in "0123456789abcdef" for letter in digest.lower()):
             raise NasError(f"line {number} of {path} must read `checksum  file`, but is {line[:80]!r}")
-        found[Path(name.strip().removeprefix("*")).name] = digest.lower()
+        file = Path(name.strip().removeprefix("*"))
+        key = f"{file.parent.name}/{file.name}" if file.parent.name in SPLITS else file.name
+        if found.setdefault(key, digest.lower()) != digest.lower():
+            raise NasError(
+                f"an archive must have one checksum, but line {number} of {path} gives {key} another one; archives of "
+                f"one name are told apart by their split, as train/{file.name}"
+            )
     return found
 
 

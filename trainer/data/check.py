@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import DataConfig
-from trainer.data.headers import Header
+from trainer.data.headers import KINDS, Header, Needed
 from trainer.data.layouts import Layout, find_layout
 from trainer.data.layouts.cvdf import youtube_id
 from trainer.data.sample import needed_frames
@@ -153,7 +153,8 @@ def check_data(
     """
     layout = find_layout(config, complete=False)
     files = files_of(layout)
-    needed = needed_frames(config.clip, config.sampling) if config.short == "skip" else 1
+    frames = needed_frames(config.clip, config.sampling) if config.short == "skip" else 1
+    needed = Needed(frames=frames, fps=config.fps, max_frames=config.max_frames)
     headers = scan(
         files, needed=needed, decode=decode, journal=journal, num_workers=num_workers, progress=progress
     ).headers
@@ -189,11 +190,13 @@ def excluded(report: DataReport) -> list[tuple[str, str]]:
     Broken videos; of equal ones all but the first of the split that matters most (test, then val, then train), or all
     of them where they have different classes, since no one can tell which is right.
     """
-    gone = ("repeated", "missing", "unlisted", "link", "name", "contradictory")  # no study takes them in any case
-    reasons = {one.path: f"{one.kind}: {one.reason}" for one in report.broken if one.kind not in gone}
+    # What the layout leaves out no study takes in any case.
+    reasons = {one.path: f"{one.kind}: {one.reason}" for one in report.broken if one.kind in KINDS}
+    broken = set(reasons)  # a good part of a YouTube video is not given up for one that cannot be used
     for same in (*report.leaks, *report.duplicates):
         order = sorted(
-            range(len(same.paths)), key=lambda index: (_PREFERRED.index(same.splits[index]), same.paths[index])
+            range(len(same.paths)),
+            key=lambda index: (same.paths[index] in broken, _PREFERRED.index(same.splits[index]), same.paths[index]),
         )
         if len(set(same.classes)) > 1 and same.by == "content":
             for index in order:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
+from filelock import FileLock, Timeout
+
 from trainer.data.download import FetchError, fetch, fetch_text
 from trainer.data.layouts import SPLITS, DataError
-from trainer.data.layouts.cvdf import read_flat, tables, youtube_id
+from trainer.data.layouts.cvdf import read_flat, replaced, replacements_of, tables
 from trainer.data.layouts.files import Listing
 from trainer.data.layouts.text import read_lines
 from trainer.data.unpack import Unpacked, unpack
@@ -28,6 +30,7 @@ REPLACEMENT = "replacement_for_corrupted_k400.tgz"
 
 _BOOK = "get.jsonl"
 _ARCHIVES = ".archives"
+_LOCK = ".get.lock"
 
 Listener = Callable[[str, int, int], None]
 """Called with (what is done, done, in all): bytes of an archive, or archives."""
@@ -64,7 +67,7 @@ class Got:
         root: The data set, as `cvdf` (arranged) or `cvdf-flat`.
         archives: What became of each.
         videos: Videos of each split.
-        unlisted: Videos that are in no table; they are moved to `ROOT/unlisted`.
+        unlisted: Videos that are in no table, or under several classes of it; they are moved to `ROOT/unlisted`.
     """
 
     root: Path
@@ -100,8 +103,8 @@ def get_kinetics(
         base: Base address, http or https.
         splits: Which splits.
         limit: Only the first so many archives of each split; 0 takes all.
-        checksums: SHA-256 or MD5 by name of archive, as lower-case hex. Without one, an ETag that is an MD5 is held to,
-            and else what gzip and tar check themselves.
+        checksums: SHA-256 or MD5 by name of archive, as lower-case hex; by `split/name` where splits have archives of
+            one name. Without one, an ETag that is an MD5 is held to, and else what gzip and tar check themselves.
         arrange: Move the videos to `videos/<split>/<class>/`; else they stay flat. Either is a layout that is read.
         keep: Keep the archives.
         tries: How often an archive is tried, with pauses that grow.
@@ -111,7 +114,8 @@ def get_kinetics(
         What is there now.
 
     Raises:
-        DataError: The base address or a list cannot be used, or the disk is full; what was done is kept.
+        DataError: The base address, a list or a checksum cannot be used, another process fetches into the folder, or
+            the disk is full; what was done is kept.
     """
     root = Path(root)
     base = base.rstrip("/")
@@ -121,22 +125,25 @@ def get_kinetics(
         if split not in SPLITS:
             raise DataError(f"a split must be one of {', '.join(SPLITS)}, but is {split!r}")
     try:
-        (root / _ARCHIVES).mkdir(parents=True, exist_ok=True)
-        plan = _plan(root, base, splits, limit)
-        book = _book(root)
-        for number, (split, name, address) in enumerate(plan):
-            listener(f"{split} {name}", number, len(plan))
-            before = book.get((split, name))
-            if before is not None and before.state == "unpacked":
-                continue
-            archive = _one(root, split, name, address, (checksums or {}).get(name, ""), tries, keep, listener)
-            book[split, name] = archive
-            _note(root, archive)
-        listener("archives", len(plan), len(plan))
-        unlisted = _arrange(root, splits) if arrange else 0
-        if not keep:
-            with contextlib.suppress(OSError):  # what is left of a broken archive stays for the next try
-                (root / _ARCHIVES).rmdir()
+        root.mkdir(parents=True, exist_ok=True)
+        with _alone(root):
+            (root / _ARCHIVES).mkdir(exist_ok=True)
+            plan = _plan(root, base, splits, limit)
+            sums = _sums(plan, checksums or {})
+            book = _book(root)
+            for number, (split, name, address) in enumerate(plan):
+                listener(f"{split} {name}", number, len(plan))
+                before = book.get((split, name))
+                if before is not None and before.state == "unpacked":
+                    continue
+                archive = _one(root, split, name, address, sums.get((split, name), ""), tries, keep, listener)
+                book[split, name] = archive
+                _note(root, archive)
+            listener("archives", len(plan), len(plan))
+            unlisted = _arrange(root, splits) if arrange else 0
+            if not keep:
+                with contextlib.suppress(OSError):  # what is left of a broken archive stays for the next try
+                    (root / _ARCHIVES).rmdir()
     except OSError as error:
         raise DataError(
             f"the data needs a disk with room that can be written, but using {error.filename or root} failed: "
@@ -146,6 +153,19 @@ def get_kinetics(
         raise DataError(f"{error}; give the same command again, it goes on") from error
     done = tuple(book[split, name] for split, name, _ in plan)
     return Got(root=root, archives=done, videos=_count(root, splits), unlisted=unlisted)
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    lock = FileLock(root / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DataError(f"one process must fetch into a folder, but another one is fetching into {root}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _plan(root: Path, base: str, splits: Sequence[str], limit: int) -> list[tuple[str, str, str]]:
@@ -168,6 +188,22 @@ def _plan(root: Path, base: str, splits: Sequence[str], limit: int) -> list[tupl
     except FetchError:
         return plan  # a mirror may do without
     return [*plan, ("replacement", REPLACEMENT, f"{base}/{REPLACEMENT}")]
+
+
+def _sums(plan: Sequence[tuple[str, str, str]], checksums: Mapping[str, str]) -> dict[tuple[str, str], str]:
+    """The checksum of each archive that has one, by split and name."""
+    found = {}
+    for split, name, _ in plan:
+        others = [other for other, same, _ in plan if same == name and other != split]
+        if name in checksums and others and not all(f"{one}/{name}" in checksums for one in (split, *others)):
+            raise DataError(
+                f"a checksum must be that of one archive, but {split} and {others[0]} have a {name} each; write "
+                f"{split}/{name}"
+            )
+        checksum = checksums.get(f"{split}/{name}") or checksums.get(name)
+        if checksum:
+            found[split, name] = checksum
+    return found
 
 
 def _one(
@@ -194,8 +230,9 @@ def _one(
 
 
 def _arrange(root: Path, splits: Sequence[str]) -> int:
-    """Moves flat videos to the folders of their classes; returns how many are in no table."""
+    """Moves flat videos to the folders of their classes; returns how many have none."""
     unlisted = 0
+    _replace(root, splits)
     listing = Listing(root)
     annotations = tables([root / "annotations"])
     present = [split for split in splits if listing.videos(split, split=split)[0]]
@@ -203,7 +240,6 @@ def _arrange(root: Path, splits: Sequence[str]) -> int:
         return 0
     layout = read_flat(listing, annotations=annotations, splits=present)
     for split, videos in layout.splits.items():
-        moved = {youtube_id(video.path) for video in videos}
         for video in videos:
             title = layout.classes[video.label]
             if title in (".", "..") or "/" in title or "\0" in title:
@@ -212,9 +248,6 @@ def _arrange(root: Path, splits: Sequence[str]) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             (root / video.path).rename(folder / PurePosixPath(video.path).name)
         for path in Listing(root).videos(split, split=split)[0]:
-            if youtube_id(path) in moved:
-                (root / path).unlink()  # a replacement has taken its place
-                continue
             place = root / "unlisted" / path
             place.parent.mkdir(parents=True, exist_ok=True)
             (root / path).rename(place)
@@ -222,6 +255,20 @@ def _arrange(root: Path, splits: Sequence[str]) -> int:
         with contextlib.suppress(OSError):
             (root / split).rmdir()
     return unlisted
+
+
+def _replace(root: Path, splits: Sequence[str]) -> None:
+    """Puts replacements in the place of corrupted videos, flat or arranged: they may have come later than those."""
+    listing = Listing(root)
+    replacements = replacements_of(listing)
+    for split in splits if replacements else ():
+        folders = [split, *(f"videos/{split}/{title}" for title in listing.folders(f"videos/{split}"))]
+        paths = [path for folder in folders for path in listing.videos(folder, split=split)[0]]
+        for path, replacement in replaced(paths, replacements).items():
+            place = (root / path).with_suffix(PurePosixPath(replacement).suffix)
+            (root / replacement).rename(place)  # in one step: a kill leaves the one or the other
+            if place != root / path:
+                (root / path).unlink()
 
 
 def _count(root: Path, splits: Sequence[str]) -> dict[str, int]:

@@ -13,13 +13,41 @@ from av.stream import Disposition
 
 from trainer.data.decode import DecodeError, decode_video
 from trainer.data.folders import images
+from trainer.data.sample import frames_at
 
 _TIMEOUT = 60.0  # seconds that opening or one read may take
 _NEAR = 2
 """A count of frames that is worked out from a duration may be so many off."""
 
+KINDS = ("empty", "truncated", "no video", "undecodable", "short")
+"""What can be wrong with a video that is there."""
+
 _KEPT = 600
 """Frames in memory while a file is decoded to see whether it can be."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needed:
+    """What training needs of a video.
+
+    Attributes:
+        frames: Frames of a clip.
+        fps: Frames a second that the clip is taken at; 0 for those of the video.
+        max_frames: Frames that are kept of a longer video; 0 keeps all.
+    """
+
+    frames: int = 1
+    fps: float = 0.0
+    max_frames: int = 0
+
+    def seen(self, frames: int, rate: float) -> int:
+        """Of a video of so many frames at a rate, how many training sees."""
+        kept = min(frames, self.max_frames or frames)
+        return frames_at(kept, round(rate * kept / frames, 3), self.fps)
+
+
+ANY = Needed()
+"""One frame will do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +77,7 @@ class Header:
     remarks: tuple[str, ...] = ()
 
 
-def read_header(path: str, *, num_images: int = 0, needed: int = 1, decode: bool = False) -> Header:
+def read_header(path: str, *, num_images: int = 0, needed: Needed = ANY, decode: bool = False) -> Header:
     """Reads the header of a video file, or counts the images of a folder of frames.
 
     Where the header promises more than the file holds, or is not sure that there are frames enough, the file is
@@ -58,7 +86,7 @@ def read_header(path: str, *, num_images: int = 0, needed: int = 1, decode: bool
     Args:
         path: The file or folder.
         num_images: Images that the folder must hold; 0 for a file.
-        needed: Frames that a clip needs.
+        needed: What a clip needs.
         decode: Decode every frame in any case.
 
     Returns:
@@ -83,7 +111,7 @@ def read_header(path: str, *, num_images: int = 0, needed: int = 1, decode: bool
         return Header(kind="undecodable", reason=f"cannot be opened: {reason}")
 
 
-def _file(path: str, size: int, needed: int, decode: bool) -> Header:
+def _file(path: str, size: int, needed: Needed, decode: bool) -> Header:
     with av.open(path, timeout=_TIMEOUT, metadata_errors="ignore") as container:
         stream = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
         if stream is None:
@@ -110,18 +138,21 @@ def _file(path: str, size: int, needed: int, decode: bool) -> Header:
             if said
         ]
         counted = stream.frames > 0 and "avi" not in container.format.name
+        if 0 < seconds * fps < frames - _NEAR:
+            # The list of edits of an MP4 that was cut without coding it anew hides frames that its header counts.
+            frames, counted = round(seconds * fps), False
     cut = _lacks(path)
     kind = reason = ""
-    if cut or decode or not frames or (frames < needed + _NEAR and not counted):
+    if cut or decode or not frames or (not counted and needed.seen(max(frames - _NEAR, 1), fps) < needed.frames):
         try:
             decoded = decode_video(path, short_side=8, max_frames=_KEPT)
-            if len(decoded.frames) < _KEPT:
-                frames = len(decoded.frames)
+            found = len(decoded.frames)
+            frames = found if found < _KEPT else max(frames, found)
             remarks += ["cut off"] if cut else []
         except DecodeError as error:
             kind, reason = ("truncated", f"{cut}: {error}") if cut else ("undecodable", str(error))
-    if not kind and frames < needed:
-        kind, reason = "short", f"{frames} frames, needs {needed}"
+    if not kind:
+        kind, reason = _short(frames, fps, needed)
     return Header(
         kind=kind,
         reason=reason,
@@ -134,7 +165,14 @@ def _file(path: str, size: int, needed: int, decode: bool) -> Header:
     )
 
 
-def _folder(path: str, num_images: int, needed: int, decode: bool) -> Header:
+def _short(frames: int, rate: float, needed: Needed) -> tuple[str, str]:
+    """The kind of a video that is too short, with the reason in the words of training; else two empty texts."""
+    seen = needed.seen(frames, rate)
+    at = f" at {needed.fps:g} a second" if needed.fps else ""
+    return ("short", f"{seen} frames{at}, needs {needed.frames}") if seen < needed.frames else ("", "")
+
+
+def _folder(path: str, num_images: int, needed: Needed, decode: bool) -> Header:
     paths = images(path, num_frames=num_images)
     first = decode_video(paths[0], short_side=8).frames.shape  # that it can be decoded; of its size, only the shape
     for image in paths[1:] if decode else ():
@@ -145,7 +183,7 @@ def _folder(path: str, num_images: int, needed: int, decode: bool) -> Header:
     with av.open(str(paths[0])) as container:
         context = container.streams.video[0].codec_context
         height, width = context.height, context.width
-    kind, reason = ("short", f"{num_images} frames, needs {needed}") if num_images < needed else ("", "")
+    kind, reason = _short(num_images, 0.0, needed)
     return Header(kind=kind, reason=reason, frames=num_images, height=height, width=width)
 
 

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from trainer.data.headers import Header, read_header
+from trainer.data.headers import ANY, Header, Needed, read_header
 from trainer.data.layouts.values import DataError, Layout
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever a line of the journal changes its form or a header its meaning."""
 
 _CHUNK = 32  # files that a process takes at a time
@@ -78,7 +78,7 @@ def files_of(layout: Layout) -> list[File]:
 def scan(
     files: Sequence[File],
     *,
-    needed: int = 1,
+    needed: Needed = ANY,
     decode: bool = False,
     journal: Path | None = None,
     num_workers: int | None = None,
@@ -88,7 +88,7 @@ def scan(
 
     Args:
         files: The videos.
-        needed: Frames that a clip needs.
+        needed: What a clip needs.
         decode: Decode every frame.
         journal: File that keeps what was read, line by line: a scan that was interrupted goes on from there, and a file
             that has not changed since is not read again. None keeps nothing.
@@ -98,7 +98,7 @@ def scan(
     Raises:
         DataError: The journal cannot be written.
     """
-    with _Journal(journal, {"format": FORMAT, "needed": needed, "decode": decode}) as book:
+    with _Journal(journal, {"format": FORMAT, **asdict(needed), "decode": decode}) as book:
         headers = {file.path: found for file in files if (found := book.known(file)) is not None}
         todo = [file for file in files if file.path not in headers]
         done, total = len(headers), len(files)
@@ -230,7 +230,9 @@ class _Journal:
         )
 
 
-def _read(files: Sequence[File], needed: int, decode: bool, num_workers: int | None) -> Iterator[tuple[File, Header]]:
+def _read(
+    files: Sequence[File], needed: Needed, decode: bool, num_workers: int | None
+) -> Iterator[tuple[File, Header]]:
     if num_workers is None:
         num_workers = 0 if len(files) < (4 if decode else _FEW) else os.cpu_count() or 1
     if num_workers == 0:
@@ -253,7 +255,7 @@ def _read(files: Sequence[File], needed: int, decode: bool, num_workers: int | N
 
 
 def _in_processes(
-    chunks: Sequence[tuple[File, ...]], needed: int, decode: bool, num_workers: int
+    chunks: Sequence[tuple[File, ...]], needed: Needed, decode: bool, num_workers: int
 ) -> Iterator[tuple[tuple[File, ...], list[Header] | None]]:
     """Yields chunks with their headers as they are done; None for the chunks that were under way in a crash."""
     waiting = list(reversed(chunks))
@@ -277,5 +279,5 @@ def _in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _headers(files: tuple[File, ...], needed: int, decode: bool) -> list[Header]:
+def _headers(files: tuple[File, ...], needed: Needed, decode: bool) -> list[Header]:
     return [read_header(file.place, num_images=file.images, needed=needed, decode=decode) for file in files]

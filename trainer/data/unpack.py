@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import os
 import shutil
 import tarfile
 import zlib
@@ -9,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from trainer.data.layouts.values import SUFFIXES
+
+_LONGEST = 255  # bytes of a file's name
+_PART = ".unpacking.part"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +59,7 @@ def unpack(archive: Path, folder: Path) -> Unpacked:
                 elif why is None:
                     _write(members, member, folder / PurePosixPath(member.name).name)
                     videos += 1
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         return Unpacked(videos=videos, refused=tuple(refused), problem=f"the archive is damaged: {error}")
     except OSError as error:
         if error.errno is not None:
@@ -72,8 +77,10 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
         return "its path leads out of the folder"
     if not member.isfile():
         return "it is a link or no plain file"
-    if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+    if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or "\0" in member.name:
         return "it is no video by its name"
+    if len(os.fsencode(path.name)) > _LONGEST:
+        return "its name is too long"
     return None
 
 
@@ -82,7 +89,7 @@ def _write(members: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> No
         return
     source = members.extractfile(member)
     assert source is not None  # it is a plain file
-    part = place.with_name(f".{place.name}.part")
+    part = place.with_name(_PART)
     try:
         with source, part.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)

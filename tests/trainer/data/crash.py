@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from trainer.data.headers import Header, read_header
+from trainer.data.headers import Header, Needed, read_header
 from trainer.data.scan import File
 from trainer.data.workers import Result, Task, decode_task
 
@@ -16,7 +16,7 @@ def decode_or_crash(task: Task) -> Result:
     return decode_task(task)
 
 
-def headers_or_crash(files: tuple[File, ...], needed: int, decode: bool) -> list[Header]:
+def headers_or_crash(files: tuple[File, ...], needed: Needed, decode: bool) -> list[Header]:
     if any(file.path == "train/one/2.mp4" for file in files):
         os._exit(9)
     return [read_header(file.place, needed=needed, decode=decode) for file in files]

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-from fractions import Fraction
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 
 from tests.trainer.data import built
@@ -17,9 +14,8 @@ from tests.trainer.data.conftest import pictures
 from tests.trainer.data.crash import headers_or_crash
 from trainer.config import Clip, DataConfig
 from trainer.data.check import DataReport, Range, check_data, excluded
-from trainer.data.dataset import open_data
-from trainer.data.decode import decode_video
-from trainer.data.headers import read_header
+from trainer.data.dataset import open_data, open_usable
+from trainer.data.headers import Needed
 from trainer.data.layouts import DataError, find_layout, find_videos
 from trainer.data.layouts.definitions import read_exclude, write_exclude
 from trainer.data.scan import files_of, scan
@@ -107,64 +103,20 @@ def test_a_header_scan_refuses_exactly_what_training_refuses(tmp_path, write_vid
     }
 
 
-def test_what_is_unusual_is_used_and_counted(tmp_path):
-    for turn in (90, 180, 270):
-        write_odd(tmp_path / f"turned{turn}.mov", rotation=turn)
-    write_odd(tmp_path / "rotated.mp4", rotation=90)
-    write_odd(tmp_path / "ten.mp4", form="yuv420p10le")
-    write_odd(tmp_path / "variable.mp4", times=[0, 1, 2, 3, 40, 41, 42, 90])
-    write_odd(tmp_path / "long.mkv", times=[*range(0, 36_000 * 25, 100_000)])
-    found = {path.stem: read_header(str(path)) for path in tmp_path.iterdir()}
-    assert {name: header.remarks for name, header in found.items()} == {
-        "rotated": ("rotated",),
-        "turned90": ("rotated",),
-        "turned180": ("rotated",),
-        "turned270": ("rotated",),
-        "ten": ("10-bit",),
-        "variable": ("variable rate",),
-        "long": ("long",),
-    }
-    assert not [header for header in found.values() if header.kind]
-    decoded = {path.stem: read_header(str(path), decode=True) for path in tmp_path.iterdir()}
-    assert decoded.pop("long").frames == 9  # where the header says a length only, frames are worked out
-    assert decoded == {name: header for name, header in found.items() if name != "long"}, "all can be decoded"
-    for name in ("rotated", "turned90", "turned180", "turned270"):
-        path = next(tmp_path.glob(f"{name}.*"))
-        assert (found[name].height, found[name].width) == decode_video(path, short_side=24).frames.shape[1:3], name
-    assert found["variable"].frames == 8
-    assert found["long"].seconds == pytest.approx(36_000, rel=0.2)
-
-
-def write_odd(path: Path, *, rotation: int = 0, form: str = "yuv420p", times: list[int] | None = None) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 24, 32, form
-        stream.codec_context.time_base = Fraction(1, 25)
-        stream.thread_count = 1
-        if rotation:
-            stream.set_display_rotation(rotation)
-        for image, time in zip(pictures(len(times or range(8)), 24, 32), times or range(8), strict=True):
-            picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=form)
-            picture.pts = time
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-
-
-def test_ten_hours_are_read_by_their_header(tmp_path):
-    """A header takes no longer than that of ten seconds: 36,000 frames are not decoded."""
-    path = tmp_path / "hours.avi"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=1)
-        stream.height = stream.width = 16
-        stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1
-        picture = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), dtype=np.uint8), format="rgb24")
-        for number in range(36_000):
-            picture.pts = number
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-    header = read_header(str(path))
-    assert (header.frames, header.seconds, header.remarks) == (36_000, 36_000, ("long",))
+@pytest.mark.parametrize(
+    "changes",
+    [{"fps": 4.0}, {"fps": 4.0, "max_frames": 12}, {"fps": 20.0}, {"max_frames": 9}, {"max_frames": 10}, {"fps": 10.0}],
+)
+def test_the_rate_and_the_most_frames_of_a_study_count(tmp_path, write_video, changes):
+    """Videos of 6 to 30 frames at 10 a second, in files that count them and in files that do not."""
+    for split in ("train", "val"):
+        for frames in (6, 9, 11, 22, 24, 27, 30):
+            for suffix in ("mp4", "mkv"):
+                write_video(tmp_path / "data" / split / "a" / f"{frames}.{suffix}", frames)
+    c = config(tmp_path / "data", clip=Clip(frames=10, height=16, width=16), **changes)
+    trained = {one.path: one.reason for one in open_usable(c).broken}
+    assert {one.path: f"{one.kind}: {one.reason}" for one in check_data(c).broken} == trained
+    assert (len(trained) == 28) == (changes == {"max_frames": 9})
 
 
 def test_equal_files_are_found_by_their_content(root):
@@ -205,6 +157,16 @@ def test_parts_of_one_youtube_video_in_two_splits_are_a_leak(root):
     report = check_data(config(root))
     assert [(one.by, len(one.paths)) for one in report.leaks] == [("id", 4)]
     assert [path.split("/")[0] for path, _ in excluded(report)] == ["train"] * 3
+
+
+def test_a_good_part_of_a_youtube_video_is_kept_where_the_others_are_broken(root):
+    good, gone = root / "train" / "one" / "0.mp4", root / "val" / "one" / "0.mp4"
+    good.rename(good.with_name("abc_-defghi_000000_000010.mp4"))
+    gone.unlink()
+    gone.with_name("abc_-defghi_000020_000030.mp4").touch()
+    report = check_data(config(root))
+    assert len(report.leaks) == 1
+    assert excluded(report) == [("val/one/abc_-defghi_000020_000030.mp4", "empty: the file is empty")]
 
 
 def test_the_exclude_list_is_what_a_study_leaves_out(root, tmp_path, write_video):
@@ -277,8 +239,16 @@ def test_a_file_that_has_changed_is_read_again(root, tmp_path):
     (root / "val" / "one" / "0.mp4").write_bytes(b"")
     assert kinds(check_data(config(root), journal=journal)) == {"val/one/0.mp4": "empty"}
     files = files_of(find_videos(root, name="mine"))
-    assert scan(files, journal=journal, needed=8).read == 0
-    assert scan(files, journal=journal, needed=9).read == 14
+    assert scan(files, journal=journal, needed=Needed(frames=8)).read == 0
+    assert scan(files, journal=journal, needed=Needed(frames=9)).read == 14
+
+
+def test_a_file_of_the_same_size_and_another_time_is_read_again(root, tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    assert check_data(config(root), journal=journal).clean
+    path = root / "val" / "one" / "0.mp4"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert kinds(check_data(config(root), journal=journal)) == {"val/one/0.mp4": "undecodable"}
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "no json", '{"format": 0}\n[1]\n', "\xff"])

@@ -160,6 +160,44 @@ def test_a_list_of_no_known_form_is_named_with_the_forms(plain: Path) -> None:
     assert f"but {root / 'train.csv'} has neither" in message
 
 
+@pytest.mark.parametrize("how", ["link", "copy"])
+def test_a_list_of_test_that_is_the_one_of_val_is_no_split(plain: Path, how: str) -> None:
+    root = build(plain, "slowfast")
+    if how == "link":
+        (root / "test.csv").symlink_to("val.csv")
+    else:
+        shutil.copyfile(root / "val.csv", root / "test.csv")
+    layout = find_videos(root, name="mine")
+    assert (list(layout.splits), layout.left_out) == (["train", "val"], ())
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("test_results.txt", "all is well\n", "its rows do not read `path label`"),
+        ("test.csv", "a.mp4\nb.mp4\n", "its rows do not read `path label`"),
+        ("test_videofolder.txt", "x.mp4 0\ny.mp4 0\n", "all of its labels are 0, as TSM writes them where"),
+    ],
+)
+def test_a_list_of_test_that_cannot_be_used_is_left_out(plain: Path, file: str, text: str, reason: str) -> None:
+    root = build(plain, "slowfast")
+    (root / file).write_text(text)
+    layout = find_videos(root, name="mine")
+    assert list(layout.splits) == ["train", "val"]
+    assert [(one.path, one.split, one.kind) for one in layout.left_out] == [(str(root / file), "test", "list")]
+    assert layout.left_out[0].reason.startswith(reason)
+
+
+def test_a_list_of_test_with_labels_is_a_split(plain: Path) -> None:
+    root = build(plain, "slowfast")
+    videos = [built.put(clip, root / "more" / clip.path.name) for clip in built.of(clips_of(plain), "val")]
+    built.write_lines(root / "test.csv", [f"more/{path.name} {number % 2}" for number, path in enumerate(videos)])
+    (root / "test_results.txt").write_text("all is well\n")
+    layout = find_videos(root, name="mine")
+    assert {split: len(videos) for split, videos in layout.splits.items()} == {"train": 6, "val": 4, "test": 4}
+    assert not layout.left_out
+
+
 def test_labels_without_class_names_must_have_no_gap(plain: Path) -> None:
     root = build(plain, "slowfast")
     (root / "classes.txt").unlink()
@@ -253,52 +291,6 @@ def test_links_are_followed_and_those_that_lead_nowhere_are_left_out(plain: Path
     assert [(one.kind, one.path) for one in layout.left_out] == [
         ("link", f"train/c/{n}.mp4") for n in ("gone", "round")
     ]
-
-
-def test_class_names_of_a_file_must_be_those_of_the_folders(plain: Path) -> None:
-    built.write_lines(plain / "classes.txt", ["c", "a_b"])
-    layout = find_videos(plain, name="mine", annotations="classes.txt")
-    assert layout.classes == ("a_b", "c")
-    assert dict(layout.class_map) == {"a_b": "a b", "c": "c"}
-    built.write_lines(plain / "classes.txt", ["C", "a_b"])
-    layout = find_videos(plain, name="mine", annotations="classes.txt")
-    assert layout.classes == ("C", "a_b")  # sorted as they are written
-    assert {video.path.split("/")[1]: video.label for video in layout.splits["train"]} == {"a b": 1, "c": 0}
-    assert [video.label for video in layout.splits["train"]] == [0, 0, 0, 1, 1, 1]
-    built.write_lines(plain / "classes.txt", ["c", "a bb"])
-    assert "class 'a b' of the folders of train is not in the data; did you mean 'a bb'?" in refused(
-        plain, annotations="classes.txt"
-    )
-    assert "data.annotations must be a folder of lists or a file of class names" in refused(
-        plain, annotations="nowhere"
-    )
-
-
-@pytest.mark.parametrize(
-    ("file", "text"),
-    [
-        ("classes.json", '{"\\"a b\\"": 0, "c": 1}'),
-        ("classes.json", '["a b", "c"]'),
-        ("kinetics_400_labels.csv", "id,name\n0,a b\n1,c\n"),
-        ("classInd.txt", "1 a b\n2 c\n"),
-        ("label_map.txt", "a b\nc\n"),
-    ],
-)
-def test_class_names_are_read_in_the_forms_that_tools_write(plain: Path, file: str, text: str) -> None:
-    root = build(plain, "slowfast")
-    (root / "classes.txt").unlink()
-    (root / file).write_text(text)
-    assert find_videos(root, name="mine").classes == ("a b", "c")
-    shutil.copyfile(root / file, root / "classes.txt")
-    assert "one file must name the classes" in refused(root)
-
-
-@pytest.mark.parametrize("text", ['{"a": 0, "b": 2}', "{", "[1, 2]", '"a"'])
-def test_class_names_in_broken_json_are_refused(plain: Path, text: str) -> None:
-    root = build(plain, "slowfast")
-    (root / "classes.txt").unlink()
-    (root / "classes.json").write_text(text)
-    assert "classes.json must be" in refused(root)
 
 
 def test_a_folder_without_any_layout_says_what_would_do(tmp_path: Path) -> None:

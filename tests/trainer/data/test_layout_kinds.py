@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -106,6 +106,48 @@ def test_a_multi_label_list_gives_all_labels_of_a_video(plain: Path, tmp_path: P
     assert {video.label: video.labels for video in layout.splits["train"]} == {0: (0, 1), 1: (1,), 2: (2,)}
 
 
+def mmaction2_mmit(root: Path, clips: list[built.Clip], *, frames: bool) -> None:
+    """Lists as mmaction2's build_file_list.py writes them of videos with several labels: blanks between all numbers."""
+    for split in ("train", "val"):
+        lines = []
+        for clip in built.of(clips, split):
+            name = clip.path.stem if frames else clip.path.name
+            others = [label for label in (0, 1, 2) if label < clip.label]
+            if frames:
+                (root / f"rawframes_{split}" / name).mkdir(parents=True)
+            else:
+                built.put(clip, root / f"videos_{split}" / name)
+            lines.append(" ".join(map(str, [name, *([12] if frames else []), clip.label, *others])))
+        built.write_lines(root / f"mmit_{split}_list_{'rawframes' if frames else 'videos'}.txt", lines)
+
+
+@pytest.mark.parametrize(("frames", "layout"), [(True, "multi-label"), (False, "multi-label-videos")])
+def test_several_labels_may_be_separated_by_blanks(plain: Path, tmp_path: Path, frames: bool, layout: str) -> None:
+    root = tmp_path / "other"
+    mmaction2_mmit(root, clips_of(plain), frames=frames)
+    with pytest.raises(DataError, match=r"has more numbers behind .*; data\.layout=multi-label \(.*reads? several"):
+        find_videos(root, name="mine")
+    found = find_videos(root, name="mine", layout=layout)
+    assert found.line().startswith(f"{root} is read as {layout}: 3 classes, train 9, val 6")
+    assert not found.left_out
+    assert sorted(video.labels for video in found.splits["val"]) == [(0,)] * 2 + [(0, 1)] * 2 + [(0, 1, 2)] * 2
+    assert {video.frames for video in found.splits["val"]} == {12 if frames else 0}
+
+
+def test_a_path_that_ends_in_a_number_is_not_taken_for_labels(plain: Path, tmp_path: Path) -> None:
+    root = tmp_path / "other"
+    for name in ("take", "take 1"):
+        (root / name).mkdir(parents=True)
+    built.write_lines(root / "train.txt", ["take 12 0", "take 1 12 0,1", "gone 1 12 0"])
+    built.write_lines(root / "val.txt", ["take 1 12 1"])
+    with pytest.raises(DataError, match=r"a video must be in one split, but take 1 stands in line 2"):
+        find_videos(root, name="mine")
+    built.write_lines(root / "val.txt", ["take 2 12 1"])
+    found = find_videos(root, name="mine", layout="multi-label", complete=False)
+    assert [(video.path, video.labels) for video in found.splits["train"]] == [("take", (0,)), ("take 1", (0, 1))]
+    assert [one.path for one in found.left_out] == ["gone 1", "take 2"]
+
+
 def test_a_frame_folder_says_how_many_images_it_has_and_its_flow_can_be_read(plain: Path, tmp_path: Path) -> None:
     root = tmp_path / "other"
     built.frames(clips_of(plain), root)
@@ -172,6 +214,48 @@ def test_replacements_of_corrupted_videos_are_used(plain: Path, tmp_path: Path) 
     assert place.relative_to(root).as_posix() in paths
     assert f"train/{clips[0].path.name}" not in paths
     assert len(paths) == 9
+
+
+def test_a_replacement_stands_in_for_one_video(plain: Path, tmp_path: Path) -> None:
+    root = tmp_path / "other"
+    clips = clips_of(plain)
+    built.cvdf_flat(clips, root)
+    first = clips[0].path
+    shutil.copyfile(first, root / "train" / f"{first.stem}.mkv")  # the same video in another container
+    shutil.copyfile(first, root / "train" / f"{first.stem[:11]}_000050_000060.mp4")  # another part of it
+    (root / "replacement").mkdir()
+    shutil.copyfile(clips[1].path, root / "replacement" / first.name)
+    layout = find_videos(root, name="mine")
+    paths = [video.path for video in layout.splits["train"]]
+    assert f"train/{first.stem[:11]}_000050_000060.mp4" in paths
+    assert paths.count(f"replacement/{first.name}") == 1
+    assert len(paths) == len(set(paths)) == 10
+    assert len(layout.left_out) == 1
+    assert layout.left_out[0].kind == "repeated"
+    assert PurePosixPath(layout.left_out[0].path).stem == first.stem
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_kinetics_that_is_arranged_in_part_is_refused_until_that_part_is_asked_for(
+    plain: Path, tmp_path: Path, split: str
+) -> None:
+    root = tmp_path / "other"
+    clips = clips_of(plain)
+    built.cvdf(clips, root)
+    built.put(clips[0], root / "train" / "zzzzzzzzzzz_000001_000011.mp4")  # in no table, so it belongs nowhere
+    assert not find_videos(root, name="mine").left_out
+    flat = next(clip for clip in clips if clip.split == split).path.name
+    link = next((root / "videos" / split).rglob(flat))
+    link = link.rename(link.with_name(f"{flat[:11]}.mp4"))
+    assert not find_videos(root, name="mine").left_out
+    link.unlink()
+    with pytest.raises(
+        DataError, match=rf"but 1 of the videos of .* lie flat \(the first is {split}/{flat}\); `nas data get"
+    ):
+        find_videos(root, name="mine")
+    part = find_videos(root, name="mine", layout="cvdf")
+    assert sum(map(len, part.splits.values())) == len(clips) - 1
+    assert [(one.kind, one.path, one.split) for one in part.left_out] == [("unarranged", f"{split}/{flat}", split)]
 
 
 def test_rows_and_files_without_a_partner_are_counted(plain: Path, tmp_path: Path) -> None:

@@ -42,6 +42,24 @@ def test_files_are_found_whatever_the_case_of_their_suffix(root: Path) -> None:
     )
 
 
+def test_videos_that_are_passed_over_are_counted(root: Path) -> None:
+    folder = root / "train" / "a"
+    for name in ("2.m4v", "3.MPG", "4.wmv", "notes.txt", "group/5.mp4", "group/6.avi", "empty/7.txt", "../8.mp4"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    layout = find_videos(root, name="mine")
+    assert len(layout.splits["train"]) == 2
+    assert {(one.path, one.kind, one.reason) for one in layout.left_out} == {
+        *(
+            (f"train/a/{name}", "suffix", "its suffix is none of .mp4 .avi .mkv .webm .mov")
+            for name in ("2.m4v", "3.MPG", "4.wmv")
+        ),
+        ("train/a/group", "misplaced", "2 videos lie in a folder of the class folder"),
+        ("train/8.mp4", "misplaced", "it lies in no class folder"),
+    }
+    assert layout.line().endswith("left out: 2 misplaced, 3 suffix")
+
+
 def test_test_split_is_found_where_there_is_one(root: Path) -> None:
     shutil.copytree(root / "val", root / "test")
     assert list(find_videos(root, name="mine").splits) == ["train", "val", "test"]

@@ -23,6 +23,7 @@ class Server:
         self.cut: list[int] = []
         self.ranges = True
         self.etags = True
+        self.parts = ""  # behind an ETag: `-2` of a file that S3 was sent in two parts, whose ETag is no MD5
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -36,7 +37,7 @@ class Server:
                 if body is None:
                     self.send_error(404)
                     return
-                etag = f'"{hashlib.md5(body).hexdigest()}"'
+                etag = f'"{hashlib.md5(body).hexdigest()}{server.parts}"'
                 match = re.fullmatch(r"bytes=(\d+)-", wanted) if server.ranges else None
                 start = int(match[1]) if match and self.headers.get("If-Range", etag) == etag else 0
                 if start >= len(body) and start:

@@ -7,12 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from trainer.config import DataConfig
-from trainer.data.layouts.cvdf import COLUMNS, read_flat, tables
+from trainer.data.layouts.cvdf import COLUMNS, read_flat, tables, unarranged
 from trainer.data.layouts.definitions import narrowed
 from trainer.data.layouts.detect import KINDS, Sources, detected, lists_of, sources, unreadable
 from trainer.data.layouts.files import Listing
-from trainer.data.layouts.lists import FORMS, read_lists
+from trainer.data.layouts.lists import read_lists
 from trainer.data.layouts.official import hmdb_folder, read_hmdb, read_ucf, ucf_folder
+from trainer.data.layouts.rows import FORMS
 from trainer.data.layouts.tree import BASES, read_tree
 from trainer.data.layouts.values import SPLITS, SUFFIXES, DataError, Layout, LeftOut, Video
 
@@ -125,7 +126,9 @@ def _kind(listing: Listing, found: Sources, layout: str) -> str:
 
 def _read(listing: Listing, found: Sources, kind: str, remedy: str) -> Layout:
     if kind in BASES:
-        return read_tree(listing, kind, names=found.names if found.given else None, remedy=remedy)
+        tree = read_tree(listing, kind, names=found.names if found.given else None, remedy=remedy)
+        rest = unarranged(listing, tables(list(found.folders))) if kind == "cvdf" else []
+        return dataclasses.replace(tree, left_out=(*tree.left_out, *rest))
     if kind == "cvdf-flat":
         return read_flat(listing, annotations=tables(list(found.folders)))
     number = int(kind[-1]) if kind[-1].isdigit() else 0
@@ -134,7 +137,9 @@ def _read(listing: Listing, found: Sources, kind: str, remedy: str) -> Layout:
     if kind.startswith("hmdb51"):
         lists = _lists(hmdb_folder(found.folders), "HMDB51's *_test_split1.txt", found)
         return read_hmdb(listing, lists=lists, number=number)
-    return read_lists(listing, kind, lists=lists_of(found, kind), names=found.names)
+    by_split, unused = lists_of(found, kind)
+    layout = read_lists(listing, kind, lists=by_split, names=found.names)
+    return dataclasses.replace(layout, left_out=(*unused, *layout.left_out))
 
 
 def _lists(folder: Path | None, what: str, found: Sources) -> Path:

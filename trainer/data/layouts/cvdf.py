@@ -70,9 +70,7 @@ def read_flat(listing: Listing, *, annotations: Mapping[str, Path], splits: Sequ
     rows = {split: _Rows(path) for split, path in annotations.items()}
     originals = sorted({label for table in rows.values() for label, _ in table.labels()})
     lookup(originals, where="the annotations")
-    replacements: dict[str, str] = {}
-    for folder in _REPLACEMENTS:
-        replacements |= {youtube_id(path): path for path in listing.videos(folder, split="")[0]}
+    replacements = replacements_of(listing)
     left_out: list[LeftOut] = []
     labelled: dict[str, list[tuple[str, str]]] = {}
     for split in splits:
@@ -97,6 +95,62 @@ def read_flat(listing: Listing, *, annotations: Mapping[str, Path], splits: Sequ
         class_map={label: label for label in classes},
         left_out=tuple(left_out),
     )
+
+
+def replacements_of(listing: Listing) -> dict[str, str]:
+    """Paths of what stands in for corrupted videos, by YouTube ID."""
+    return {youtube_id(path): path for folder in _REPLACEMENTS for path in listing.videos(folder, split="")[0]}
+
+
+def replaced(paths: Sequence[str], replacements: Mapping[str, str]) -> dict[str, str]:
+    """The replacement of each video that has one: the video of its name, or else the only one of its YouTube ID.
+
+    Args:
+        paths: Of the videos of a split; several may be parts of one YouTube video.
+        replacements: As `replacements_of` gives them; each stands in for one video.
+    """
+    parts: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        if youtube_id(path) in replacements:
+            parts[youtube_id(path)].append(path)
+    found: dict[str, str] = {}
+    for video, of_id in parts.items():
+        stem = PurePosixPath(replacements[video]).stem
+        mine = [path for path in of_id if PurePosixPath(path).stem == stem] or (of_id if len(of_id) == 1 else [])
+        if mine:
+            found[mine[0]] = replacements[video]
+    return found
+
+
+def unarranged(listing: Listing, annotations: Mapping[str, Path]) -> list[LeftOut]:
+    """Videos that lie flat and belong to a class, but not in `videos/<split>/<class>`, though others do.
+
+    So it is where arranging was interrupted, or where more was fetched since. CVDF's own script makes links to what
+    lies flat: there each name stands in both places.
+
+    Args:
+        listing: Of the root.
+        annotations: Table of each split; what is in no table belongs nowhere.
+
+    Raises:
+        DataError: A row of a table that is needed is not of its form.
+    """
+    found: list[LeftOut] = []
+    for split, table in annotations.items():
+        titles = listing.folders(f"videos/{split}")
+        there = {
+            PurePosixPath(path).stem for one in titles for path in listing.videos(f"videos/{split}/{one}", split="")[0]
+        }
+        files = listing.videos(split, split=split)[0]
+        # Some name what they arrange by its ID alone.
+        flat = [path for path in files if not {PurePosixPath(path).stem, youtube_id(path)} & there]
+        rows = _Rows(table) if flat else None
+        for path in flat:
+            stem = PurePosixPath(path).stem
+            if rows is not None and stem[:ID_LENGTH] in rows.by_id and rows.label(stem) is not None:
+                reason = f"it lies flat, not in videos/{split}"
+                found.append(LeftOut(path=path, split=split, kind="unarranged", reason=reason))
+    return found
 
 
 class _Rows:
@@ -141,6 +195,8 @@ def _join(
         left_out.append(LeftOut(path=path, split=split, kind=kind, reason=reason))
 
     found: list[tuple[str, str]] = []
+    stand_ins = replaced(files, replacements)
+    stems = {PurePosixPath(path).stem for path in stand_ins}
     for path in files:
         stem = PurePosixPath(path).stem
         if stem[:ID_LENGTH] not in rows.by_id:
@@ -150,7 +206,10 @@ def _join(
         if label is None:
             leave(path, "contradictory", f"{rows.path} has its ID under several classes, and no row has its times")
             continue
-        found.append((replacements.get(stem[:ID_LENGTH], path), label))
+        if path not in stand_ins and stem in stems:
+            leave(path, "repeated", f"{replacements[stem[:ID_LENGTH]]} stands in for the video of its name")
+            continue
+        found.append((stand_ins.get(path, path), label))
     present = {youtube_id(path) for path in files}
     for video, of_id in rows.by_id.items():
         if video not in present:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.data.layouts.cvdf import tables
+from trainer.data.layouts.cvdf import tables, unarranged
 from trainer.data.layouts.files import Listing
-from trainer.data.layouts.lists import kind_of, list_files
+from trainer.data.layouts.lists import list_files
+from trainer.data.layouts.names import CLASS_FILES
 from trainer.data.layouts.official import hmdb_folder, ucf_folder
-from trainer.data.layouts.text import CLASS_FILES
+from trainer.data.layouts.rows import FORMS, kind_of
 from trainer.data.layouts.tree import BASES
-from trainer.data.layouts.values import DataError, listed
+from trainer.data.layouts.values import DataError, LeftOut, listed
 
 KINDS: Mapping[str, str] = {
     "folders": "folders",
@@ -24,6 +25,7 @@ KINDS: Mapping[str, str] = {
     "pytorchvideo": "slowfast",
     "frames": "frames",
     "multi-label": "multi-label",
+    "multi-label-videos": "multi-label-videos",
     "ucf101": "ucf101-1",
     "ucf101-1": "ucf101-1",
     "ucf101-2": "ucf101-2",
@@ -35,6 +37,7 @@ KINDS: Mapping[str, str] = {
 }
 """What `data.layout` may say, and the layout that is read."""
 
+_LIKE = {"multi-label": ("frames",), "multi-label-videos": ("slowfast", "frames")}
 _LISTS = ("slowfast", "frames", "multi-label")
 
 
@@ -78,7 +81,11 @@ def sources(root: Path, annotations: str) -> Sources:
 
 
 def detected(listing: Listing, found: Sources) -> list[tuple[str, str]]:
-    """Each layout that the folder may have, and what tells so."""
+    """Each layout that the folder may have, and what tells so.
+
+    Raises:
+        DataError: Kinetics is arranged in part, so that neither of its layouts has all videos.
+    """
     by_lists = _by_lists(listing, found)
     trees = []
     for kind, base in BASES.items():
@@ -87,25 +94,37 @@ def detected(listing: Listing, found: Sources) -> list[tuple[str, str]]:
         if listing.folders(folder) or (kind == "folders" and listing.is_folder(folder) and not by_lists):
             trees.append((kind, f"{folder}/<class>/"))
     kinds = dict(by_lists + trees)
-    if "cvdf" in kinds and "cvdf-flat" in kinds:
-        del kinds["cvdf-flat"]  # arranged by links to what lies flat: the same videos
+    if "cvdf" in kinds:
+        rest = unarranged(listing, tables(list(found.folders)))
+        if rest:
+            raise DataError(
+                f"Kinetics must be arranged by class as a whole, but {len(rest):,} of the videos of {listing.root} lie "
+                f"flat (the first is {rest[0].path}); `nas data get kinetics --root {listing.root}` goes on with it, "
+                "and data.layout=cvdf takes only what is arranged"
+            )
+        kinds.pop("cvdf-flat", None)  # arranged by links to what lies flat: the same videos
     if found.given and by_lists and found.names is None:
         kinds = dict(by_lists)  # the user named the lists
     return list(kinds.items())
 
 
-def lists_of(found: Sources, kind: str) -> dict[str, Path]:
-    """The list of each split.
+def lists_of(found: Sources, kind: str) -> tuple[dict[str, Path], list[LeftOut]]:
+    """The list of each split, and files that are named as a list of test and are none.
 
     Raises:
         DataError: A split has several lists of that kind, or train or val has none.
     """
-    by_split = {
-        split: [path for path in paths if _fits(kind_of(path), kind)]
-        # If none is of that form, reading one tells which line is not.
-        or paths
-        for split, paths in list_files(found.folders).items()
-    }
+    by_split: dict[str, list[Path]] = {}
+    left_out: list[LeftOut] = []
+    for split, paths in list_files(found.folders).items():
+        by_split[split] = [path for path in paths if _fits(kind_of(path), kind)]
+        if by_split[split]:
+            continue
+        if split == "test":  # data can do without, and a `test_results.txt` may lie anywhere
+            reason = f"its rows do not read {FORMS[kind]}"
+            left_out += [LeftOut(path=str(path), split=split, kind="list", reason=reason) for path in paths]
+        else:
+            by_split[split] = paths  # reading one tells which line is not of that form
     for split, paths in by_split.items():
         if len(paths) > 1:
             raise DataError(
@@ -120,12 +139,14 @@ def lists_of(found: Sources, kind: str) -> dict[str, Path]:
                 f"layout {kind} must have a list of {split}, but there is none in {places} (names such as {split}.csv "
                 f"or {split}_list.txt); data.annotations names another folder"
             )
-    return lists
+    if "test" in lists and lists["test"].read_bytes() == lists["val"].read_bytes():
+        del lists["test"]  # what SlowFast asks for where there is no test: a link to the list of val, or a copy
+    return lists, left_out
 
 
 def _fits(found: str | None, kind: str) -> bool:
-    # A multi-label list in which no video has two labels reads like one of frame folders.
-    return found == kind or (kind == "multi-label" and found == "frames")
+    # A list of several labels in which no video has two, or its first has not, reads like one of single labels.
+    return found == kind or found in _LIKE.get(kind, ())
 
 
 def unreadable(found: Sources) -> Path | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from trainer.data.layouts.values import SUFFIXES, DataError, LeftOut
+from trainer.data.layouts.values import OTHERS, SUFFIXES, DataError, LeftOut
 
 
 class Listing:
@@ -61,6 +61,21 @@ class Listing:
             else:
                 found.append(path)
         return found, left_out
+
+    def passed_over(self, folder: str, *, split: str) -> list[LeftOut]:
+        """What a class folder holds that may be meant as videos: files of other suffixes, and folders with videos."""
+        found: list[LeftOut] = []
+        for name, is_folder in self.entries(folder).items():
+            path = printable(f"{folder}/{name}")
+            if is_folder:
+                count = len(self.videos(f"{folder}/{name}", split=split)[0])
+                if count:
+                    reason = f"{count:,} videos lie in a folder of the class folder"
+                    found.append(LeftOut(path=path, split=split, kind="misplaced", reason=reason))
+            elif PurePosixPath(name).suffix.lower() in OTHERS:
+                reason = f"its suffix is none of {' '.join(SUFFIXES)}"
+                found.append(LeftOut(path=path, split=split, kind="suffix", reason=reason))
+        return found
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder.

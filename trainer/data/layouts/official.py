@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from trainer.data.layouts.files import Listing, below
-from trainer.data.layouts.text import class_names, read_lines
+from trainer.data.layouts.names import class_names
+from trainer.data.layouts.text import read_lines
 from trainer.data.layouts.values import DataError, Layout, LeftOut, Video, listed, sorted_videos
 
 _UCF_FOLDERS = ("", "UCF-101/", "UCF101/", "videos/")

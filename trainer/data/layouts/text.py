@@ -1,32 +1,16 @@
-"""Lists and tables of a data set: lines of text files, class names, and how names are compared."""
+"""Lists and tables of a data set: lines of text files, and how names are compared."""
 
 from __future__ import annotations
 
 import csv
 import difflib
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.data.layouts.values import DataError, listed
-
-# What data sets call the file that names their classes, in the order of their indices.
-CLASS_FILES = (
-    "classes.txt",
-    "classes.csv",
-    "classes.json",
-    "category.txt",
-    "classInd.txt",
-    "labels.txt",
-    "label_map.txt",
-    "label_map_k400.txt",
-    "kinetics_400_labels.csv",
-    "kinetics_classnames.json",
-    "classnames.json",
-)
 
 
 def normal(name: str) -> str:
@@ -139,61 +123,3 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> 
         f"{path} must have the columns {', '.join(columns)}, but lacks {', '.join(missing)} (it has "
         f"{', '.join(header)}){wrong}"
     )
-
-
-def class_names(path: Path) -> tuple[str, ...]:
-    """Class names of a file, in the order of their indices.
-
-    One name a line, or `number name` (from 0 or 1, as in UCF101's classInd.txt); a table with a column `name`
-    (DeepMind's labels) or `label` (annotations); or JSON: a list, or name to index (SlowFast).
-
-    Raises:
-        DataError: It is none of these, or names one class twice.
-    """
-    if path.suffix.lower() == ".json":
-        names = _json_names(path)
-    else:
-        lines = [line for _, line in read_lines(path)]
-        first = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
-        if path.suffix.lower() == ".csv" and "label" in first:
-            # A table of annotations: its classes are those of the whole data, sorted.
-            return tuple(sorted({unquoted(row["label"]) for _, row in read_table(path, ["label"])}))
-        if path.suffix.lower() == ".csv" and "name" in first:
-            names = [unquoted(row["name"]) for _, row in read_table(path, ["name"])]
-        else:
-            names = [unquoted(line) for line in _without_numbers(path, lines)]
-    if not names:
-        raise DataError(f"a list of classes must name one at least, but {path} is empty")
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise DataError(f"a list of classes must name each once, but {path} names {name!r} twice")
-    return tuple(names)
-
-
-def _without_numbers(path: Path, lines: Sequence[str]) -> list[str]:
-    numbered = [re.fullmatch(r"(\d+)[\s,]+(\S.*)", line) for line in lines]
-    pairs = [(int(match[1]), match[2]) for match in numbered if match]
-    numbers = [number for number, _ in pairs]
-    if len(pairs) != len(lines) or numbers[:1] not in ([0], [1]):
-        return list(lines)
-    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
-        if len(set(numbers)) < len(numbers) or path.name == "classInd.txt":
-            raise DataError(
-                f"the classes of {path} must be numbered one by one, but are {listed([*map(str, numbers)])}"
-            )
-        return list(lines)
-    return [name for _, name in pairs]
-
-
-def _json_names(path: Path) -> list[str]:
-    try:
-        value = json.loads(read_text(path))
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} must be JSON, but: {error}") from error
-    if isinstance(value, list) and all(isinstance(name, str) for name in value):
-        return [unquoted(name) for name in value]
-    if isinstance(value, dict) and sorted(value.values(), key=str) == sorted(range(len(value)), key=str):
-        return [unquoted(name) for name in sorted(value, key=lambda name: int(value[name]))]
-    raise DataError(f"{path} must be a JSON list of class names, or name to index from 0 without gaps")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.data.layouts.files import Listing
-from trainer.data.layouts.text import class_names, lookup, normal, unknown
+from trainer.data.layouts.names import class_names
+from trainer.data.layouts.text import lookup, normal, unknown
 from trainer.data.layouts.values import SPLITS, SUFFIXES, DataError, Layout, LeftOut, Video, listed
 
 BASES: Mapping[str, str] = {
@@ -20,7 +21,8 @@ BASES: Mapping[str, str] = {
 def read_tree(listing: Listing, kind: str, *, names: Path | None, remedy: str) -> Layout:
     """Lists the videos of `root/<split's folder>/<class>/*`, whatever the case of their suffix.
 
-    Hidden files and folders, and files that are no video by their suffix, are passed over.
+    Hidden files and folders, and files that are no video by their suffix, are passed over; what may be meant as a video
+    is in `left_out`.
 
     Args:
         listing: Of the root.
@@ -49,9 +51,13 @@ def read_tree(listing: Listing, kind: str, *, names: Path | None, remedy: str) -
     splits: dict[str, tuple[Video, ...]] = {}
     for split in folders:
         videos: list[Video] = []
+        left_out += [
+            LeftOut(path=path, split=split, kind="misplaced", reason="it lies in no class folder")
+            for path in listing.videos(bases[split], split=split)[0]
+        ]
         for folder in sorted(folders["train"], key=lambda folder: titles[folder]):
             found, unusable = listing.videos(f"{bases[split]}/{folder}", split=split)
-            left_out += unusable
+            left_out += [*unusable, *listing.passed_over(f"{bases[split]}/{folder}", split=split)]
             if not found:
                 raise DataError(
                     f"a class must have at least one video ({' '.join(SUFFIXES)}) in every split, but "

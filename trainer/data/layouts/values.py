@@ -11,6 +11,8 @@ from typing import Any
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov")
+OTHERS = (".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts", ".vob")
+"""Suffixes of videos that folders are not searched for; a list may name such a file."""
 
 _SHOWN = 5  # names in a message or of a kind in a record
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -45,7 +47,9 @@ class LeftOut:
         path: Path below the root, or the name that a list gives.
         split: Where it would have been.
         kind: `missing` (listed, but not there), `unlisted` (there, but in no list), `repeated` (listed again),
-            `contradictory` (listed under several classes), `link` (leads nowhere) or `name` (not UTF-8).
+            `contradictory` (listed under several classes), `unarranged` (Kinetics arranged in part), `list` (named as a
+            list of test, but none that can be used), `suffix` (not one of `SUFFIXES`), `misplaced` (in no class folder,
+            or too deep in one), `link` (leads nowhere) or `name` (not UTF-8).
         reason: In a few words.
     """
 
@@ -83,7 +87,7 @@ class Layout:
 
     def line(self) -> str:
         """What was found, in one line."""
-        what = f"{self.kind}{', multi-label' if self.multi_label and self.kind != 'multi-label' else ''}"
+        what = f"{self.kind}{', multi-label' if self.multi_label and not self.kind.startswith('multi-label') else ''}"
         clips = ", ".join(f"{name} {len(videos):,}" for name, videos in self.splits.items())
         text = f"{self.root} is read as {what}: {len(self.classes)} classes, {clips}"
         if self.definition:
