@@ -76,19 +76,20 @@ def decode_video(path: str | Path, *, short_side: int, max_frames: int = 0) -> D
 
 @contextmanager
 def reasons() -> Iterator[None]:
-    """Turns what PyAV raises in its block into DecodeError with a reason of one line."""
+    """Turns whatever goes wrong in its block into DecodeError with a reason of one line."""
     try:
         yield
     except DecodeError:
         raise
-    except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # files have states that PyAV knows no error for, and one must not end work on all
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DecodeError(f"cannot be decoded: {' '.join(reason.split())}") from error
 
 
 def open_video(path: str | Path) -> Any:
     """Opens a container, with a limit of time, so that a dead network drive does not hang."""
-    return av.open(str(path), timeout=_TIMEOUT, metadata_errors="ignore")
+    # FFmpeg takes what stands before a colon for a protocol, unless the path begins with a slash.
+    return av.open(str(Path(path).absolute()), timeout=_TIMEOUT, metadata_errors="ignore")
 
 
 def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
@@ -161,10 +162,12 @@ def video_stream(container: Any) -> Any:
     """The first stream that is a video, and no cover picture of a piece of music.
 
     Raises:
-        DecodeError: There is none.
+        DecodeError: There is none, or nothing here decodes it.
     """
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise DecodeError("its codec is not known")
             stream.codec_context.thread_count = 1
             return stream
     kinds = sorted({stream.type for stream in container.streams})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import struct
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from trainer.data import decode
 from trainer.data.decode import DecodeError, backend, decode_video
+from trainer.data.headers import read_header
 
 
 def levels(frames: np.ndarray) -> list[int]:
@@ -87,6 +89,18 @@ def test_broken_files_are_refused_with_a_reason(tmp_path, write_video, write_aud
     assert reason(tmp_path / "text.mp4").startswith("cannot be decoded: ")
     assert reason(tmp_path / "missing.mp4") == "cannot be decoded: No such file or directory"
     assert reason(write_audio(tmp_path / "sound.mp4")) == "there is no video stream, only audio"
+    whole = write_video(tmp_path / "codec.mp4", 4)
+    whole.write_bytes(whole.read_bytes().replace(b"avc1", b"xvc1"))
+    assert reason(whole) == "its codec is not known"
+
+
+def test_a_name_may_hold_a_colon_and_other_letters_that_mean_something_to_ffmpeg(tmp_path, write_video, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", 3)
+    monkeypatch.chdir(tmp_path)
+    for name in ("12:30.mp4", "file:x.mp4", "concat:a|b.mp4", "%03d.mp4", "[x] {y}*?.mp4"):
+        shutil.copy(path, name)
+        assert len(decode_video(name, short_side=24).frames) == 3
+        assert read_header(name).frames == 3
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm", ".avi", ".mp4"])
