@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from trainer.data import decode
+from trainer.data.key import key_of, several
 from trainer.data.layouts import DataError, Layout, Video
 from trainer.data.workers import Result, Task, decode_all
 from trainer.inputs import PLANES, Input
@@ -172,30 +173,6 @@ def pack(
     return found
 
 
-def key_of(layout: Layout, settings: Mapping[str, Any]) -> str:
-    """Names what goes into a cache or a pack: 32 letters.
-
-    Args:
-        layout: The videos; their paths below the root, labels, sizes and times of modification count.
-        settings: How they are decoded, as JSON values.
-
-    Raises:
-        OSError: A file cannot be looked at.
-    """
-    digest = hashlib.sha256(json.dumps([settings, layout.classes], sort_keys=True).encode())
-    for split, videos in layout.splits.items():
-        digest.update(f"\n{split}\n".encode())
-        for video in videos:
-            stat = (layout.root / video.path).stat()
-            digest.update(json.dumps([video.path, video.label, stat.st_size, stat.st_mtime_ns, *_more(video)]).encode())
-    return digest.hexdigest()[:32]
-
-
-def _more(video: Video | Entry) -> list[list[int]]:
-    """What is hashed of multi-label videos alone, so that the keys and checksums of others are as ever."""
-    return [list(video.labels)] if video.labels else []
-
-
 def tasks_of(layout: Layout, short_side: int, max_frames: int, kind: Input = "rgb") -> list[Task]:
     """What decodes the videos of a layout, split by split."""
     return [
@@ -269,7 +246,7 @@ def _append(file: BinaryIO, video: Video, decoded: decode.Decoded, digest: Any) 
         fps=round(decoded.fps, 3),
         labels=video.labels,
     )
-    digest.update(json.dumps([video.path, video.label, num_frames, height, width, *_more(video)]).encode())
+    digest.update(json.dumps([video.path, video.label, num_frames, height, width, *several(video.labels)]).encode())
     digest.update(decoded.frames)
     file.write(decoded.frames.data)
     return entry

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from trainer.data import decode
 from trainer.data.jpeg import QUALITY, encode_jpeg
+from trainer.data.key import key_of
 from trainer.data.layouts import DataError, Layout, Video
-from trainer.data.pack import Broken, Entry, Progress, key_of, tasks_of
+from trainer.data.pack import Broken, Entry, Progress, tasks_of
 from trainer.data.packed import FORMAT, INDEX, UNFINISHED, Coding, Packed, digest_of, header, open_packed, read_index
 from trainer.data.sample import frames_at, spread
 from trainer.data.table import write_table
