@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data import decode
+from trainer.data.appending import Coded
 from trainer.data.decode import DecodeError, Scaler, frames_of, lack_of, open_video, reasons, video_stream
 from trainer.data.flow_images import FlowImages, scan_flow
 from trainer.data.key import key_of
 from trainer.data.layouts import DataError, Layout
 from trainer.data.pack import Entry, Progress, tasks_of
 from trainer.data.packed import FORMAT, Packed, open_packed
-from trainer.data.packing import Coded, write_files
+from trainer.data.packing import write_files
 from trainer.data.sample import spread
 from trainer.data.split import Reader, TableSplit
 from trainer.data.table import Table

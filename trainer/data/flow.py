@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data import decode
+from trainer.data.appending import Coded
 from trainer.data.decode import DecodeError, Scaler, frames_of, lack_of, open_video, reasons, stacked, video_stream
 from trainer.data.folders import decode_folder
 from trainer.data.inputs import to_bytes
@@ -24,7 +25,7 @@ from trainer.data.jpeg import QUALITY
 from trainer.data.layouts import DataError, Layout
 from trainer.data.pack import Progress, tasks_of
 from trainer.data.packed import FORMAT, Coding, Packed, open_packed
-from trainer.data.packing import Coded, coded, write_files
+from trainer.data.packing import coded, write_files
 from trainer.data.sample import spread
 from trainer.data.workers import Task
 from trainer.inputs import BOUND, FlowMethod, FlowSettings

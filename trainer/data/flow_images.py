@@ -16,11 +16,11 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from trainer.data.appending import Coded
 from trainer.data.augment import Box
 from trainer.data.decode import INTERPOLATION, Decoded, DecodeError, open_video
 from trainer.data.folders import numbered
 from trainer.data.pack import Entry
-from trainer.data.packing import Coded
 from trainer.data.sample import spread
 from trainer.data.workers import Task
 
