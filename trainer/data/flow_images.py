@@ -113,7 +113,10 @@ def _paths(folder: Path, axis: str, num_frames: int) -> list[Path]:
 
 
 def _read(folder: Path, numbers: NDArray[np.int64], num_frames: int, short_side: int) -> NDArray[np.uint8]:
-    planes = [_grey([_paths(folder, axis, num_frames)[k] for k in numbers.tolist()], short_side) for axis in "xy"]
+    planes: list[NDArray[np.uint8]] = []
+    for axis in "xy":
+        paths = _paths(folder, axis, num_frames)  # looks through the folder, so once for all frames
+        planes.append(_grey([paths[k] for k in numbers.tolist()], short_side))
     if planes[0].shape != planes[1].shape:
         sizes = " and ".join(f"{plane.shape[2]}x{plane.shape[1]}" for plane in planes)
         raise DecodeError(f"x and y must have one size, but have {sizes}")
