@@ -11,16 +11,14 @@ out. Both are counted in `VideoData.met`, and above `data.max_broken` they end t
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from trainer.config import DataConfig
 from trainer.data.augment import Box, eval_box, place, train_box
@@ -28,6 +26,7 @@ from trainer.data.dataset import PackedSplit, Split, VideoData, open_data
 from trainer.data.decode import DecodeError
 from trainer.data.inputs import shown, turned
 from trainer.data.layouts import DataError
+from trainer.data.loading import Batch, load, to
 from trainer.data.pack import Broken, Entry
 from trainer.data.sample import Indices, eval_indices, frames_at, spread, train_indices
 from trainer.data.transforms import changes_pixels, transform
@@ -116,12 +115,12 @@ def train_batches(
     mine = tuple(part_of(batch, part) for batch in batches)
     plan = _TrainClips(split=split, config=config, batches=mine[start_batch:], seed=seed, epoch=epoch, changes=here)
     count = _Count(data=data, limit=config.max_broken, total=sum(map(len, mine)), what=f"epoch {epoch}")
-    for batch in _load(plan, config.num_workers, target):
+    for batch in load(plan, config.num_workers, target, place=config.root, preload=_preload(config)):
         count.add(batch.problems)
         pixels = batch.pixels
         if not here and changes_pixels(config):
             pixels = torch.stack([plan.changed(*pair) for pair in zip(pixels, batch.samples.tolist(), strict=True)])
-        yield shown(pixels, config), _to(_targets(data, split, batch.videos), target)
+        yield shown(pixels, config), to(_targets(data, split, batch.videos), target)
 
 
 def eval_batches(
@@ -158,11 +157,11 @@ def eval_batches(
     plan = _EvalClips(split=videos, config=config, batches=batches[part[0] :: part[1]])
     target = torch.device(device)
     count = _Count(data=data, limit=config.max_broken, total=total, what=f"the evaluation on {split}")
-    for batch in _load(plan, config.num_workers, target):
+    for batch in load(plan, config.num_workers, target, place=config.root, preload=_preload(config)):
         count.add(batch.problems)
         if len(batch.videos):
             clips = shown(batch.pixels, config)
-            yield clips, _to(_targets(data, videos, batch.videos), target), _to(batch.videos, target)
+            yield clips, to(_targets(data, videos, batch.videos), target), to(batch.videos, target)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -197,24 +196,7 @@ def _epoch(num_videos: int, batch_size: int, *, seed: int, epoch: int, parts: in
     return tuple(batches)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Batch:
-    """One batch as it comes from a loader process.
-
-    Attributes:
-        pixels: (N, T, H, W, C), uint8.
-        samples: (N,) numbers of the samples.
-        videos: (N,) numbers of the videos that the clips are really of.
-        problems: Path and reason of each video that could not be read, once a clip.
-    """
-
-    pixels: Tensor
-    samples: Tensor
-    videos: Tensor
-    problems: list[tuple[str, str]]
-
-
-class _Clips(Dataset[_Batch]):
+class _Clips(Dataset[Batch]):
     """Batches of uncooked clips, by their number."""
 
     batches: tuple[tuple[int, ...], ...]
@@ -224,7 +206,7 @@ class _Clips(Dataset[_Batch]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, number: int) -> _Batch:
+    def __getitem__(self, number: int) -> Batch:
         clip, samples = self.config.clip, self.batches[number]
         pixels = np.empty((len(samples), clip.frames, clip.height, clip.width, self.config.planes), dtype=np.uint8)
         done: list[tuple[int, int]] = []
@@ -240,7 +222,7 @@ class _Clips(Dataset[_Batch]):
                     done.append((sample, video))
                     break
         numbers = torch.tensor(done, dtype=torch.int64).reshape(-1, 2)
-        return _Batch(
+        return Batch(
             pixels=torch.from_numpy(pixels[: len(done)]), samples=numbers[:, 0], videos=numbers[:, 1], problems=problems
         )
 
@@ -324,43 +306,10 @@ def _standins(labels: Indices, sample: int) -> Iterator[int]:
     yield from numbers[~alike].tolist()
 
 
-def _load(plan: _Clips, num_workers: int, device: torch.device) -> Iterator[_Batch]:
-    """Yields the items of `plan`: the pixels on `device`, the numbers on the CPU."""
-    if num_workers == 0:
-        for number in range(len(plan)):
-            batch = plan[number]
-            yield replace(batch, pixels=_to(batch.pixels, device))
-        return
-    context = multiprocessing.get_context("forkserver")
-    # The server imports torch once; every epoch then gets its processes by a cheap fork of it.
-    preload = [__name__, *(["trainer.data.direct"] if plan.config.source == "decode" else [])]
-    context.set_forkserver_preload([*preload, *(["torchvision.transforms.v2"] if changes_pixels(plan.config) else [])])
-    loader = DataLoader(
-        plan,
-        batch_size=None,
-        num_workers=num_workers,
-        multiprocessing_context=context,
-        pin_memory=device.type == "cuda",
-        collate_fn=_as_it_is,
-        # Otherwise the loader would take a number from the global generator, and the run would depend on
-        # its use.
-        generator=torch.Generator(),
-    )
-    try:
-        for batch in loader:
-            yield replace(batch, pixels=batch.pixels.to(device, non_blocking=True))
-    except RuntimeError as error:
-        # A decoder that crashes takes its process along. One killed for memory is told apart by its caller.
-        if "DataLoader worker" not in str(error) or "Killed" in str(error):
-            raise
-        line = str(error).splitlines()[0]
-        raise DataError(
-            f"loader processes must live, but one ended while it read {plan.config.root}: {line}"
-        ) from error
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _preload(config: DataConfig) -> list[str]:
+    """Modules that loader processes need."""
+    modules = [__name__, *(["trainer.data.direct"] if config.source == "decode" else [])]
+    return [*modules, *(["torchvision.transforms.v2"] if changes_pixels(config) else [])]
 
 
 def _targets(data: VideoData, split: Split, videos: Tensor) -> Tensor:
@@ -371,9 +320,3 @@ def _targets(data: VideoData, split: Split, videos: Tensor) -> Tensor:
     for row, video in zip(rows, videos.tolist(), strict=True):
         row[list(split.entry(video).labels)] = 1
     return rows
-
-
-def _to(tensor: Tensor, device: torch.device) -> Tensor:
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)

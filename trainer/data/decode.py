@@ -76,19 +76,20 @@ def decode_video(path: str | Path, *, short_side: int, max_frames: int = 0) -> D
 
 @contextmanager
 def reasons() -> Iterator[None]:
-    """Turns what PyAV raises in its block into DecodeError with a reason of one line."""
+    """Turns whatever goes wrong in its block into DecodeError with a reason of one line."""
     try:
         yield
     except DecodeError:
         raise
-    except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # files have states that PyAV knows no error for, and one must not end work on all
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DecodeError(f"cannot be decoded: {' '.join(reason.split())}") from error
 
 
 def open_video(path: str | Path) -> Any:
     """Opens a container, with a limit of time, so that a dead network drive does not hang."""
-    return av.open(str(path), timeout=_TIMEOUT, metadata_errors="ignore")
+    # FFmpeg takes what stands before a colon for a protocol, unless the path begins with a slash.
+    return av.open(str(Path(path).absolute()), timeout=_TIMEOUT, metadata_errors="ignore")
 
 
 def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
@@ -100,7 +101,7 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
         stream = video_stream(container)
         rate = stream.average_rate or stream.guessed_rate
         scale = Scaler(short_side)
-        for frame in _frames(container, stream):
+        for frame in frames_of(container, stream):
             total += 1
             last = frame.time
             first = last if total == 1 else first
@@ -116,13 +117,27 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
         raise DecodeError(lack)
     fps = float(rate) if rate else 0.0
     if not max_frames or total <= max_frames:
-        return Decoded(frames=np.stack(images), fps=fps)
+        return Decoded(frames=stacked(images), fps=fps)
     keep = (2 * np.arange(max_frames) + 1) * total // (2 * max_frames)
     if limit is not None and total > limit:
         images = _pick(path, short_side, {int(i) for i in keep})
     else:
         images = [images[i] for i in keep]
-    return Decoded(frames=np.stack(images), fps=fps * max_frames / total)
+    return Decoded(frames=stacked(images), fps=fps * max_frames / total)
+
+
+def stacked(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Joins frames of one size into one array and empties the list on the way: both at once would be twice the memory.
+
+    Raises:
+        ValueError: They have several sizes.
+    """
+    if any(image.shape != images[0].shape for image in images):
+        raise ValueError("its frames must have one size, but have several")
+    frames = np.empty((len(images), *images[0].shape), dtype=np.uint8)
+    for number in range(len(images) - 1, -1, -1):  # from the end, where the heap gives memory back
+        frames[number] = images.pop()
+    return frames
 
 
 def lack_of(container: Any, stream: Any, total: int, seconds: float | None) -> str | None:
@@ -153,7 +168,7 @@ def _pick(path: Path, short_side: int, keep: set[int]) -> list[NDArray[np.uint8]
     """Decodes a file once more and returns the frames whose numbers are in `keep`."""
     with open_video(path) as container:
         scale = Scaler(short_side)
-        frames = enumerate(_frames(container, video_stream(container)))
+        frames = enumerate(frames_of(container, video_stream(container)))
         return [scale(frame) for number, frame in frames if number in keep]
 
 
@@ -161,18 +176,41 @@ def video_stream(container: Any) -> Any:
     """The first stream that is a video, and no cover picture of a piece of music.
 
     Raises:
-        DecodeError: There is none.
+        DecodeError: There is none, or nothing here decodes it.
     """
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise DecodeError("its codec is not known")
             stream.codec_context.thread_count = 1
             return stream
     kinds = sorted({stream.type for stream in container.streams})
     raise DecodeError(f"there is no video stream, only {', '.join(kinds) if kinds else 'nothing'}")
 
 
-def _frames(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
-    yield from container.decode(stream)
+def frames_of(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+    """Decodes a stream from where its container stands.
+
+    Raises:
+        DecodeError: A frame in the middle is lost. Other decoders end with an error where they cannot decode one, but
+            FFmpeg's for HEVC passes over it without a word, and all later frames would have the number before theirs.
+    """
+    if stream.codec_context.name != "hevc":
+        yield from container.decode(stream)
+        return
+    waiting: set[int] = set()
+    begun = False
+    for packet in container.demux(stream):
+        if packet.pts is not None and packet.size and not packet.is_discard:
+            waiting.add(packet.pts)
+        for frame in packet.decode():
+            if frame.pts is not None:
+                earlier = {time for time in waiting if time < frame.pts}
+                if earlier and begun:  # what lies before the first frame needs frames that were cut away
+                    raise DecodeError(f"a frame at {min(earlier) * float(stream.time_base):.2f} seconds is damaged")
+                waiting -= earlier | {frame.pts}
+                begun = True
+            yield frame
 
 
 class Scaler:
@@ -196,6 +234,17 @@ class Scaler:
         width, height = self.size
         small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=INTERPOLATION, threads=1)
         image = np.asarray(small.to_ndarray(), dtype=np.uint8)
-        # Telephones store sideways pictures with a note how to turn them.
+        # Telephones store sideways pictures with a note how to turn them, those of the front camera mirrored.
         turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        if _mirrored(frame):
+            image = image[::-1]  # upside down before it is turned: the turn is that of the upper edge
+        return np.ascontiguousarray(np.rot90(image, turns))
+
+
+def _mirrored(frame: av.VideoFrame) -> bool:
+    """Whether the 3x3 matrix of a frame's display (ISO/IEC 14496-12, 8.3.2) has a negative determinant."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].tolist()
+    return bool(a * d < b * c)

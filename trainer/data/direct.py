@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data import decode
-from trainer.data.decode import DecodeError, Scaler, lack_of, open_video, reasons, video_stream
+from trainer.data.appending import Coded
+from trainer.data.decode import DecodeError, Scaler, frames_of, lack_of, open_video, reasons, video_stream
 from trainer.data.flow_images import FlowImages, scan_flow
+from trainer.data.key import key_of
 from trainer.data.layouts import DataError, Layout
-from trainer.data.pack import Entry, Progress, key_of, tasks_of
+from trainer.data.pack import Entry, Progress, tasks_of
 from trainer.data.packed import FORMAT, Packed, open_packed
-from trainer.data.packing import Coded, write_files
+from trainer.data.packing import write_files
 from trainer.data.sample import spread
 from trainer.data.split import Reader, TableSplit
 from trainer.data.table import Table
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 # Frames that are sooner decoded than sought past: after a jump the decoder has to fill its queue again.
 _NEAR = 8
+_VOP = b"\0\0\1\xb6"  # begins a frame of MPEG-4 (ISO/IEC 14496-2, 6.2.5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -107,8 +110,10 @@ def _scan(task: Task) -> Coded:
         for packet in container.demux(stream):
             if packet.size:
                 digest.update(packet)
-                packets.append((packet.pts, packet.dts, packet.is_keyframe))
-                doubtful |= packet.is_discard or packet.is_corrupt
+                held = _frames_in(packet, stream.codec_context.name)
+                if held:
+                    packets.append((packet.pts, packet.dts, packet.is_keyframe))
+                doubtful |= held > 1 or packet.is_discard or packet.is_corrupt
             if first is None:
                 first = next(iter(packet.decode()), None)
                 if first is not None:
@@ -134,13 +139,22 @@ def _scan(task: Task) -> Coded:
     return Coded(data=times.data(digest.digest()), num_frames=kept, height=shape[0], width=shape[1], fps=fps)
 
 
+def _frames_in(packet: Any, codec: str) -> int:
+    """Frames that a packet gives to look at: one, as good as always."""
+    if codec == "vp8":  # of a packet that only others refer to, one bit says so (RFC 6386, 9.1)
+        return int(bytes(packet)[0] >> 4 & 1)
+    if codec == "mpeg4":  # AVIs of DivX and XviD may have two in one packet and an empty one behind it
+        return max(1, bytes(packet).count(_VOP))
+    return 1
+
+
 def _counted(path: str) -> tuple[int, str | None]:
     """Frames of a file, and what it lacks, by decoding it."""
     first = last = None
     total = 0
     with open_video(path) as container:
         stream = video_stream(container)
-        for frame in container.decode(stream):
+        for frame in frames_of(container, stream):
             total += 1
             last = frame.time
             first = last if total == 1 else first
@@ -160,7 +174,7 @@ def read_frames(path: str | Path, numbers: Sequence[int], times: Times) -> dict[
         The frames (H, W, 3), upright, by their numbers.
 
     Raises:
-        DecodeError: The file is damaged, or not the one that `times` is of.
+        DecodeError: The file is damaged, or has not the frames that `times` promises.
     """
     with reasons():
         found: dict[int, NDArray[np.uint8]] | None = None
@@ -207,7 +221,7 @@ def _run(
 ) -> bool:
     """Decodes on from where the container stands, until all is found or a jump is shorter; False if a frame lacks."""
     last: int | None = None
-    for frame in container.decode(stream):
+    for frame in frames_of(container, stream):
         if frame.pts is None or (last is not None and frame.pts <= last):
             return False
         last = frame.pts
@@ -231,7 +245,7 @@ def _from_start(path: str | Path, numbers: Sequence[int], times: Times) -> dict[
     wanted = set(numbers)
     found: dict[int, NDArray[np.uint8]] = {}
     with open_video(path) as container:
-        for number, frame in enumerate(container.decode(video_stream(container))):
+        for number, frame in enumerate(frames_of(container, video_stream(container))):
             if number in wanted:
                 found[number] = scale(frame)
                 if len(found) == len(wanted):
@@ -255,7 +269,8 @@ class Sought:
         """Gives a part of some frames (T, box.height, box.width, 3).
 
         Raises:
-            DecodeError: The file is damaged or gone, or no longer the one that was looked through.
+            DecodeError: The file is damaged or gone, or its frames have not the size or number that they had. A file in
+                whose place there is another one like it is noticed at the next start only.
         """
         rows, columns = box.slices
         times = times_of(data[entry.offset :])

@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data import decode
-from trainer.data.decode import DecodeError, Scaler, lack_of, open_video, reasons, video_stream
+from trainer.data.appending import Coded
+from trainer.data.decode import DecodeError, Scaler, frames_of, lack_of, open_video, reasons, stacked, video_stream
 from trainer.data.folders import decode_folder
 from trainer.data.inputs import to_bytes
 from trainer.data.jpeg import QUALITY
 from trainer.data.layouts import DataError, Layout
 from trainer.data.pack import Progress, tasks_of
 from trainer.data.packed import FORMAT, Coding, Packed, open_packed
-from trainer.data.packing import Coded, coded, write_files
+from trainer.data.packing import coded, write_files
 from trainer.data.sample import spread
 from trainer.data.workers import Task
 from trainer.inputs import BOUND, FlowMethod, FlowSettings
@@ -140,7 +141,7 @@ def code_flow(task: FlowTask) -> Coded | str:
                     return f"too long: more than {len(planes) - 1} frames; cut it into parts"
     except DecodeError as error:
         return str(error)
-    flow, fps, most = np.stack(planes), rates[0], task.task.max_frames
+    flow, fps, most = stacked(planes), rates[0], task.task.max_frames
     if most and len(flow) > most:  # between neighbours of the video, whichever frames are kept
         flow, fps = flow[spread(np.arange(most), len(flow), most)], fps * most / len(flow)
     return coded(flow, fps, coding=task.coding, quality=task.quality)
@@ -162,7 +163,7 @@ def _frames(task: Task, rates: list[float]) -> Generator[NDArray[np.uint8], None
             rate = stream.average_rate or stream.guessed_rate
             rates.append(float(rate) if rate else 0.0)
             scale = Scaler(task.short_side)
-            for frame in container.decode(stream):
+            for frame in frames_of(container, stream):
                 last = frame.time
                 first = last if total == 0 else first
                 total += 1

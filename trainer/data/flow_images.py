@@ -12,16 +12,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from trainer.data.appending import Coded
 from trainer.data.augment import Box
-from trainer.data.decode import INTERPOLATION, Decoded, DecodeError
+from trainer.data.decode import INTERPOLATION, Decoded, DecodeError, open_video
 from trainer.data.folders import numbered
 from trainer.data.pack import Entry
-from trainer.data.packing import Coded
 from trainer.data.sample import spread
 from trainer.data.workers import Task
 
@@ -114,7 +113,10 @@ def _paths(folder: Path, axis: str, num_frames: int) -> list[Path]:
 
 
 def _read(folder: Path, numbers: NDArray[np.int64], num_frames: int, short_side: int) -> NDArray[np.uint8]:
-    planes = [_grey([_paths(folder, axis, num_frames)[k] for k in numbers.tolist()], short_side) for axis in "xy"]
+    planes: list[NDArray[np.uint8]] = []
+    for axis in "xy":
+        paths = _paths(folder, axis, num_frames)  # looks through the folder, so once for all frames
+        planes.append(_grey([paths[k] for k in numbers.tolist()], short_side))
     if planes[0].shape != planes[1].shape:
         sizes = " and ".join(f"{plane.shape[2]}x{plane.shape[1]}" for plane in planes)
         raise DecodeError(f"x and y must have one size, but have {sizes}")
@@ -127,13 +129,13 @@ def _grey(paths: list[Path], short_side: int) -> NDArray[np.uint8]:
     reformatter = VideoReformatter()
     for path in paths:
         try:
-            with av.open(str(path)) as container:
+            with open_video(path) as container:
                 frame = next(container.decode(video=0))
                 ratio = short_side / min(frame.width, frame.height) if short_side else 1.0
                 size = max(1, round(frame.width * ratio)), max(1, round(frame.height * ratio))
                 grey = reformatter.reformat(frame, *size, "gray", interpolation=INTERPOLATION, threads=1)
                 planes.append(np.asarray(grey.to_ndarray(), dtype=np.uint8))
-        except (av.FFmpegError, OSError, StopIteration, ValueError) as error:
+        except Exception as error:  # see `trainer.data.decode.reasons`
             raise DecodeError(f"{path.name} cannot be decoded: {' '.join(str(error).split())}") from error
         if planes[-1].shape != planes[0].shape:
             raise DecodeError(f"images must have one size, but {path.name} differs from the first")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.decode import Decoded, DecodeError, decode_video
+from trainer.data.decode import Decoded, DecodeError, decode_video, stacked
 
 _RGB = re.compile(r"(?:img_|image_|frame_?)?(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
 
@@ -44,7 +44,7 @@ def decode_folder(folder: str | Path, *, num_frames: int, short_side: int, max_f
             size = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in (frames[0], image[0]))
             raise DecodeError(f"images must have one size, but {path.name} and the first are {size} after scaling")
         frames.append(image[0])
-    return Decoded(frames=np.stack(frames), fps=0.0)
+    return Decoded(frames=stacked(frames), fps=0.0)
 
 
 def images(folder: str | Path, *, num_frames: int) -> list[Path]:

@@ -11,11 +11,10 @@ from typing import BinaryIO
 import av
 from av.stream import Disposition
 
-from trainer.data.decode import DecodeError, decode_video
+from trainer.data.decode import DecodeError, decode_video, open_video
 from trainer.data.folders import images
 from trainer.data.sample import frames_at
 
-_TIMEOUT = 60.0  # seconds that opening or one read may take
 _NEAR = 2
 """A count of frames that is worked out from a duration may be so many off."""
 
@@ -103,7 +102,7 @@ def read_header(path: str, *, num_images: int = 0, needed: Needed = ANY, decode:
         return Header(kind="missing", reason="there is no such file")
     except DecodeError as error:
         return Header(kind="undecodable", reason=str(error))
-    except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # see `trainer.data.decode.reasons`
         reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
         cut = _lacks(path)
         if cut:
@@ -112,12 +111,14 @@ def read_header(path: str, *, num_images: int = 0, needed: Needed = ANY, decode:
 
 
 def _file(path: str, size: int, needed: Needed, decode: bool) -> Header:
-    with av.open(path, timeout=_TIMEOUT, metadata_errors="ignore") as container:
+    with open_video(path) as container:
         stream = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
         if stream is None:
             kinds = sorted({one.type for one in container.streams})
             return Header(kind="no video", reason=f"there is no video stream, only {', '.join(kinds) or 'nothing'}")
         context = stream.codec_context
+        if context is None:
+            return Header(kind="undecodable", reason="its codec is not known")
         rate = stream.average_rate or stream.guessed_rate
         fps = float(rate) if rate else 0.0
         seconds = container.duration / av.time_base if container.duration else 0.0
@@ -180,7 +181,7 @@ def _folder(path: str, num_images: int, needed: Needed, decode: bool) -> Header:
             return Header(
                 kind="undecodable", reason=f"images must have one size, but {image.name} and the first do not"
             )
-    with av.open(str(paths[0])) as container:
+    with open_video(paths[0]) as container:
         context = container.streams.video[0].codec_context
         height, width = context.height, context.width
     kind, reason = _short(num_images, 0.0, needed)

@@ -17,16 +17,15 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
-import shutil
-import socket
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from trainer.data import decode
+from trainer.data.key import key_of, several
 from trainer.data.layouts import DataError, Layout, Video
+from trainer.data.parts import new_part, remove, sweep
 from trainer.data.workers import Result, Task, decode_all
 from trainer.inputs import PLANES, Input
 
@@ -151,15 +150,11 @@ def pack(
         if found is not None:
             return found
         cache.mkdir(parents=True, exist_ok=True)
-        _sweep(cache)
-        part = cache / f".{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.part"
-        part.mkdir()
-        try:
+        sweep(cache)
+        with new_part(cache) as part:
             results = decode_all(tasks_of(layout, short_side, max_frames, kind), num_workers=num_workers)
             _write(part, key, layout, settings, results=results, progress=progress)
             _publish(part, folder, key)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         found = _open(folder, key)
     except OSError as error:
         place, reason = error.filename or cache, error.strerror or error
@@ -170,30 +165,6 @@ def pack(
     if found is None:
         raise DataError(f"data.cache must keep what is written, but {folder} is damaged right after packing")
     return found
-
-
-def key_of(layout: Layout, settings: Mapping[str, Any]) -> str:
-    """Names what goes into a cache or a pack: 32 letters.
-
-    Args:
-        layout: The videos; their paths below the root, labels, sizes and times of modification count.
-        settings: How they are decoded, as JSON values.
-
-    Raises:
-        OSError: A file cannot be looked at.
-    """
-    digest = hashlib.sha256(json.dumps([settings, layout.classes], sort_keys=True).encode())
-    for split, videos in layout.splits.items():
-        digest.update(f"\n{split}\n".encode())
-        for video in videos:
-            stat = (layout.root / video.path).stat()
-            digest.update(json.dumps([video.path, video.label, stat.st_size, stat.st_mtime_ns, *_more(video)]).encode())
-    return digest.hexdigest()[:32]
-
-
-def _more(video: Video | Entry) -> list[list[int]]:
-    """What is hashed of multi-label videos alone, so that the keys and checksums of others are as ever."""
-    return [list(video.labels)] if video.labels else []
 
 
 def tasks_of(layout: Layout, short_side: int, max_frames: int, kind: Input = "rgb") -> list[Task]:
@@ -269,7 +240,7 @@ def _append(file: BinaryIO, video: Video, decoded: decode.Decoded, digest: Any) 
         fps=round(decoded.fps, 3),
         labels=video.labels,
     )
-    digest.update(json.dumps([video.path, video.label, num_frames, height, width, *_more(video)]).encode())
+    digest.update(json.dumps([video.path, video.label, num_frames, height, width, *several(video.labels)]).encode())
     digest.update(decoded.frames)
     file.write(decoded.frames.data)
     return entry
@@ -287,19 +258,12 @@ def _publish(part: Path, folder: Path, key: str) -> None:
         aside = part.with_suffix(".old.part")
         with contextlib.suppress(FileNotFoundError):
             folder.rename(aside)
-        _remove(aside)
+        remove(aside)
     try:
         part.rename(folder)
     except OSError:
         if _open(folder, key) is None:
             raise
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _open(folder: Path, key: str) -> Pack | None:
@@ -337,21 +301,3 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 def _entry(values: Mapping[str, Any]) -> Entry:
     return Entry(**{**values, "labels": tuple(values.get("labels", ()))})
-
-
-def _sweep(cache: Path) -> None:
-    """Removes what processes of this machine that no longer live left half written."""
-    for part in cache.glob(f".{socket.gethostname()}.*.part"):
-        pid = part.name.removeprefix(f".{socket.gethostname()}.").split(".")[0]
-        if pid.isdigit() and not _alive(int(pid)):
-            _remove(part)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

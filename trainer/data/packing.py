@@ -12,28 +12,27 @@ import errno
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from trainer.data import decode
+from trainer.data.appending import Coded, SplitWriter
 from trainer.data.jpeg import QUALITY, encode_jpeg
-from trainer.data.layouts import DataError, Layout, Video
-from trainer.data.pack import Broken, Entry, Progress, key_of, tasks_of
-from trainer.data.packed import FORMAT, INDEX, UNFINISHED, Coding, Packed, digest_of, header, open_packed, read_index
+from trainer.data.key import key_of
+from trainer.data.layouts import DataError, Layout
+from trainer.data.pack import Broken, Entry, Progress, tasks_of
+from trainer.data.packed import FORMAT, INDEX, UNFINISHED, Coding, Packed, digest_of, open_packed, read_index
 from trainer.data.sample import frames_at, spread
 from trainer.data.table import write_table
 from trainer.data.workers import Job, Task, decode_task, each
 from trainer.inputs import FlowSettings, Input
 
-# How much work a kill may cost: flushing each video would be slow.
-_GROUP_BYTES, _GROUP_SECONDS = 64 * 2**20, 5.0
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -57,17 +56,6 @@ class PackTask:
     def path(self) -> str:
         """The file."""
         return self.task.path
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Coded:
-    """One video as it goes into the file: bytes, and how many frames (F, H, W, C) they are of."""
-
-    data: bytes
-    num_frames: int
-    height: int
-    width: int
-    fps: float
 
 
 def code_video(task: PackTask) -> Coded | str:
@@ -171,7 +159,7 @@ def write_files(
             is full; what is packed then stays, and the same call goes on from it.
     """
     folder = Path(folder)
-    splits: dict[str, _Writer] = {}
+    splits: dict[str, SplitWriter] = {}
     total = sum(len(videos) for videos in layout.splits.values())
     try:
         key = key_of(layout, settings)
@@ -182,8 +170,8 @@ def write_files(
                 return
             _begin(folder, key, settings)
             try:
-                for name in layout.splits:
-                    splits[name] = _Writer(folder, name, key)
+                for name, videos in layout.splits.items():
+                    splits[name] = SplitWriter(folder, name, key, videos)
                 rest = {name: videos[len(splits[name].lines) :] for name, videos in layout.splits.items()}
                 todo: list[Job] = []
                 first = 0
@@ -249,7 +237,8 @@ def _begin(folder: Path, key: str, settings: Mapping[str, Any]) -> None:
     except (FileNotFoundError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        strange = sorted(path.name for path in folder.iterdir() if path.name not in (".lock", UNFINISHED))
+        ours = (".lock", UNFINISHED, _part(note).name)  # the last one of an attempt that was killed while it began
+        strange = sorted(path.name for path in folder.iterdir() if path.name not in ours)
         if strange:
             raise DataError(
                 f"a pack must go into a folder of its own, but {folder} holds {', '.join(strange[:3])}; give another"
@@ -257,84 +246,9 @@ def _begin(folder: Path, key: str, settings: Mapping[str, Any]) -> None:
         _replace(note, json.dumps({"format": FORMAT, "key": key, "settings": settings}).encode())
 
 
-class _Writer:
-    """Appends the videos of one split; what it finds there of an earlier attempt, it goes on with."""
-
-    def __init__(self, folder: Path, name: str, key: str) -> None:
-        # Unbuffered: after a failure nothing waits to be written that there is no room for.
-        self.frames = (folder / f"{name}.bin").open("ab+", buffering=0)
-        self.notes: BinaryIO = (folder / f"{name}.jsonl").open("ab+")
-        self.lines: list[dict[str, Any]] = []
-        self._waiting: list[dict[str, Any]] = []
-        self._waiting_bytes = 0
-        self._flushed = time.monotonic()
-        self._restore(key)
-
-    def _restore(self, key: str) -> None:
-        size = self.frames.seek(0, os.SEEK_END)
-        self.notes.seek(0)
-        end, whole = len(header(key)), 0
-        for line in self.notes:
-            try:
-                values = json.loads(line)
-                last = end if "reason" in values else int(values["offset"] + values["bytes"])
-            except (ValueError, KeyError, TypeError):
-                break  # the end of a line that was being written
-            if not line.endswith(b"\n") or last > size:
-                break
-            self.lines.append(values)
-            end, whole = last, whole + len(line)
-        self.notes.truncate(whole)
-        self.notes.seek(0, os.SEEK_END)
-        self.frames.truncate(end if self.lines else 0)
-        self.frames.seek(0, os.SEEK_END)
-        self.end = self.frames.tell()
-        if self.end == 0:
-            self._append(header(key))
-
-    def _append(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self.frames.write(rest) :]
-        self.end += len(data)
-
-    def add(self, video: Video, coded: Coded | str) -> None:
-        line: dict[str, Any] = {"path": video.path, "label": video.label}
-        if isinstance(coded, str):
-            line["reason"] = coded
-        else:
-            if video.labels:
-                line["labels"] = list(video.labels)
-            line |= {"num_frames": coded.num_frames, "height": coded.height, "width": coded.width, "fps": coded.fps}
-            line |= {"offset": self.end, "bytes": len(coded.data)}
-            line["sha256"] = hashlib.sha256(coded.data).hexdigest()
-            self._append(coded.data)
-            self._waiting_bytes += len(coded.data)
-        self._waiting.append(line)
-        if self._waiting_bytes >= _GROUP_BYTES or time.monotonic() - self._flushed >= _GROUP_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Puts the frames onto the disk, and then the lines that say that they are there."""
-        os.fsync(self.frames.fileno())
-        self.notes.write(b"".join(json.dumps(line).encode() + b"\n" for line in self._waiting))
-        self.notes.flush()
-        os.fsync(self.notes.fileno())
-        self.lines += self._waiting
-        self._waiting, self._waiting_bytes = [], 0
-        self._flushed = time.monotonic()
-
-    def close(self) -> None:
-        # After a failure the frames may end with a part of a video; the lines decide what counts.
-        with contextlib.suppress(OSError):
-            self.frames.truncate(self.end)
-            self.flush()
-        for handle in (self.frames, self.notes):
-            with contextlib.suppress(OSError):
-                handle.close()
-
-
-def _finish(folder: Path, key: str, settings: Mapping[str, Any], layout: Layout, splits: dict[str, _Writer]) -> None:
+def _finish(
+    folder: Path, key: str, settings: Mapping[str, Any], layout: Layout, splits: dict[str, SplitWriter]
+) -> None:
     digest = hashlib.sha256(json.dumps(layout.classes).encode())
     facts: dict[str, dict[str, Any]] = {}
     broken: list[Broken] = []
@@ -367,9 +281,18 @@ def _finish(folder: Path, key: str, settings: Mapping[str, Any], layout: Layout,
 
 def _replace(path: Path, content: bytes) -> None:
     """Writes a file so that it is there whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
+    part = _part(path)
+    try:
+        with part.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _part(path: Path) -> Path:
+    """What a file is called until it is whole."""
+    return path.with_name(f".{path.name}.part")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -128,10 +128,21 @@ def each(
 def _little(tasks: Sequence[HasPath]) -> bool:
     total = 0
     for task in tasks:
-        total += Path(task.path).stat().st_size
-        if total > _SMALL:
-            return False
+        for size in _sizes(task.path):
+            total += size
+            if total > _SMALL:
+                return False
     return True
+
+
+def _sizes(path: str) -> Iterator[int]:
+    """Bytes of a file, or of each file in a folder of frames."""
+    if not Path(path).is_dir():
+        yield Path(path).stat().st_size
+        return
+    with os.scandir(path) as entries:
+        for entry in entries:
+            yield entry.stat(follow_symlinks=False).st_size
 
 
 def _alone(function: Callable[[Job], Done | str], task: Job) -> Done | str:

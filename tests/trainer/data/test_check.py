@@ -77,6 +77,7 @@ def damaged(folder: Path, write_video, write_audio) -> None:
     (folder / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_bytes(b"no video" * 100)
+    (folder / "codec.mp4").write_bytes((folder / "back.mp4").read_bytes().replace(b"avc1", b"xvc1"))
     write_audio(folder / "sound.mp4")
     write_video(folder / "one.mp4", 1)
     write_video(folder / "nine.mkv", 9)
@@ -97,6 +98,7 @@ def test_a_header_scan_refuses_exactly_what_training_refuses(tmp_path, write_vid
         "cut.mkv": "truncated",
         "empty.mp4": "empty",
         "text.mp4": "undecodable",
+        "codec.mp4": "undecodable",
         "sound.mp4": "no video",
         "one.mp4": "short",
         "nine.mkv": "short",

@@ -327,6 +327,30 @@ def test_a_disk_that_is_gone_stops_loading_at_once(root):
         epoch(data, c)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_what_a_loader_process_says_is_one_line(root):
+    c = whole_videos(root, max_broken=1.0, num_workers=1)
+    data = open_data(c)
+    (root / "train").rename(root / "elsewhere")
+    with pytest.raises(DataError, match=r"^a video must be readable now and then, .* still there\?$") as error:
+        epoch(data, c)
+    assert "\n" not in str(error.value)
+
+
+def test_a_video_that_stands_in_is_shown_at_the_random_numbers_of_the_sample(root):
+    for number in (2, 3, 4):
+        (root / "train" / "one" / f"{number}.mp4").unlink()
+    c = config(root, source="decode", max_broken=0.3)
+    data = open_data(c)
+    (root / "train" / "one" / "1.mp4").unlink()
+    pairs = []
+    for e in range(8):
+        [(clips, labels)] = epoch(data, c, batch_size=16, epoch=e)
+        pairs.append(numbers(clips[labels == 0]))
+    assert all(len(pair) == 2 for pair in pairs)  # both of the same video
+    assert any(one != other for one, other in pairs)
+
+
 def test_damaged_frames_of_a_pack_are_replaced_too(root, tmp_path):
     packed = write_pack(find_videos(root, name="mine"), tmp_path / "pack", short_side=24, num_workers=0)
     c = whole_videos(tmp_path / "pack", source="pack")

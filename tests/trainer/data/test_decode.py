@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -9,6 +12,9 @@ import pytest
 
 from trainer.data import decode
 from trainer.data.decode import DecodeError, backend, decode_video
+from trainer.data.headers import read_header
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 def levels(frames: np.ndarray) -> list[int]:
@@ -70,6 +76,49 @@ def test_sideways_recordings_are_turned_upright(tmp_path, write_video):
     assert frames[:, :, -6:].mean() > 200 and frames[:, :, :-10].mean() < 20
 
 
+@pytest.mark.parametrize(
+    ("matrix", "corner"),  # where the upper left corner of what is stored is seen
+    [
+        ((-1, 0, 0, 1), (0, 1)),
+        ((1, 0, 0, -1), (1, 0)),
+        ((-1, 0, 0, -1), (1, 1)),
+        ((0, 1, -1, 0), (0, 1)),
+        ((0, 1, 1, 0), (0, 0)),
+        ((0, -1, -1, 0), (1, 1)),
+    ],
+)
+def test_mirrored_recordings_are_seen_as_they_are_meant(tmp_path, write_video, matrix, corner):
+    image = np.zeros((2, 24, 32, 3), dtype=np.uint8)
+    image[:, :12, :16] = 230
+    path = write_video(tmp_path / "a.mp4", image)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = (value << 16 for value in matrix)
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    frame = decode_video(path, short_side=24).frames[0].mean(axis=2)
+    assert frame.shape == ((32, 24) if a == 0 else (24, 32))
+    rows, columns = (size // 2 for size in frame.shape)
+    bright = [[frame[:rows, :columns], frame[:rows, columns:]], [frame[rows:, :columns], frame[rows:, columns:]]]
+    levels = np.array([[part.mean() for part in row] for row in bright])
+    assert np.argwhere(levels > 100).tolist() == [list(corner)]
+
+
+def test_frames_are_not_held_twice(tmp_path, write_video):
+    path = write_video(tmp_path / "a.mp4", 12)
+    script = f"""
+import resource
+from trainer.data.decode import decode_video
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+decode_video({str(path)!r}, short_side=24)
+before = peak()
+frames = decode_video({str(path)!r}, short_side=2400).frames
+print((peak() - before) / frames.nbytes)
+"""
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    assert float(process.stdout) < 1.5
+
+
 def reason(path: Path) -> str:
     with pytest.raises(DecodeError) as error:
         decode_video(path, short_side=24)
@@ -87,6 +136,18 @@ def test_broken_files_are_refused_with_a_reason(tmp_path, write_video, write_aud
     assert reason(tmp_path / "text.mp4").startswith("cannot be decoded: ")
     assert reason(tmp_path / "missing.mp4") == "cannot be decoded: No such file or directory"
     assert reason(write_audio(tmp_path / "sound.mp4")) == "there is no video stream, only audio"
+    whole = write_video(tmp_path / "codec.mp4", 4)
+    whole.write_bytes(whole.read_bytes().replace(b"avc1", b"xvc1"))
+    assert reason(whole) == "its codec is not known"
+
+
+def test_a_name_may_hold_a_colon_and_other_letters_that_mean_something_to_ffmpeg(tmp_path, write_video, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", 3)
+    monkeypatch.chdir(tmp_path)
+    for name in ("12:30.mp4", "file:x.mp4", "concat:a|b.mp4", "%03d.mp4", "[x] {y}*?.mp4"):
+        shutil.copy(path, name)
+        assert len(decode_video(name, short_side=24).frames) == 3
+        assert read_header(name).frames == 3
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm", ".avi", ".mp4"])

@@ -165,8 +165,9 @@ def test_broken_files_have_the_reasons_that_decoding_gives(tmp_path, write_video
     (tmp_path / "zero.mp4").touch()
     (tmp_path / "cut.mp4").write_bytes(data[: starts[9]])
     (tmp_path / "text.mp4").write_text("this is no video at all\n" * 100)
+    (tmp_path / "codec.mp4").write_bytes(data.replace(b"avc1", b"xvc1"))
     write_audio(tmp_path / "sound.mp4")
-    for name in ("zero", "cut", "text", "sound", "missing"):
+    for name in ("zero", "cut", "text", "codec", "sound", "missing"):
         path = tmp_path / f"{name}.mp4"
         with pytest.raises(DecodeError) as error:
             decode_video(path, short_side=24)

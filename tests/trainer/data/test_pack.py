@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from trainer.data import pack as pack_module
 from trainer.data.decode import decode_video
 from trainer.data.layouts import DataError, find_videos
 from trainer.data.pack import pack
+from trainer.data.parts import new_part, sweep
 
 
 def packed(root: Path, cache: Path, **kwargs):
@@ -168,11 +170,23 @@ def test_an_interrupted_packing_leaves_nothing_behind(root, tmp_path):
 
 def test_what_a_killed_process_left_is_swept_up_and_a_living_ones_kept(root, tmp_path):
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    host = pack_module.socket.gethostname()
+    host = socket.gethostname()
     for pid in (int(process.stdout), os.getppid()):
         (tmp_path / "cache" / f".{host}.{pid}.abcd.part").mkdir(parents=True)
     found, _ = packed(root, tmp_path / "cache")
     assert folders(tmp_path / "cache") == sorted([f".{host}.{os.getppid()}.abcd.part", found.folder.name])
+
+
+def test_what_a_process_of_another_container_writes_is_kept(root, tmp_path):
+    # The number of a process of another container is that of none here, as is that of one that has ended.
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    name = f".{socket.gethostname()}.{int(process.stdout)}.abcd.part"
+    with new_part(tmp_path) as part:
+        part.rename(tmp_path / name)
+        sweep(tmp_path)
+        assert (tmp_path / name).is_dir()
+    sweep(tmp_path)
+    assert not (tmp_path / name).exists()
 
 
 def test_two_at_once_do_not_disturb_each_other(root, tmp_path, monkeypatch):

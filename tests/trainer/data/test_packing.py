@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from trainer.data import packing
+from trainer.data import appending
 from trainer.data.augment import Box
 from trainer.data.decode import decode_video
 from trainer.data.layouts import DataError, find_videos
@@ -25,10 +26,10 @@ REPOSITORY = Path(__file__).parents[3]
 # Packs in a process of its own, each video flushed; after so many videos it kills itself, or the disk is full.
 SCRIPT = """
 import os, resource, signal, sys
-from trainer.data import packing
+from trainer.data import appending, packing
 from trainer.data.layouts import DataError, find_videos
 root, folder, how, after = sys.argv[1:]
-packing._GROUP_BYTES = 1
+appending._GROUP_BYTES = 1
 if how == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(after), int(after)))
 def progress(done, total):
@@ -153,6 +154,47 @@ def test_a_full_disk_is_one_line_and_what_is_there_can_be_gone_on_with(root, tmp
     assert calls[0] == (5, 14) and contents(found.folder) == contents(whole.folder)
 
 
+def test_a_disk_that_is_full_from_the_start_leaves_nothing_in_the_way(root, tmp_path):
+    whole, _ = pack(root, tmp_path / "whole")
+    process = run(root, tmp_path / "pack", "full", 10)
+    assert "is full after 0 of 14 videos; free space and run the same command again" in process.stderr
+    assert contents(tmp_path / "pack") == {}
+    (tmp_path / "pack" / ".packing.json.part").write_bytes(b"{")  # of a process that was killed just then
+    found, _ = pack(root, tmp_path / "pack")
+    assert contents(found.folder) == contents(whole.folder)
+
+
+@pytest.mark.parametrize("file", ["train.bin", "train.jsonl"])
+def test_what_could_not_be_put_onto_the_disk_is_packed_again(root, tmp_path, monkeypatch, file):
+    whole, _ = pack(root, tmp_path / "whole")
+    monkeypatch.setattr(appending, "_GROUP_BYTES", 1)
+    fsync, calls = os.fsync, []
+
+    def failing(descriptor: int) -> None:
+        path = tmp_path / "pack" / file
+        calls.append(path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()))
+        if calls[-1] and sum(calls) == 4:  # once, and then never again, as systems do
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(DataError, match="is full after 3 of 14 videos"):
+        pack(root, tmp_path / "pack")
+    assert len((tmp_path / "pack" / "train.jsonl").read_text().splitlines()) == 3
+    found, progress = pack(root, tmp_path / "pack")
+    assert progress[0] == (4, 14) and contents(found.folder) == contents(whole.folder)
+
+
+def test_lines_that_do_not_follow_the_list_are_packed_again(root, tmp_path):
+    whole, _ = pack(root, tmp_path / "whole")
+    run(root, tmp_path / "pack", "kill", 6)
+    lines = tmp_path / "pack" / "train.jsonl"
+    kept = lines.read_text().splitlines(keepends=True)
+    lines.write_text("".join([*kept[:4], kept[3], *kept[4:]]))
+    found, calls = pack(root, tmp_path / "pack")
+    assert calls[0] == (5, 14) and contents(found.folder) == contents(whole.folder)
+
+
 def test_a_folder_holds_one_pack(root, tmp_path, write_video):
     pack(root, tmp_path / "pack")
     with pytest.raises(DataError, match=r"holds one of short_side 24 instead of 12; give another folder"):
@@ -234,7 +276,7 @@ def test_names_may_hold_spaces_quotes_and_other_letters(root, tmp_path, write_vi
 
 
 def test_only_what_is_flushed_is_promised(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "_GROUP_BYTES", 1)
+    monkeypatch.setattr(appending, "_GROUP_BYTES", 1)
     seen: list[int] = []
 
     def look(done: int, total: int) -> None:

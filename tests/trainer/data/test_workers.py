@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.data import workers
 from trainer.data.decode import Decoded
 from trainer.data.workers import Task, decode_all
 
@@ -22,6 +23,17 @@ def test_results_come_in_the_order_of_the_tasks(tasks, num_workers):
     lengths = [len(r.frames) if isinstance(r, Decoded) else None for r in results]
     assert lengths == [3, 5, None, 7, 6, 2]
     assert str(results[2]).startswith("cannot be decoded: Invalid data")
+
+
+def test_a_folder_of_frames_counts_as_its_images(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        for number in range(4):
+            with (folder / f"img_{number}.jpg").open("wb") as file:
+                file.truncate(7 * 2**20)
+    tasks = [Task(path=str(folder), short_side=24, images=4) for folder in (one, two)]
+    assert workers._little(tasks[:1]) and not workers._little(tasks)
 
 
 def test_a_crash_costs_one_video_and_no_other(tasks, tmp_path, monkeypatch):

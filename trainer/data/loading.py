@@ -1,0 +1,101 @@
+"""Batches made by loader processes, or in this one."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from trainer.data.layouts import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One batch as it comes from a loader process.
+
+    Attributes:
+        pixels: (N, T, H, W, C), uint8.
+        samples: (N,) numbers of the samples.
+        videos: (N,) numbers of the videos that the clips are really of.
+        problems: Path and reason of each video that could not be read, once a clip.
+    """
+
+    pixels: Tensor
+    samples: Tensor
+    videos: Tensor
+    problems: list[tuple[str, str]]
+
+
+class Plan(Protocol):
+    """Batches by their number; a value that is sent to loader processes."""
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        ...
+
+    def __getitem__(self, number: int) -> Batch:
+        """Makes a batch."""
+        ...
+
+
+def load(plan: Plan, num_workers: int, device: torch.device, *, place: str, preload: Sequence[str]) -> Iterator[Batch]:
+    """Yields the items of `plan`, in their order: the pixels on `device`, the numbers on the CPU.
+
+    Args:
+        plan: Makes the batches.
+        num_workers: Loader processes; 0 makes the batches in this one.
+        device: Where the pixels are wanted.
+        place: Where the data is, for messages.
+        preload: Modules that loader processes need.
+
+    Raises:
+        DataError: As in the plan, or a loader process ended.
+    """
+    if num_workers == 0:
+        for number in range(len(plan)):
+            batch = plan[number]
+            yield replace(batch, pixels=to(batch.pixels, device))
+        return
+    context = multiprocessing.get_context("forkserver")
+    # The server imports torch once; every epoch then gets its processes by a cheap fork of it.
+    context.set_forkserver_preload(list(preload))
+    loader: DataLoader[Batch] = DataLoader(
+        cast("Dataset[Batch]", plan),
+        batch_size=None,
+        num_workers=num_workers,
+        multiprocessing_context=context,
+        pin_memory=device.type == "cuda",
+        collate_fn=_as_it_is,
+        # Otherwise the loader would take a number from the global generator, and the run would depend on
+        # its use.
+        generator=torch.Generator(),
+    )
+    try:
+        for batch in loader:
+            yield replace(batch, pixels=batch.pixels.to(device, non_blocking=True))
+    except DataError as error:
+        # A loader process hands its traceback on as the message; the error itself, with its name, comes last.
+        name = f"{DataError.__module__}.{DataError.__qualname__}: "
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix(name)) from None
+    except RuntimeError as error:
+        # A decoder that crashes takes its process along. One killed for memory is told apart by its caller.
+        if "DataLoader worker" not in str(error) or "Killed" in str(error):
+            raise
+        line = str(error).splitlines()[0]
+        raise DataError(f"loader processes must live, but one ended while it read {place}: {line}") from error
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def to(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; copied there while the computation goes on."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
