@@ -76,6 +76,7 @@ def test_members_may_have_their_classes_and_videos_in_other_orders() -> None:
     assert (mixed_up.weighted, mixed_up.equal) == (plain.weighted, plain.equal)
     _, second = aligned(("one", "two"), (VAL[0], in_another_order(VAL[1])))
     assert np.array_equal(second.probabilities, VAL[1].probabilities)
+    assert np.array_equal(second.clips_right, VAL[1].clips_right)
     assert (second.paths, second.labels.tolist()) == (VAL[1].paths, VAL[1].labels.tolist())
 
 

@@ -39,7 +39,7 @@ from trainer.data.layouts import DataError
 
 
 def written(path: Path, frames: np.ndarray, *, fps: int = 8, gop: int = 12, ticks: Sequence[int] | None = None) -> Path:
-    """An MP4 with predicted frames and few key frames, as they come; frame k is shown at `ticks[k]` / fps seconds."""
+    """A video with predicted frames and few key frames, as they come; frame k is shown at `ticks[k]` / fps seconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"  # type: ignore[union-attr]
@@ -145,15 +145,21 @@ def test_a_clip_lasts_as_long_as_the_frame_rate_of_the_data_says(place: Place, t
     assert rate == 30
     (view,) = plan(len(frames), 16, 16, config, Views(clips=1), rate=rate)
     assert set(np.diff(view.indices)) <= {12, 13}  # two frames at 5 a second
+    middle, _ = excerpt(short, Window(start=0.0, end=2.0), config)
+    assert np.array_equal(middle, decode_video(short, short_side=16).frames[6 : 6 + len(middle)])  # from 0.2 to 1.8 s
+    assert len(middle) >= 42
     assert config.short == "skip"
     assert [len(predict_video(network, path).timeline) for path in (short, long)] == [1, 10]
 
 
-def test_the_timeline_goes_by_the_times_of_frames_where_their_rate_varies(network: Network, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_the_timeline_goes_by_the_times_of_frames_where_their_rate_varies(
+    network: Network, tmp_path: Path, suffix: str
+) -> None:
     rng = np.random.default_rng(8)
     left, right = moving("move left", rng, frames=8), moving("move right", rng, frames=72)
     ticks = [9 * k for k in range(8)] + [72 + k for k in range(72)]  # two seconds each
-    path = written(tmp_path / "varies.mp4", np.concatenate([left, right]), fps=36, ticks=ticks)
+    path = written(tmp_path / f"varies{suffix}", np.concatenate([left, right]), fps=36, ticks=ticks)
     found = predict_video(network, path, length=2.0)
     assert found.seconds == pytest.approx(4, abs=0.01)
     assert [(m.start, m.end) for m in found.timeline] == [
