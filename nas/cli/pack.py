@@ -119,4 +119,6 @@ def tell_packed(packed: Packed, *, seconds: float, as_json: bool, **more: Any) -
     )
     flow = "data.input=flow " if packed.flow else ""
     frames = f" data.max_frames={packed.max_frames}" if packed.max_frames else ""
-    print(f"use it with {flow}data.source=pack data.root={packed.folder} data.short_side={packed.short_side}{frames}")
+    rate = f" data.fps={packed.fps:.12g}" if packed.fps else ""
+    place = f"data.source=pack data.root={packed.folder} data.short_side={packed.short_side}"
+    print(f"use it with {flow}{place}{frames}{rate}")

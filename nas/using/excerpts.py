@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import DataConfig
-from trainer.data.decode import DecodeError, Scaler, decode_video, open_video, reasons, video_stream
+from trainer.data.decode import Decoded, DecodeError, Scaler, decode_video, open_video, reasons, video_stream
 from trainer.data.layouts import DataError
 
 MOST_FRAMES = 2000  # of a video that is decoded whole: at a short side of 128 about 130 MB
 SECONDS = 10.0  # length of a Kinetics clip: what networks that sample uniformly were trained on
+_USUAL_FPS = 25.0  # of a file that does not say its rate
+_INSTANT = 1e-6  # seconds: two times no farther apart are the same
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +57,8 @@ def windows_of(
 ) -> tuple[Window, ...]:
     """Divides a video into equal parts for a timeline.
 
-    A network that samples densely sees a clip of known length, so there are as many parts as clips fit, at most `most`.
+    A network that samples densely sees a clip of known length, at the frame rate of its data if that has one, so there
+    are as many parts as clips fit, at most `most`.
     One that samples uniformly, or from frames that are thinned out, takes whatever it is given as a whole: a video of
     up to 15 seconds is one part, and a longer one has parts of about 10 seconds.
 
@@ -66,11 +70,40 @@ def windows_of(
         length: Of a part in seconds, where the user says it.
     """
     if length is None:
-        dense = config.sampling == "dense" and config.max_frames == 0
-        length = config.clip.span / fps if dense else (seconds if seconds <= 1.5 * SECONDS else SECONDS)
+        usual = seconds if seconds <= 1.5 * SECONDS else SECONDS
+        length = config.clip.span / (config.fps or fps) if _timed(config) else usual
     count = min(max(int(seconds / length + 1e-6), 1), most)
     edges = [seconds * k / count for k in range(count + 1)]
     return tuple(Window(start=a, end=b) for a, b in pairwise(edges))
+
+
+def frames_of(window: Window, times: NDArray[np.float64], fps: float, config: DataConfig) -> slice:
+    """Says which frames of a video are those of a window: all that begin in it.
+
+    In a video of variable rate a window may hold fewer frames than a dense clip, or none; then as many as a clip needs
+    are taken around its middle.
+
+    Args:
+        window: Of the video.
+        times: (F,) when each frame is shown, in seconds, ascending.
+        fps: Frames a second, in the mean.
+        config: Clip and sampling.
+    """
+    first, end = np.searchsorted(times, [window.start - _INSTANT, window.end - _INSTANT]).tolist()
+    least = min(_least(config, fps), len(times))
+    if end - first < least:
+        first = min(max((first + end - least) // 2, 0), len(times) - least)
+        end = first + least
+    return slice(first, end)
+
+
+def length_of(times: NDArray[np.float64], header: Header) -> float:
+    """The length of a decoded video in seconds: as its header says, if its last frame may stand so long."""
+    last = float(times[-1])
+    gaps = np.diff(times) if len(times) > 1 else np.array([1 / (header.fps or _USUAL_FPS)])
+    if last < header.seconds <= last + gaps.max():
+        return header.seconds
+    return last + float(np.median(gaps))
 
 
 def header_of(path: Path) -> Header:
@@ -97,6 +130,8 @@ def header_of(path: Path) -> Header:
 def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.uint8], float]:
     """Decodes the middle of a window by seeking there: enough for one clip, or for 10 seconds of uniform sampling.
 
+    Where frames are rare in a video of variable rate, it goes on until there are enough for a clip.
+
     Args:
         path: The file.
         window: Of it.
@@ -109,9 +144,8 @@ def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.
         DataError: Nothing can be decoded there.
     """
     header = header_of(path)
-    dense = config.sampling == "dense" and config.max_frames == 0
-    length = window.end - window.start
-    wanted = min(length, (config.clip.span + 1) / header.fps if dense and header.fps else SECONDS)
+    rate, least = config.fps or header.fps, _least(config, header.fps)
+    wanted = min(window.end - window.start, (config.clip.span + 1) / rate if _timed(config) and rate else SECONDS)
     start = (window.start + window.end - wanted) / 2
     images: list[NDArray[np.uint8]] = []
     try:
@@ -121,9 +155,9 @@ def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.
             container.seek(math.floor((begin + start) / stream.time_base), stream=stream)
             for frame in container.decode(stream):
                 at = (frame.time if frame.time is not None else begin) - begin
-                if at >= start - 1e-6:
+                if at >= start - _INSTANT:
                     images.append(scale(frame))
-                if (at >= start + wanted and images) or len(images) >= MOST_FRAMES:
+                if (at >= start + wanted and len(images) >= least) or len(images) >= MOST_FRAMES:
                     break
     except DecodeError as error:
         raise DataError(f"{path} at {clock(start)} {error}") from error
@@ -136,11 +170,11 @@ def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.
     return frames, header.fps
 
 
-def whole(path: Path, config: DataConfig) -> tuple[NDArray[np.uint8], float]:
+def whole(path: Path, config: DataConfig) -> Decoded:
     """Decodes a video that fits into memory, as the data of an evaluation is decoded.
 
     Returns:
-        Frames (F, H, W, 3), and how many of them come in a second (25 where the file does not say).
+        Its frames, with times that ascend: where the file has none, the mean rate gives them (25 where it has none).
 
     Raises:
         DataError: It cannot be decoded.
@@ -150,7 +184,10 @@ def whole(path: Path, config: DataConfig) -> tuple[NDArray[np.uint8], float]:
         decoded = decode_video(path, short_side=config.short_side, max_frames=limit)
     except DecodeError as error:
         raise DataError(f"{path} must be a video, but {error}") from error
-    return decoded.frames, decoded.fps or 25.0
+    times = decoded.times
+    if len(times) and (np.diff(times) > 0).all():
+        return decoded
+    return dataclasses.replace(decoded, times=np.arange(len(decoded.frames)) / (decoded.fps or _USUAL_FPS))
 
 
 def clock(seconds: float) -> str:
@@ -160,3 +197,15 @@ def clock(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60}:{minutes % 60:02d}:{rest // 10:02d}"
     return f"{minutes}:{rest / 10:04.1f}"
+
+
+def _timed(config: DataConfig) -> bool:
+    """Whether a clip lasts a known time, whatever the video is."""
+    return config.sampling == "dense" and config.max_frames == 0
+
+
+def _least(config: DataConfig, fps: float) -> int:
+    """Frames of a video that a clip is cut from, at least."""
+    if not _timed(config):
+        return 1
+    return math.ceil(config.clip.span * fps / config.fps) if config.fps and fps else config.clip.span

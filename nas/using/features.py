@@ -145,6 +145,15 @@ def extract(
     )
 
 
+def check_kind(kind: str, config: DataConfig) -> None:
+    """Raises ConfigError where frames alone are asked for of an input that is nothing but motion."""
+    if kind == "frames" and config.input != "rgb":
+        raise ConfigError(
+            f"features of frames alone need data.input rgb, but this network sees {config.input}, of which a frame that"
+            " stands still has none; leave --frames out"
+        )
+
+
 def save_features(path: Path, features: Features) -> None:
     """Writes features as plain arrays: `features`, `labels`, `paths`, `splits`, `classes`, `predictions`, `about`.
 

@@ -13,7 +13,7 @@ from nas.errors import NotFoundError, one_of
 from nas.exported import Network, load_network
 from nas.using.accuracy import Judged, judged
 from nas.using.exchange import BackwardsRow, backwards_table
-from nas.using.features import Features, extract
+from nas.using.features import Features, check_kind, extract
 from nas.using.scores import Scores
 from nas.using.scoring import Progress, match_classes, score
 from nas.using.views import Views, usual_views
@@ -128,6 +128,7 @@ def network_features(
     """
     network = load_network(Path(folder), device=usual_device())
     config, views = data_of(network.data), views_for(usual_views(network.data))
+    check_kind(kind, config)  # before videos are decoded
     views.sides(config)
     data = _opened(views.data(config), splits)
     try:
@@ -179,6 +180,7 @@ def preset_features(
         NotFoundError, ConfigError, DataError: As in `judged_network`.
     """
     views = views_for(usual_views(config))
+    check_kind(kind, config)
     views.sides(config)
     state = read_weights(weights)
     data = _opened(views.data(config), splits)

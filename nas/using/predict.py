@@ -11,7 +11,7 @@ import torch
 
 from nas.exported import Network
 from nas.using.cutting import check_length
-from nas.using.excerpts import MOST_FRAMES, Window, excerpt, header_of, whole, windows_of
+from nas.using.excerpts import MOST_FRAMES, Window, excerpt, frames_of, header_of, length_of, whole, windows_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ def predict_video(network: Network, path: Path, *, most: int = 10, length: float
 
     A video of up to 2,000 frames is decoded whole and judged with the views of the network's test, so that the answer
     is that of an evaluation. Of a longer one only the windows of the timeline are decoded, and their probabilities are
-    averaged. A window shows its middle clip, with the crops of the test.
+    averaged. A window shows its middle clip, with the crops of the test; which frames are its own, their times say.
 
     Args:
         network: In eval mode.
@@ -79,7 +79,6 @@ def predict_video(network: Network, path: Path, *, most: int = 10, length: float
         seconds = header.seconds
         for window in windows_of(seconds, header.fps, config, most=most, length=length):
             frames, fps = excerpt(path, window, config)
-            check_length(path, len(frames), config, fps)
             frames = network.flowing(frames)
             moments.append(_moment(window, network.probabilities(frames, once, rate=fps)))
         total = np.array([moment.probabilities for moment in moments]).mean(0)
@@ -90,16 +89,16 @@ def predict_video(network: Network, path: Path, *, most: int = 10, length: float
             views=f"the mean of {len(moments)} windows, since the video is long",
             timeline=tuple(moments),
         )
-    frames, fps = whole(path, config)
-    check_length(path, len(frames), config, fps)
-    frames = network.flowing(frames)
-    seconds = len(frames) / fps
-    probabilities = network.probabilities(frames, rate=fps)
+    decoded = whole(path, config)
+    check_length(path, len(decoded.frames), config, decoded.fps)
+    frames, seconds = network.flowing(decoded.frames), length_of(decoded.times, header)
+    fps = decoded.fps or len(frames) / seconds
+    probabilities = network.probabilities(frames, rate=decoded.fps)
     windows = windows_of(seconds, fps, config, most=most, length=length)
     for window in windows:
-        part = frames[round(window.start * fps) : max(round(window.end * fps), round(window.start * fps) + 1)]
+        part = frames[frames_of(window, decoded.times, fps, config)]
         alone = len(windows) == 1
-        moments.append(_moment(window, probabilities if alone else network.probabilities(part, once, rate=fps)))
+        moments.append(_moment(window, probabilities if alone else network.probabilities(part, once, rate=decoded.fps)))
     return Prediction(
         classes=network.class_names,
         probabilities=tuple(probabilities.tolist()),

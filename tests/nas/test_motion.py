@@ -8,26 +8,19 @@ import math
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nas import store as s
 from nas import tables as m
 from nas.cli.main import main
-from nas.errors import NasError
 from nas.jobs import TrainJob
-from nas.motion import differences, paired_interval, put_motion
 from nas.objective import run_job
 from nas.search.session import locked
 from nas.store import Store
@@ -40,7 +33,7 @@ from trainer.config import Clip, DataConfig, Recipe
 from trainer.data.motion import make_motion
 from trainer.evaluate import evaluate
 from trainer.order import motion_tests
-from trainer.outcomes import TESTS, Outcome
+from trainer.outcomes import TESTS
 
 NUM_CLASSES = 7
 
@@ -93,79 +86,6 @@ def test_a_network_that_looks_across_frames_sees_their_order(name: str) -> None:
     found = on_noise(name)
     for test in ("reversed", "shuffled"):
         assert found[test].metrics.loss != pytest.approx(found["forward"].metrics.loss, rel=1e-6)
-
-
-# --- what a test costs ---------------------------------------------------------------------------------------------
-
-
-def outcome(test: str, correct: str) -> Outcome:
-    marks = [mark for mark in correct if mark != "-"]
-    return Outcome(test=test, top1=marks.count("1") / len(marks), loss=1.0, num_clips=len(marks), correct=correct)
-
-
-def test_differences_are_paired_by_clip() -> None:
-    # Of five clips in both, two are lost and one is won.
-    found = differences([outcome("forward", "111-001"), outcome("reversed", "0010-11")])
-    (reversed_,) = found
-    assert (reversed_.lost, reversed_.won, reversed_.num_clips) == (2, 1, 5)
-    assert reversed_.difference == pytest.approx(1 / 5)
-    assert reversed_.word == "undecided"
-
-
-def test_the_interval_is_that_of_agresti_and_min() -> None:
-    # b = 20, c = 5, n = 100: (20.5 - 5.5) / 102 +- 1.95996 sqrt(26 - 15^2 / 102) / 102
-    low, high = paired_interval(lost=20, won=5, num_clips=100)
-    assert low == pytest.approx(0.147059 - 1.959964 * 0.047822, abs=1e-5)
-    assert high == pytest.approx(0.147059 + 1.959964 * 0.047822, abs=1e-5)
-
-
-pairs = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 60))
-
-
-@given(pairs)
-def test_the_interval_holds_the_difference_and_turns_with_the_sides(numbers: tuple[int, int, int]) -> None:
-    lost, won, both = numbers
-    low, high = paired_interval(lost=lost, won=won, num_clips=lost + won + both)
-    assert -1 <= low < (lost - won) / (lost + won + both) + 1e-9
-    assert (lost - won) / (lost + won + both) - 1e-9 < high <= 1
-    turned = paired_interval(lost=won, won=lost, num_clips=lost + won + both)
-    assert turned == pytest.approx((-high, -low))
-    wider = paired_interval(lost=lost, won=won, num_clips=lost + won + both, confidence=0.99)
-    assert wider[0] <= low <= high <= wider[1]
-
-
-@pytest.mark.parametrize(("lost", "won"), [(0.0, 0.0), (0.05, 0.05), (0.3, 0.1), (0.85, 0.02)])
-def test_the_interval_covers_the_truth_as_often_as_it_says(lost: float, won: float) -> None:
-    rng = np.random.default_rng(3)
-    draws = rng.multinomial(128, [lost, won, 1 - lost - won], size=4000)
-    hits = 0
-    for b, c, _ in draws.tolist():
-        low, high = paired_interval(lost=b, won=c, num_clips=128)
-        hits += low <= lost - won <= high
-    assert hits / len(draws) > 0.94
-
-
-@pytest.mark.parametrize(
-    ("lost", "won", "total", "word"),
-    [
-        (30, 5, 100, "worse"),
-        (5, 30, 100, "better"),
-        (0, 0, 512, "equivalent"),
-        (0, 0, 50, "undecided"),
-        (12, 8, 100, "undecided"),
-    ],
-)
-def test_the_word_says_what_the_interval_says(lost: int, won: int, total: int, word: str) -> None:
-    forward = "1" * lost + "0" * (total - lost)
-    other = "0" * lost + "1" * won + "0" * (total - lost - won)
-    (found,) = differences([outcome("forward", forward), outcome("frozen", other)])
-    assert found.word == word
-    assert found.difference == pytest.approx((lost - won) / total)
-
-
-def test_without_forward_there_is_nothing_to_compare_with() -> None:
-    with pytest.raises(NasError, match="compared with forward"):
-        differences([outcome("reversed", "01")])
 
 
 # --- the command ---------------------------------------------------------------------------------------------------
@@ -400,6 +320,18 @@ def test_videos_that_were_moved_are_found_where_the_user_says(
     assert f"those under {tmp_path / 'other'} are not those of {folder / 'trials'}" in error
 
 
+def test_a_promotion_is_measured_on_the_videos_of_its_study_only(
+    folder: Path, motion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = best(folder)["digest"]
+    assert main(["promote", str(folder / "study.db"), digest]) == 0
+    make_motion(tmp_path / "other", seed=1, train_per_class=2, val_per_class=1, test_per_class=0, frames=4, size=16)
+    error = refused(capsys, digest, f"data.root={tmp_path / 'other'}", "--study", str(folder / "study.db"))
+    assert f"those under {tmp_path / 'other'} are not those of {folder / 'promoted'}" in error
+    (one,) = measured(capsys, folder, digest, f"data.root={motion}")
+    assert one["source"] == "promotion"
+
+
 def test_beside_a_running_search_nothing_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     digest = best(folder)["digest"]
     with locked(folder / "study.db"):
@@ -437,22 +369,3 @@ def test_a_study_without_results_has_no_front(tmp_path: Path, capsys: pytest.Cap
         name="demo", seed=0, clip="8x32x32", num_classes=4, config={}, data={}
     )
     assert "has no front yet; run `nas search` first" in refused(capsys, "--front", "--db", str(tmp_path / "a.db"))
-
-
-def test_what_is_stored_again_takes_the_place_of_what_was(tmp_path: Path) -> None:
-    from tests.nas.test_store import filled
-
-    store = filled(tmp_path / "a.db", [("aa", 0, 0.5, 10), ("bb", 0, 0.6, 20)])
-    tests = [outcome("forward", "1101"), outcome("frozen", "0100")]
-    key: dict[str, Any] = {"study_id": 1, "source": "run", "seed": 0, "epochs": 3, "split": "val", "order_seed": 0}
-    with store.write() as connection:
-        put_motion(connection, digest="aa", source_id=1, tests=tests, **key)
-        put_motion(connection, digest="bb", source_id=2, tests=tests, **key)
-        put_motion(connection, digest="aa", source_id=1, tests=tests[:1], **key)
-    rows = store.motion_tests("demo")
-    assert [(r["digest"], r["forward"], r["frozen"]) for r in rows] == [("aa", 0.75, None), ("bb", 0.75, 0.25)]
-
-
-def test_what_is_stored_can_be_compared_without_torch() -> None:
-    code = "import sys, nas.motion; assert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,6 +19,7 @@ from nas.study import changes, study_of
 from search_spaces import codec
 from search_spaces.presets import preset
 from trainer.data.clips import open_data
+from trainer.data.layouts import DataError
 from trainer.data.motion import make_motion
 
 app = typer.Typer()
@@ -53,6 +54,18 @@ def test_a_study_packs_what_it_needs_and_reads_it(motion: Path, tmp_path: Path) 
     data = open_data(load_study(STUDY, ["data=motion", *hint]).located_data())
     assert data.checksum == report["checksum"]
     assert {name: len(split) for name, split in data.splits.items()} == report["videos"]
+
+
+def test_a_pack_of_fewer_frames_a_second_says_at_what_rate_it_is_used(motion: Path, tmp_path: Path) -> None:
+    place, folder = f"data.root={motion}", tmp_path / "pack"
+    text = run(str(STUDY), "data=motion", place, "-o", str(folder), "--fps", "6.25", "--max-frames", "7")
+    hint = text.splitlines()[-1].removeprefix("use it with ").split()
+    assert {"data.fps=6.25", "data.max_frames=7"} <= set(hint)
+    config = load_study(STUDY, ["data=motion", "data.clip.frames=2", *hint]).located_data()
+    packed = open_data(config)
+    assert {entry.num_frames for entry in packed.split("val").entries} == {6}
+    with pytest.raises(DataError, match=r"data\.fps must be stated where a pack leaves frames out"):
+        open_data(dataclasses.replace(config, fps=0.0))
 
 
 def test_a_folder_is_packed_as_it_is_asked(motion: Path, tmp_path: Path) -> None:

@@ -322,6 +322,11 @@ def _fitting(config: DataConfig) -> Packed:
                 f"data.{name} must be that of the pack, but is {wanted} and {packed.folder} has {found};"
                 f" set data.{name}={found}, or pack again"
             )
+    if packed.fps > 0 and not config.fps:
+        raise DataError(
+            f"data.fps must be stated where a pack leaves frames out, so that other videos are seen alike, but is 0 and"
+            f" {packed.folder} has {packed.fps:.12g} a second; set data.fps={packed.fps:.12g}, or pack all frames"
+        )
     if config.fps > packed.fps > 0:
         raise DataError(
             f"data.fps must be at most that of the pack {packed.folder}, {packed.fps:g}, but is {config.fps:g}"

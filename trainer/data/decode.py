@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same file would decode to other pixels; a part of every cache key."""
 
 # Seconds that opening or one read of a file may take.
@@ -36,11 +36,13 @@ class Decoded:
 
     Attributes:
         frames: RGB frames (F, H, W, 3), F at least 1.
-        fps: Frames a second of what is in `frames`; 0 if the file does not say.
+        fps: Frames a second of what is in `frames`, in the mean; 0 if the file does not say.
+        times: (F,) when each frame is shown, in seconds from the first one of the file; empty if it does not say.
     """
 
     frames: NDArray[np.uint8]
     fps: float
+    times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 def backend() -> str:
@@ -96,19 +98,19 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
     limit = max(max_frames, _BUFFER) if max_frames else None
     images: list[NDArray[np.uint8]] = []
     total = 0
-    first = last = None
+    shown: list[float | None] = []
     with open_video(path) as container:
         stream = video_stream(container)
         rate = stream.average_rate or stream.guessed_rate
         scale = Scaler(short_side)
         for frame in frames_of(container, stream):
             total += 1
-            last = frame.time
-            first = last if total == 1 else first
+            shown.append(frame.time)
             if limit is None or total <= limit:
                 images.append(scale(frame))
             if limit is None and total * images[0].nbytes > _LARGEST:
                 raise DecodeError(f"too long: more than {total - 1} frames; give data.max_frames")
+        first, last = (shown[0], shown[-1]) if shown else (None, None)
         seconds = None if first is None or last is None else last - first
         lack = lack_of(container, stream, total, seconds)
     if total == 0:
@@ -116,14 +118,16 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
     if lack is not None:
         raise DecodeError(lack)
     fps = float(rate) if rate else 0.0
+    known = [time for time in shown if time is not None]
+    times = np.array(known) - known[0] if len(known) == total else np.zeros(0)
     if not max_frames or total <= max_frames:
-        return Decoded(frames=stacked(images), fps=fps)
+        return Decoded(frames=stacked(images), fps=fps, times=times)
     keep = (2 * np.arange(max_frames) + 1) * total // (2 * max_frames)
     if limit is not None and total > limit:
         images = _pick(path, short_side, {int(i) for i in keep})
     else:
         images = [images[i] for i in keep]
-    return Decoded(frames=stacked(images), fps=fps * max_frames / total)
+    return Decoded(frames=stacked(images), fps=fps * max_frames / total, times=times[keep] if len(times) else times)
 
 
 def stacked(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

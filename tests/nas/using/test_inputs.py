@@ -149,6 +149,23 @@ def test_a_network_whose_flow_came_as_images_cannot_be_shown_a_video(studies: St
         network.predict(studies.videos / "val" / "left" / "00.mp4")
 
 
+def test_frames_alone_are_no_input_of_a_network_of_motion(
+    studies: Studies, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, network = tmp_path / "features.npz", str(studies.folders["flow"])
+    study = str(studies.databases["rgb"].parent.parent / "moving.yaml")
+    difference = ["data.input=difference", "--weights", str(tmp_path / "none.pt")]
+    for kind, argv in (
+        ("flow", ["features", network, str(studies.flow), "-o", str(file)]),
+        ("flow", ["probe", network, str(studies.flow)]),
+        ("difference", ["features", "tsn_r18", study, *difference, "-o", str(file)]),
+    ):
+        assert main([*argv, "--frames"]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert f"features of frames alone need data.input rgb, but this network sees {kind}" in line
+    assert not file.exists()
+
+
 def test_motion_tests_show_flow_backwards_and_none_of_still_clips(studies: Studies) -> None:
     rows = said_json("evaluate", str(studies.folders["flow"]), str(studies.flow), "--backwards", "--json")["backwards"]
     becomes = {row["name"]: row["becomes"] for row in rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -17,16 +18,28 @@ import nas
 from nas.cli.main import main
 from nas.cli.predict import bar
 from nas.exported import Network
-from nas.using.excerpts import MOST_FRAMES, Window, clock, excerpt, header_of, windows_of
+from nas.using.cutting import plan
+from nas.using.excerpts import (
+    MOST_FRAMES,
+    Header,
+    Window,
+    clock,
+    excerpt,
+    frames_of,
+    header_of,
+    length_of,
+    windows_of,
+)
 from nas.using.predict import predict_video
+from nas.using.views import Views
 from tests.nas.using.conftest import CLASSES, Place, moving, said_json
 from trainer.config import Clip, DataConfig
 from trainer.data.decode import decode_video
 from trainer.data.layouts import DataError
 
 
-def written(path: Path, frames: np.ndarray, *, fps: int = 8, gop: int = 12) -> Path:
-    """An MP4 with predicted frames and few key frames, as they come."""
+def written(path: Path, frames: np.ndarray, *, fps: int = 8, gop: int = 12, ticks: Sequence[int] | None = None) -> Path:
+    """A video with predicted frames and few key frames, as they come; frame k is shown at `ticks[k]` / fps seconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"  # type: ignore[union-attr]
@@ -34,7 +47,7 @@ def written(path: Path, frames: np.ndarray, *, fps: int = 8, gop: int = 12) -> P
         stream.options = {"g": str(gop), "qp": "10", "preset": "ultrafast", "x264-params": "log-level=none"}  # type: ignore[union-attr]
         for number, image in enumerate(frames):
             picture = av.VideoFrame.from_ndarray(image, format="rgb24")
-            picture.pts = number
+            picture.pts = number if ticks is None else ticks[number]
             container.mux(stream.encode(picture))  # type: ignore[union-attr]
         container.mux(stream.encode(None))  # type: ignore[union-attr]
     return path
@@ -99,6 +112,105 @@ def test_a_long_video_is_looked_at_here_and_there(place: Place, network: Network
     assert found.seconds == pytest.approx(300)
     assert [moment.start for moment in found.timeline] == [0, 50, 100, 150, 200, 250]
     assert np.mean([m.probabilities for m in found.timeline], 0).tolist() == pytest.approx(list(found.probabilities))
+
+
+def dense(network: Network, **values: object) -> DataConfig:
+    """How clips of four frames, two apart, are taken for a network."""
+    clip = dataclasses.replace(network.data.clip, stride=2)
+    return dataclasses.replace(network.data, sampling="dense", clip=clip, **values)  # type: ignore[arg-type]
+
+
+def test_an_excerpt_is_the_middle_of_its_window(network: Network, tmp_path: Path) -> None:
+    frames = np.random.default_rng(6).integers(0, 255, (80, 16, 16, 3), dtype=np.uint8)
+    path = written(tmp_path / "ten.mp4", frames)
+    whole = decode_video(path, short_side=16).frames
+    found, _ = excerpt(path, Window(start=0.0, end=10.0), dense(network))
+    assert np.array_equal(found, whole[36 : 36 + len(found)])  # a clip and a frame last one second: 4.5 to 5.5
+    assert 8 <= len(found) <= 9
+    later, _ = excerpt(path, Window(start=2.0, end=6.0), dense(network))
+    assert np.array_equal(later, whole[28 : 28 + len(later)])
+
+
+def test_a_clip_lasts_as_long_as_the_frame_rate_of_the_data_says(place: Place, tmp_path: Path) -> None:
+    network = nas.load(place.folders[0])
+    network.data = config = dense(network, fps=5.0)  # seven frames at 5 a second are 1.4 seconds
+    rng = np.random.default_rng(7)
+    short = written(tmp_path / "short.mp4", rng.integers(0, 255, (60, 16, 16, 3), dtype=np.uint8), fps=30, gop=50)
+    long = written(
+        tmp_path / "long.mp4", rng.integers(0, 255, (MOST_FRAMES + 100, 16, 16, 3), dtype=np.uint8), fps=30, gop=50
+    )
+    assert len(windows_of(2.0, 30.0, config)) == 1
+    assert len(windows_of(70.0, 30.0, config, most=100)) == 50
+    frames, rate = excerpt(long, Window(start=30.0, end=37.0), config)
+    assert rate == 30
+    (view,) = plan(len(frames), 16, 16, config, Views(clips=1), rate=rate)
+    assert set(np.diff(view.indices)) <= {12, 13}  # two frames at 5 a second
+    middle, _ = excerpt(short, Window(start=0.0, end=2.0), config)
+    assert np.array_equal(middle, decode_video(short, short_side=16).frames[6 : 6 + len(middle)])  # from 0.2 to 1.8 s
+    assert len(middle) >= 42
+    assert config.short == "skip"
+    assert [len(predict_video(network, path).timeline) for path in (short, long)] == [1, 10]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_the_timeline_goes_by_the_times_of_frames_where_their_rate_varies(
+    network: Network, tmp_path: Path, suffix: str
+) -> None:
+    rng = np.random.default_rng(8)
+    left, right = moving("move left", rng, frames=8), moving("move right", rng, frames=72)
+    ticks = [9 * k for k in range(8)] + [72 + k for k in range(72)]  # two seconds each
+    path = written(tmp_path / f"varies{suffix}", np.concatenate([left, right]), fps=36, ticks=ticks)
+    found = predict_video(network, path, length=2.0)
+    assert found.seconds == pytest.approx(4, abs=0.01)
+    assert [(m.start, m.end) for m in found.timeline] == [
+        pytest.approx((0, 2), abs=0.01),
+        pytest.approx((2, 4), abs=0.01),
+    ]
+    named = [found.classes[int(np.argmax(m.probabilities))] for m in found.timeline]
+    assert named == ["move left", "move right"]
+
+
+def test_a_window_without_enough_frames_for_a_dense_clip_is_looked_at_with_those_around_it(network: Network) -> None:
+    times = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 30, 31, 32, 33, 34, 35, 36, 37]) / 10
+    clips, gap = dense(network), Window(start=1.5, end=2.0)
+    assert frames_of(gap, times, 10.0, clips) == slice(6, 13)
+    assert frames_of(Window(start=0.0, end=0.3), times, 10.0, clips) == slice(0, 7)
+    assert frames_of(Window(start=3.6, end=3.8), times, 10.0, clips) == slice(11, 18)
+    assert frames_of(gap, times, 10.0, dataclasses.replace(clips, fps=20.0)) == slice(8, 12)
+    assert frames_of(gap, times, 10.0, network.data) == slice(9, 10)  # what stands there; clips are of any length
+    assert frames_of(gap, times[:3], 10.0, clips) == slice(0, 3)
+
+
+def test_an_excerpt_goes_on_until_it_has_the_frames_of_a_clip_where_they_are_rare(
+    network: Network, tmp_path: Path
+) -> None:
+    frames = np.random.default_rng(9).integers(0, 255, (60, 16, 16, 3), dtype=np.uint8)
+    ticks = [*range(40), *range(40, 40 + 16 * 20, 16)]  # 32 frames a second, then 2
+    path = written(tmp_path / "rare.mp4", frames, fps=32, ticks=ticks)
+    found, _ = excerpt(path, Window(start=4.0, end=5.0), dense(network))
+    assert len(found) == 7
+    assert np.array_equal(found, decode_video(path, short_side=16).frames[46:53])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.01, 3), min_size=1, max_size=60), st.integers(1, 12), st.data())
+def test_frames_are_in_the_window_that_they_begin_in(gaps: list[float], count: int, data: st.DataObject) -> None:
+    times = np.concatenate([[0.0], np.cumsum(gaps)])
+    config = DataConfig(name="", root="", cache="", clip=Clip(frames=8, height=8, width=8), sampling="uniform")
+    seconds = length_of(times, Header(seconds=0.0, fps=8.0))
+    assert seconds == pytest.approx(times[-1] + np.median(gaps))
+    windows = windows_of(seconds, 8.0, config, most=count, length=seconds / count)
+    window = data.draw(st.sampled_from(windows))
+    found = np.arange(len(times))[frames_of(window, times, 8.0, config)]
+    inside = np.flatnonzero((times > window.start - 1e-6) & (times < window.end - 1e-6))
+    standing = np.flatnonzero(times <= window.start)[-1:]
+    assert found.tolist() == (inside if len(inside) else standing).tolist()
+
+
+@pytest.mark.parametrize(("said", "seconds"), [(4.0, 4.0), (3.9, 3.9), (0.0, 4.0), (1.0, 4.0), (60.0, 4.0)])
+def test_a_header_says_how_long_a_video_is_only_where_its_frames_allow_it(said: float, seconds: float) -> None:
+    assert length_of(np.arange(32) / 8, Header(seconds=said, fps=8.0)) == pytest.approx(seconds)
+    assert length_of(np.zeros(1), Header(seconds=0.0, fps=8.0)) == pytest.approx(1 / 8)
 
 
 def test_a_video_on_its_side_is_looked_at_upright(place: Place, network: Network, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def test_containers(tmp_path, write_video, suffix):
     assert decoded.frames.dtype == np.uint8 and decoded.frames.shape == (12, 24, 32, 3)
     assert levels(decoded.frames) == list(range(12))
     assert decoded.fps == pytest.approx(25, rel=0.01)
+    assert decoded.times == pytest.approx(np.arange(12) / 25, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ def test_max_frames_are_evenly_spaced_with_one_pass_or_two(tmp_path, write_video
     few = decode_video(path, short_side=24, max_frames=4)
     assert levels(few.frames) == [2, 7, 12, 17]
     assert few.fps == pytest.approx(2)
+    assert few.times == pytest.approx([0.2, 0.7, 1.2, 1.7])
     assert levels(decode_video(path, short_side=24, max_frames=20).frames) == list(range(20))
     assert levels(decode_video(path, short_side=24, max_frames=50).frames) == list(range(20))
 

@@ -129,6 +129,8 @@ def test_a_frame_rate_is_one_for_all_videos(tmp_path, write_video):
     assert same(batches(thin), batches(c))
     with pytest.raises(DataError, match=r"data\.fps must be at most that of the pack .*, 10, but is 20"):
         open_data(config(folder, "pack", fps=20.0, clip=clip))
+    with pytest.raises(DataError, match=r"data\.fps must be stated .* is 0 and .* has 10 a second; set data\.fps=10,"):
+        open_data(config(folder, "pack", clip=clip))
 
 
 def test_too_short_is_what_is_too_short_at_the_frame_rate(root):
