@@ -19,7 +19,7 @@ from nas.using.views import Views, usual_views, views_of
 from search_spaces import codec
 from search_spaces.catalogue import build
 from search_spaces.spec import ArchSpec, SpecError
-from trainer.config import Clip, DataConfig
+from trainer.config import Clip, ConfigError, DataConfig
 from trainer.data.inputs import normalisation, shown
 from trainer.inputs import FlowSettings
 
@@ -166,15 +166,14 @@ def load_network(folder: Path, *, device: str = "cpu") -> Network:
         raise NotFoundError(f"{folder} has format {content.get('format')}, and this nas reads format {FORMAT}")
     try:
         spec = codec.decode(content["spec"])
+        config = _data(content["data"])
+        model = build(spec, num_classes=len(content["classes"]), planes=config.planes)
+        model.load_state_dict(weights)
     except SpecError as error:
         raise NotFoundError(f"{folder}/network.json does not hold a network: {error}") from error
-    values = dict(content["data"])
-    values["clip"] = Clip(**values["clip"])
-    for key in ("mean", "std", "crop_scale", "crop_ratio", "randaugment", "crop"):
-        values[key] = tuple(values[key]) if values.get(key) is not None else None
-    config = DataConfig(**values)
-    model = build(spec, num_classes=len(content["classes"]), planes=config.planes)
-    model.load_state_dict(weights)
+    except (KeyError, TypeError, ConfigError, RuntimeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise NotFoundError(f"{folder} holds no network that this version can open: {reason}") from error
     network = Network(
         model,
         spec=spec,
@@ -183,6 +182,15 @@ def load_network(folder: Path, *, device: str = "cpu") -> Network:
         record=content["record"],
     )
     return network.to(device).eval()
+
+
+def _data(recorded: Mapping[str, Any]) -> DataConfig:
+    """How clips are taken, from plain values."""
+    values = dict(recorded)
+    values["clip"] = Clip(**values["clip"])
+    for key in ("mean", "std", "crop_scale", "crop_ratio", "randaugment", "crop"):
+        values[key] = tuple(values[key]) if values.get(key) is not None else None
+    return DataConfig(**values)
 
 
 def _reason(error: Exception) -> str:

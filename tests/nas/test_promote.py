@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,8 +86,6 @@ def test_what_is_loaded_is_ready_to_use(promoted: tuple[Path, dict[str, Any]]) -
 
 
 def test_a_seed_is_reproducible(promoted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    import shutil
-
     folder, said = promoted
     shutil.copy(folder / "study.db", tmp_path / "study.db")
     with Store(tmp_path / "study.db", create=True).write() as connection:
@@ -102,8 +101,6 @@ def test_a_seed_is_reproducible(promoted: tuple[Path, dict[str, Any]], tmp_path:
 
 
 def test_a_promotion_cut_short_goes_on(promoted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    import shutil
-
     folder, said = promoted
     shutil.copytree(folder, tmp_path / "copy")
     weights = list((tmp_path / "copy" / "promoted").glob("*-seed0-*/network.json"))
@@ -133,6 +130,26 @@ def test_a_folder_that_holds_no_network_is_refused(
         (folder / "weights.pt").write_bytes((source / "weights.pt").read_bytes()[:500])
     with pytest.raises(NotFoundError, match="must be a folder that `nas promote` wrote"):
         nas.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "reason"),
+    [
+        ("data", {"of_tomorrow": 1}, "of_tomorrow"),
+        ("data", {"sampling": "sparse"}, "sparse"),
+        ("classes", ["one"], "size mismatch|Error.* in loading"),
+    ],
+)
+def test_a_network_that_this_version_cannot_open_is_refused_in_one_line(
+    promoted: tuple[Path, dict[str, Any]], tmp_path: Path, part: str, value: Any, reason: str
+) -> None:
+    folder = Path(shutil.copytree(promoted[1]["trainings"][0]["folder"], tmp_path / "copy"))
+    content = json.loads((folder / "network.json").read_text())
+    content[part] = {**content[part], **value} if part == "data" else value
+    (folder / "network.json").write_text(json.dumps(content))
+    with pytest.raises(NotFoundError, match=f"holds no network that this version can open: .*({reason})") as caught:
+        nas.load(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_network_that_has_a_name_is_promoted_without_a_search(
