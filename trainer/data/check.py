@@ -227,6 +227,9 @@ def _report(layout: Layout, split: str, headers: Mapping[str, Header], broken: S
 
 
 def _problem(layout: Layout, splits: Mapping[str, SplitReport], broken: Sequence[Finding]) -> str | None:
+    if len(layout.classes) < 2:
+        names = ", ".join(layout.classes) or "none"
+        return f"data must have at least 2 classes to be told apart, but has {len(layout.classes)}: {names}"
     for split, report in splits.items():
         for title, count in report.per_class.items():
             if count:

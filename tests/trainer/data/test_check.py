@@ -83,6 +83,15 @@ def damaged(folder: Path, write_video, write_audio) -> None:
     write_video(folder / "nine.mkv", 9)
 
 
+def test_a_single_class_cannot_be_trained_on(root, tmp_path):
+    shutil.copytree(root, tmp_path / "one")
+    for folder in [*(tmp_path / "one").glob("train/*")][1:]:
+        for split in ("train", "val", "test"):
+            shutil.rmtree(tmp_path / "one" / split / folder.name, ignore_errors=True)
+    problem = check_data(config(tmp_path / "one")).problem
+    assert problem is not None and problem.startswith("data must have at least 2 classes to be told apart, but has 1: ")
+
+
 def test_a_header_scan_refuses_exactly_what_training_refuses(tmp_path, write_video, write_audio):
     for split in ("train", "val"):
         damaged(tmp_path / "data" / split / "a", write_video, write_audio)

@@ -73,6 +73,23 @@ def test_a_layout_gives_the_clips_and_labels_of_the_plain_folder(plain: Path, tm
     assert_same(open_data(config(plain)), data, atol=4 if kind == "frames" else 0)
 
 
+def test_the_tree_of_mmaction2_with_its_lists_of_videos_is_read_as_the_tree(plain: Path, tmp_path: Path) -> None:
+    clips = clips_of(plain)
+    built.mmaction2(clips, tmp_path / "other")
+    for split in ("train", "val"):
+        rows = [
+            f"{clip.title.replace(' ', '_')}/{clip.path.name} {CLASSES.index(clip.title)}"
+            for clip in clips
+            if clip.split == split
+        ]
+        (tmp_path / "other" / f"kinetics400_{split}_list_videos.txt").write_text(
+            "\n".join(rows) + "\n", encoding="utf-8"
+        )
+    data = open_data(config(tmp_path / "other", annotations="classes.txt"))
+    assert data.layout is not None and data.layout.kind == "mmaction2"
+    assert_same(open_data(config(plain)), data, atol=0)
+
+
 @pytest.mark.skipif(not REAL, reason="NAS_TEST_CLIPS names no folder of real videos")
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_layout_of_real_videos_gives_what_the_plain_folder_gives(tmp_path: Path, name: str) -> None:

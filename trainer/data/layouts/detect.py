@@ -11,7 +11,7 @@ from trainer.data.layouts.files import Listing
 from trainer.data.layouts.lists import list_files
 from trainer.data.layouts.names import CLASS_FILES
 from trainer.data.layouts.official import hmdb_folder, ucf_folder
-from trainer.data.layouts.rows import FORMS, kind_of
+from trainer.data.layouts.rows import FORMS, kind_of, read_rows
 from trainer.data.layouts.tree import BASES
 from trainer.data.layouts.values import DataError, LeftOut, listed
 
@@ -103,6 +103,8 @@ def detected(listing: Listing, found: Sources) -> list[tuple[str, str]]:
                 "and data.layout=cvdf takes only what is arranged"
             )
         kinds.pop("cvdf-flat", None)  # arranged by links to what lies flat: the same videos
+    if "mmaction2" in kinds and "slowfast" in kinds and _below_videos(listing, Path(kinds["slowfast"])):
+        del kinds["slowfast"]  # mmaction2 writes such lists of its own tree
     if found.given and by_lists and found.names is None:
         kinds = dict(by_lists)  # the user named the lists
     return list(kinds.items())
@@ -147,6 +149,12 @@ def lists_of(found: Sources, kind: str) -> tuple[dict[str, Path], list[LeftOut]]
 def _fits(found: str | None, kind: str) -> bool:
     # A list of several labels in which no video has two, or its first has not, reads like one of single labels.
     return found == kind or found in _LIKE.get(kind, ())
+
+
+def _below_videos(listing: Listing, path: Path) -> bool:
+    """Whether a list of train counts its paths from `videos_train`, by its first row."""
+    first = read_rows(path, "slowfast")[0].path
+    return (listing.root / "videos_train" / first).is_file() and not (listing.root / first).exists()
 
 
 def unreadable(found: Sources) -> Path | None:
