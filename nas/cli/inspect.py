@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text, metric_in
+from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text, metric_in, standard_error
 from nas.cli.output import Progress, duration, print_json, print_table
 from nas.cli.resolve import load_target, open_study
 from nas.cli.testing import interval_text
@@ -187,19 +187,25 @@ def front_rows(store: Store, study: str) -> list[Row]:
 
 
 def print_front(store: Store, study: str) -> None:
-    """Prints the front, with the standard error that its number of clips gives each accuracy."""
+    """Prints the front, with the standard error that its number of clips gives each top-1; of mAP it gives none."""
     rows = front_rows(store, study)
     if not rows:
         print(f"{study}: no network has reached a rung yet")
         return
-    for row in rows:
-        p = row["accuracy"]
-        row["error"] = (p * (1 - p) / row["num_clips"]) ** 0.5  # type: ignore[index]
-        row["digest"] = row["digest"][:10]  # type: ignore[index]
     record = store.study(study)
+    metric = metric_in(store, record["id"])
+    lines = [
+        {
+            **row,
+            "digest": row["digest"][:10],
+            "error": standard_error(row["accuracy"], row["num_clips"], metric),
+        }
+        for row in rows
+    ]
+    columns = {name: title for name, title in FRONT_COLUMNS.items() if name != "error" or metric == TOP1}
     place = recorded_fidelity(record).at_epochs(rows[0]["epochs"])
     title = f"{study}: Pareto front {place}, on {rows[0]['num_clips']} val clips of {record['clip']} (MACs of one clip)"
-    print_table(rows, {**FRONT_COLUMNS, "accuracy": metric_in(store, record["id"])}, title)
+    print_table(lines, {**columns, "accuracy": metric}, title)
 
 
 def space(

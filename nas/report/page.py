@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from nas.accuracies import standard_error
 from nas.errors import NasError
 from nas.report import charts, words
 from nas.report.evidence import TESTS
@@ -109,7 +110,8 @@ def environment() -> jinja2.Environment:
         "plural": words.plural,
         "interval": words.interval,
         "shares": words.shares,
-        "standard_error": words.standard_error,
+        "measured": words.measured,
+        "standard_error": standard_error,
         "by_split": lambda accuracies: {accuracy.split: accuracy for accuracy in accuracies},
     }
     return made
@@ -133,17 +135,17 @@ def payload(report: Report) -> dict[str, Any]:
             [
                 f"search, {report.fidelity.label_of(point.epochs)}",
                 "val",
-                f"{words.percent(point.accuracy)} {words.spread(point.error)}",
+                words.measured(point.accuracy, point.error),
             ]
         )
     for promotion in report.promotions:
         for a in promotion.accuracies:
-            error = words.spread(words.standard_error(a.accuracy, a.num_clips))
+            error = standard_error(a.accuracy, a.num_clips, report.metric)
             results.setdefault(promotion.digest, []).append(
                 [
                     f"promotion, {words.plural(promotion.epochs, 'epoch')}, seed {promotion.seed}",
                     a.split,
-                    f"{words.percent(a.accuracy)} {error}",
+                    words.measured(a.accuracy, error),
                 ]
             )
     networks = []

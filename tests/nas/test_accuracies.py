@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.accuracies import accuracy_of, broken_text, metric_of, said, told
+from nas.accuracies import accuracy_of, broken_text, metric_of, said, standard_error, told
 from nas.report.charts import curves_chart, front_chart
 from nas.report.values import Curve, Point
 from trainer.metrics import Metrics
@@ -29,6 +30,13 @@ def test_a_row_decides_by_what_training_decides_by(top1: float, found: float | N
 def test_no_row_at_all_is_of_one_label() -> None:
     assert metric_of([]) == "top-1"
     assert metric_of([{"map_sample": None}, {"map_sample": 0.5}]) == "mAP"
+
+
+def test_a_standard_error_is_that_of_the_binomial_distribution_and_none_of_average_precision() -> None:
+    assert standard_error(0.5, 100, "top-1") == pytest.approx(0.05)
+    assert standard_error(1.0, 100, "top-1") == 0.0
+    assert standard_error(0.5, 0, "top-1") == 0.0
+    assert standard_error(0.5, 100, "mAP") is None
 
 
 @pytest.mark.parametrize(
@@ -52,6 +60,9 @@ def test_a_chart_of_average_precision_names_it_and_draws_no_chance() -> None:
     points = [Point(digest="a", accuracy=0.5, macs=10, front=True, **usual)]
     curves = [Curve(number=0, digest="a", kind="front", values=((1, 0.5),))]
     for metric, rules in (("top-1", 1), ("mAP", 0)):
+        points = [replace(point, error=0.1 if rules else None) for point in points]
+        assert [mark.bar is not None for mark in front_chart(points, {}, 4, metric).marks] == [bool(rules)]
+        assert any("s.e." in text for _, text in front_chart(points, {}, 4, metric).legend) == bool(rules)
         for chart in (front_chart(points, {}, 4, metric), curves_chart(curves, 4, metric)):
             assert chart.y_title == f"{metric} on val"
             assert len(chart.rules) == rules
