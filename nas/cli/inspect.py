@@ -8,10 +8,10 @@ from typing import Any
 
 import typer
 
-from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text, metric_in, standard_error
+from nas.accuracies import TOP1, accuracy_of, metric_in, standard_error
 from nas.cli.output import Progress, duration, print_json, print_table
+from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
-from nas.cli.testing import interval_text
 from nas.fidelity import recorded_fidelity, worth_of
 from nas.store import Row, Store
 
@@ -26,21 +26,6 @@ FRONT_COLUMNS = {
     "macs": "MACs",
     "params": "params",
     "description": "network",
-}
-
-TESTED = ("split", "top1", "top5", "map_sample", "map_class", "clip1", "low", "high", "views", "num_clips")
-PROMOTED = {
-    "digest": "digest",
-    "seed": "seed",
-    "epochs": "epochs",
-    "state": "state",
-    "split": "split",
-    "clip1": "clip@1",
-    "accuracy": VIDEO1,
-    "interval": "95 % over videos",
-    "top5": "video@5",
-    "num_clips": "videos",
-    "views": "views",
 }
 
 
@@ -76,14 +61,7 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
         for failure in report["failures"]:
             print(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
         if report["promotions"]:
-            lines = [
-                {**p, "digest": p["digest"][:10], "interval": interval_text(p.get("low"), p.get("high"))}
-                for p in report["promotions"]
-            ]
-            print_table(lines, {**PROMOTED, "accuracy": VIDEO1 if report["metric"] == TOP1 else MAP}, "promoted")
-            for p in report["promotions"]:
-                if p["broken"]:
-                    print(f"  promotion of {p['digest'][:10]}, seed {p['seed']}, in training: {p['broken']}")
+            print_promoted(report["promotions"], report["recipes"], report["metric"])
         worth = "" if continues else f" (worth {report['full_epochs_worth']:.1f} of full fidelity)"
         print(
             f"spent: {report['epochs_trained']:,} epochs{worth}, {duration(report['seconds'])} in {report['sessions']} "
@@ -95,6 +73,8 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
 
 def status_report(store: Store, row: Row) -> dict[str, Any]:
     """What `nas status` shows, as plain values."""
+    from nas.recipes import told_apart
+
     search = row["config"]["search"]
     evaluations = store.evaluations(row["id"])
     trials = store.trials(row["id"])
@@ -117,10 +97,6 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         )
     sessions = store.sessions(row["id"])
     last = {e["trial_id"]: e["epochs"] for e in evaluations}
-    tested: dict[int, dict[str, Any]] = {}
-    for split in ("val", "test"):
-        for e in store.evaluations(row["id"], purpose="promotion", split=split):
-            tested[e["promotion_id"]] = {name: e[name] for name in TESTED} | {"accuracy": accuracy_of(e)}
     return {
         "study": row["name"],
         "database": store.location,
@@ -140,18 +116,8 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         "seconds": sum(session["wall_seconds"] or 0.0 for session in sessions),
         "busy_seconds": sum(session["busy_seconds"] or 0.0 for session in sessions),
         "sessions": len(sessions),
-        "promotions": [
-            {
-                "digest": p["digest"],
-                "seed": p["seed"],
-                "epochs": p["epochs"],
-                "state": p["state"],
-                "folder": p["folder"],
-                **tested.get(p["id"], {}),
-                "broken": broken_text(p["broken"]),
-            }
-            for p in store.promotions(row["id"])
-        ],
+        "promotions": promoted_rows(store, row["id"]),
+        "recipes": told_apart(store.promotions(row["id"])),
     }
 
 

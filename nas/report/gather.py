@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nas.accuracies import accuracy_of, metric_in, metric_of, standard_error
 from nas.fidelity import recorded_fidelity
+from nas.recipes import told_apart
 from nas.report import evidence
 from nas.report.front import marginals, rungs, steps
 from nas.report.networks import networks_of
@@ -57,6 +58,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         verdicts=evidence.verdicts(store.study_verdicts(key)),
         motions=evidence.motions(store.motion_tests(name)),
         promotions=_promotions(store, study, promotions, networks),
+        recipes=told_apart(promotions),
         sessions=tuple(_session(row) for row in store.sessions(key)),
         failures=failures(trials, promotions, runs),
         preempted=len(store.jobs(key, "preempted")),
