@@ -12,6 +12,7 @@ from nas.accuracies import TOP1, accuracy_of, metric_in, standard_error
 from nas.cli.output import Progress, duration, print_json, print_table
 from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
+from nas.cli.trials import print_trials, trial_rows
 from nas.fidelity import recorded_fidelity, worth_of
 from nas.store import Row, Store
 
@@ -29,7 +30,12 @@ FRONT_COLUMNS = {
 }
 
 
-def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
+def status(
+    study: str = STUDY,
+    db: str = DB,
+    trials: bool = typer.Option(False, "--trials", help="Also list every network of the search with its digest."),
+    as_json: bool = JSON,
+) -> None:
     """Show how far a search is: rungs, trials, failures, time.
 
     Example: nas status studies/kinetics_small.yaml
@@ -37,6 +43,8 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
     store, row = open_study(study, db)
     try:
         report = status_report(store, row)
+        if trials:
+            report["networks"] = trial_rows(store, row)
         if as_json:
             print_json(report)
             return
@@ -60,6 +68,8 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
         print(f"trials: {report['trials']} of {report['budget']} ({states or 'none'})")
         for failure in report["failures"]:
             print(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
+        if trials:
+            print_trials(report["networks"], report["metric"])
         if report["promotions"]:
             print_promoted(report["promotions"], report["recipes"], report["metric"])
         worth = "" if continues else f" (worth {report['full_epochs_worth']:.1f} of full fidelity)"
