@@ -77,6 +77,8 @@ def status(
             f"spent: {report['epochs_trained']:,} epochs{worth}, {duration(report['seconds'])} in {report['sessions']} "
             f"session(s); {report['preempted']} job(s) were pre-empted"
         )
+        if report["ablation_sessions"]:
+            print(f"ablations: {duration(report['ablation_seconds'])} in {report['ablation_sessions']} session(s)")
     finally:
         store.close()
 
@@ -105,7 +107,10 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
                 "num_clips": clips,
             }
         )
-    sessions = store.sessions(row["id"])
+    by_kind: dict[bool, list[Row]] = {True: [], False: []}
+    for session in store.sessions(row["id"]):
+        by_kind[_of_ablation(session)].append(session)
+    sessions, others = by_kind[False], by_kind[True]
     last = {e["trial_id"]: e["epochs"] for e in evaluations}
     return {
         "study": row["name"],
@@ -126,9 +131,18 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         "seconds": sum(session["wall_seconds"] or 0.0 for session in sessions),
         "busy_seconds": sum(session["busy_seconds"] or 0.0 for session in sessions),
         "sessions": len(sessions),
+        "ablation_seconds": sum(session["wall_seconds"] or 0.0 for session in others),
+        "ablation_sessions": len(others),
         "promotions": promoted_rows(store, row["id"]),
         "recipes": told_apart(store.promotions(row["id"])),
     }
+
+
+def _of_ablation(session: Row) -> bool:
+    """Whether a start of the driver was for an ablation or a comparison, by the command that is recorded with it."""
+    command = (session["environment"] or {}).get("command") or []
+    words = [word for word in command[1:] if not str(word).startswith("-")]
+    return words[:1] in (["ablate"], ["versus"])
 
 
 def pareto(
