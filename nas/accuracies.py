@@ -62,6 +62,12 @@ def told(metrics: Measured) -> str:
     return f"{TOP1 if metrics.map_sample is None else MAP} {metrics.accuracy:.3f}"
 
 
+def in_points(difference: float) -> str:
+    """A difference of two shares of 1, in points with its sign: `+2.3`, `-0.4`; `0.0` where it rounds to that."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
 def standard_error(share: float, num_clips: int, metric: str) -> float | None:
     """Of an accuracy on so many videos; None for mAP.
 

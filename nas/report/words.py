@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from nas.accuracies import in_points
 from nas.study import short_number
 
 SPACE = "\u00a0"  # between a number and its unit; no line breaks there
@@ -38,8 +39,7 @@ def points(difference: float | None) -> str:
     """A difference of two shares, in percentage points with its sign: `+2.3`."""
     if difference is None or not math.isfinite(difference):
         return "–"
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+    return in_points(difference).replace("-", MINUS)
 
 
 def interval(low: float | None, high: float | None) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.accuracies import accuracy_of, broken_text, metric_of, said, standard_error, told
+from nas.accuracies import accuracy_of, broken_text, in_points, metric_of, said, standard_error, told
 from nas.report.charts import curves_chart, front_chart
 from nas.report.values import Curve, Point
 from trainer.metrics import Metrics
@@ -30,6 +30,14 @@ def test_a_row_decides_by_what_training_decides_by(top1: float, found: float | N
 def test_no_row_at_all_is_of_one_label() -> None:
     assert metric_of([]) == "top-1"
     assert metric_of([{"map_sample": None}, {"map_sample": 0.5}]) == "mAP"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0234, "+2.3"), (-0.0041, "-0.4"), (-0.0004, "0.0"), (0.0004, "0.0"), (-0.0, "0.0"), (1.0, "+100.0")],
+)
+def test_a_difference_in_points_has_its_sign_and_nothing_has_none(share: float, text: str) -> None:
+    assert in_points(share) == text
 
 
 def test_a_standard_error_is_that_of_the_binomial_distribution_and_none_of_average_precision() -> None:
