@@ -10,6 +10,19 @@ from nas.study import changes
 DIGITS = 6  # of a recipe's digest, as it is shown
 
 
+def are_several(promotions: Sequence[Row]) -> bool:
+    """Whether a network was trained for the same epochs with more than one recipe.
+
+    Args:
+        promotions: Rows of `Store.promotions`, or of the table of them.
+    """
+    of_training: dict[tuple[str, int], str] = {}  # a recipe's digest is of its epochs, too, which stand beside it
+    return any(
+        of_training.setdefault((row["digest"], row["epochs"]), row["recipe_digest"]) != row["recipe_digest"]
+        for row in promotions
+    )
+
+
 def told_apart(promotions: Sequence[Row]) -> dict[str, str]:
     """The recipes by their digest, each with the settings in which it differs from the others, such as `lr 0.02`.
 
@@ -19,13 +32,9 @@ def told_apart(promotions: Sequence[Row]) -> dict[str, str]:
     Returns:
         Nothing where no network was trained for the same epochs with more than one recipe.
     """
-    of_training: dict[tuple[str, int], set[str]] = {}  # a recipe's digest is of its epochs, too, which stand beside it
-    recipes: dict[str, Mapping[str, object]] = {}
-    for row in promotions:
-        of_training.setdefault((row["digest"], row["epochs"]), set()).add(row["recipe_digest"])
-        recipes.setdefault(row["recipe_digest"], {"recipe": row["recipe"]})
-    if all(len(found) == 1 for found in of_training.values()):
+    if not are_several(promotions):
         return {}
+    recipes = {row["recipe_digest"]: {"recipe": row["recipe"]} for row in promotions}
     said: dict[str, dict[str, str]] = {digest: {} for digest in recipes}
     for digest, one in recipes.items():
         for other in recipes.values():

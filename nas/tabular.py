@@ -11,6 +11,7 @@ from nas.accuracies import MAP, broken_text, metric_in, standard_error
 from nas.errors import NasError, one_of
 from nas.fidelity import recorded_fidelity
 from nas.importance import levels_of
+from nas.recipes import are_several
 from nas.store import Row, Store
 
 SETTING = "setting."  # before a factor's name, so that no factor can be mistaken for another column
@@ -195,6 +196,8 @@ def columns_of(table: str, rows: Sequence[Row]) -> dict[str, Column]:
         for name, title in (("top1", ""), ("map_sample", r"mAP (\%)"), ("accuracy", r"mAP (\%)"), ("se", "")):
             if name in fixed:
                 fixed[name] = replace(fixed[name], title=title)
+    if table == "promotions" and are_several(rows):
+        fixed["recipe_digest"] = replace(fixed["recipe_digest"], title="recipe")
     factors = dict.fromkeys(name for row in rows for name in row if name.startswith(SETTING))
     settings = {name: Column("text", f"level of {name.removeprefix(SETTING)}") for name in sorted(factors)}
     own = {FIDELITY: _FIDELITY} if any(FIDELITY in row for row in rows) else {}

@@ -76,6 +76,18 @@ def test_recipes_are_told_apart_where_a_network_had_two(
     assert {row["recipe_digest"] for row in told["promotions"]} == set(told["recipes"])
 
 
+def test_a_latex_table_names_the_recipe_where_it_has_to(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for lr, head in ((None, 0), (0.02, 1)):
+        if lr is not None:
+            promote_again(store, lr=lr, top1=0.5)
+        capsys.readouterr()
+        assert main(["export", str(tmp_path / "study.db"), "--table", "promotions", "--latex"]) == 0
+        out = capsys.readouterr().out
+        assert [out.count("& recipe"), out.count(r"\texttt{efefefefef}")] == [head, 2 * head]
+
+
 def test_other_epochs_alone_need_no_column_of_their_own() -> None:
     usual = {"digest": "a", "recipe": {"lr": 0.1, "epochs": 2}, "recipe_digest": "aa", "epochs": 2}
     longer = {**usual, "recipe": {"lr": 0.1, "epochs": 3}, "recipe_digest": "bb", "epochs": 3}
