@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -59,6 +60,28 @@ def said(row: Mapping[str, Any]) -> str:
 def told(metrics: Measured) -> str:
     """The same of what training reports."""
     return f"{TOP1 if metrics.map_sample is None else MAP} {metrics.accuracy:.3f}"
+
+
+def in_points(difference: float) -> str:
+    """A difference of two shares of 1, in points with its sign: `+2.3`, `-0.4`; `0.0` where it rounds to that."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def standard_error(share: float, num_clips: int, metric: str) -> float | None:
+    """Of an accuracy on so many videos; None for mAP.
+
+    A share of videos that are right is binomial. An average precision is not right or wrong, but something between, so
+    how much it varies from video to video is in the scores alone.
+
+    Args:
+        share: The accuracy, a share of 1.
+        num_clips: Videos that it was measured on.
+        metric: What it is called.
+    """
+    if metric == MAP:
+        return None
+    return math.sqrt(max(0.0, share * (1 - share)) / num_clips) if num_clips else 0.0
 
 
 def broken_text(broken: Mapping[str, Any] | None) -> str:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from nas.accuracies import TOP1, accuracy_of, metric_of
 from nas.compare import front, hypervolume
 from nas.errors import NasError, NotFoundError
-from nas.fidelity import Fidelity, recorded_fidelity
+from nas.fidelity import Fidelity, recorded_fidelity, worth_of
 from nas.importance import CORNER
 from nas.study import changes
 
 Row = Mapping[str, Any]
 MAX_NAMED = 3  # settings that a group's label or a message names
+TRIALS = "search.trials"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +39,8 @@ class Searched:
         accuracy: (networks,) shares of 1.
         metric: What accuracy is called: `top-1` or `mAP`.
         part: What it saw of data or clip, at a rung below the full one; empty at full fidelity.
+        trials: Networks that it has begun, at any rung.
+        trained: Epochs that all its results took, in those of full fidelity.
     """
 
     path: str
@@ -53,11 +56,13 @@ class Searched:
     accuracy: tuple[float, ...]
     metric: str = TOP1
     part: str = ""
+    trials: int = 0
+    trained: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """Searches that differ in their seed only.
+    """Searches that differ in their seed only, of as many trials.
 
     Attributes:
         label: The study's name, with settings where two groups share it.
@@ -100,8 +105,17 @@ class Volumes:
     by_path: Mapping[str, float]
 
 
-def searched(path: str, study: Row, evaluations: Sequence[Row], *, fidelity: int | None = None) -> Searched:
+def searched(
+    path: str, study: Row, evaluations: Sequence[Row], *, trials: int, fidelity: int | None = None
+) -> Searched:
     """A search at its highest rung, or at that of `fidelity` epochs with all videos and the full clip.
+
+    Args:
+        path: Its database.
+        study: The study's row.
+        evaluations: Rows of `Store.evaluations`.
+        trials: How many it has begun.
+        fidelity: Epochs of the rung.
 
     Raises:
         NotFoundError: It has no results (there).
@@ -131,6 +145,8 @@ def searched(path: str, study: Row, evaluations: Sequence[Row], *, fidelity: int
         macs=tuple(row["macs"] for row in rows),
         accuracy=tuple(accuracy_of(row) for row in rows),
         metric=metric_of(rows),
+        trials=trials,
+        trained=worth_of(rungs, evaluations),
     )
 
 
@@ -223,7 +239,7 @@ def differences(groups: Sequence[Group]) -> dict[str, tuple[str, ...]]:
     keys = {key for group in groups[1:] for key in _changes(first, group.members[0])} - {"name"}
     found = {}
     for key in sorted(keys):
-        found[key] = tuple(str(_at(group.members[0].config, key)) for group in groups)
+        found[key] = tuple(str(_at(group.members[0], key)) for group in groups)
     return found
 
 
@@ -284,7 +300,10 @@ def volumes(searches: Sequence[Searched]) -> Volumes:
 
 
 def _changes(a: Searched, b: Searched) -> set[str]:
-    return set(changes(a.config, b.config)) - {"seed"} | ({"name"} if a.study != b.study else set())
+    # The same search may go on with more trials, so `changes` lets them differ, and what a study's record says of them
+    # is what it began with. A front after more trials is better for that alone, so here those that were begun count.
+    own = {"name": a.study != b.study, TRIALS: a.trials != b.trials}
+    return set(changes(a.config, b.config)) - {"seed"} | {key for key, differs in own.items() if differs}
 
 
 def _differ(a: Searched, b: Searched) -> bool:
@@ -296,12 +315,14 @@ def _label(own: Searched, groups: Sequence[Sequence[Searched]]) -> str:
     keys = sorted({key for other in namesakes for key in _changes(own, other)})
     if not keys:
         return own.study
-    settings = ", ".join(f"{key}={_at(own.config, key)}" for key in keys[:MAX_NAMED])
+    settings = ", ".join(f"{key}={_at(own, key)}" for key in keys[:MAX_NAMED])
     return f"{own.study} ({settings}{', …' if len(keys) > MAX_NAMED else ''})"
 
 
-def _at(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
+def _at(search: Searched, key: str) -> Any:
+    if key == TRIALS:
+        return search.trials
+    value: Any = search.config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value

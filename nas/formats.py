@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.accuracies import in_points
 from nas.errors import NasError
 from nas.store import Row
 from nas.tabular import SETTING, Column
@@ -101,7 +102,7 @@ def _latex_cell(value: Any, kind: str) -> str:
         case "share":
             return f"{100 * value:.1f}"
         case "difference":
-            return f"${100 * value:+.1f}$"
+            return f"${in_points(value)}$"
         case "macs":
             return _significant(value / 1e9)
         case "params" | "bytes":

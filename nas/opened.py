@@ -196,7 +196,7 @@ class Opened:
         )
         front = "".join(
             f"<tr><td><code>{html.escape(row['digest'][:10])}</code></td>"
-            f"<td>{row['accuracy']:.3f} ± {row['se']:.3f}</td>"
+            f"<td>{row['accuracy']:.3f}{_spread(row['se'])}</td>"
             f"<td>{short_number(row['macs'])}</td><td>{short_number(row['params'])}</td>"
             f"<td style='text-align:left'>{html.escape(row['description'])}</td></tr>"
             for row in tabular.rows_of(self._store, self._row, "front")
@@ -210,3 +210,7 @@ class Opened:
             f"<table><thead><tr><th>front</th><th>{self.metric}</th><th>MACs</th><th>params</th><th>network</th></tr></thead>"
             f"<tbody>{front}</tbody></table></div>"
         )
+
+
+def _spread(error: float | None) -> str:
+    return "" if error is None else f" ± {error:.3f}"

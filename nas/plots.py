@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.accuracies import TOP1, accuracy_of, metric_of
+from nas.accuracies import MAP, accuracy_of, metric_of, standard_error
 from nas.errors import NasError, NotFoundError
 from nas.fidelity import recorded_fidelity
 from nas.store import Row
@@ -60,6 +60,7 @@ def _html(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pa
     from plotly import graph_objects as go
 
     figure, metric = go.Figure(), metric_of(evaluations)
+    errors = _errors(front, metric)
     hover = f"%{{text}}<br>{metric} %{{y:.3f}}<extra></extra>"
     series = _series(evaluations)
     for place, (epochs, rows) in enumerate(series.items()):
@@ -79,7 +80,7 @@ def _html(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pa
         name="front",
         line={"shape": "hv", "color": "#0b6e4f"},
         marker={"size": 11},
-        error_y={"array": [_standard_error(row) for row in front], "thickness": 1},
+        error_y=None if errors is None else {"array": errors, "thickness": 1},
         text=[_hover(row["digest"], row["description"], row["macs"], row["params"]) for row in front],
         hovertemplate=hover,
     )
@@ -103,7 +104,7 @@ def _png(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pat
     axes.errorbar(
         [row["macs"] for row in front],
         [row["accuracy"] for row in front],
-        yerr=[_standard_error(row) for row in front],
+        yerr=_errors(front, metric),
         color="#0b6e4f",
         marker="o",
         drawstyle="steps-post",
@@ -120,13 +121,13 @@ def _png(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pat
 
 
 def _axis(metric: str) -> str:
-    return f"{metric} (bars: one standard error of the clips{'' if metric == TOP1 else ', at most'})"
+    return metric if metric == MAP else f"{metric} (bars: one standard error of the clips)"
 
 
 def _hover(digest: str, description: str, macs: int, params: int) -> str:
     return f"{digest[:10]}<br>{description}<br>{short_number(macs)} MACs, {short_number(params)} params"
 
 
-def _standard_error(row: Row) -> float:
-    accuracy = float(row["accuracy"])
-    return float((accuracy * (1 - accuracy) / row["num_clips"]) ** 0.5)
+def _errors(front: Sequence[Row], metric: str) -> list[float] | None:
+    found = [standard_error(row["accuracy"], row["num_clips"], metric) for row in front]
+    return [error for error in found if error is not None] or None

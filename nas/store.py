@@ -16,7 +16,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Table, func, inspect, select, text
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
-from nas import migrations
+from nas import lookup, migrations
 from nas import tables as m
 from nas.counted import Cost
 from nas.engine import engine_of, is_settled
@@ -270,24 +270,12 @@ class Store:
         return [*self.rows(by_trial), *self.rows(by_run)]
 
     def find(self, prefix: str) -> Row:
-        """The architecture whose digest begins with `prefix`.
+        """The architecture whose digest begins with `prefix`, of at least 4 letters.
 
         Raises:
-            NotFoundError: No digest matches, or more than one does.
+            NotFoundError: No digest matches, or more than one does; or it is the number of a trial.
         """
-        pattern = prefix.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        found = self.rows(select(m.architecture).where(m.architecture.c.digest.like(pattern, escape="\\")))
-        if len(found) == 1:
-            return found[0]
-        total = self.rows(select(func.count().label("n")).select_from(m.architecture))[0]["n"]
-        if not found:
-            raise NotFoundError(
-                f"no digest in {self.location} begins with {prefix!r} ({total} networks; `nas status` lists)"
-            )
-        listed = ", ".join(row["digest"][: len(prefix) + 4] for row in found[:5])
-        raise NotFoundError(
-            f"{len(found)} digests in {self.location} begin with {prefix!r} ({listed}); give more letters"
-        )
+        return lookup.architecture(self, prefix)
 
     # --- motion tests --------------------------------------------------------------------------------------------
 

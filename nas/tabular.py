@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nas import tables as m
-from nas.accuracies import MAP, broken_text, metric_in
+from nas.accuracies import MAP, broken_text, metric_in, standard_error
 from nas.errors import NasError, one_of
 from nas.fidelity import recorded_fidelity
 from nas.importance import levels_of
+from nas.recipes import are_several
 from nas.store import Row, Store
 
 SETTING = "setting."  # before a factor's name, so that no factor can be mistaken for another column
@@ -65,7 +66,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         **_NETWORK,
         "accuracy": Column("share", "top-1 on val (mAP where videos have several labels), a share of 1", r"top-1 (\%)"),
         "metric": Column("text", "which of them: top-1 or mAP"),
-        "se": Column("share", "standard error of the accuracy from its number of clips", "s.e."),
+        "se": Column("share", "standard error of top-1 from its number of clips; empty for mAP", "s.e."),
         "num_clips": Column("count", "val videos"),
         **_COST,
         "epochs": _EPOCHS,
@@ -192,9 +193,11 @@ def columns_of(table: str, rows: Sequence[Row]) -> dict[str, Column]:
         raise NasError(one_of("table", table, COLUMNS))
     fixed = dict(COLUMNS[table])
     if any(row.get("map_sample") is not None or row.get("metric") == MAP for row in rows):  # then mAP has decided
-        for name, title in (("top1", ""), ("map_sample", r"mAP (\%)"), ("accuracy", r"mAP (\%)")):
+        for name, title in (("top1", ""), ("map_sample", r"mAP (\%)"), ("accuracy", r"mAP (\%)"), ("se", "")):
             if name in fixed:
                 fixed[name] = replace(fixed[name], title=title)
+    if table == "promotions" and are_several(rows):
+        fixed["recipe_digest"] = replace(fixed["recipe_digest"], title="recipe")
     factors = dict.fromkeys(name for row in rows for name in row if name.startswith(SETTING))
     settings = {name: Column("text", f"level of {name.removeprefix(SETTING)}") for name in sorted(factors)}
     own = {FIDELITY: _FIDELITY} if any(FIDELITY in row for row in rows) else {}
@@ -247,7 +250,7 @@ def _front(store: Store, study: Row) -> list[dict[str, Any]]:
     rows, metric = [dict(row) for row in store.pareto_front(study["name"])], metric_in(store, study["id"])
     for row in rows:
         row["metric"] = metric
-        row["se"] = (row["accuracy"] * (1 - row["accuracy"]) / row["num_clips"]) ** 0.5
+        row["se"] = standard_error(row["accuracy"], row["num_clips"], metric)
     return rows
 
 

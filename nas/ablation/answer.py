@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.ablation.config import BASE, CONTROL, AblationConfig
-from nas.accuracies import accuracy_of
+from nas.accuracies import accuracy_of, in_points
 from nas.store import Row, Store
 
 OVER = ("done", "failed")
@@ -230,7 +230,7 @@ def summary(judged: Sequence[Any]) -> str:
     for word in ("better", "worse", "equivalent"):
         mine = [item.effect for item in judged if item.word == word]
         if mine:
-            names = ", ".join(f"{effect.level} ({100 * effect.difference:+.1f})" for effect in mine)
+            names = ", ".join(f"{effect.level} ({in_points(effect.difference)})" for effect in mine)
             parts.append(f"{word}: {names}")
     left = sum(item.word == "undecided" for item in judged)
     if left:

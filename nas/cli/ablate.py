@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.accuracies import metric_in
+from nas.accuracies import in_points, metric_in
 from nas.cli.machines import CPUS, RAY, machines_of
 from nas.cli.output import SearchProgress, duration, print_json, print_table
 
@@ -280,7 +280,7 @@ def _plan_lines(plan: Plan, left: Estimate, workers: int) -> list[str]:
         lines.append(f"{text}; how long that takes is known once a training of this study is recorded")
     else:
         slots = max(1, workers)
-        lines.append(f"{text}: about {left.hours / slots:.2f} h with {slots} worker(s)")
+        lines.append(f"{text}: about {duration(3600 * left.hours / slots)} with {slots} worker(s)")
     if plan.config.looks > 1 or plan.config.precision:
         goal = f" or a half-width of {100 * plan.config.precision:g} points" if plan.config.precision else ""
         lines.append(
@@ -296,6 +296,6 @@ def print_effects(rows: list[Row], title: str) -> None:
     for row in rows:
         line: dict[str, Any] = dict(row)
         for key in ("difference", "low", "high"):
-            line[key] = None if line[key] is None else f"{100 * line[key]:+.1f}"
+            line[key] = None if line[key] is None else in_points(line[key])
         shown.append(line)
     print_table(shown, EFFECTS, title)

@@ -36,10 +36,10 @@ def compare(
     for name in databases:
         store, row = open_study(name, None)
         try:
-            evaluations = store.evaluations(row["id"])
+            evaluations, trials = store.evaluations(row["id"]), len(store.trials(row["id"]))
         finally:
             store.close()
-        searches.append(bands.searched(store.location, row, evaluations, fidelity=fidelity))
+        searches.append(bands.searched(store.location, row, evaluations, trials=trials, fidelity=fidelity))
         epochs[store.location] = bands.full_epochs(row, evaluations)
     bands.check_comparable(searches, epochs)
     groups = bands.grouped(searches)
@@ -81,6 +81,8 @@ def _report(
                         "database": one.path,
                         "seed": one.seed,
                         "networks": len(one.macs),
+                        "trials": one.trials,
+                        "epochs_trained": one.trained,
                         "hypervolume": volumes.by_path[one.path],
                     }
                     for one in group.members
@@ -147,6 +149,8 @@ def _print_volumes(groups: Sequence[Group], volumes: Volumes) -> None:
         {
             "group": group.label,
             "seed": one.seed,
+            "trials": one.trials,
+            "trained": round(one.trained),
             "networks": len(one.macs),
             "hypervolume": volumes.by_path[one.path],
             "database": one.path,
@@ -157,6 +161,8 @@ def _print_volumes(groups: Sequence[Group], volumes: Volumes) -> None:
     columns = {
         "group": "study",
         "seed": "seed",
+        "trials": "trials",
+        "trained": "epochs in all",
         "networks": "networks",
         "hypervolume": "hypervolume",
         "database": "database",

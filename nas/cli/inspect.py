@@ -8,10 +8,11 @@ from typing import Any
 
 import typer
 
-from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text, metric_in
+from nas.accuracies import TOP1, accuracy_of, metric_in, standard_error
 from nas.cli.output import Progress, duration, print_json, print_table
+from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
-from nas.cli.testing import interval_text
+from nas.cli.trials import print_trials, trial_rows
 from nas.fidelity import recorded_fidelity, worth_of
 from nas.store import Row, Store
 
@@ -28,23 +29,13 @@ FRONT_COLUMNS = {
     "description": "network",
 }
 
-TESTED = ("split", "top1", "top5", "map_sample", "map_class", "clip1", "low", "high", "views", "num_clips")
-PROMOTED = {
-    "digest": "digest",
-    "seed": "seed",
-    "epochs": "epochs",
-    "state": "state",
-    "split": "split",
-    "clip1": "clip@1",
-    "accuracy": VIDEO1,
-    "interval": "95 % over videos",
-    "top5": "video@5",
-    "num_clips": "videos",
-    "views": "views",
-}
 
-
-def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
+def status(
+    study: str = STUDY,
+    db: str = DB,
+    trials: bool = typer.Option(False, "--trials", help="Also list every network of the search with its digest."),
+    as_json: bool = JSON,
+) -> None:
     """Show how far a search is: rungs, trials, failures, time.
 
     Example: nas status studies/kinetics_small.yaml
@@ -52,6 +43,8 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
     store, row = open_study(study, db)
     try:
         report = status_report(store, row)
+        if trials:
+            report["networks"] = trial_rows(store, row)
         if as_json:
             print_json(report)
             return
@@ -75,26 +68,25 @@ def status(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
         print(f"trials: {report['trials']} of {report['budget']} ({states or 'none'})")
         for failure in report["failures"]:
             print(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
+        if trials:
+            print_trials(report["networks"], report["metric"])
         if report["promotions"]:
-            lines = [
-                {**p, "digest": p["digest"][:10], "interval": interval_text(p.get("low"), p.get("high"))}
-                for p in report["promotions"]
-            ]
-            print_table(lines, {**PROMOTED, "accuracy": VIDEO1 if report["metric"] == TOP1 else MAP}, "promoted")
-            for p in report["promotions"]:
-                if p["broken"]:
-                    print(f"  promotion of {p['digest'][:10]}, seed {p['seed']}, in training: {p['broken']}")
+            print_promoted(report["promotions"], report["recipes"], report["metric"])
         worth = "" if continues else f" (worth {report['full_epochs_worth']:.1f} of full fidelity)"
         print(
             f"spent: {report['epochs_trained']:,} epochs{worth}, {duration(report['seconds'])} in {report['sessions']} "
             f"session(s); {report['preempted']} job(s) were pre-empted"
         )
+        if report["ablation_sessions"]:
+            print(f"ablations: {duration(report['ablation_seconds'])} in {report['ablation_sessions']} session(s)")
     finally:
         store.close()
 
 
 def status_report(store: Store, row: Row) -> dict[str, Any]:
     """What `nas status` shows, as plain values."""
+    from nas.recipes import told_apart
+
     search = row["config"]["search"]
     evaluations = store.evaluations(row["id"])
     trials = store.trials(row["id"])
@@ -115,12 +107,11 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
                 "num_clips": clips,
             }
         )
-    sessions = store.sessions(row["id"])
+    by_kind: dict[bool, list[Row]] = {True: [], False: []}
+    for session in store.sessions(row["id"]):
+        by_kind[_of_ablation(session)].append(session)
+    sessions, others = by_kind[False], by_kind[True]
     last = {e["trial_id"]: e["epochs"] for e in evaluations}
-    tested: dict[int, dict[str, Any]] = {}
-    for split in ("val", "test"):
-        for e in store.evaluations(row["id"], purpose="promotion", split=split):
-            tested[e["promotion_id"]] = {name: e[name] for name in TESTED} | {"accuracy": accuracy_of(e)}
     return {
         "study": row["name"],
         "database": store.location,
@@ -140,19 +131,18 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         "seconds": sum(session["wall_seconds"] or 0.0 for session in sessions),
         "busy_seconds": sum(session["busy_seconds"] or 0.0 for session in sessions),
         "sessions": len(sessions),
-        "promotions": [
-            {
-                "digest": p["digest"],
-                "seed": p["seed"],
-                "epochs": p["epochs"],
-                "state": p["state"],
-                "folder": p["folder"],
-                **tested.get(p["id"], {}),
-                "broken": broken_text(p["broken"]),
-            }
-            for p in store.promotions(row["id"])
-        ],
+        "ablation_seconds": sum(session["wall_seconds"] or 0.0 for session in others),
+        "ablation_sessions": len(others),
+        "promotions": promoted_rows(store, row["id"]),
+        "recipes": told_apart(store.promotions(row["id"])),
     }
+
+
+def _of_ablation(session: Row) -> bool:
+    """Whether a start of the driver was for an ablation or a comparison, by the command that is recorded with it."""
+    command = (session["environment"] or {}).get("command") or []
+    words = [word for word in command[1:] if not str(word).startswith("-")]
+    return words[:1] in (["ablate"], ["versus"])
 
 
 def pareto(
@@ -187,19 +177,25 @@ def front_rows(store: Store, study: str) -> list[Row]:
 
 
 def print_front(store: Store, study: str) -> None:
-    """Prints the front, with the standard error that its number of clips gives each accuracy."""
+    """Prints the front, with the standard error that its number of clips gives each top-1; of mAP it gives none."""
     rows = front_rows(store, study)
     if not rows:
         print(f"{study}: no network has reached a rung yet")
         return
-    for row in rows:
-        p = row["accuracy"]
-        row["error"] = (p * (1 - p) / row["num_clips"]) ** 0.5  # type: ignore[index]
-        row["digest"] = row["digest"][:10]  # type: ignore[index]
     record = store.study(study)
+    metric = metric_in(store, record["id"])
+    lines = [
+        {
+            **row,
+            "digest": row["digest"][:10],
+            "error": standard_error(row["accuracy"], row["num_clips"], metric),
+        }
+        for row in rows
+    ]
+    columns = {name: title for name, title in FRONT_COLUMNS.items() if name != "error" or metric == TOP1}
     place = recorded_fidelity(record).at_epochs(rows[0]["epochs"])
     title = f"{study}: Pareto front {place}, on {rows[0]['num_clips']} val clips of {record['clip']} (MACs of one clip)"
-    print_table(rows, {**FRONT_COLUMNS, "accuracy": metric_in(store, record["id"])}, title)
+    print_table(lines, {**columns, "accuracy": metric}, title)
 
 
 def space(

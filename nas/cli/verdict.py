@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from nas.accuracies import metric_in
+from nas.accuracies import in_points, metric_in
 from nas.cli.output import print_json, print_table
 
 COLUMNS = {
@@ -75,4 +75,4 @@ def verdict(
 
 
 def _points(value: float | None) -> str | None:
-    return None if value is None else f"{100 * value:+.1f}"
+    return None if value is None else in_points(value)

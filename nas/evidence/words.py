@@ -133,6 +133,8 @@ def _why(effect: Effect, *, seen: float | None, family: int, alpha: float) -> st
         return "equal differences with every seed say nothing of the noise while clips are not known"
     these = "these pairs" if effect.kind == "pair" else "these seeds"
     text = f"with {these} only a difference of {points(seen)} points would be visible"
+    if seen > 1:  # more than there is between none right and all
+        text = f"with {these} no difference would be visible"
     if family > 1 and effect.p is not None and effect.p <= alpha:
         text = f"alone it would be real, but not as one of {family} comparisons; {text}"
     return text

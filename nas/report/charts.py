@@ -10,7 +10,7 @@ from nas.accuracies import TOP1
 from nas.fidelity import EPOCHS, Fidelity
 from nas.report.scales import Scale, linear, logarithmic
 from nas.report.values import Ablation, Curve, Effect, Level, Marginal, Network, Point, Step
-from nas.report.words import MINUS, amount, percent, plural, spread
+from nas.report.words import MINUS, amount, measured, percent, plural
 
 VERTICES = 80  # of one learning curve; more cannot be told apart, and cost bytes
 COLOURS = 6  # of lines in one chart; further ones repeat colours with another dash
@@ -80,7 +80,7 @@ def front_chart(
     """Accuracy against MACs: every rung's networks, the higher the stronger, and the front with its standard errors."""
     chance = _chances(num_classes, metric)
     x = logarithmic([p.macs for p in points])
-    y = _accuracy([*chance, *(p.accuracy - p.error for p in points), *(p.accuracy + p.error for p in points)])
+    y = _accuracy([*chance, *(end for p in points for end in _ends(p))])
     top = max((p.rung for p in points), default=0)
     front = sorted((p for p in points if p.front), key=lambda p: p.macs)
     marks = [
@@ -90,7 +90,7 @@ def front_chart(
             kind="front" if p.front else "top" if p.rung == top else "low",
             digest=p.digest,
             label=point_label(p, metric, fidelity),
-            bar=(_down(y, p.accuracy + p.error), _down(y, p.accuracy - p.error)) if p.front else None,
+            bar=(_down(y, max(_ends(p))), _down(y, min(_ends(p)))) if p.front and p.error is not None else None,
         )
         for p in sorted(points, key=lambda p: (p.front, p.rung, p.macs))
     ]
@@ -98,7 +98,8 @@ def front_chart(
     texts = [str(number) if fidelity.continues else fidelity.label(rung) for rung, number in epochs if rung < top]
     lower = ", ".join(texts) + (" epochs" if fidelity.continues else "")
     best, place = (fidelity.label_of(epochs[-1][1]), fidelity.at_epochs(epochs[-1][1])) if epochs else ("", "")
-    legend = [("front", f"front {place}, bars of ± 1 s.e."), ("top", f"beaten, {best}")]
+    bars = ", bars of ± 1 s.e." if metric == TOP1 else ""
+    legend = [("front", f"front {place}{bars}"), ("top", f"beaten, {best}")]
     if texts:
         legend.append(("low", f"lower rungs ({lower})"))
     return Chart(
@@ -118,7 +119,7 @@ def front_chart(
 def point_label(point: Point, metric: str, fidelity: Fidelity = EPOCHS) -> str:
     """One measurement in words."""
     return (
-        f"{metric} {percent(point.accuracy)} {spread(point.error)} ({point.num_clips:,} clips), "
+        f"{metric} {measured(point.accuracy, point.error)} ({point.num_clips:,} clips), "
         f"{fidelity.label_of(point.epochs)}, trial {point.number}"
     )
 
@@ -284,6 +285,12 @@ def _accuracy(values: Sequence[float]) -> Scale:
     return linear(
         values, text=lambda v: percent(v, digits=0 if abs(100 * v - round(100 * v)) < 1e-6 else 1), bounds=(0, 1)
     )
+
+
+def _ends(point: Point) -> tuple[float, float]:
+    """Of the bar of a point; the point itself where its standard error is not known."""
+    error = point.error or 0.0
+    return point.accuracy - error, point.accuracy + error
 
 
 def _down(y: Scale, value: float) -> float:

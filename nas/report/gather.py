@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from nas.accuracies import accuracy_of, metric_in
+from nas.accuracies import accuracy_of, metric_in, metric_of, standard_error
 from nas.fidelity import recorded_fidelity
+from nas.recipes import told_apart
 from nas.report import evidence
 from nas.report.front import marginals, rungs, steps
 from nas.report.networks import networks_of
 from nas.report.promoted import promotion
 from nas.report.values import Ablation, Curve, Failure, Network, Point, Promotion, Report, Session
-from nas.report.words import standard_error
 from nas.store import Row, Store, now
 
 
@@ -58,6 +58,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         verdicts=evidence.verdicts(store.study_verdicts(key)),
         motions=evidence.motions(store.motion_tests(name)),
         promotions=_promotions(store, study, promotions, networks),
+        recipes=told_apart(promotions),
         sessions=tuple(_session(row) for row in store.sessions(key)),
         failures=failures(trials, promotions, runs),
         preempted=len(store.jobs(key, "preempted")),
@@ -80,7 +81,7 @@ def points_of(evaluations: Sequence[Row], front: set[str]) -> tuple[Point, ...]:
             rung=row["rung"],
             epochs=row["epochs"],
             accuracy=accuracy_of(row),
-            error=standard_error(accuracy_of(row), row["num_clips"]),
+            error=standard_error(accuracy_of(row), row["num_clips"], metric_of([row])),
             num_clips=row["num_clips"],
             macs=row["macs"],
             settings=row["settings"] or {},

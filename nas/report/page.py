@@ -19,7 +19,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from nas.accuracies import standard_error
 from nas.errors import NasError
+from nas.recipes import DIGITS, recipe_lines
 from nas.report import charts, words
 from nas.report.evidence import TESTS
 from nas.report.values import Confusion, Point, Promotion, Report
@@ -79,6 +81,8 @@ def html(report: Report) -> str:
             tests=TESTS,
             taken=taken_for,
             means=means_over_seeds(report.promotions),
+            recipe_lines=recipe_lines(report.recipes),
+            digits=DIGITS,
             many=MANY,
             many_classes=MANY_CLASSES,
         )
@@ -109,7 +113,8 @@ def environment() -> jinja2.Environment:
         "plural": words.plural,
         "interval": words.interval,
         "shares": words.shares,
-        "standard_error": words.standard_error,
+        "measured": words.measured,
+        "standard_error": standard_error,
         "by_split": lambda accuracies: {accuracy.split: accuracy for accuracy in accuracies},
     }
     return made
@@ -133,17 +138,18 @@ def payload(report: Report) -> dict[str, Any]:
             [
                 f"search, {report.fidelity.label_of(point.epochs)}",
                 "val",
-                f"{words.percent(point.accuracy)} {words.spread(point.error)}",
+                words.measured(point.accuracy, point.error),
             ]
         )
     for promotion in report.promotions:
         for a in promotion.accuracies:
-            error = words.spread(words.standard_error(a.accuracy, a.num_clips))
+            error = standard_error(a.accuracy, a.num_clips, report.metric)
+            recipe = f", recipe {promotion.recipe[:DIGITS]}" if report.recipes else ""
             results.setdefault(promotion.digest, []).append(
                 [
-                    f"promotion, {words.plural(promotion.epochs, 'epoch')}, seed {promotion.seed}",
+                    f"promotion, {words.plural(promotion.epochs, 'epoch')}, seed {promotion.seed}{recipe}",
                     a.split,
-                    f"{words.percent(a.accuracy)} {error}",
+                    words.measured(a.accuracy, error),
                 ]
             )
     networks = []
@@ -213,14 +219,17 @@ def taken_for(confusion: Confusion, most: int = 30) -> list[tuple[str, str, int,
 
 
 def means_over_seeds(promotions: Sequence[Promotion]) -> list[dict[str, Any]]:
-    """Mean and standard deviation of accuracy for each network, epochs and split with several seeds."""
-    groups: dict[tuple[str, int, str], list[float]] = {}
+    """Mean and standard deviation of accuracy over the seeds of a network that differ in nothing else.
+
+    Trainings with another recipe or other epochs, and tests with other views, have rows of their own.
+    """
+    groups: dict[tuple[str, str, int, str, str], list[float]] = {}
     texts = {p.digest: p.description for p in promotions}
     for p in promotions:
         for a in p.accuracies:
-            groups.setdefault((p.digest, p.epochs, a.split), []).append(a.accuracy)
+            groups.setdefault((p.digest, p.recipe, p.epochs, a.split, a.views), []).append(a.accuracy)
     rows = []
-    for (digest, epochs, split), values in groups.items():
+    for (digest, recipe, epochs, split, views), values in groups.items():
         if len(values) > 1:
             mean = sum(values) / len(values)
             deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
@@ -228,8 +237,10 @@ def means_over_seeds(promotions: Sequence[Promotion]) -> list[dict[str, Any]]:
                 {
                     "digest": digest,
                     "description": texts[digest],
+                    "recipe": recipe,
                     "epochs": epochs,
                     "split": split,
+                    "views": views,
                     "mean": mean,
                     "deviation": deviation,
                     "seeds": len(values),

@@ -32,6 +32,7 @@ def promotion(
         digest=digest,
         description=networks[digest].description if digest in networks else digest[:10],
         seed=row["seed"],
+        recipe=row["recipe_digest"],
         epochs=row["epochs"],
         state=row["state"],
         folder=row["folder"],

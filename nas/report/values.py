@@ -44,7 +44,7 @@ class Point:
         rung: From 0.
         epochs: Trained.
         accuracy: Share of 1 on the validation clips: top-1, or mAP where videos have several labels.
-        error: One standard error, from the number of clips.
+        error: One standard error, from the number of clips; None for mAP, of which that number does not tell it.
         num_clips: On which it was measured.
         macs: Of one clip.
         settings: What the search space was asked for.
@@ -56,7 +56,7 @@ class Point:
     rung: int
     epochs: int
     accuracy: float
-    error: float
+    error: float | None
     num_clips: int
     macs: int
     settings: Mapping[str, Any]
@@ -241,6 +241,7 @@ class Promotion:
     digest: str
     description: str
     seed: int
+    recipe: str  # its digest
     epochs: int
     state: str
     folder: str
@@ -284,6 +285,7 @@ class Report:
         networks: By digest, in the order of first mention.
         points: Of every rung, in the order in which they were measured.
         failures: With what was pre-empted left out; `preempted` counts that.
+        recipes: Of promotions, by digest with what sets each apart; empty where each network had one.
     """
 
     study: Mapping[str, Any]
@@ -303,6 +305,7 @@ class Report:
     verdicts: tuple[Verdict, ...]
     motions: tuple[Motion, ...]
     promotions: tuple[Promotion, ...]
+    recipes: Mapping[str, str]
     sessions: tuple[Session, ...]
     failures: tuple[Failure, ...]
     preempted: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from nas.accuracies import in_points
 from nas.study import short_number
 
 SPACE = "\u00a0"  # between a number and its unit; no line breaks there
@@ -29,12 +30,16 @@ def spread(share: float | None) -> str:
     return "" if share is None else f"±{SPACE}{100 * share:.1f}"
 
 
+def measured(accuracy: float, error: float | None) -> str:
+    """An accuracy with its standard error, where that is known: `84.6 % ± 1.6`, `84.6 %`."""
+    return f"{percent(accuracy)} {spread(error)}".strip(" ")
+
+
 def points(difference: float | None) -> str:
     """A difference of two shares, in percentage points with its sign: `+2.3`."""
     if difference is None or not math.isfinite(difference):
         return "–"
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+    return in_points(difference).replace("-", MINUS)
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -45,11 +50,6 @@ def interval(low: float | None, high: float | None) -> str:
 def shares(low: float | None, high: float | None) -> str:
     """An interval of a share of 1, in percent: `81.2 to 87.4 %`; a dash where there is none."""
     return "–" if low is None or high is None else f"{100 * low:.1f} to {percent(high)}"
-
-
-def standard_error(share: float, num_clips: int) -> float:
-    """Of an accuracy on so many clips, by the binomial distribution."""
-    return math.sqrt(max(0.0, share * (1 - share)) / num_clips) if num_clips else 0.0
 
 
 def duration(seconds: float | None) -> str:

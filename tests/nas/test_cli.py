@@ -130,6 +130,22 @@ def test_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "status", "tiny.yaml")[0] == 0
 
 
+def test_status_lists_the_networks_by_which_commands_find_them(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "status", "tiny.yaml", "--trials", "--json")
+    rows = json.loads(out)["networks"]
+    assert code == 0
+    assert [row["number"] for row in rows] == [0, 1, 2]
+    assert sorted(row["epochs"] for row in rows) == [1, 1, 2]
+    plain = run(capsys, "status", "tiny.yaml", "--trials")[1]
+    for row in rows:
+        (line,) = [
+            line for line in plain.splitlines() if line.startswith(f" {row['number']:>5}   {row['digest'][:10]}")
+        ]
+        assert f"{row['accuracy']:.3f}" in line and row["state"] in line
+        assert run(capsys, "show", row["digest"][:10], "--study", "tiny.yaml")[0] == 0
+    assert "networks" not in json.loads(run(capsys, "status", "tiny.yaml", "--json")[1])
+
+
 def test_cost_has_the_keys_that_people_script(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "cost", "r3d_18", "--clip", "16x112x112", "--num-classes", "400", "--json")
     report = json.loads(out)
@@ -235,8 +251,13 @@ BAD = [
     (["pareto", "none.db"], "there is no database at none.db"),
     (["pareto", "tiny.yaml", "--plot", "front.gif"], "a plot must end in .html or .png, but is front.gif"),
     (["show", "r3d_81"], "no preset is called 'r3d_81' (did you mean r3d_18?)"),
-    (["show", "zz", "--study", "tiny.yaml"], "no digest in runs/tiny/study.db begins with 'zz'"),
-    (["show", "", "--study", "tiny.yaml"], "3 digests in runs/tiny/study.db begin with ''"),
+    (
+        ["show", "zzzz", "--study", "tiny.yaml"],
+        "begins with 'zzzz' (3 networks; `nas status runs/tiny/study.db --tr",
+    ),
+    (["show", "", "--study", "tiny.yaml"], "the beginning of a digest must have at least 4 letters, but is ''"),
+    (["show", "zz", "--study", "tiny.yaml"], "the beginning of a digest must have at least 4 letters, but is 'zz'"),
+    (["promote", "tiny.yaml", "1"], "a network goes by its digest, not by a number, but got 1; trial 1 is "),
     (["show", "none.json"], "the network file none.json cannot be read"),
     (["show", "tiny.yaml"], "tiny.yaml does not hold a network"),
     (["cost", "r3d_18", "--clip", "16x112"], "a clip must read frames x height x width"),

@@ -119,14 +119,33 @@ def test_a_transaction_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_digest_is_found_by_its_beginning(tmp_path: Path) -> None:
-    store = filled(tmp_path / "a.db", [("abc1", 0, 0.5, 10), ("abd2", 0, 0.5, 20)])
-    assert store.find("abc")["digest"] == "abc1"
-    with pytest.raises(NotFoundError, match=r"2 digests .* begin with 'ab' \(abc1, abd2\)"):
-        store.find("ab")
-    with pytest.raises(NotFoundError, match=r"no digest .* begins with 'f'"):
-        store.find("f")
+    store = filled(tmp_path / "a.db", [("abcde1", 0, 0.5, 10), ("abcdf2", 0, 0.5, 20)])
+    assert store.find("abcde")["digest"] == "abcde1"
+    assert store.find("ABCDE")["digest"] == "abcde1"
+    with pytest.raises(NotFoundError, match=r"2 digests .* begin with 'abcd' \(abcde1, abcdf2\)"):
+        store.find("abcd")
+    with pytest.raises(NotFoundError, match=r"no digest .* begins with 'ffff' \(2 networks; `nas status .* --trials`"):
+        store.find("ffff")
     with pytest.raises(NotFoundError, match="no digest"):
-        store.find("%")
+        store.find("%%%%")
+
+
+@pytest.mark.parametrize("prefix", ["", "a", "abc", "%", "007"])
+def test_a_few_letters_are_no_name(tmp_path: Path, prefix: str) -> None:
+    store = filled(tmp_path / "a.db", [("abcde1", 0, 0.5, 10)])
+    with pytest.raises(NotFoundError, match=f"must have at least 4 letters, but is '{prefix}'"):
+        store.find(prefix)
+
+
+def test_the_number_of_a_trial_is_answered_with_its_digest(tmp_path: Path) -> None:
+    digits = "1" * 64
+    store = filled(tmp_path / "a.db", [("abcde1", 0, 0.5, 10), ("7eeeee", 0, 0.5, 20), (digits, 0, 0.5, 30)])
+    with pytest.raises(NotFoundError, match="by its digest, not by a number, but got 1; trial 1 is 7eeeee: write that"):
+        store.find("1")
+    with pytest.raises(NotFoundError, match="must have at least 4 letters, but is '7'"):
+        store.find("7")  # there is no trial 7, and yet the network whose digest begins so is not meant
+    for length in (4, 9, 10, 64):  # a digest may be all digits
+        assert store.find(digits[:length])["digest"] == digits
 
 
 def test_foreign_keys_hold(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nas.ablation.matched import TOLERANCE, matched
-from nas.ablation.plan import CONTROL_SEEDS, estimate, plan_of
+from nas.ablation.plan import CONTROL_SEEDS, Estimate, estimate, plan_of
+from nas.cli.ablate import _plan_lines, print_effects
 from tests.nas.ablation.plans import arms, config
 
 
@@ -60,3 +61,18 @@ def test_an_arm_that_no_width_can_match_is_dropped_with_a_word() -> None:
     found = matched(arms(factors={"network": {"timm": image}}), num_classes=8)
     assert [arm.factor for arm in found.arms] == ["base", "A/A"]
     assert "no width gives" in found.dropped[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("seconds", "workers", "text"),
+    [(8, 1, "about 8s with 1 worker(s)"), (400, 2, "about 3m20s with 2 worker(s)"), (7200, 0, "about 2h00m with 1 ")],
+)
+def test_how_long_it_takes_is_said_in_a_fitting_unit(seconds: float, workers: int, text: str) -> None:
+    (line,) = _plan_lines(planned(), Estimate(trainings=4, done=0, epochs=36, hours=seconds / 3600), workers)
+    assert f"36 epochs are left: {text}" in line
+
+
+def test_the_table_has_no_negative_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    print_effects([{"factor": "kind", "difference": -0.0001, "low": -0.021, "high": 0.0301}], "effects")
+    out = capsys.readouterr().out
+    assert " 0.0 " in out and "-2.1" in out and "+3.0" in out and "-0.0" not in out

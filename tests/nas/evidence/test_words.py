@@ -49,6 +49,12 @@ def test_the_four_words() -> None:
     ]
 
 
+def test_nothing_can_be_visible_beyond_all_that_there_is() -> None:
+    (vague,) = judge([effect(0.1, 0.3)])
+    assert vague.visible is not None and vague.visible > 1
+    assert vague.sentence.endswith("; with these pairs no difference would be visible")
+
+
 def test_alone_a_difference_is_visible_that_is_not_among_many() -> None:
     one = effect(0.035, 0.012)
     assert judge([one])[0].word == "better"

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas import tables as m
 from nas.bands import Group, Searched, band_of, best_within, budgets, grouped, volumes
 from nas.compare import front
+from nas.store import Store
 from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import kind_decides, made
 
@@ -141,6 +143,31 @@ def test_the_table_shows_bands_differences_and_the_reference(databases: dict[str
         "differs in search.sampler: random, tpe",
     ):
         assert text in out
+
+
+def test_unequal_budgets_are_no_band_and_are_said(databases: dict[str, Path], tmp_path: Path, run: Run) -> None:
+    few = made(tmp_path / "few.db", seed=2, over={"search": {"trials": 20}}, optuna=False)
+    code, out, _ = run("compare", databases["a1"], few)
+    assert code == 0
+    assert "differs in search.trials: 40, 20" in out
+    (row,) = [line.split() for line in out.splitlines() if line.rstrip().endswith("few.db")]
+    assert row[:5] == ["tiny", "(search.trials=20)", "2", "20", "28"]  # 20, 6 and 2 networks reach epochs 1, 2, 3
+    report = json.loads(run("compare", databases["a1"], few, "--json")[1])
+    assert [group["label"] for group in report["groups"]] == ["tiny (search.trials=40)", "tiny (search.trials=20)"]
+    assert [one["epochs_trained"] for group in report["groups"] for one in group["searches"]] == [57, 28]
+    assert report["settings"] == {"search.trials": ["40", "20"]}
+
+
+def test_a_search_that_went_on_counts_what_it_has_tried(databases: dict[str, Path], tmp_path: Path, run: Run) -> None:
+    longer = made(tmp_path / "longer.db", seed=3, optuna=False)
+    store = Store(longer, create=True)
+    config = store.study()["config"]
+    with store.write() as connection:  # it began with 10, and the record keeps that
+        connection.execute(m.study.update().values(config={**config, "search": {**config["search"], "trials": 10}}))
+    store.close()
+    code, out, _ = run("compare", databases["a1"], longer)
+    assert (code, "differs in" in out) == (0, False)
+    assert json.loads(run("compare", databases["a1"], longer, "--json")[1])["settings"] == {}
 
 
 def test_unequal_fidelities_need_a_common_rung(databases: dict[str, Path], run: Run) -> None:

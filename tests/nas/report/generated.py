@@ -256,6 +256,29 @@ def _promotions(connection: Connection, key: int, digest: str, root: Path, class
             put_folder(root / "promoted" / Path(folder).name, classes)
 
 
+def promote_again(store: Store, *, lr: float = 0.003, views: str | None = None, seed: int = 0, top1: float) -> None:
+    """One more promotion of the network that `full_study` promoted, with this recipe and these views."""
+    first = store.promotions(1)[0]
+    with store.write() as connection:
+        promotion = s.insert(
+            connection,
+            m.promotion,
+            study_id=1,
+            digest=first["digest"],
+            seed=seed,
+            recipe_digest=("cd" if lr == first["recipe"]["lr"] else "ef") * 32,
+            recipe={"lr": lr},
+            epochs=60,
+            folder=f"runs/demo/promoted/again-{lr}-{seed}",
+            state="done",
+            started_at=WHEN,
+        )
+        for split in ("val", "test"):
+            _evaluation(connection, 1, first["digest"], top1, 60, split=split, promotion_id=promotion, seed=seed)
+        change = m.evaluation.update().where(m.evaluation.c.promotion_id == promotion)
+        connection.execute(change.values(views=views))
+
+
 def put_folder(folder: Path, classes: Sequence[str]) -> None:
     """A promotion's folder, as far as the report reads it."""
     folder.mkdir(parents=True)

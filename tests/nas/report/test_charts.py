@@ -177,9 +177,3 @@ def test_an_effect_without_an_interval_has_a_point_alone() -> None:
 )
 def test_numbers_are_written_as_a_reader_expects_them(made: str, text: str) -> None:
     assert made.replace("\u00a0", " ") == text
-
-
-def test_a_standard_error_is_that_of_the_binomial_distribution() -> None:
-    assert words.standard_error(0.5, 100) == pytest.approx(0.05)
-    assert words.standard_error(1.0, 100) == 0.0
-    assert words.standard_error(0.5, 0) == 0.0

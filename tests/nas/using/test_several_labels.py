@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,22 @@ def test_the_number_that_decides_is_named_everywhere(place: Place, tmp_path: Pat
     for command in ("search", "status", "watch", "open"):
         assert f"{best:.3f}" in texts[command], command
     assert f"{100 * best:.1f}" in texts["report"] and f"{100 * best:.1f}" in texts["export"]
-    assert "mAP (bars" in (tmp_path / "front.html").read_text("utf-8")
+
+
+def test_no_standard_error_is_made_up_for_average_precision(place: Place, tmp_path: Path) -> None:
+    database, page, plot = str(place.database), tmp_path / "page.html", tmp_path / "front.html"
+    texts = [place.texts["search"], says("pareto", database, "--plot", str(plot))]
+    texts.append(says("export", database, "--table", "front", "--latex"))
+    assert all("s.e." not in text and "±" not in text for text in texts)
+    drawn = plot.read_text("utf-8")
+    assert '"mAP"' in drawn and "(bars" not in drawn and '"error_y":{"array"' not in drawn
+    says("report", database, "-o", str(page))
+    shown = page.read_text("utf-8").split("<script>")[0]
+    assert "s.e." not in shown and "standard error" not in shown and 'class="bar"' not in shown
+    assert re.findall(r"\d[^<]{0,3}±", re.sub("<table.*?</table>", "", shown.split("Means over seeds")[0])) == []
+    with nas.open(place.database) as study:
+        assert study.front()["se"].isna().all()
+        assert "±" not in study._repr_html_()
 
 
 def test_a_promotion_reports_what_scikit_learn_finds_in_its_scores(place: Place) -> None:
