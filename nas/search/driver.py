@@ -21,7 +21,7 @@ from nas.search.resources import check_rungs, too_small
 from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, propose
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action
-from nas.search.session import Listener, News, close_session, locked, open_session, opened_data, study_row
+from nas.search.session import Listener, News, close_session, locked, open_session, opened_data, study_row, with_budget
 from nas.store import Row, Store
 from nas.study import SearchConfig, Study
 from nas.weights import check_networks, settled_study
@@ -79,7 +79,7 @@ def run_search(
         store = Store(database, create=True)
         try:
             check_rungs(study, data, listener)
-            row = study_row(store, study, data)
+            row = with_budget(store, study_row(store, study, data), study)
             pool = build_pool(
                 study,
                 num_classes=len(data.classes),

@@ -163,6 +163,18 @@ def study_row(store: Store, study: Study, data: VideoData) -> Row:
     return found[0]
 
 
+def with_budget(store: Store, row: Row, study: Study) -> Row:
+    """The study's row with the trials and workers that its search has now, which may be others than when it began."""
+    now = {"trials": study.search.trials, "workers": study.search.workers}
+    config = row["config"]
+    if now.items() <= config["search"].items():
+        return row
+    with store.write() as connection:
+        changed = {**config, "search": {**config["search"], **now}}
+        connection.execute(m.study.update().where(m.study.c.id == row["id"]).values(config=changed))
+    return store.study(row["name"])
+
+
 def open_session(store: Store, study: Row, *, workers: int) -> int:
     """Records that a driver has started; returns the session's id."""
     with store.write() as connection:

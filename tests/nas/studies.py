@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +48,9 @@ def write_study(path: Path, over: dict[str, Any] | None = None) -> Path:
     """Writes the tiny study, changed by `over`, to `path`."""
     path.write_text(yaml.safe_dump(merged(TINY, over or {})), encoding="utf-8")
     return path
+
+
+def content_of(path: Path) -> list[str]:
+    """All that a database holds; its bytes also depend on when SQLite moved its log into the file."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())

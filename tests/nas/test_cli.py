@@ -12,7 +12,7 @@ import pytest
 
 from nas.cli.main import app, main
 from nas.store import Store
-from tests.nas.studies import write_study
+from tests.nas.studies import content_of, write_study
 
 COMMANDS = [
     ["ablate"],
@@ -302,14 +302,14 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], argv: list[str], message: str
 ) -> None:
     database = Path("runs/tiny/study.db")
-    before = database.read_bytes()
+    before = content_of(database)
     code, _, err = run(capsys, *argv)
     assert code == 2
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert message in lines[0]
     assert "Traceback" not in err
-    assert database.read_bytes() == before
+    assert content_of(database) == before
     assert not Path("b.db").exists()
 
 

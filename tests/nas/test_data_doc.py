@@ -11,7 +11,7 @@ import typer
 
 from nas.cli.main import app
 from nas.config import load_study
-from tests.trainer.data.built import BUILDERS, Clip
+from tests.trainer.data.built import BUILDERS, Clip, mmaction2_mmit
 from trainer.data.layouts import KINDS, find_layout
 from trainer.data.layouts.definitions import CHOICES
 
@@ -42,6 +42,8 @@ def test_the_line_of_a_layout_reads_such_a_folder(names: str, settings: str, tmp
         for split, line in lines.items():
             (root / split).mkdir(parents=True)
             (root / f"{split}.txt").write_text(line)
+    elif kind == "multi-label-videos":
+        mmaction2_mmit(clips, root, frames=False)
     else:
         build = next(b[0] for n, b in BUILDERS.items() if b[1] == kind and n != "slowfast")
         build(clips, root)

@@ -27,6 +27,7 @@ from nas.tabular import columns_of, rows_of
 from nas.trained import find_trained, load_trained
 from nas.watching import frame_of
 from search_spaces import codec
+from tests.nas.studies import content_of
 from tests.nas.test_search import check_promotions, results_of, study_at
 from trainer.config import Clip, DataConfig
 from trainer.data.motion import make_motion
@@ -230,13 +231,13 @@ def test_a_search_stopped_at_any_moment_goes_on_to_the_same_end(found: Found, tm
 
 
 def test_another_fidelity_is_another_study(found: Found, motion: Path) -> None:
-    before = found.path.read_bytes()
+    before = content_of(found.path)
     other = study_at(found.path.parent, motion, rungs_of(found.kind, epochs=3))
     with pytest.raises(StoreError, match=r"was made with search\.epochs=2, but the study now says 3"):
         run_search(other, found.path, workers=0)
     with pytest.raises(StoreError, match=rf"was made with search\.\w+={found.kind}|search\.epochs=2"):
         run_search(study_at(found.path.parent, motion), found.path, workers=0)
-    assert found.path.read_bytes() == before
+    assert content_of(found.path) == before
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from nas.search.scheduler import Promote, Start, next_action
 from nas.search.session import News, locked
 from nas.store import Row, Store
 from nas.study import Study
-from tests.nas.studies import write_study
+from tests.nas.studies import content_of, write_study
 
 
 def study_at(folder: Path, motion: Path, over: dict[str, Any] | None = None) -> Study:
@@ -167,6 +167,7 @@ def test_more_trials_go_on_where_the_search_ended(tmp_path: Path, motion: Path) 
     longer = study_at(tmp_path, motion, {"search": {"trials": 6}})
     assert run_search(longer, tmp_path / "study.db", workers=0).counts[:2] == (6, 2)
     check_promotions(Store(tmp_path / "study.db"), longer)
+    assert Store(tmp_path / "study.db").study()["config"]["search"]["trials"] == 6
 
 
 def test_a_search_stopped_at_any_moment_goes_on_to_the_same_end(
@@ -275,7 +276,7 @@ def test_a_full_disk_stops_the_search_and_it_goes_on_later(
 
 def test_a_changed_study_is_refused_and_nothing_is_harmed(finished: tuple[Study, Path, list[News]]) -> None:
     study, path, _ = finished
-    before = path.read_bytes()
+    before = content_of(path)
     other = load_study(
         path.parent / "tiny.yaml",
         ["recipe.lr=0.5", f"data.root='{study.data.root}'", f"data.cache='{study.data.cache}'"],
@@ -288,7 +289,7 @@ def test_a_changed_study_is_refused_and_nothing_is_harmed(finished: tuple[Study,
     )
     with pytest.raises(StoreError, match="holds the study tiny, not other"):
         run_search(named, path, workers=0)
-    assert path.read_bytes() == before
+    assert content_of(path) == before
 
 
 def test_two_drivers_are_refused(finished: tuple[Study, Path, list[News]]) -> None:

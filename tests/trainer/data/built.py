@@ -142,6 +142,21 @@ def multi_label(clips: list[Clip], root: Path) -> None:
     write_lines(root / "classes.txt", names(clips))
 
 
+def mmaction2_mmit(clips: list[Clip], root: Path, *, frames: bool) -> None:
+    """Lists as mmaction2's build_file_list.py writes them of videos with several labels: blanks between all numbers."""
+    for split in ("train", "val"):
+        lines = []
+        for clip in of(clips, split):
+            name = clip.path.stem if frames else clip.path.name
+            others = [label for label in (0, 1, 2) if label < clip.label]
+            if frames:
+                (root / f"rawframes_{split}" / name).mkdir(parents=True)
+            else:
+                put(clip, root / f"videos_{split}" / name)
+            lines.append(" ".join(map(str, [name, *([12] if frames else []), clip.label, *others])))
+        write_lines(root / f"mmit_{split}_list_{'rawframes' if frames else 'videos'}.txt", lines)
+
+
 def ucf101(clips: list[Clip], root: Path) -> None:
     lists = root / "ucfTrainTestlist"
     for clip in clips:

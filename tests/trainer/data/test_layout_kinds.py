@@ -123,25 +123,10 @@ def test_a_multi_label_list_gives_all_labels_of_a_video(plain: Path, tmp_path: P
     assert {video.label: video.labels for video in layout.splits["train"]} == {0: (0, 1), 1: (1,), 2: (2,)}
 
 
-def mmaction2_mmit(root: Path, clips: list[built.Clip], *, frames: bool) -> None:
-    """Lists as mmaction2's build_file_list.py writes them of videos with several labels: blanks between all numbers."""
-    for split in ("train", "val"):
-        lines = []
-        for clip in built.of(clips, split):
-            name = clip.path.stem if frames else clip.path.name
-            others = [label for label in (0, 1, 2) if label < clip.label]
-            if frames:
-                (root / f"rawframes_{split}" / name).mkdir(parents=True)
-            else:
-                built.put(clip, root / f"videos_{split}" / name)
-            lines.append(" ".join(map(str, [name, *([12] if frames else []), clip.label, *others])))
-        built.write_lines(root / f"mmit_{split}_list_{'rawframes' if frames else 'videos'}.txt", lines)
-
-
 @pytest.mark.parametrize(("frames", "layout"), [(True, "multi-label"), (False, "multi-label-videos")])
 def test_several_labels_may_be_separated_by_blanks(plain: Path, tmp_path: Path, frames: bool, layout: str) -> None:
     root = tmp_path / "other"
-    mmaction2_mmit(root, clips_of(plain), frames=frames)
+    built.mmaction2_mmit(clips_of(plain), root, frames=frames)
     with pytest.raises(DataError, match=r"has more numbers behind .*; data\.layout=multi-label \(.*reads? several"):
         find_videos(root, name="mine")
     found = find_videos(root, name="mine", layout=layout)
