@@ -14,7 +14,6 @@ import logging
 import multiprocessing
 import os
 import pickle
-import threading
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -27,6 +26,7 @@ from lightning_fabric.plugins.environments.lightning import find_free_network_po
 
 from trainer.config import ConfigError
 from trainer.failures import OutOfMemory, Stopped, TrainingFailed
+from trainer.lifetime import end_with_parent
 from trainer.metrics import EpochResult
 from trainer.run import FitResult, Plan, run
 from trainer.team import Team
@@ -103,7 +103,7 @@ def run_together(
 
 def _member(content: bytes, team: Team, port: int, threads: int, pipe: Connection) -> None:
     """What a process of the team does."""
-    _die_with_parent()
+    end_with_parent()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets from every process
     # Gradients of 1x1x1 kernels may lie in memory in another order than DDP's buckets; it copies them, and says so.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
@@ -180,18 +180,6 @@ def _end(processes: list[BaseProcess]) -> None:
         if process.is_alive():
             process.kill()
             process.join()
-
-
-def _die_with_parent() -> None:
-    """Ends this process when the one that started it has ended, however that came."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Pickler(pickle.Pickler):

@@ -8,12 +8,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from typing import Any, TypeVar
+
+from trainer.lifetime import end_with_parent
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ class LocalPool(Executor):
 def _begin(slot: int, slots: int, num_gpus: int) -> None:
     """Settles a new worker process: its device or cores, and its end together with the driver's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    end_with_parent()
     if num_gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(slot % num_gpus)
     elif hasattr(os, "sched_setaffinity"):
@@ -123,10 +123,3 @@ def _begin(slot: int, slots: int, num_gpus: int) -> None:
 
     if not num_gpus and "OMP_NUM_THREADS" not in os.environ:  # who sets it knows what else the machine has to do
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // slots))
-
-
-def _end_with_driver() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

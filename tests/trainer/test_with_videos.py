@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,3 +75,56 @@ def test_a_cache_that_vanishes_is_a_broken_clip(toy, videos, tmp_path, num_worke
     with pytest.raises(BrokenClip, match="must stay in place") as caught:
         train(toy, (data, config), tmp_path / "run", 1)
     assert "\n" not in str(caught.value)
+
+
+# Loads a batch and waits.
+_LOADS = """
+import pickle, sys, time
+from trainer.data.clips import open_data, train_batches
+config = pickle.load(sys.stdin.buffer)
+batches = train_batches(open_data(config), config, batch_size=4, seed=0, epoch=1)
+next(batches)
+print("loaded", flush=True)
+time.sleep(600)
+"""
+
+
+def test_loader_processes_and_their_server_end_with_a_killed_run(videos):
+    root = Path(__file__).parents[2]
+    config = dataclasses.replace(videos[1], num_workers=1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LOADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ, cwd=root
+    )
+    left = []
+    try:
+        process.stdin.write(pickle.dumps(config))
+        process.stdin.close()
+        assert process.stdout.readline() == b"loaded\n"
+        server = children(process.pid)
+        left = server + [pid for each in server for pid in children(each)]
+        assert len(left) >= 2
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in left if still_runs(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, 9)
+    assert not left
+
+
+def children(pid):
+    """Processes that a process has started."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+def still_runs(pid):
+    """Whether a process is there, and is more than a number that nobody has asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -31,6 +31,7 @@ from trainer.data.layouts import DataError
 from trainer.data.pack import Broken, Entry
 from trainer.data.sample import Indices, eval_indices, frames_at, spread, train_indices
 from trainer.data.transforms import changes_pixels, transform
+from trainer.lifetime import end_with_parent
 from trainer.team import WHOLE, Part, part_of
 
 __all__ = [
@@ -345,6 +346,7 @@ def _load(plan: _Clips, num_workers: int, device: torch.device) -> Iterator[_Bat
         # Otherwise the loader would take a number from the global generator, and the run would depend on
         # its use.
         generator=torch.Generator(),
+        worker_init_fn=end_with_parent,
     )
     try:
         for batch in loader:
