@@ -137,7 +137,10 @@ class Learner:
 
     def _learn(self, clips: Tensor, targets: Tensor, *, smoothing: float, num_classes: int) -> Tensor:
         """Adds up the gradients of a batch; returns its loss."""
-        parts = list(zip(*(_parts(tensor, self.recipe.accumulate) for tensor in (clips, targets)), strict=True))
+        wanted = self.recipe.accumulate
+        if wanted > 1:  # as many for all, whose parts meet in batch normalisation and where gradients are averaged
+            wanted = self.team.least(min(wanted, len(clips)), self.device)
+        parts = list(zip(*(_parts(tensor, wanted) for tensor in (clips, targets)), strict=True))
         # Gradients are averaged over the team, and each clip of all processes is to count alike.
         ours = None if self.team.size == 1 else self.team.size * len(clips) / self.team.total(len(clips), self.device)
         losses = []
@@ -191,10 +194,8 @@ class Learner:
 
 
 def _parts(tensor: Tensor, number: int) -> Iterator[Tensor]:
-    """The tensor in at most so many parts of nearly equal length, none empty."""
-    if number == 1:
-        return iter((tensor,))
-    return (part for part in tensor.tensor_split(number) if len(part))
+    """The tensor in so many parts of nearly equal length."""
+    return iter((tensor,) if number == 1 else tensor.tensor_split(number))
 
 
 @dataclass(slots=True)

@@ -91,6 +91,16 @@ def test_two_processes_may_be_stopped_anywhere_and_one_goes_on(toy, videos, tmp_
     assert torch.equal(model[0].weight, toy.tensors(tmp_path / "two")["/model/0.weight"])
 
 
+def test_processes_with_unlike_numbers_of_clips_accumulate_as_many_parts(toy, videos, tmp_path):
+    """Of the last batch's 5 clips, one process has 2 and the other 3, and 4 parts are asked for."""
+    options = EXACT | {"batch_size": 11, "accumulate": 4}
+    result = train(toy, videos, tmp_path / "normalised", 2, devices=2, **options)
+    assert [epoch.steps for epoch in result.epochs] == [2, 2]
+    one = train(toy, videos, tmp_path / "one", 2, frozen_bn=True, **options)
+    two = train(toy, videos, tmp_path / "two", 2, devices=2, frozen_bn=True, **options)
+    assert_close(one, two)
+
+
 def test_a_failure_of_all_is_that_of_one(toy, videos, tmp_path):
     with pytest.raises(NonFiniteLoss, match="loss must be finite, but is nan at step") as caught:
         train(toy, videos, tmp_path, 2, devices=2, batch_size=4, optimizer="sgd", lr=1e30, ema_decay=0.0)
