@@ -18,12 +18,14 @@ import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
+from trainer.checkpoint import RunFolder
 from trainer.config import ConfigError
 from trainer.failures import OutOfMemory, Stopped, TrainingFailed
 from trainer.lifetime import end_with_parent
@@ -61,7 +63,6 @@ def run_together(
     threads = max(1, torch.get_num_threads() // size)
     processes: list[BaseProcess] = []
     pipes: dict[Any, int] = {}
-    epoch = 0
     try:
         for rank in range(size):
             ours, theirs = context.Pipe(duplex=False)
@@ -75,7 +76,8 @@ def run_together(
         result: FitResult | None = None
         while pipes:
             if should_stop is not None and should_stop():
-                raise Stopped(epoch)
+                _kill(processes)
+                raise Stopped(_kept(plan.folder))
             for pipe in wait(list(pipes), timeout=_SECONDS_BETWEEN_LOOKS):
                 assert isinstance(pipe, Connection)
                 rank = pipes[pipe]
@@ -84,7 +86,6 @@ def run_together(
                 except EOFError:
                     raise _ended(processes[rank], rank) from None
                 if kind == "epoch":
-                    epoch = value.epoch if value.epoch % plan.checkpoint_every == 0 else epoch
                     if on_epoch is not None:
                         on_epoch(value)
                 elif kind == "error":
@@ -97,6 +98,9 @@ def run_together(
                     del pipes[pipe]
         assert result is not None
         return result
+    except BaseException:
+        _kill(processes)
+        raise
     finally:
         _end(processes)
 
@@ -169,6 +173,22 @@ def _ended(process: BaseProcess, rank: int) -> TrainingFailed:
     return OutOfMemory(
         f"out of memory, as a rule: process {rank} of those that train together ended with code {process.exitcode}"
     )
+
+
+def _kill(processes: list[BaseProcess]) -> None:
+    """Ends the processes at once: at every instant, a complete checkpoint is on the disk."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+
+
+def _kept(folder: Path) -> int:
+    """The epoch that the next call would go on from; of what the processes last did, they may not have told all."""
+    files = RunFolder(folder)
+    with files.locked():
+        checkpoint, _ = files.restore()
+    return 0 if checkpoint is None else checkpoint.epoch
 
 
 def _end(processes: list[BaseProcess]) -> None:

@@ -91,6 +91,20 @@ def test_two_processes_may_be_stopped_anywhere_and_one_goes_on(toy, videos, tmp_
     assert torch.equal(model[0].weight, toy.tensors(tmp_path / "two")["/model/0.weight"])
 
 
+def test_stopping_ends_all_at_once_and_says_what_is_kept(toy, videos, tmp_path):
+    """First before anything could be trained, in a folder that stands at epoch 2; then after an epoch."""
+    options = EXACT | {"batch_size": 6}
+    train(toy, videos, tmp_path, 2, **options)
+    heard = []
+    for should_stop in (lambda: True, lambda: bool(heard)):
+        with pytest.raises(Stopped) as caught:
+            train(toy, videos, tmp_path, 500, devices=2, on_epoch=heard.append, should_stop=should_stop, **options)
+        kept = torch.load(tmp_path / "last.pt", weights_only=True)["epoch"]
+        assert caught.value.epoch == kept == len(toy.lines(tmp_path))
+        assert multiprocessing.active_children() == []
+    assert heard[-1].epoch <= kept
+
+
 def test_processes_with_unlike_numbers_of_clips_accumulate_as_many_parts(toy, videos, tmp_path):
     """Of the last batch's 5 clips, one process has 2 and the other 3, and 4 parts are asked for."""
     options = EXACT | {"batch_size": 11, "accumulate": 4}
