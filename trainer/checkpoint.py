@@ -10,10 +10,12 @@ Where it is asked for, `best.pt` holds the weights of the most accurate epoch, a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -35,6 +37,7 @@ _DAMAGE = (
     LookupError,
     ValueError,
     TypeError,
+    zlib.error,
 )
 
 
@@ -308,11 +311,18 @@ def _readable(path: Path) -> Checkpoint:
 
 
 def _read(path: Path) -> Checkpoint:
-    with zipfile.ZipFile(path) as archive:
-        bad = archive.testzip()  # torch writes checksums but does not look at them
-        if bad is not None:
-            raise zipfile.BadZipFile(f"checksum of {bad} is wrong")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()  # torch writes checksums but does not look at them
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # rights, or a disk that does not answer: the checkpoint may be whole
+            raise
+        raise zipfile.BadZipFile("its table of contents points to a place before its beginning") from error
+    if bad is not None:
+        raise zipfile.BadZipFile(f"checksum of {bad} is wrong")
     fields = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(fields, dict):
+        raise ValueError(f"it holds no fields, but a {type(fields).__name__}")
     version = fields.pop("version")
     if version != _VERSION:
         raise ConfigError(f"checkpoints must be of version {_VERSION}, but {path} is of version {version}")
