@@ -158,7 +158,8 @@ def eval_batches(
     batches = tuple(tuple(range(start, min(start + batch_size, total))) for start in range(0, total, batch_size))
     plan = _EvalClips(split=videos, config=config, batches=batches[part[0] :: part[1]])
     target = torch.device(device)
-    count = _Count(data=data, limit=config.max_broken, total=total, what=f"the evaluation on {split}")
+    mine = sum(map(len, plan.batches))
+    count = _Count(data=data, limit=config.max_broken, total=mine, what=f"the evaluation on {split}")
     for batch in _load(plan, config.num_workers, target):
         count.add(batch.problems)
         if len(batch.videos):
@@ -213,6 +214,10 @@ class _Batch:
     samples: Tensor
     videos: Tensor
     problems: list[tuple[str, str]]
+
+    def pin_memory(self) -> _Batch:
+        """What torch's loader asks for, so that the copy to a GPU need not wait."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
 
 class _Clips(Dataset[_Batch]):
