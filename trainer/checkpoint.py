@@ -154,7 +154,7 @@ class RunFolder:
             except ConfigError:
                 raise
             except _DAMAGE as error:
-                damaged.append(f"{path} is damaged ({(str(error).splitlines() or ['empty'])[0]})")
+                damaged.append(_harm(path, error))
                 continue
             if path != self.last:
                 path.replace(self.last)  # or the next write would put the damaged one in its place
@@ -170,12 +170,12 @@ class RunFolder:
         """What `restore` has found, for the other processes of a team."""
         return _read(self.last) if self.last.exists() else None
 
-    def best_line(self) -> str | None:
-        """The line of progress of the epoch whose weights are in `best.pt`; `None` without a readable one."""
+    def best_line(self) -> tuple[str | None, tuple[str, ...]]:
+        """The line of progress of the epoch whose weights are in `best.pt`, and what `restore` says of damage."""
         try:
-            return _read(self.best).lines[-1] if self.best.exists() else None
-        except _DAMAGE:
-            return None
+            return _read(self.best).lines[-1] if self.best.exists() else None, ()
+        except _DAMAGE as error:
+            return None, (_harm(self.best, error),)
 
     def append(self, line: str) -> None:
         """Adds one line of progress, on the disk when this returns.
@@ -328,6 +328,10 @@ def _read(path: Path) -> Checkpoint:
         raise ConfigError(f"checkpoints must be of version {_VERSION}, but {path} is of version {version}")
     partial = fields.pop("partial", None)
     return Checkpoint(**fields, partial=None if partial is None else Partial(**partial))
+
+
+def _harm(path: Path, error: Exception) -> str:
+    return f"{path} is damaged ({(str(error).splitlines() or ['empty'])[0]})"
 
 
 def _write_all(handle: int, content: bytes) -> None:

@@ -66,7 +66,8 @@ def fit(
             on `cpu` so many. `recipe.batch_size` is that of all together, batch normalisation sees all clips, and but
             for rounding and dropout the result is that of one process. Their number may change between calls.
         keep_best: Whether the weights of the epoch that is most accurate on val are kept too, in `best.pt` (where two
-            are alike, those of the smaller loss). What an epoch reports is of its own weights in any case.
+            are alike, those of the smaller loss). What an epoch reports is of its own weights in any case. Weights of
+            an epoch before this was asked for, or of a file that is damaged, are gone: an epoch has to be better.
         logs: Logs beside the lines: `csv` (`progress.csv`) and `tensorboard` (`tensorboard/`).
         batches: Where clips come from.
 

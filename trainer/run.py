@@ -41,7 +41,7 @@ class FitResult:
         resumed_from: Epoch of the checkpoint that this call went on from; 0 if it began anew.
         damaged: A line for every checkpoint that could not be read and was passed over.
         resumed_step: Steps of the epoch after `resumed_from` that were done; 0 unless the call before ended within it.
-        best_epoch: Epoch of `best.pt`; `None` unless it was asked for.
+        best_epoch: Epoch of `best.pt`; `None` unless it was asked for, or if the weights of the best epoch are gone.
     """
 
     epochs: tuple[EpochResult, ...]
@@ -143,7 +143,16 @@ def run(
         )
         start = this.saved = len(this.lines)
         partial = None if kept is None else kept.partial
-        best = _result(files.best_line()) if plan.keep_best and leads else None
+        best = held = None
+        if plan.keep_best and leads:
+            line, harm = files.best_line()
+            damaged += harm
+            best = held = None if line is None else from_line(line)
+            for done in map(from_line, this.lines):  # one of them may be better, but its weights are gone
+                best = done if _better(done, best) else best
+            if best is not None and best is not held and best.epoch == start and partial is None:
+                held = best
+                files.write_best(learner.weights_only(start, identity, this.lines[-1]))
         with logs:
             for epoch in range(start + 1, plan.until_epoch + 1):
                 result = _epoch(this, epoch, partial if epoch == start + 1 else None)
@@ -151,7 +160,7 @@ def run(
                 if leads:
                     files.append(this.lines[-1])
                     if plan.keep_best and _better(result, best):
-                        best = result
+                        best = held = result
                         files.write_best(learner.weights_only(epoch, identity, this.lines[-1]))
                     if epoch % plan.checkpoint_every == 0 or epoch == plan.until_epoch:
                         files.write(learner.checkpoint(epoch, identity, this.lines))
@@ -164,7 +173,7 @@ def run(
         resumed_from=start,
         damaged=damaged,
         resumed_step=0 if partial is None or start >= plan.until_epoch else partial.step,
-        best_epoch=None if best is None else best.epoch,
+        best_epoch=None if held is None else held.epoch,
     )
 
 
@@ -272,10 +281,6 @@ def _better(result: EpochResult, best: EpochResult | None) -> bool:
     if best is None or best.val is None:
         return True
     return (result.val.accuracy, -result.val.loss) > (best.val.accuracy, -best.val.loss)
-
-
-def _result(line: str | None) -> EpochResult | None:
-    return None if line is None else from_line(line)
 
 
 def _weights(plan: Plan) -> Tensor | None:

@@ -138,6 +138,32 @@ def test_the_best_checkpoint_survives_interruptions(toy, tmp_path, epoch):
     assert all(torch.equal(value, right[name]) for name, value in left.items())
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_epoch_that_is_worse_than_one_before_does_not_become_the_best(toy, tmp_path, begun):
+    """Switched on when the best epoch's weights are gone; or the best checkpoint is damaged then, which is said."""
+    options = {"optimizer": "sgd", "lr": 1.0, "ema_decay": 0.0, "data": toy.Toy(noise=5.0)}
+    path = tmp_path / "best.pt"
+    first = toy.train(tmp_path, 3, keep_best=begun, **options)
+    assert max(first.epochs, key=rank).epoch == 2
+    if begun:
+        path.write_bytes(path.read_bytes()[:900])
+    second = toy.train(tmp_path, 4, keep_best=True, **options)
+    assert max(second.epochs, key=rank).epoch == 2
+    assert second.best_epoch is None
+    assert [line.partition(" is damaged")[0] for line in second.damaged] == [str(path)] * begun
+
+
+def test_the_epoch_that_stands_is_the_best_if_it_is_so(toy, tmp_path):
+    """Its weights are still there when the best ones are asked for."""
+    toy.train(tmp_path, 1)
+    result = toy.train(tmp_path, 1, keep_best=True)
+    assert result.best_epoch == 1
+    model = toy.network()
+    assert load_weights(tmp_path / "best.pt", model) == 1
+    again = evaluate(model, toy.Toy(), toy.CONFIG, toy.recipe(), "val", batches=toy.ToyBatches())
+    assert again.metrics == result.epochs[0].val
+
+
 def test_a_run_begun_anew_has_no_best_of_before(toy, tmp_path):
     toy.train(tmp_path, 1, keep_best=True)
     for name in ("last.pt", "prev.pt"):
