@@ -270,9 +270,14 @@ def load_weights(path: Path, model: nn.Module, *, averaged: bool = True) -> int:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ConfigError: The checkpoint is damaged, of another version, or of another network.
+        ConfigError: The checkpoint is damaged, of another version, of another network, or of a moment within an epoch.
     """
     checkpoint = _readable(path)
+    if checkpoint.partial is not None:
+        raise ConfigError(
+            f"weights must be those of the end of an epoch, but {path} is of step {checkpoint.partial.step} of epoch "
+            f"{checkpoint.epoch + 1}; let the run go on to the end of that epoch"
+        )
     weights = checkpoint.model if checkpoint.ema is None or not averaged else checkpoint.ema
     check_network(model, weights, path)
     model.load_state_dict(weights)

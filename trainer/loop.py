@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.checkpoint import load_weights
+from trainer.checkpoint import RunFolder
 from trainer.config import ConfigError, DataConfig, Log, Recipe
 from trainer.data import clips as video_clips
 from trainer.evaluate import Batches
@@ -48,8 +48,8 @@ def fit(
     whatever `eval_every` says.) Torch's generators are as before when this returns.
 
     Args:
-        model: The network as initialised; afterwards it holds the weights of the last checkpoint (not the
-            averaged ones: for those see `checkpoint.load_weights`) and stays on the device.
+        model: The network as initialised; afterwards it holds the weights of the last checkpoint, which may be beyond
+            `until_epoch` (not the averaged ones: for those see `checkpoint.load_weights`), and stays on the device.
         data: The opened data.
         data_config: How clips are taken from it.
         recipe: How to train.
@@ -99,7 +99,9 @@ def fit(
     if devices == 1:
         return run(plan, on_epoch=on_epoch, should_stop=should_stop)
     result = run_together(plan, devices, on_epoch=on_epoch, should_stop=should_stop)
-    load_weights(folder / "last.pt", model, averaged=False)
+    kept = RunFolder(folder).newest()
+    assert kept is not None
+    model.load_state_dict(kept.model)
     model.to(device)
     return result
 

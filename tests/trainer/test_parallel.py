@@ -91,6 +91,17 @@ def test_two_processes_may_be_stopped_anywhere_and_one_goes_on(toy, videos, tmp_
     assert torch.equal(model[0].weight, toy.tensors(tmp_path / "two")["/model/0.weight"])
 
 
+def test_a_folder_within_a_later_epoch_is_left_as_it_is(toy, videos, tmp_path):
+    model, asked = toy.network(8, dropout=0.0), iter(range(99))
+    with pytest.raises(Stopped):
+        train(toy, videos, tmp_path, 2, batch_size=6, checkpoint_steps=1, should_stop=lambda: next(asked) == 4, **EXACT)
+    before = (tmp_path / "last.pt").read_bytes()
+    result = train(toy, videos, tmp_path, 1, model=model, devices=2, batch_size=6, **EXACT)
+    assert ([epoch.epoch for epoch in result.epochs], result.resumed_step) == ([1], 0)
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert torch.equal(model[0].weight, toy.tensors(tmp_path)["/model/0.weight"])
+
+
 def test_stopping_ends_all_at_once_and_says_what_is_kept(toy, videos, tmp_path):
     """First before anything could be trained, in a folder that stands at epoch 2; then after an epoch."""
     options = EXACT | {"batch_size": 6}

@@ -96,6 +96,15 @@ def test_stopping_within_an_epoch_goes_on_from_its_checkpoint(toy, tmp_path):
     toy.same_run(tmp_path / "a", tmp_path / "whole")
 
 
+def test_weights_of_a_moment_within_an_epoch_are_not_taken_for_those_of_one(toy, tmp_path):
+    interrupted(toy, tmp_path, 2, 2, 3, checkpoint_steps=1)
+    with pytest.raises(ConfigError, match=r"end of an epoch, but .*last\.pt is of step 2 of epoch 2; let") as caught:
+        load_weights(tmp_path / "last.pt", toy.network())
+    assert "\n" not in str(caught.value)
+    toy.train(tmp_path, 2)
+    assert load_weights(tmp_path / "last.pt", toy.network()) == 2
+
+
 def test_checkpoint_steps_below_zero_are_refused(toy, tmp_path):
     with pytest.raises(ConfigError, match="checkpoint_steps must be at least 0, but is -1"):
         toy.train(tmp_path, 1, checkpoint_steps=-1)
