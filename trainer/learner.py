@@ -143,8 +143,12 @@ class Learner:
         parts = list(zip(*(_parts(tensor, wanted) for tensor in (clips, targets)), strict=True))
         # Gradients are averaged over the team, and each clip of all processes is to count alike.
         ours = None if self.team.size == 1 else self.team.size * len(clips) / self.team.total(len(clips), self.device)
+        # What is drawn on the CPU beside a GPU is for the whole batch: see `trainer.randomness`.
+        drawn = torch.get_rng_state() if len(parts) > 1 and self.device.type != "cpu" else None
         losses = []
         for number, (some, theirs) in enumerate(parts):
+            if drawn is not None:
+                torch.set_rng_state(drawn)
             waits = self.team.size > 1 and number < len(parts) - 1
             with self.fabric.no_backward_sync(self.model, enabled=waits):
                 loss = self._loss(some, theirs, smoothing=smoothing, num_classes=num_classes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from trainer.metrics import EpochResult, Metrics, from_line, to_line
 from trainer.mixing import cuts, mixup_shares
 from trainer.optim import lr_at
 from trainer.phases import check_phases, data_at
+from trainer.randomness import go_on, seed_generators, states_of
 from trainer.team import ALONE, Team
 
 # What may change between two calls on one folder: what does not reach the weights.
@@ -183,12 +183,12 @@ def _epoch(this: _Run, epoch: int, partial: Partial | None) -> EpochResult:
     recipe, device = plan.recipe, plan.device
     began = time.perf_counter() - (0.0 if partial is None else partial.seconds)
     with named(f"epoch {epoch}"):
-        torch.manual_seed(_epoch_seed(plan.seed, epoch, this.team.rank))
+        seed_generators(plan.seed, epoch, device, rank=this.team.rank)
         first = 0 if partial is None else partial.step
         losses = Losses(epoch, team=this.team)
         if partial is not None:
             losses.num_steps, losses.num_clips, losses.total = partial.step, partial.num_clips, partial.total
-            _set_generators(plan, epoch, this.team, partial)
+            go_on(partial, plan.seed, epoch, device, rank=this.team.rank)
         source = plan.batches.train_batches(
             plan.data,
             data_at(plan.data_config, recipe, epoch),
@@ -244,7 +244,7 @@ def _epoch(this: _Run, epoch: int, partial: Partial | None) -> EpochResult:
 
 def _write_partial(this: _Run, epoch: int, losses: Losses, began: float) -> None:
     losses.read()
-    generators = this.team.gathered(_generators(this.plan.device))
+    generators = this.team.gathered(states_of(this.plan.device))
     if this.leads:
         partial = Partial(
             step=losses.num_steps,
@@ -254,24 +254,6 @@ def _write_partial(this: _Run, epoch: int, losses: Losses, began: float) -> None
             generators=generators,
         )
         this.files.write(this.learner.checkpoint(epoch - 1, this.identity, this.lines, partial))
-
-
-def _generators(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
-
-
-def _set_generators(plan: Plan, epoch: int, team: Team, partial: Partial) -> None:
-    """Goes on with the generators as they were, or with others where there were fewer processes or another device."""
-    states = partial.generators[team.rank] if team.rank < len(partial.generators) else ()
-    if len(states) != len(_generators(plan.device)):
-        torch.manual_seed(_epoch_seed(plan.seed, epoch, team.rank, partial.step))
-        return
-    torch.set_rng_state(states[0])
-    if plan.device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], plan.device)
 
 
 def _better(result: EpochResult, best: EpochResult | None) -> bool:
@@ -301,12 +283,6 @@ def _weights(plan: Plan) -> Tensor | None:
         labels: Sequence[int] = getattr(entry, "labels", ()) or (entry.label,)
         counts[list(labels)] += 1
     return class_weights(counts, recipe.class_weights)
-
-
-def _epoch_seed(seed: int, epoch: int, rank: int = 0, step: int = 0) -> int:
-    """Seeds of neighbouring runs and epochs have nothing in common, unlike seed + epoch."""
-    text = f"{seed}/{epoch}" + (f"/{rank}/{step}" if rank or step else "")
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def _identity(plan: Plan) -> dict[str, str]:
