@@ -257,7 +257,7 @@ class Recipe:
         schedule: `anytime` warms up and stays constant, so that training can go on at any horizon; `steps` does the
             same but for the drops at its milestones; `cosine` and `onecycle` end at zero after `epochs`, and cannot be
             prolonged.
-        epochs: Horizon of `cosine` and `onecycle`; unused by `anytime`.
+        epochs: Horizon of `cosine` and `onecycle`; unused by `anytime` and `steps`, which go on with another one.
         warmup_epochs: Epochs of linear warm-up from zero.
         ema_decay: Decay per step of the averaged weights that are evaluated, warmed up; 0 turns it off.
         label_smoothing: Share of the target that is spread over all classes.

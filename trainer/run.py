@@ -127,7 +127,7 @@ def run(
         if not leads:
             kept = files.newest()
         if kept is not None:
-            _check_same(identity, kept.run, files.last)
+            _check_same(identity, kept.run, files.last, unused=() if recipe.has_horizon else ("recipe.epochs",))
             check_network(learner.raw, kept.model, files.last)
             learner.load(kept)
         logs = Logs.open(plan.folder, plan.logs if leads else (), lines=[] if kept is None else kept.lines)
@@ -293,9 +293,9 @@ def _identity(plan: Plan) -> dict[str, str]:
     return {name: str(value) for name, value in fields.items()}
 
 
-def _check_same(now: Mapping[str, str], kept: Mapping[str, str], path: Path) -> None:
+def _check_same(now: Mapping[str, str], kept: Mapping[str, str], path: Path, *, unused: Sequence[str]) -> None:
     for name in {**now, **kept}:
-        if now.get(name) != kept.get(name):
+        if name not in unused and now.get(name) != kept.get(name):
             raise ConfigError(
                 f"a run must go on as it began, but {name} is {now.get(name)} and was {kept.get(name)} in "
                 f"{path}; use another folder"
