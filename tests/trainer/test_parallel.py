@@ -91,6 +91,15 @@ def test_two_processes_may_be_stopped_anywhere_and_one_goes_on(toy, videos, tmp_
     assert torch.equal(model[0].weight, toy.tensors(tmp_path / "two")["/model/0.weight"])
 
 
+def test_steps_of_the_schedule_are_those_that_the_processes_do(toy, videos, tmp_path):
+    """A second batch of 2 clips, which one process would see, is too small for two: the warm-up ends in epoch 2."""
+    options = EXACT | {"batch_size": 14, "lr": 0.06, "warmup_epochs": 2.0}
+    one = train(toy, videos, tmp_path / "one", 2, **options)
+    two = train(toy, videos, tmp_path / "two", 2, devices=2, **options)
+    assert [(epoch.steps, epoch.lr) for epoch in one.epochs] == [(2, pytest.approx(0.03)), (2, pytest.approx(0.06))]
+    assert [(epoch.steps, epoch.lr) for epoch in two.epochs] == [(1, pytest.approx(0.03)), (1, pytest.approx(0.06))]
+
+
 def test_a_folder_within_a_later_epoch_is_left_as_it_is(toy, videos, tmp_path):
     model, asked = toy.network(8, dropout=0.0), iter(range(99))
     with pytest.raises(Stopped):
