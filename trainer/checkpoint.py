@@ -10,10 +10,12 @@ Where it is asked for, `best.pt` holds the weights of the most accurate epoch, a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -35,6 +37,7 @@ _DAMAGE = (
     LookupError,
     ValueError,
     TypeError,
+    zlib.error,
 )
 
 
@@ -151,7 +154,7 @@ class RunFolder:
             except ConfigError:
                 raise
             except _DAMAGE as error:
-                damaged.append(f"{path} is damaged ({(str(error).splitlines() or ['empty'])[0]})")
+                damaged.append(_harm(path, error))
                 continue
             if path != self.last:
                 path.replace(self.last)  # or the next write would put the damaged one in its place
@@ -167,12 +170,12 @@ class RunFolder:
         """What `restore` has found, for the other processes of a team."""
         return _read(self.last) if self.last.exists() else None
 
-    def best_line(self) -> str | None:
-        """The line of progress of the epoch whose weights are in `best.pt`; `None` without a readable one."""
+    def best_line(self) -> tuple[str | None, tuple[str, ...]]:
+        """The line of progress of the epoch whose weights are in `best.pt`, and what `restore` says of damage."""
         try:
-            return _read(self.best).lines[-1] if self.best.exists() else None
-        except _DAMAGE:
-            return None
+            return _read(self.best).lines[-1] if self.best.exists() else None, ()
+        except _DAMAGE as error:
+            return None, (_harm(self.best, error),)
 
     def append(self, line: str) -> None:
         """Adds one line of progress, on the disk when this returns.
@@ -267,9 +270,14 @@ def load_weights(path: Path, model: nn.Module, *, averaged: bool = True) -> int:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ConfigError: The checkpoint is damaged, of another version, or of another network.
+        ConfigError: The checkpoint is damaged, of another version, of another network, or of a moment within an epoch.
     """
     checkpoint = _readable(path)
+    if checkpoint.partial is not None:
+        raise ConfigError(
+            f"weights must be those of the end of an epoch, but {path} is of step {checkpoint.partial.step} of epoch "
+            f"{checkpoint.epoch + 1}; let the run go on to the end of that epoch"
+        )
     weights = checkpoint.model if checkpoint.ema is None or not averaged else checkpoint.ema
     check_network(model, weights, path)
     model.load_state_dict(weights)
@@ -308,16 +316,27 @@ def _readable(path: Path) -> Checkpoint:
 
 
 def _read(path: Path) -> Checkpoint:
-    with zipfile.ZipFile(path) as archive:
-        bad = archive.testzip()  # torch writes checksums but does not look at them
-        if bad is not None:
-            raise zipfile.BadZipFile(f"checksum of {bad} is wrong")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()  # torch writes checksums but does not look at them
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # rights, or a disk that does not answer: the checkpoint may be whole
+            raise
+        raise zipfile.BadZipFile("its table of contents points to a place before its beginning") from error
+    if bad is not None:
+        raise zipfile.BadZipFile(f"checksum of {bad} is wrong")
     fields = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(fields, dict):
+        raise ValueError(f"it holds no fields, but a {type(fields).__name__}")
     version = fields.pop("version")
     if version != _VERSION:
         raise ConfigError(f"checkpoints must be of version {_VERSION}, but {path} is of version {version}")
     partial = fields.pop("partial", None)
     return Checkpoint(**fields, partial=None if partial is None else Partial(**partial))
+
+
+def _harm(path: Path, error: Exception) -> str:
+    return f"{path} is damaged ({(str(error).splitlines() or ['empty'])[0]})"
 
 
 def _write_all(handle: int, content: bytes) -> None:

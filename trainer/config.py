@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from types import MappingProxyType
@@ -150,8 +151,8 @@ class DataConfig:
         _at_least("data.eval_clips", self.eval_clips, 1)
         _at_least("data.num_workers", self.num_workers, 0)
         _at_least("data.per_class", self.per_class, 0)
-        if any(s <= 0 for s in self.std):
-            raise ConfigError(f"data.std must be above 0 in every channel, but is {self.std}")
+        if not all(0 < s < math.inf for s in self.std):
+            raise ConfigError(f"data.std must be above 0 and finite in every channel, but is {self.std}")
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ConfigError(
                 f"data.crop_scale must be [low, high] with 0 < low <= high <= 1, but is {self.crop_scale}"
@@ -165,7 +166,7 @@ class DataConfig:
         for name in ("max_broken", "colour", "erasing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"data.{name} must be in [0, 1], but is {getattr(self, name)}")
-        if self.crop_ratio is not None and not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+        if self.crop_ratio is not None and not 0 < self.crop_ratio[0] <= self.crop_ratio[1] < math.inf:
             raise ConfigError(f"data.crop_ratio must be [low, high] with 0 < low <= high, but is {self.crop_ratio}")
         if self.randaugment is not None and not (self.randaugment[0] >= 1 and 0 <= self.randaugment[1] <= 30):
             raise ConfigError(
@@ -256,7 +257,7 @@ class Recipe:
         schedule: `anytime` warms up and stays constant, so that training can go on at any horizon; `steps` does the
             same but for the drops at its milestones; `cosine` and `onecycle` end at zero after `epochs`, and cannot be
             prolonged.
-        epochs: Horizon of `cosine` and `onecycle`; unused by `anytime`.
+        epochs: Horizon of `cosine` and `onecycle`; unused by `anytime` and `steps`, which go on with another one.
         warmup_epochs: Epochs of linear warm-up from zero.
         ema_decay: Decay per step of the averaged weights that are evaluated, warmed up; 0 turns it off.
         label_smoothing: Share of the target that is spread over all classes.
@@ -327,13 +328,12 @@ class Recipe:
         _one_of("recipe.precision", self.precision, ("auto", "fp32", "bf16"))
         _at_least("recipe.batch_size", self.batch_size, 1)
         _at_least("recipe.eval_every", self.eval_every, 1)
-        _at_least("recipe.warmup_epochs", self.warmup_epochs, 0)
-        _at_least("recipe.weight_decay", self.weight_decay, 0)
-        _at_least("recipe.mixup", self.mixup, 0)
-        _at_least("recipe.clip_grad", self.clip_grad, 0)
-        _at_least("recipe.aux_weight", self.aux_weight, 0)
-        if self.lr <= 0:
-            raise ConfigError(f"recipe.lr must be above 0, but is {self.lr}")
+        for name in ("warmup_epochs", "weight_decay", "mixup", "cutmix", "clip_grad", "aux_weight"):
+            _at_least(f"recipe.{name}", getattr(self, name), 0)
+        for name in ("lr", "bce_scale"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ConfigError(f"recipe.{name} must be above 0{'' if value <= 0 else ' and finite'}, but is {value}")
         for name in ("ema_decay", "label_smoothing", "dropout"):
             value = getattr(self, name)
             if not 0 <= value < 1:
@@ -347,20 +347,17 @@ class Recipe:
         return self.schedule in ("cosine", "onecycle")
 
     def _check_later_fields(self) -> None:
-        _at_least("recipe.cutmix", self.cutmix, 0)
         _at_least("recipe.accumulate", self.accumulate, 1)
         if self.accumulate > self.batch_size:
             raise ConfigError(
                 f"recipe.accumulate must be at most recipe.batch_size = {self.batch_size}, but is {self.accumulate}"
             )
-        if self.bce_scale <= 0:
-            raise ConfigError(f"recipe.bce_scale must be above 0, but is {self.bce_scale}")
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise ConfigError(f"recipe.momentum must be in [0, 1), but is {self.momentum}")
         if not 0 < self.step_factor <= 1:
             raise ConfigError(f"recipe.step_factor must be in (0, 1], but is {self.step_factor}")
-        if any(a >= b for a, b in zip((0.0, *self.steps), self.steps, strict=False)):
-            raise ConfigError(f"recipe.steps must be ascending and above 0, but is {list(self.steps)}")
+        if not all(a < b < math.inf for a, b in zip((0.0, *self.steps), self.steps, strict=False)):
+            raise ConfigError(f"recipe.steps must be ascending and above 0, and finite, but is {list(self.steps)}")
         if bool(self.steps) != (self.schedule == "steps"):
             raise ConfigError(
                 f"recipe.steps must be given with schedule steps and no other, but is {list(self.steps)} with "
@@ -412,8 +409,8 @@ def _identity(value: DataConfig | Recipe) -> dict[str, Any]:
 
 
 def _at_least(field: str, value: float, low: float) -> None:
-    if value < low:
-        raise ConfigError(f"{field} must be at least {low}, but is {value}")
+    if not low <= value < math.inf:
+        raise ConfigError(f"{field} must be {'' if value < low else 'finite and '}at least {low}, but is {value}")
 
 
 def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:

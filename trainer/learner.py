@@ -137,11 +137,18 @@ class Learner:
 
     def _learn(self, clips: Tensor, targets: Tensor, *, smoothing: float, num_classes: int) -> Tensor:
         """Adds up the gradients of a batch; returns its loss."""
-        parts = list(zip(*(_parts(tensor, self.recipe.accumulate) for tensor in (clips, targets)), strict=True))
+        wanted = self.recipe.accumulate
+        if wanted > 1:  # as many for all, whose parts meet in batch normalisation and where gradients are averaged
+            wanted = self.team.least(min(wanted, len(clips)), self.device)
+        parts = list(zip(*(_parts(tensor, wanted) for tensor in (clips, targets)), strict=True))
         # Gradients are averaged over the team, and each clip of all processes is to count alike.
         ours = None if self.team.size == 1 else self.team.size * len(clips) / self.team.total(len(clips), self.device)
+        # What is drawn on the CPU beside a GPU is for the whole batch: see `trainer.randomness`.
+        drawn = torch.get_rng_state() if len(parts) > 1 and self.device.type != "cpu" else None
         losses = []
         for number, (some, theirs) in enumerate(parts):
+            if drawn is not None:
+                torch.set_rng_state(drawn)
             waits = self.team.size > 1 and number < len(parts) - 1
             with self.fabric.no_backward_sync(self.model, enabled=waits):
                 loss = self._loss(some, theirs, smoothing=smoothing, num_classes=num_classes)
@@ -191,10 +198,8 @@ class Learner:
 
 
 def _parts(tensor: Tensor, number: int) -> Iterator[Tensor]:
-    """The tensor in at most so many parts of nearly equal length, none empty."""
-    if number == 1:
-        return iter((tensor,))
-    return (part for part in tensor.tensor_split(number) if len(part))
+    """The tensor in so many parts of nearly equal length."""
+    return iter((tensor,) if number == 1 else tensor.tensor_split(number))
 
 
 @dataclass(slots=True)

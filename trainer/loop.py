@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.checkpoint import load_weights
+from trainer.checkpoint import RunFolder
 from trainer.config import ConfigError, DataConfig, Log, Recipe
 from trainer.data import clips as video_clips
 from trainer.evaluate import Batches
@@ -48,8 +48,8 @@ def fit(
     whatever `eval_every` says.) Torch's generators are as before when this returns.
 
     Args:
-        model: The network as initialised; afterwards it holds the weights of the last checkpoint (not the
-            averaged ones: for those see `checkpoint.load_weights`) and stays on the device.
+        model: The network as initialised; afterwards it holds the weights of the last checkpoint, which may be beyond
+            `until_epoch` (not the averaged ones: for those see `checkpoint.load_weights`), and stays on the device.
         data: The opened data.
         data_config: How clips are taken from it.
         recipe: How to train.
@@ -64,9 +64,11 @@ def fit(
             the weights and lines of a run that was never stopped, too.
         devices: Processes that train together, each with a part of every batch: one a GPU, 0 for all visible ones, or
             on `cpu` so many. `recipe.batch_size` is that of all together, batch normalisation sees all clips, and but
-            for rounding and dropout the result is that of one process. Their number may change between calls.
+            for rounding and dropout (on CPUs random dilations too) the result is that of one process. Their number may
+            change between calls.
         keep_best: Whether the weights of the epoch that is most accurate on val are kept too, in `best.pt` (where two
-            are alike, those of the smaller loss). What an epoch reports is of its own weights in any case.
+            are alike, those of the smaller loss). What an epoch reports is of its own weights in any case. Weights of
+            an epoch before this was asked for, or of a file that is damaged, are gone: an epoch has to be better.
         logs: Logs beside the lines: `csv` (`progress.csv`) and `tensorboard` (`tensorboard/`).
         batches: Where clips come from.
 
@@ -98,7 +100,9 @@ def fit(
     if devices == 1:
         return run(plan, on_epoch=on_epoch, should_stop=should_stop)
     result = run_together(plan, devices, on_epoch=on_epoch, should_stop=should_stop)
-    load_weights(folder / "last.pt", model, averaged=False)
+    kept = RunFolder(folder).newest()
+    assert kept is not None
+    model.load_state_dict(kept.model)
     model.to(device)
     return result
 

@@ -14,19 +14,21 @@ import logging
 import multiprocessing
 import os
 import pickle
-import threading
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
+from trainer.checkpoint import RunFolder
 from trainer.config import ConfigError
 from trainer.failures import OutOfMemory, Stopped, TrainingFailed
+from trainer.lifetime import end_with_parent
 from trainer.metrics import EpochResult
 from trainer.run import FitResult, Plan, run
 from trainer.team import Team
@@ -61,7 +63,6 @@ def run_together(
     threads = max(1, torch.get_num_threads() // size)
     processes: list[BaseProcess] = []
     pipes: dict[Any, int] = {}
-    epoch = 0
     try:
         for rank in range(size):
             ours, theirs = context.Pipe(duplex=False)
@@ -75,7 +76,8 @@ def run_together(
         result: FitResult | None = None
         while pipes:
             if should_stop is not None and should_stop():
-                raise Stopped(epoch)
+                _kill(processes)
+                raise Stopped(_kept(plan.folder))
             for pipe in wait(list(pipes), timeout=_SECONDS_BETWEEN_LOOKS):
                 assert isinstance(pipe, Connection)
                 rank = pipes[pipe]
@@ -84,7 +86,6 @@ def run_together(
                 except EOFError:
                     raise _ended(processes[rank], rank) from None
                 if kind == "epoch":
-                    epoch = value.epoch if value.epoch % plan.checkpoint_every == 0 else epoch
                     if on_epoch is not None:
                         on_epoch(value)
                 elif kind == "error":
@@ -97,13 +98,16 @@ def run_together(
                     del pipes[pipe]
         assert result is not None
         return result
+    except BaseException:
+        _kill(processes)
+        raise
     finally:
         _end(processes)
 
 
 def _member(content: bytes, team: Team, port: int, threads: int, pipe: Connection) -> None:
     """What a process of the team does."""
-    _die_with_parent()
+    end_with_parent()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets from every process
     # Gradients of 1x1x1 kernels may lie in memory in another order than DDP's buckets; it copies them, and says so.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
@@ -171,6 +175,22 @@ def _ended(process: BaseProcess, rank: int) -> TrainingFailed:
     )
 
 
+def _kill(processes: list[BaseProcess]) -> None:
+    """Ends the processes at once: at every instant, a complete checkpoint is on the disk."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+
+
+def _kept(folder: Path) -> int:
+    """The epoch that the next call would go on from; of what the processes last did, they may not have told all."""
+    files = RunFolder(folder)
+    with files.locked():
+        checkpoint, _ = files.restore()
+    return 0 if checkpoint is None else checkpoint.epoch
+
+
 def _end(processes: list[BaseProcess]) -> None:
     """Ends the processes that still run; each has a moment to do so itself."""
     for process in processes:
@@ -180,18 +200,6 @@ def _end(processes: list[BaseProcess]) -> None:
         if process.is_alive():
             process.kill()
             process.join()
-
-
-def _die_with_parent() -> None:
-    """Ends this process when the one that started it has ended, however that came."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Pickler(pickle.Pickler):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from trainer.metrics import EpochResult, Metrics, from_line, to_line
 from trainer.mixing import cuts, mixup_shares
 from trainer.optim import lr_at
 from trainer.phases import check_phases, data_at
+from trainer.randomness import go_on, seed_generators, states_of
 from trainer.ready import check_loss
 from trainer.team import ALONE, Team
 
@@ -42,7 +42,7 @@ class FitResult:
         resumed_from: Epoch of the checkpoint that this call went on from; 0 if it began anew.
         damaged: A line for every checkpoint that could not be read and was passed over.
         resumed_step: Steps of the epoch after `resumed_from` that were done; 0 unless the call before ended within it.
-        best_epoch: Epoch of `best.pt`; `None` unless it was asked for.
+        best_epoch: Epoch of `best.pt`; `None` unless it was asked for, or if the weights of the best epoch are gone.
     """
 
     epochs: tuple[EpochResult, ...]
@@ -128,7 +128,7 @@ def run(
         if not leads:
             kept = files.newest()
         if kept is not None:
-            _check_same(identity, kept.run, files.last)
+            _check_same(identity, kept.run, files.last, unused=() if recipe.has_horizon else ("recipe.epochs",))
             check_network(learner.raw, kept.model, files.last)
             learner.load(kept)
         logs = Logs.open(plan.folder, plan.logs if leads else (), lines=[] if kept is None else kept.lines)
@@ -144,7 +144,16 @@ def run(
         )
         start = this.saved = len(this.lines)
         partial = None if kept is None else kept.partial
-        best = _result(files.best_line()) if plan.keep_best and leads else None
+        best = held = None
+        if plan.keep_best and leads:
+            line, harm = files.best_line()
+            damaged += harm
+            best = held = None if line is None else from_line(line)
+            for done in map(from_line, this.lines):  # one of them may be better, but its weights are gone
+                best = done if _better(done, best) else best
+            if best is not None and best is not held and best.epoch == start and partial is None:
+                held = best
+                files.write_best(learner.weights_only(start, identity, this.lines[-1]))
         with logs:
             for epoch in range(start + 1, plan.until_epoch + 1):
                 result = _epoch(this, epoch, partial if epoch == start + 1 else None)
@@ -152,7 +161,7 @@ def run(
                 if leads:
                     files.append(this.lines[-1])
                     if plan.keep_best and _better(result, best):
-                        best = result
+                        best = held = result
                         files.write_best(learner.weights_only(epoch, identity, this.lines[-1]))
                     if epoch % plan.checkpoint_every == 0 or epoch == plan.until_epoch:
                         files.write(learner.checkpoint(epoch, identity, this.lines))
@@ -165,7 +174,7 @@ def run(
         resumed_from=start,
         damaged=damaged,
         resumed_step=0 if partial is None or start >= plan.until_epoch else partial.step,
-        best_epoch=None if best is None else best.epoch,
+        best_epoch=None if held is None else held.epoch,
     )
 
 
@@ -175,12 +184,12 @@ def _epoch(this: _Run, epoch: int, partial: Partial | None) -> EpochResult:
     recipe, device = plan.recipe, plan.device
     began = time.perf_counter() - (0.0 if partial is None else partial.seconds)
     with named(f"epoch {epoch}"):
-        torch.manual_seed(_epoch_seed(plan.seed, epoch, this.team.rank))
+        seed_generators(plan.seed, epoch, device, rank=this.team.rank)
         first = 0 if partial is None else partial.step
         losses = Losses(epoch, team=this.team)
         if partial is not None:
             losses.num_steps, losses.num_clips, losses.total = partial.step, partial.num_clips, partial.total
-            _set_generators(plan, epoch, this.team, partial)
+            go_on(partial, plan.seed, epoch, device, rank=this.team.rank)
         source = plan.batches.train_batches(
             plan.data,
             data_at(plan.data_config, recipe, epoch),
@@ -236,7 +245,7 @@ def _epoch(this: _Run, epoch: int, partial: Partial | None) -> EpochResult:
 
 def _write_partial(this: _Run, epoch: int, losses: Losses, began: float) -> None:
     losses.read()
-    generators = this.team.gathered(_generators(this.plan.device))
+    generators = this.team.gathered(states_of(this.plan.device))
     if this.leads:
         partial = Partial(
             step=losses.num_steps,
@@ -248,24 +257,6 @@ def _write_partial(this: _Run, epoch: int, losses: Losses, began: float) -> None
         this.files.write(this.learner.checkpoint(epoch - 1, this.identity, this.lines, partial))
 
 
-def _generators(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
-
-
-def _set_generators(plan: Plan, epoch: int, team: Team, partial: Partial) -> None:
-    """Goes on with the generators as they were, or with others where there were fewer processes or another device."""
-    states = partial.generators[team.rank] if team.rank < len(partial.generators) else ()
-    if len(states) != len(_generators(plan.device)):
-        torch.manual_seed(_epoch_seed(plan.seed, epoch, team.rank, partial.step))
-        return
-    torch.set_rng_state(states[0])
-    if plan.device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], plan.device)
-
-
 def _better(result: EpochResult, best: EpochResult | None) -> bool:
     """Whether an epoch is more accurate on val; where two are alike, the one with the smaller loss is."""
     if result.val is None:
@@ -273,10 +264,6 @@ def _better(result: EpochResult, best: EpochResult | None) -> bool:
     if best is None or best.val is None:
         return True
     return (result.val.accuracy, -result.val.loss) > (best.val.accuracy, -best.val.loss)
-
-
-def _result(line: str | None) -> EpochResult | None:
-    return None if line is None else from_line(line)
 
 
 def _weights(plan: Plan) -> Tensor | None:
@@ -296,12 +283,6 @@ def _weights(plan: Plan) -> Tensor | None:
     return class_weights(counts, recipe.class_weights)
 
 
-def _epoch_seed(seed: int, epoch: int, rank: int = 0, step: int = 0) -> int:
-    """Seeds of neighbouring runs and epochs have nothing in common, unlike seed + epoch."""
-    text = f"{seed}/{epoch}" + (f"/{rank}/{step}" if rank or step else "")
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
 def _identity(plan: Plan) -> dict[str, str]:
     """What must not change for a run to go on, by name. The number of processes may."""
     fields = {f"recipe.{name}": value for name, value in plan.recipe.identity().items() if name not in _FREE}
@@ -310,9 +291,9 @@ def _identity(plan: Plan) -> dict[str, str]:
     return {name: str(value) for name, value in fields.items()}
 
 
-def _check_same(now: Mapping[str, str], kept: Mapping[str, str], path: Path) -> None:
+def _check_same(now: Mapping[str, str], kept: Mapping[str, str], path: Path, *, unused: Sequence[str]) -> None:
     for name in {**now, **kept}:
-        if now.get(name) != kept.get(name):
+        if name not in unused and now.get(name) != kept.get(name):
             raise ConfigError(
                 f"a run must go on as it began, but {name} is {now.get(name)} and was {kept.get(name)} in "
                 f"{path}; use another folder"

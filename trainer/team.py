@@ -36,6 +36,14 @@ class Team:
         dist.all_reduce(result)
         return result
 
+    def least(self, count: int, device: torch.device) -> int:
+        """The least of everyone's count."""
+        if self.size == 1:
+            return count
+        result = torch.tensor(count, device=device)
+        dist.all_reduce(result, dist.ReduceOp.MIN)
+        return int(result)
+
     def gathered(self, value: Any) -> list[Any]:
         """Everyone's value, by rank."""
         if self.size == 1:

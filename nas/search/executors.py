@@ -8,12 +8,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from typing import Any, TypeVar
+
+from trainer.lifetime import end_with_parent
 
 T = TypeVar("T")
 
@@ -46,7 +46,8 @@ class LocalPool(Executor):
 
     Args:
         slots: Processes.
-        num_gpus: GPUs of this machine; slot i gets GPU i modulo `num_gpus`, or cores where there is none.
+        num_gpus: Visible GPUs of this machine; slot i gets number i modulo `num_gpus` of those that
+            `CUDA_VISIBLE_DEVICES` names, or of all. Where there is none, slots get cores.
     """
 
     def __init__(self, slots: int, *, num_gpus: int = 0) -> None:
@@ -108,12 +109,18 @@ class LocalPool(Executor):
         return pool
 
 
+def _gpu(slot: int, num_gpus: int, visible: str) -> str:
+    """What a slot's GPU is called; whoever keeps the driver to some GPUs names them by number or by UUID."""
+    names = [name.strip() for name in visible.split(",") if name.strip()] or [str(i) for i in range(num_gpus)]
+    return names[slot % min(num_gpus, len(names))]
+
+
 def _begin(slot: int, slots: int, num_gpus: int) -> None:
     """Settles a new worker process: its device or cores, and its end together with the driver's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    end_with_parent()
     if num_gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot % num_gpus)
+        os.environ["CUDA_VISIBLE_DEVICES"] = _gpu(slot, num_gpus, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     elif hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         share = cores[slot::slots] or [cores[slot % len(cores)]]
@@ -123,10 +130,3 @@ def _begin(slot: int, slots: int, num_gpus: int) -> None:
 
     if not num_gpus and "OMP_NUM_THREADS" not in os.environ:  # who sets it knows what else the machine has to do
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // slots))
-
-
-def _end_with_driver() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

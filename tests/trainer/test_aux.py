@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from trainer.config import ConfigError, Recipe
 from trainer.evaluate import evaluate
 from trainer.learner import Learner
+from trainer.losses import loss_of
 from trainer.mixing import mixup
 
 
@@ -41,9 +42,9 @@ def batch():
     return torch.randn(8, 3, 4, 8, 8, generator=generator), torch.randint(4, (8,), generator=generator)
 
 
-def stepped(model, recipe, share=None):
+def stepped(model, recipe, share=None, weights=None):
     """The loss of one step of plain gradient descent of rate 1."""
-    learner = Learner(model, recipe, torch.device("cpu"))
+    learner = Learner(model, recipe, torch.device("cpu"), weights=weights)
     clips, labels = batch()
     return learner.step(clips, labels, lr=1.0, share=share, num_classes=4, done=1)
 
@@ -64,6 +65,17 @@ def test_the_loss_is_that_of_the_network_and_the_weighted_ones_of_its_sides(smoo
     losses = [F.cross_entropy(logits, targets, label_smoothing=rest) for logits in (main, *sides)]
     loss = stepped(sided(), plain(aux_weight=0.25, label_smoothing=smoothing), share)
     torch.testing.assert_close(loss, losses[0] + 0.25 * (losses[1] + losses[2]))
+
+
+def test_weights_of_classes_are_those_of_the_sides_too():
+    weights = torch.tensor([0.1, 1.0, 2.0, 3.0])
+    clips, labels = batch()
+    main, side = sided(num_sides=1).train()(clips)
+    recipe = plain(aux_weight=0.5)
+    losses = [loss_of(recipe, logits, labels, smoothing=0.0, weights=weights) for logits in (main, side)]
+    unweighted = loss_of(recipe, side, labels, smoothing=0.0, weights=None)
+    assert not torch.isclose(losses[1], unweighted)
+    torch.testing.assert_close(stepped(sided(num_sides=1), recipe, weights=weights), losses[0] + 0.5 * losses[1])
 
 
 def test_the_weight_is_the_authors_unless_stated():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from trainer.checkpoint import load_weights
@@ -53,22 +53,23 @@ def test_the_folder_holds_three_files(two_epochs):
     assert set(two_epochs[0]) == {"last.pt", "prev.pt", "progress.jsonl"}
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(share=st.floats(0, 1, exclude_max=True), flip=st.booleans())
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(toy, two_epochs, tmp_path, share, flip):
+@settings(max_examples=18, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True), harm=st.sampled_from(["flip", "cut", "gap"]))
+@example(share=0.4, harm="gap")
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(toy, two_epochs, tmp_path, share, harm):
     files, whole = two_epochs
     put_back(tmp_path, files)
     content = bytearray(files["last.pt"])
     place = int(share * len(content))
-    if flip:
+    if harm == "flip":
         content[place] ^= 0xFF
     else:
-        del content[place:]
+        del content[place : None if harm == "cut" else place + 3000]
     (tmp_path / "last.pt").write_bytes(content)
     result = toy.train(tmp_path, 3)
     toy.same_run(tmp_path, whole)
     # A flipped byte between the records of the archive harms nothing, and goes unnoticed.
-    if result.damaged or not flip:
+    if result.damaged or harm != "flip":
         assert result.resumed_from == 1
         assert len(result.damaged) == 1
         assert "last.pt is damaged" in result.damaged[0]
@@ -145,7 +146,22 @@ def test_load_weights_refuses_damage_and_other_networks(toy, two_epochs, tmp_pat
     put_back(tmp_path, files | {"prev.pt": b"x"})
     with pytest.raises(ConfigError, match=r"prev.pt is damaged"):
         load_weights(tmp_path / "prev.pt", toy.network())
+    for content in (torch.zeros(3), 7, "weights", None):
+        torch.save(content, tmp_path / "prev.pt")
+        with pytest.raises(ConfigError, match=r"prev.pt is damaged"):
+            load_weights(tmp_path / "prev.pt", toy.network())
     with pytest.raises(ConfigError, match=r"0\.weight is"):
         load_weights(tmp_path / "last.pt", toy.network(width=4))
     with pytest.raises(FileNotFoundError):
         load_weights(tmp_path / "absent.pt", toy.network())
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_given_up(toy, two_epochs, tmp_path):
+    """What cannot be opened now may be whole: it is neither replaced nor passed over."""
+    files, _ = two_epochs
+    put_back(tmp_path, files)
+    (tmp_path / "last.pt").unlink()
+    (tmp_path / "last.pt").mkdir()
+    with pytest.raises(IsADirectoryError):
+        toy.train(tmp_path, 3)
+    assert (tmp_path / "prev.pt").read_bytes() == files["prev.pt"]

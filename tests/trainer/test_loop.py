@@ -301,6 +301,27 @@ def test_moved_data_and_other_evaluation_go_on(toy, tmp_path):
     assert toy.train(tmp_path, 2, config=moved, eval_every=2).resumed_from == 1
 
 
+@pytest.mark.parametrize("options", [{"schedule": "anytime"}, {"schedule": "steps", "steps": (1.0,)}])
+def test_a_horizon_that_the_schedule_does_not_use_may_change(toy, tmp_path, options):
+    toy.train(tmp_path / "parts", 1, epochs=1, **options)
+    assert toy.train(tmp_path / "parts", 2, epochs=2, **options).resumed_from == 1
+    toy.train(tmp_path / "whole", 2, **options)
+    toy.same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_horizon_that_the_schedule_uses_may_not_change(toy, tmp_path):
+    toy.train(tmp_path, 1, schedule="cosine", epochs=2)
+    with pytest.raises(ConfigError, match=r"recipe\.epochs is 3 and was 2"):
+        toy.train(tmp_path, 2, schedule="cosine", epochs=3)
+
+
+def test_a_setting_put_back_to_its_default_is_another_run(toy, tmp_path):
+    """Settings that came later are written down only where they are not as before."""
+    toy.train(tmp_path, 1, aux_weight=0.3)
+    with pytest.raises(ConfigError, match=r"recipe\.aux_weight is None and was 0\.3"):
+        toy.train(tmp_path, 2)
+
+
 def test_fit_defaults_to_the_data_layer():
     import inspect
 

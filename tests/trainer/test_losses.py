@@ -164,6 +164,21 @@ def test_class_weights_follow_the_number_of_videos():
         ({"class_weights": "log"}, "recipe.class_weights must be one of none, balanced"),
         ({"momentum": 1.0}, r"recipe.momentum must be in \[0, 1\), but is 1.0"),
         ({"schedule": "steps"}, r"recipe.steps must be given with schedule steps and no other, but is \[\]"),
+        *(
+            ({name: value}, rf"recipe.{name} must be {rule}, but is {value}")
+            for value in (math.nan, math.inf)
+            for name, rule in {
+                "lr": "above 0 and finite",
+                "bce_scale": "above 0 and finite",
+                "warmup_epochs": "finite and at least 0",
+                "weight_decay": "finite and at least 0",
+                "mixup": "finite and at least 0",
+                "cutmix": "finite and at least 0",
+                "clip_grad": "finite and at least 0",
+            }.items()
+        ),
+        ({"schedule": "steps", "steps": (3.0, math.nan)}, r"recipe.steps must be .* but is \[3.0, nan\]"),
+        ({"schedule": "steps", "steps": (3.0, math.inf)}, r"recipe.steps must be .* finite, but is \[3.0, inf\]"),
         ({"schedule": "steps", "steps": (3.0, 2.0)}, r"recipe.steps must be ascending and above 0"),
         ({"steps": (3.0,)}, "but is .* with schedule anytime"),
         ({"accumulate": 17}, "recipe.accumulate must be at most recipe.batch_size = 16, but is 17"),

@@ -240,3 +240,21 @@ def test_mixed_targets_are_smoothed_once(toy):
         return learner.step(clips, labels, lr=0.1, share=share, num_classes=4, done=1)
 
     torch.testing.assert_close(loss(1.0), loss(None))
+
+
+def test_the_average_warms_up_once_in_a_run_and_not_in_each_epoch(toy, tmp_path):
+    recipe = toy.recipe(ema_decay=0.99)
+    learner = Learner(toy.network(dropout=0.0), recipe, torch.device("cpu"))
+    learner.training()
+    done = 0
+    for epoch in (1, 2):
+        batches = toy.ToyBatches().train_batches(
+            toy.Toy(), toy.CONFIG, batch_size=recipe.batch_size, seed=0, epoch=epoch, device="cpu"
+        )
+        for clips, labels in batches:
+            done += 1
+            learner.step(clips, labels, lr=recipe.lr, share=None, num_classes=4, done=done)
+    toy.train(tmp_path, 2, model=toy.network(dropout=0.0), ema_decay=0.99)
+    kept = toy.tensors(tmp_path)
+    for name, value in learner.evaluated.state_dict().items():
+        torch.testing.assert_close(kept[f"/ema/{name}"], value, msg=name)

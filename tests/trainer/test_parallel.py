@@ -91,6 +91,50 @@ def test_two_processes_may_be_stopped_anywhere_and_one_goes_on(toy, videos, tmp_
     assert torch.equal(model[0].weight, toy.tensors(tmp_path / "two")["/model/0.weight"])
 
 
+def test_steps_of_the_schedule_are_those_that_the_processes_do(toy, videos, tmp_path):
+    """A second batch of 2 clips, which one process would see, is too small for two: the warm-up ends in epoch 2."""
+    options = EXACT | {"batch_size": 14, "lr": 0.06, "warmup_epochs": 2.0}
+    one = train(toy, videos, tmp_path / "one", 2, **options)
+    two = train(toy, videos, tmp_path / "two", 2, devices=2, **options)
+    assert [(epoch.steps, epoch.lr) for epoch in one.epochs] == [(2, pytest.approx(0.03)), (2, pytest.approx(0.06))]
+    assert [(epoch.steps, epoch.lr) for epoch in two.epochs] == [(1, pytest.approx(0.03)), (1, pytest.approx(0.06))]
+
+
+def test_a_folder_within_a_later_epoch_is_left_as_it_is(toy, videos, tmp_path):
+    model, asked = toy.network(8, dropout=0.0), iter(range(99))
+    with pytest.raises(Stopped):
+        train(toy, videos, tmp_path, 2, batch_size=6, checkpoint_steps=1, should_stop=lambda: next(asked) == 4, **EXACT)
+    before = (tmp_path / "last.pt").read_bytes()
+    result = train(toy, videos, tmp_path, 1, model=model, devices=2, batch_size=6, **EXACT)
+    assert ([epoch.epoch for epoch in result.epochs], result.resumed_step) == ([1], 0)
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert torch.equal(model[0].weight, toy.tensors(tmp_path)["/model/0.weight"])
+
+
+def test_stopping_ends_all_at_once_and_says_what_is_kept(toy, videos, tmp_path):
+    """First before anything could be trained, in a folder that stands at epoch 2; then after an epoch."""
+    options = EXACT | {"batch_size": 6}
+    train(toy, videos, tmp_path, 2, **options)
+    heard = []
+    for should_stop in (lambda: True, lambda: bool(heard)):
+        with pytest.raises(Stopped) as caught:
+            train(toy, videos, tmp_path, 500, devices=2, on_epoch=heard.append, should_stop=should_stop, **options)
+        kept = torch.load(tmp_path / "last.pt", weights_only=True)["epoch"]
+        assert caught.value.epoch == kept == len(toy.lines(tmp_path))
+        assert multiprocessing.active_children() == []
+    assert heard[-1].epoch <= kept
+
+
+def test_processes_with_unlike_numbers_of_clips_accumulate_as_many_parts(toy, videos, tmp_path):
+    """Of the last batch's 5 clips, one process has 2 and the other 3, and 4 parts are asked for."""
+    options = EXACT | {"batch_size": 11, "accumulate": 4}
+    result = train(toy, videos, tmp_path / "normalised", 2, devices=2, **options)
+    assert [epoch.steps for epoch in result.epochs] == [2, 2]
+    one = train(toy, videos, tmp_path / "one", 2, frozen_bn=True, **options)
+    two = train(toy, videos, tmp_path / "two", 2, devices=2, frozen_bn=True, **options)
+    assert_close(one, two)
+
+
 def test_a_failure_of_all_is_that_of_one(toy, videos, tmp_path):
     with pytest.raises(NonFiniteLoss, match="loss must be finite, but is nan at step") as caught:
         train(toy, videos, tmp_path, 2, devices=2, batch_size=4, optimizer="sgd", lr=1e30, ema_decay=0.0)

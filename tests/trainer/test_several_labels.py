@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score
 
 from trainer.config import ConfigError
 from trainer.evaluate import evaluate
+from trainer.losses import class_weights, loss_of
 from trainer.metrics import Metrics, average_precision, from_line, measure_several
 
 
@@ -121,6 +122,31 @@ def test_class_weights_reach_the_loss(toy, tmp_path):
         for kind in ("none", "balanced", "sqrt", "frequency", "sqrt_frequency")
     ]
     assert len(set(losses)) == 5
+
+
+def test_classes_are_weighed_by_the_videos_that_have_them_among_their_labels(toy, tmp_path):
+    """Two of the classes are never the first label of a video, or hardly ever."""
+    batches, data = several(toy)
+    options = {"loss": "bce", "class_weights": "balanced", "batch_size": 24}
+    result = toy.train(tmp_path, 1, model=toy.network(dropout=0.0), batches=batches, data=data, **options)
+    clips, labels = next(batches.train_batches(data, toy.CONFIG, batch_size=24, seed=0, epoch=1, device="cpu"))
+    weights = class_weights(torch.tensor([4, 4, 2, 2]), "balanced")
+    logits = toy.network(dropout=0.0).train()(clips)
+    loss = loss_of(toy.recipe(**options), logits, labels, smoothing=0.0, weights=weights)
+    assert result.epochs[0].train_loss == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_the_best_checkpoint_is_that_of_the_epoch_with_the_best_map(toy, tmp_path):
+    """In a run in which another epoch is the best by top-1, where equal, and loss."""
+    batches, kind = several(toy)
+    options = {"optimizer": "sgd", "lr": 0.1, "ema_decay": 0.0, "loss": "bce", "bce_scale": 10.0, "seed": 3}
+    data = dataclasses.replace(kind, noise=20.0)
+    result = toy.train(tmp_path, 4, batches=batches, data=data, keep_best=True, **options)
+    by_map, by_top1 = (
+        max(result.epochs, key=lambda epoch, name=name: (getattr(epoch.val, name), -epoch.val.loss)).epoch
+        for name in ("map_sample", "top1")
+    )
+    assert result.best_epoch == by_map != by_top1
 
 
 def test_an_evaluation_holds_probabilities_and_all_labels(toy):

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory as pinned
 
 from trainer.config import Clip, DataConfig
 from trainer.data import clips as video_clips
+from trainer.data.layouts import DataError
+from trainer.data.loading import Batch
 from trainer.data.motion import make_motion
 from trainer.evaluate import evaluate
 from trainer.failures import BrokenClip
@@ -69,3 +79,87 @@ def test_a_cache_that_vanishes_is_a_broken_clip(toy, videos, tmp_path, num_worke
     with pytest.raises(BrokenClip, match="must stay in place") as caught:
         train(toy, (data, config), tmp_path / "run", 1)
     assert "\n" not in str(caught.value)
+
+
+def test_each_process_of_an_evaluation_counts_the_unreadable_among_its_own(videos, tmp_path):
+    """2 of 16 are a quarter of the first process's 8, which takes every other batch."""
+    data, config = videos
+    shutil.copytree(config.root, tmp_path / "root")
+    config = dataclasses.replace(config, root=str(tmp_path / "root"), source="decode", max_broken=0.2, eval_clips=1)
+    data = video_clips.open_data(config)
+    for number in (0, 4):
+        (tmp_path / "root" / data.split("val").entry(number).path).write_bytes(b"broken by now")
+
+    def clips(part):
+        batches = video_clips.eval_batches(data, config, split="val", batch_size=2, part=part)
+        return sum(len(labels) for _, labels, _ in batches)
+
+    assert (clips((0, 1)), clips((1, 2))) == (14, 8)
+    with pytest.raises(DataError, match=r"at most data\.max_broken = 0\.2 of the clips .* but 2 of 8 were"):
+        clips((0, 2))
+
+
+def test_batches_of_loader_processes_are_pinned_for_the_copy_to_a_gpu():
+    """Torch's loader asks the batch itself; without a GPU there is no memory to pin, and torch says so."""
+    numbers = torch.arange(2)
+    batch = Batch(pixels=torch.ones(2, 3), samples=numbers, videos=numbers, problems=[("a.mp4", "why")])
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match=r"NVIDIA|accelerator|CUDA"):
+            pinned(batch)
+        return
+    found = pinned(batch)
+    assert found.pixels.is_pinned() and torch.equal(found.pixels, batch.pixels)
+    assert found.problems == batch.problems
+
+
+# Loads a batch and waits.
+_LOADS = """
+import pickle, sys, time
+from trainer.data.clips import open_data, train_batches
+config = pickle.load(sys.stdin.buffer)
+batches = train_batches(open_data(config), config, batch_size=4, seed=0, epoch=1)
+next(batches)
+print("loaded", flush=True)
+time.sleep(600)
+"""
+
+
+def test_loader_processes_and_their_server_end_with_a_killed_run(videos):
+    root = Path(__file__).parents[2]
+    config = dataclasses.replace(videos[1], num_workers=1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LOADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ, cwd=root
+    )
+    left = []
+    try:
+        process.stdin.write(pickle.dumps(config))
+        process.stdin.close()
+        assert process.stdout.readline() == b"loaded\n"
+        server = children(process.pid)
+        left = server + [pid for each in server for pid in children(each)]
+        assert len(left) >= 2
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in left if still_runs(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, 9)
+    assert not left
+
+
+def children(pid):
+    """Processes that a process has started."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+def still_runs(pid):
+    """Whether a process is there, and is more than a number that nobody has asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

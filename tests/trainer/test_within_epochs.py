@@ -96,6 +96,15 @@ def test_stopping_within_an_epoch_goes_on_from_its_checkpoint(toy, tmp_path):
     toy.same_run(tmp_path / "a", tmp_path / "whole")
 
 
+def test_weights_of_a_moment_within_an_epoch_are_not_taken_for_those_of_one(toy, tmp_path):
+    interrupted(toy, tmp_path, 2, 2, 3, checkpoint_steps=1)
+    with pytest.raises(ConfigError, match=r"end of an epoch, but .*last\.pt is of step 2 of epoch 2; let") as caught:
+        load_weights(tmp_path / "last.pt", toy.network())
+    assert "\n" not in str(caught.value)
+    toy.train(tmp_path, 2)
+    assert load_weights(tmp_path / "last.pt", toy.network()) == 2
+
+
 def test_checkpoint_steps_below_zero_are_refused(toy, tmp_path):
     with pytest.raises(ConfigError, match="checkpoint_steps must be at least 0, but is -1"):
         toy.train(tmp_path, 1, checkpoint_steps=-1)
@@ -136,6 +145,32 @@ def test_the_best_checkpoint_survives_interruptions(toy, tmp_path, epoch):
     assert parts.best_epoch == whole.best_epoch
     left, right = toy.tensors(tmp_path / "whole", "best.pt"), toy.tensors(tmp_path / "parts", "best.pt")
     assert all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_epoch_that_is_worse_than_one_before_does_not_become_the_best(toy, tmp_path, begun):
+    """Switched on when the best epoch's weights are gone; or the best checkpoint is damaged then, which is said."""
+    options = {"optimizer": "sgd", "lr": 1.0, "ema_decay": 0.0, "data": toy.Toy(noise=5.0)}
+    path = tmp_path / "best.pt"
+    first = toy.train(tmp_path, 3, keep_best=begun, **options)
+    assert max(first.epochs, key=rank).epoch == 2
+    if begun:
+        path.write_bytes(path.read_bytes()[:900])
+    second = toy.train(tmp_path, 4, keep_best=True, **options)
+    assert max(second.epochs, key=rank).epoch == 2
+    assert second.best_epoch is None
+    assert [line.partition(" is damaged")[0] for line in second.damaged] == [str(path)] * begun
+
+
+def test_the_epoch_that_stands_is_the_best_if_it_is_so(toy, tmp_path):
+    """Its weights are still there when the best ones are asked for."""
+    toy.train(tmp_path, 1)
+    result = toy.train(tmp_path, 1, keep_best=True)
+    assert result.best_epoch == 1
+    model = toy.network()
+    assert load_weights(tmp_path / "best.pt", model) == 1
+    again = evaluate(model, toy.Toy(), toy.CONFIG, toy.recipe(), "val", batches=toy.ToyBatches())
+    assert again.metrics == result.epochs[0].val
 
 
 def test_a_run_begun_anew_has_no_best_of_before(toy, tmp_path):

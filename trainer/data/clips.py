@@ -156,7 +156,8 @@ def eval_batches(
     batches = tuple(tuple(range(start, min(start + batch_size, total))) for start in range(0, total, batch_size))
     plan = _EvalClips(split=videos, config=config, batches=batches[part[0] :: part[1]])
     target = torch.device(device)
-    count = _Count(data=data, limit=config.max_broken, total=total, what=f"the evaluation on {split}")
+    mine = sum(map(len, plan.batches))
+    count = _Count(data=data, limit=config.max_broken, total=mine, what=f"the evaluation on {split}")
     for batch in load(plan, config.num_workers, target, place=config.root, preload=_preload(config)):
         count.add(batch.problems)
         if len(batch.videos):

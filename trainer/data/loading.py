@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.data.layouts import DataError
+from trainer.lifetime import end_with_parent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +30,10 @@ class Batch:
     samples: Tensor
     videos: Tensor
     problems: list[tuple[str, str]]
+
+    def pin_memory(self) -> Batch:
+        """What torch's loader asks for, so that the copy to a GPU need not wait."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
 
 class Plan(Protocol):
@@ -74,6 +79,7 @@ def load(plan: Plan, num_workers: int, device: torch.device, *, place: str, prel
         # Otherwise the loader would take a number from the global generator, and the run would depend on
         # its use.
         generator=torch.Generator(),
+        worker_init_fn=end_with_parent,
     )
     try:
         for batch in loader:
