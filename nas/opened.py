@@ -12,6 +12,7 @@ from nas.accuracies import accuracy_of, metric_in
 from nas.errors import NotFoundError
 from nas.fidelity import recorded_fidelity
 from nas.importance import rungs_of
+from nas.places import moved
 from nas.store import Row, Store
 from nas.study import short_number
 
@@ -154,9 +155,7 @@ class Opened:
         from nas.exported import load_network
 
         best = max(mine, key=lambda row: (row["epochs"], -row["seed"]))
-        folder = Path(best["folder"])
-        beside = self.path.parent / "promoted" / folder.name  # the study's folder may have moved since
-        return load_network(folder if folder.is_dir() else beside, device=device)
+        return load_network(moved(best["folder"], self.path.parent), device=device)
 
     def _frame(self, table: str) -> pandas.DataFrame:
         return self._framed(table, tabular.rows_of(self._store, self._row, table))

@@ -20,6 +20,7 @@ from nas.errors import NotFoundError, SearchError, StoreError
 from nas.exported import load_network, save_network
 from nas.jobs import TrainJob, derived_seed, job_key
 from nas.objective import first_network, network, opened
+from nas.places import moved
 from nas.promotions import Promoted, joined, promoted_of
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study
@@ -198,17 +199,15 @@ def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, ol
         if job.recipe.epochs != job.until_epoch:  # else the recipe says how long, which is part of the key
             name += f"-{job.until_epoch}"
         return root / "promoted" / name
-    recorded = Path(old["folder"])
-    beside = root / "promoted" / recorded.name
-    if old["state"] != "done":
-        return beside
-    for folder in (beside, recorded):
-        if (folder / "network.json").is_file():
-            return folder
-    raise NotFoundError(
-        f"{digest[:10]} was promoted with seed {seed} and its test was looked at, but its folder {beside} is gone; "
-        "bring it back, or give --db another file"
-    )
+    if old["state"] != "done":  # goes on here, never in the folder of a study that this one is a copy of
+        return root / "promoted" / Path(old["folder"]).name
+    folder = moved(old["folder"], root)
+    if not (folder / "network.json").is_file():
+        raise NotFoundError(
+            f"{digest[:10]} was promoted with seed {seed} and its test was looked at, but its folder {folder} is gone; "
+            "bring it back, or give --db another file"
+        )
+    return folder
 
 
 def _begin(store: Store, row: Row, old: Row | None, key: dict[str, Any], config: PromoteConfig, folder: Path) -> int:

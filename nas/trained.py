@@ -16,6 +16,7 @@ from nas.exported import load_network
 from nas.jobs import TrainJob, job_key
 from nas.motion import SOURCES
 from nas.objective import opened
+from nas.places import moved
 from nas.store import Row, Store
 from nas.study import Study
 from search_spaces import codec
@@ -156,7 +157,7 @@ def load_trained(training: Trained, study: Study, row: Row, spec: Mapping[str, A
 
 def _promotions(store: Store, row: Row, digest: str, root: Path) -> list[Trained]:
     return [
-        _trained("promotion", old, _moved(old["folder"], root))
+        _trained("promotion", old, moved(old["folder"], root))
         for old in store.promotions(row["id"])
         if old["digest"] == digest and old["state"] == "done"
     ]
@@ -164,7 +165,7 @@ def _promotions(store: Store, row: Row, digest: str, root: Path) -> list[Trained
 
 def _runs(store: Store, row: Row, digest: str, root: Path) -> list[Trained]:
     return [
-        _trained("run", old, _moved(old["folder"], root))
+        _trained("run", old, moved(old["folder"], root))
         for old in store.runs(row["id"])
         if old["digest"] == digest and old["state"] == "done"
     ]
@@ -206,13 +207,6 @@ def _trained(source: str, row: Row, folder: Path) -> Trained:
 
 def _weights(training: Trained) -> Path:
     return training.folder / ("network.json" if training.source == "promotion" else "last.pt")
-
-
-def _moved(recorded: str, root: Path) -> Path:
-    """A recorded folder beside the database, where that was moved with all that belongs to it; else as recorded."""
-    path = Path(recorded)
-    beside = root / Path(*path.parts[-2:])
-    return beside if beside.is_dir() or not path.is_dir() else path
 
 
 def _promoted_recipe(values: Mapping[str, Any]) -> Recipe:

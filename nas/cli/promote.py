@@ -87,6 +87,10 @@ def promote(
             if named:
                 spec = find_spec(names[0], study=None, db=None, frames=recorded.data.clip.frames)
                 names = [put_spec(store, recorded, row, spec)]
+            for text in (
+                [] if stated is not None or is_database(Path(study)) else _not_used(study, row["config"], words)
+            ):
+                progress.line(text)
             digests = choose(store, row, prefix=names[0] if names else None, best_under=bound, whole_front=front)
             config = recorded.promote if devices is None else replace(recorded.promote, devices=devices)
             results: list[Promoted] = []
@@ -174,6 +178,24 @@ def _show(results: Sequence[Promoted], title: str, config: PromoteConfig, *, as_
         print(f"nas.load({result.folder!r})" + ("" if result.fresh else "   (trained earlier)"))
     what = "classes" if several else "classes and confusions"
     print(f"{what}: evaluation.json in each folder, or `nas evaluate FOLDER DATA`")
+
+
+def _not_used(study: str, recorded: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+    """What the file says of promotions by now, where the record of the search goes first, a line each."""
+    from nas.config import load_study
+    from nas.errors import NasError
+
+    try:
+        now = load_study(study, [word for word in words if word.partition("=")[0] == "data"]).config["promote"]
+    except NasError:
+        return []  # a file that cannot be read any more says nothing
+    was, given = recorded["promote"], {word.partition("=")[0] for word in words}
+    return [
+        f"note: {study} now says promote.{key}={value}, but its search was recorded with {was.get(key)}, which counts;"
+        f" give promote.{key}={value} to change it"
+        for key, value in now.items()
+        if not isinstance(value, Mapping) and value != was.get(key, value) and f"promote.{key}" not in given
+    ]
 
 
 def _with_settings(config: Mapping[str, Any], words: Sequence[str], where: str) -> Study:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from nas.accuracies import accuracy_of, broken_text
+from nas.places import moved
 from nas.report.values import Accuracy, Confusion, Network, Promotion
 from nas.store import Row
 
@@ -54,12 +55,11 @@ def promotion(
 
 def _confusion(folder: str, beside: Path, classes: Sequence[str]) -> tuple[Confusion | None, str]:
     """The confusion matrix of the test split, else of val; or why there is none."""
-    places = (Path(folder), beside / "promoted" / PurePath(folder).name)
-    files = [place / "network.json" for place in places if (place / "network.json").is_file()]
-    if not files:
+    file = moved(folder, beside) / "network.json"
+    if not file.is_file():
         return None, f"no confusion matrix: the folder {folder} is not there"
     try:
-        content: Any = json.loads(files[0].read_text(encoding="utf-8"))
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
         if content["record"].get("multi_label"):
             return None, ""  # of several labels there is no matrix
         matrices = content["record"]["confusion"]
@@ -67,7 +67,7 @@ def _confusion(folder: str, beside: Path, classes: Sequence[str]) -> tuple[Confu
         counts = tuple(tuple(int(count) for count in line) for line in matrices[split])
         names = tuple(str(name) for name in (classes or content["classes"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return None, f"no confusion matrix: {files[0]} cannot be read ({type(error).__name__})"
+        return None, f"no confusion matrix: {file} cannot be read ({type(error).__name__})"
     if len(names) != len(counts) or any(len(line) != len(counts) for line in counts):
-        return None, f"no confusion matrix: {files[0]} has {len(counts)} classes, and the study {len(names)}"
+        return None, f"no confusion matrix: {file} has {len(counts)} classes, and the study {len(names)}"
     return Confusion(split=split, classes=names, counts=counts), ""

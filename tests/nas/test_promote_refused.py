@@ -62,7 +62,9 @@ def test_a_done_promotion_whose_folder_is_gone_is_not_tested_again(
 ) -> None:
     recorded = Path(Store(copy / "study.db").promotions(1)[0]["folder"])
     with Store(copy / "study.db", create=True).write() as connection:  # else the fixture's own folder would be found
-        connection.execute(text("UPDATE nas_promotion SET folder = :gone"), {"gone": f"/no/where/{recorded.name}"})
+        connection.execute(
+            text("UPDATE nas_promotion SET folder = :gone"), {"gone": f"/no/where/promoted/{recorded.name}"}
+        )
     assert promote(capsys, copy)[0] == 0
     shutil.rmtree(copy / "promoted")
     before = rows(copy)
@@ -80,6 +82,18 @@ def test_promotions_of_different_length_are_two_trainings(copy: Path, capsys: py
         assert sum('"epoch"' in line for line in lines) == epochs
     losses = {row["epochs"]: row["loss"] for row in rows(copy) if row["split"] == "test"}
     assert losses[3] != losses[2]
+
+
+def test_a_file_that_says_otherwise_than_the_record_is_named(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = copy / "tiny.yaml"
+    file.write_text(file.read_text().replace("epochs: 1\n", "epochs: 4\n"))
+    argv = ["promote", str(file), "--db", str(copy / "study.db"), "--best-under", "1T"]
+    for more, told in ([], True), (["promote.epochs=1"], False):
+        capsys.readouterr()
+        assert main([*argv, *more]) == 0
+        assert (
+            "now says promote.epochs=4, but its search was recorded with 1, which counts" in capsys.readouterr().err
+        ) is told
 
 
 def test_one_that_fails_is_said_and_the_others_are_trained(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
