@@ -56,6 +56,9 @@ class LocalPool(Executor):
         self._num_gpus = num_gpus
         self._pools: list[ProcessPoolExecutor | None] = [None] * slots
         self._busy: list[bool] = [False] * slots
+        # Processes that are killed leave semaphores behind, which Python's tracker of them removes. That it says so,
+        # after the last word of a command that was stopped, helps nobody; it begins with the first process.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Gives the job to a free slot.
