@@ -139,7 +139,9 @@ def _run(
     from nas.search.cluster import joined
     from nas.search.session import News, locked, opened_data, study_row
     from nas.weights import settled_study
+    from trainer.optim import check_optimizer
 
+    check_optimizer(study.recipe)  # before videos are decoded
     study = settled_study(study)
     progress = SearchProgress()
     num = study.search.workers if workers is None else workers

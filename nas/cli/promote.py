@@ -59,6 +59,7 @@ def promote(
     from nas.search.session import locked, opened_data, study_row
     from nas.store import Store, is_database
     from nas.weights import settled_study
+    from trainer.optim import check_optimizer
 
     own = [word for word in words if word.startswith("promote.") or word.partition("=")[0] in MOVABLE]
     named = bool(names) and has_name(names[0])
@@ -68,7 +69,7 @@ def promote(
         stated = settled_study(load_study(study, [word for word in words if not word.startswith("promote.")]))
         # What is wrong is said before videos are decoded.
         find_spec(names[0], study=None, db=None, frames=stated.data.clip.frames)
-        _with_settings(stated.config, own, study)
+        check_optimizer(_with_settings(stated.config, own, study).promote.recipe)
     elif names and not named and not path.is_file():
         raise NotFoundError(
             f"{not_a_preset(names[0])}; a digest needs a search before it, but there is no database {path} "

@@ -26,6 +26,7 @@ from nas.store import Row, Store
 from nas.study import SearchConfig, Study
 from nas.weights import check_networks, settled_study
 from search_spaces import codec
+from trainer.optim import check_optimizer
 from trainer.ready import check_ready
 
 
@@ -72,6 +73,7 @@ def run_search(
         KeyboardInterrupt: The user stopped it; all that was done is stored.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_optimizer(study.recipe)  # before videos are decoded, which may take hours
     study = settled_study(study)
     with locked(database):
         data = opened_data(study, listener)

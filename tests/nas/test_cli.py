@@ -236,6 +236,16 @@ BAD = [
     (["search", "tiny.yaml", "search.trals=3"], "'search.trals' is not known; did you mean search.trials?"),
     (["search", "tiny.yaml", "seed=-1", "--db", "b.db"], "seed must be at least 0, but is -1"),
     (["search", "tiny.yaml", "recipe.optimizer=adamz", "--db", "b.db"], "must be an optimiser of timm, but is adamz"),
+    # Before videos are looked for, let alone decoded.
+    (["search", "tiny.yaml", "recipe.optimizer=adamz", "data.root=nowhere", "--db", "b.db"], "but is adamz"),
+    (
+        ["promote", "tiny.yaml", "r3d_18", "promote.recipe.optimizer=adamz", "data.root=nowhere", "--db", "b.db"],
+        "but is adamz",
+    ),
+    (
+        ["ablate", "tiny.yaml", "--base", "f_r2d_18", "recipe.optimizer=adamz", "data.root=nowhere", "--db", "b.db"],
+        "but is adamz",
+    ),
     (["promote", "tiny.yaml", "--front", "promote.recipe.optimizer=adamz"], "an optimiser of timm, but is adamz"),
     (
         ["ablate", "tiny.yaml", "ablation={base: f_r2d_18, factors: {recipe.optimizer: [sgd, adamz]}}"],
