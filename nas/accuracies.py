@@ -13,8 +13,8 @@ TOP1 = "top-1"
 MAP = "mAP"
 VIDEO1 = "video@1"  # top-1 of a test, from several views of each video
 
-# The same in SQL, for the view `pareto_front`; `e` is a row of nas_evaluation.
-ACCURACY_SQL = "COALESCE(e.map_sample, e.top1)"
+# The same in SQL, for the view `pareto_front`; `e` is a row of nas_evaluation, `s` its study.
+ACCURACY_SQL = "CASE WHEN s.accuracy = 'balanced' THEN e.balanced ELSE COALESCE(e.map_sample, e.top1) END"
 
 
 class Measured(Protocol):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import Connection, Table, inspect, select, text
 
 from nas import tables as m
 from nas.accuracies import ACCURACY_SQL
 from nas.errors import StoreError
 
 # The front at the highest fidelity that the search has reached: error against MACs, one row a network.
-_PARETO_FRONT = f"""
+_PARETO_FRONT = """
 CREATE VIEW pareto_front AS
 WITH point AS (
-    SELECT s.name AS study, e.digest, a.description, {ACCURACY_SQL} AS accuracy, e.num_clips, c.macs, c.params, e.epochs
+    SELECT s.name AS study, e.digest, a.description, {accuracy} AS accuracy, e.num_clips, c.macs, c.params, e.epochs
     FROM nas_evaluation e
     JOIN nas_study s ON s.id = e.study_id
     JOIN nas_architecture a ON a.digest = e.digest
@@ -26,17 +26,19 @@ WITH point AS (
 )
 SELECT p.study, p.digest, p.description, p.accuracy, p.num_clips, p.macs, p.params, p.epochs
 FROM point p
-WHERE NOT EXISTS (
+WHERE {measured}NOT EXISTS (
     SELECT 1 FROM point q
     WHERE q.study = p.study AND q.accuracy >= p.accuracy AND q.macs <= p.macs
       AND (q.accuracy > p.accuracy OR q.macs < p.macs))
 ORDER BY p.study, p.macs, p.digest
 """
+_OLD_FRONT = _PARETO_FRONT.format(accuracy="COALESCE(e.map_sample, e.top1)", measured="")  # up to version 3
+_FRONT = _PARETO_FRONT.format(accuracy=ACCURACY_SQL, measured="p.accuracy IS NOT NULL AND ")
 
 
 def _first_schema(connection: Connection) -> None:
     m.metadata.create_all(connection, tables=m.FIRST)
-    connection.execute(text(_PARETO_FRONT))
+    connection.execute(text(_OLD_FRONT))
 
 
 # What `nas ablate` and `nas versus` show.
@@ -83,20 +85,35 @@ def _ablations(connection: Connection) -> None:
 
 
 def _several_labels(connection: Connection) -> None:
+    _add_columns(connection, m.THIRD)
+    _replace_front(connection, _OLD_FRONT)
+
+
+def _balanced_accuracy(connection: Connection) -> None:
+    _add_columns(connection, m.FOURTH)
+    _replace_front(connection, _FRONT)
+
+
+def _add_columns(connection: Connection, columns: Iterable[tuple[Table, str]]) -> None:
     """Columns that tables of earlier versions lack; tables that step 1 or 2 has made just now have them."""
-    for table in dict.fromkeys(table for table, _ in m.THIRD):
+    columns = tuple(columns)
+    for table in dict.fromkeys(table for table, _ in columns):
         there = {column["name"] for column in inspect(connection).get_columns(table.name)}
-        for name in (name for own, name in m.THIRD if own is table and name not in there):
+        for name in (name for own, name in columns if own is table and name not in there):
             kind = table.c[name].type.compile(connection.dialect)
             connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}"))
+
+
+def _replace_front(connection: Connection, view: str) -> None:
     connection.execute(text("DROP VIEW pareto_front"))
-    connection.execute(text(_PARETO_FRONT))
+    connection.execute(text(view))
 
 
 STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("first schema", _first_schema),
     ("ablations, motion tests, importances, verdicts", _ablations),
     ("several labels a video, views and intervals of tests", _several_labels),
+    ("balanced accuracy, what networks are chosen by, heartbeat of the driver", _balanced_accuracy),
 )
 LATEST = len(STEPS)
 

@@ -24,6 +24,11 @@ def _several() -> tuple[Column[float], Column[float]]:
     return Column("map_sample", Float), Column("map_class", Float)
 
 
+def _balanced() -> Column[float]:
+    """Mean over classes of top-1, a share of 1; none where it was not measured."""
+    return Column("balanced", Float)
+
+
 migrations = Table(
     "nas_migrations",
     metadata,
@@ -42,6 +47,7 @@ study = Table(
     Column("config", JSON, nullable=False),  # the study as it was run: file, variant and overrides merged
     Column("data", JSON, nullable=False),  # classes, clips, checksum, broken videos
     Column("created_at", String(40), nullable=False),
+    Column("accuracy", String(20)),  # what networks are chosen by; none: map_sample where there is one, else top1
 )
 session = Table(  # one start of the driver
     "nas_session",
@@ -54,6 +60,7 @@ session = Table(  # one start of the driver
     Column("environment", JSON, nullable=False),
     Column("wall_seconds", Float),
     Column("busy_seconds", Float),  # seconds in which at least one job was under way
+    Column("seen_at", String(40)),  # when the driver last said that it lives
 )
 architecture = Table(
     "nas_architecture",
@@ -117,6 +124,7 @@ epoch = Table(
     Column("loss", Float),
     Column("num_clips", Integer),
     *_several(),
+    _balanced(),
 )
 promotion = Table(  # full training of one network under a recipe of its own
     "nas_promotion",
@@ -155,6 +163,7 @@ evaluation = Table(
     Column("loss", Float, nullable=False),
     Column("num_clips", Integer, nullable=False),
     *_several(),
+    _balanced(),
     Column("clip1", Float),  # share of single views that are right
     Column("low", Float),  # 95 % bootstrap interval over videos, of map_sample where there is one, else of top1
     Column("high", Float),
@@ -226,6 +235,7 @@ run = Table(  # one training with one seed; several ablations may use it
     Column("num_clips", Integer),
     Column("correct", Text),  # a 0 or 1 for each video of val in its order, - for one that was left out
     *_several(),
+    _balanced(),
     UniqueConstraint("study_id", "key", "epochs"),
 )
 arm_run = Table(
@@ -317,4 +327,9 @@ THIRD = (
     *((table, name) for table in (epoch, evaluation, run) for name in ("map_sample", "map_class")),
     *((evaluation, name) for name in ("clip1", "low", "high", "views")),
     (promotion, "broken"),
+)
+FOURTH = (
+    *((table, "balanced") for table in (epoch, evaluation, run)),
+    (study, "accuracy"),
+    (session, "seen_at"),
 )

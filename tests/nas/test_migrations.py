@@ -11,7 +11,7 @@ from sqlalchemy import Inspector, inspect, text
 
 from nas import migrations as m
 from nas.store import Store
-from nas.tables import THIRD
+from nas.tables import FOURTH, THIRD
 
 DATABASES = Path(__file__).parents[1] / "golden" / "databases"
 VIEWS = ("ablation_effects", "importance", "motion_tests", "pareto_front")
@@ -45,7 +45,7 @@ def test_an_old_and_a_new_database_have_the_same_columns_and_views(tmp_path: Pat
         return tables | {name: " ".join((found.get_view_definition(name) or "").split()) for name in VIEWS}
 
     new = schema(Store(tmp_path / "new.db", create=True))
-    assert {name for _, name in THIRD} <= {name for columns in new.values() for name, *_ in columns}
+    assert {name for _, name in (*THIRD, *FOURTH)} <= {name for columns in new.values() for name, *_ in columns}
     for version in range(1, m.LATEST + 1):
         path = tmp_path / f"{version}.db"
         shutil.copy(DATABASES / f"schema_{version}.db", path)
@@ -75,6 +75,37 @@ def test_the_front_is_of_average_precision_where_that_was_measured(tmp_path: Pat
         connection.execute(text("UPDATE nas_evaluation SET map_sample = 0.75 WHERE purpose = 'search'"))
     (after,) = store.pareto_front("tiny")
     assert (before["accuracy"], after["accuracy"]) == (0.125, 0.75)
+
+
+@pytest.mark.parametrize("version", range(1, m.LATEST + 1))
+def test_the_front_goes_by_what_the_study_chooses_networks_by(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "study.db"
+    shutil.copy(DATABASES / f"schema_{version}.db", path)
+    store = Store(path, create=True)
+    with store.write() as connection:
+        connection.execute(text("UPDATE nas_evaluation SET balanced = NULL"))
+        connection.execute(text("UPDATE nas_study SET accuracy = 'balanced'"))
+    assert store.pareto_front("tiny") == []  # a network that was not measured so is no part of the front
+    with store.write() as connection:
+        connection.execute(text("UPDATE nas_evaluation SET balanced = 0.625 WHERE purpose = 'search'"))
+    (row,) = store.pareto_front("tiny")
+    assert row["accuracy"] == 0.625
+    with store.write() as connection:
+        connection.execute(text("UPDATE nas_study SET accuracy = NULL"))
+    (row,) = store.pareto_front("tiny")
+    assert row["accuracy"] == 0.125
+    store.close()
+
+
+def test_balanced_accuracy_and_the_heartbeat_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    shutil.copy(DATABASES / "schema_4.db", path)
+    store = Store(path)
+    assert [row["balanced"] for row in store.evaluations(1)] == [0.125, 0.1875, 0.25, 0.3125]
+    (session,) = store.sessions(1)
+    assert session["seen_at"] == session["ended_at"]
+    assert store.study("tiny")["accuracy"] is None
+    store.close()
 
 
 def _columns(found: Inspector, table: str) -> set[tuple[str, str, bool]]:
