@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from search_spaces.catalogue import family
 from search_spaces.codec import digest_canonical
 from search_spaces.domains import Place, Scalar
-from search_spaces.engine import Choose, Engine
+from search_spaces.engine import Choose, Engine, Params
 from search_spaces.spec import ArchSpec, SpecError, nearest
 
 if TYPE_CHECKING:
@@ -134,21 +134,19 @@ class FamilySpace:
         Raises:
             SpecError: A parameter is missing, unknown, or has a value that is not offered.
         """
-        left = dict(params)
+        settings, taken = self._settled(params)
+        spec = self.engine().sites.build(settings)
+        return Point(taken, spec, digest_canonical(spec))
 
-        def take(_: Place, name: str, choices: tuple[Scalar, ...]) -> Scalar:
-            if name not in left:
-                raise SpecError(f"parameter {name} is missing{nearest(name, left)}")
-            value = left.pop(name)
-            if value not in choices:
-                raise SpecError(f"parameter {name} must be one of its choices, but is {value}{nearest(value, choices)}")
-            return choices[choices.index(value)]
+    def places(self, params: Mapping[str, Scalar]) -> dict[Place, Scalar]:
+        """Returns what stands at every place of the architecture whose parameters these are.
 
-        point = self._point(take)
-        if left:
-            known = [name for name, _ in point.params]
-            raise SpecError(f"parameter {min(left)} is not one of this architecture{nearest(min(left), known)}")
-        return point
+        Places that have one value, or none that does anything, have it, too, though no parameter states it.
+
+        Raises:
+            SpecError: A parameter is missing, unknown, or has a value that is not offered.
+        """
+        return self._settled(params)[0]
 
     def choices_of(self, point: Point) -> dict[str, tuple[Scalar, ...]]:
         """Returns what each parameter of a point could have been, given those before it."""
@@ -212,6 +210,23 @@ class FamilySpace:
     def engine(self) -> Engine:
         """Returns what does the walking; one for equal spaces."""
         return _engine(self)
+
+    def _settled(self, params: Mapping[str, Scalar]) -> tuple[dict[Place, Scalar], Params]:
+        left = dict(params)
+
+        def take(_: Place, name: str, choices: tuple[Scalar, ...]) -> Scalar:
+            if name not in left:
+                raise SpecError(f"parameter {name} is missing{nearest(name, left)}")
+            value = left.pop(name)
+            if value not in choices:
+                raise SpecError(f"parameter {name} must be one of its choices, but is {value}{nearest(value, choices)}")
+            return choices[choices.index(value)]
+
+        settings, taken = self.engine().run(take)
+        if left:
+            known = [name for name, _ in taken]
+            raise SpecError(f"parameter {min(left)} is not one of this architecture{nearest(min(left), known)}")
+        return settings, taken
 
     def _point(self, choose: Choose) -> Point:
         engine = self.engine()

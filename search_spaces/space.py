@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from search_spaces.catalogue import FAMILIES, family
-from search_spaces.domains import Scalar
+from search_spaces.domains import Place, Scalar
 from search_spaces.family_space import FamilySpace, Point, Size, Suggests, mapping, parse_domain, parse_rule
 from search_spaces.spec import SpecError, nearest
 
@@ -62,6 +62,15 @@ class SearchSpace:
         """
         name, inner = self._split(params)
         return self._named(self._of(name).point(inner), name)
+
+    def places(self, params: Mapping[str, Scalar]) -> tuple[str, dict[Place, Scalar]]:
+        """Returns the family of the architecture whose parameters these are, and what stands at each of its places.
+
+        Raises:
+            SpecError: A parameter is missing, unknown, or has a value that is not offered.
+        """
+        name, inner = self._split(params)
+        return name, self._of(name).places(inner)
 
     def choices_of(self, point: Point) -> dict[str, tuple[Scalar, ...]]:
         """Returns what each parameter of a point could have been, given those before it."""

@@ -34,18 +34,27 @@ class Answer:
 
 
 def results_of(store: Store, ablation: int) -> dict[int, dict[int, Any]]:
-    """Results by position of the arm and by pair, of the runs that ended well."""
+    """Results by position of the arm and by pair, of the runs that ended well.
+
+    Left out are runs with which the search of the database selected a network, as ablations of earlier versions have.
+    """
     from nas.evidence.values import Result
 
     found: dict[int, dict[int, Any]] = {}
+    chosen = selecting(store, _study_of(store, ablation))
     for row in store.arm_runs(ablation):
-        if row["state"] == "done":
+        if row["state"] == "done" and (row["digest"], row["seed"]) not in chosen:
             # Marks of right and wrong say nothing of mean average precision: then runs are compared by seeds alone.
             by_clip = row["correct"] and row["map_sample"] is None
             accuracy = accuracy_of(row)
             result = Result.of(row["correct"], top1=accuracy) if by_clip else Result(top1=accuracy)
             found.setdefault(row["position"], {})[row["pair"]] = result
     return found
+
+
+def selecting(store: Store, study: int) -> set[tuple[str, int]]:
+    """Digest and seed of the trainings by which the search of a study selects networks: no evidence for these."""
+    return {(row["digest"], int(row["seed"])) for row in store.trials(study)}
 
 
 def answer_of(store: Store, ablation: int, config: AblationConfig) -> Answer:

@@ -91,6 +91,8 @@ class AblationConfig:
         precision: Half-width of the intervals at which the ablation stops; 0 never.
         motion: Every trained network is also measured on clips whose order was changed.
         claims: What documents say.
+        first_seed: Added to the study's seed for the first pair, so that no pair has a seed with which a search of the
+            database trained one of the networks.
     """
 
     base: Any
@@ -112,13 +114,18 @@ class AblationConfig:
     precision: float
     motion: bool
     claims: tuple[Claim, ...]
+    first_seed: int = 0
 
     def record(self) -> dict[str, Any]:
         """Returns what makes two ablations the same question, as plain values: all that bears on the effects."""
         kept: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         for free in ("claims", "motion"):
             del kept[free]
-        for later in ("against", "recipe"):  # ablations recorded before there were such keys keep their names
+        for later in (
+            "against",
+            "recipe",
+            "first_seed",
+        ):  # ablations recorded before there were such keys keep their names
             if not kept[later]:
                 del kept[later]
         return kept
@@ -241,7 +248,9 @@ def _factor(path: str, levels: Any) -> Factor:
 
 
 def label_of(value: Any) -> str:
-    """A level's value in short: lists joined by `|`, as in a space."""
+    """A level's value in short: lists joined by `|`, as in a space, and values of stages or blocks likewise."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
     if isinstance(value, list | tuple):
         return "|".join(map(str, value))
     if isinstance(value, bool):

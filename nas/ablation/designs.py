@@ -5,16 +5,27 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nas.ablation.config import BASE, CONTROL, AblationConfig
-from nas.ablation.variants import LevelError, Variant, changed, check_path, own_level, resolve, settings_between
+from nas.ablation.config import BASE, CONTROL, AblationConfig, label_of
+from nas.ablation.variants import (
+    LevelError,
+    Lookup,
+    Variant,
+    changed,
+    check_path,
+    is_own_level,
+    own_level,
+    resolve,
+    settings_between,
+)
 from search_spaces.codec import digest
 from search_spaces.path import steps
 
-Match = Callable[[Variant], tuple[Variant | None, str]]
+OWN_LEVEL = "it is the base's own level"
+_REASON = 330  # characters of a reason that are shown in an error, which may have 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +75,7 @@ class Arms:
     aliases: tuple[str, ...] = ()
 
 
-def arms_of(config: AblationConfig, base: Variant, lookup: Callable[[str], Any]) -> Arms:
+def arms_of(config: AblationConfig, base: Variant, lookup: Lookup) -> Arms:
     """Returns the arms of an ablation.
 
     Args:
@@ -73,7 +84,7 @@ def arms_of(config: AblationConfig, base: Variant, lookup: Callable[[str], Any])
         lookup: From a name to its spec.
 
     Raises:
-        LevelError: A factor names nothing in the base, or nothing is left to compare.
+        LevelError: A factor names nothing in the base, or no level is left to compare.
     """
     builder = _Builder(base, lookup)
     for factor in config.factors:
@@ -90,15 +101,35 @@ def arms_of(config: AblationConfig, base: Variant, lookup: Callable[[str], Any])
             builder.compare_with(path, label)
     if config.control:
         builder.add_control()
-    if len(builder.arms) < 2:
-        reasons = "; ".join(f"{d.factor}={d.level}: {d.reason}" for d in builder.dropped) or "no factor has a level"
-        raise LevelError(f"an ablation needs at least 2 arms, but only the base is left ({reasons})")
     aliases = fraction_of([f.path for f in config.factors], config.fraction)[1] if config.design == "fractional" else ()
-    return Arms(arms=tuple(builder.arms), dropped=tuple(builder.dropped), aliases=tuple(aliases))
+    arms = Arms(arms=tuple(builder.arms), dropped=tuple(builder.dropped), aliases=tuple(aliases))
+    check_left(arms, config.design)
+    return arms
+
+
+def check_left(arms: Arms, design: str) -> None:
+    """Refuses a design of which nothing is left to compare: a control alone answers no question about a factor.
+
+    Raises:
+        LevelError: No level is left; the message names the first that was dropped, and why.
+    """
+    if design == "control" or sum(arm.factor != CONTROL for arm in arms.arms) > 1:
+        return
+    if not arms.dropped:
+        raise LevelError("an ablation needs a level to compare with its base, but no factor has one")
+    total = len(arms.dropped)
+    first = next((item for item in arms.dropped if item.reason != OWN_LEVEL), arms.dropped[0])
+    reason = first.reason.removeprefix(f"factor {first.factor}, level {first.level}: ")
+    if len(reason) > _REASON:
+        reason = f"{reason[:_REASON]}…"
+    which = "the only one was dropped" if total == 1 else f"all {total} were dropped, the first"
+    raise LevelError(
+        f"an ablation needs a level to compare with its base, but {which}: {first.factor}={first.level}: {reason}"
+    )
 
 
 class _Builder:
-    def __init__(self, base: Variant, lookup: Callable[[str], Any]) -> None:
+    def __init__(self, base: Variant, lookup: Lookup) -> None:
         self.base, self.lookup = base, lookup
         self.arms = [Arm(position=0, reference=None, factor=BASE, level=base.spec.describe(), variant=base)]
         self.dropped: list[Dropped] = []
@@ -119,7 +150,8 @@ class _Builder:
             self.dropped.append(Dropped(factor=factor, level=level, reason=str(error)))
             return
         if variant == self.arms[reference].variant:
-            same = "it is the base's own level" if reference == 0 else "it changes nothing"
+            own = reference == 0 and all(is_own_level(self.base, path, value) for path, value in changes.items())
+            same = OWN_LEVEL if own else "it changes nothing"
             self.dropped.append(Dropped(factor=factor, level=level, reason=same))
             return
         twin = next((arm for arm in self.arms if arm.variant == variant and arm.factor == factor), None)
@@ -187,7 +219,7 @@ def _path(builder: _Builder, config: AblationConfig) -> None:
             done[domain] = between[domain]
             before = len(builder.arms)
             after = f" after {', '.join(list(done)[:-1])}" if len(done) > 1 and config.orders > 1 else ""
-            builder.add(f"{domain}{after}", str(between[domain]), dict(done), reference=position)
+            builder.add(f"{domain}{after}", label_of(between[domain]), dict(done), reference=position)
             if len(builder.arms) > before:
                 position = before
 

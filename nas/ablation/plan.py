@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.ablation.config import AblationConfig
-from nas.ablation.designs import Arm, Arms
+from nas.ablation.designs import Arm, Arms, check_left
 from nas.ablation.matched import matched
 from nas.ablation.variants import LevelError, Variant
 from nas.cost import Cost, cost_of
@@ -47,39 +48,63 @@ class Plan:
         arms: What is compared, and what was dropped.
         costs: Of each arm's network at its own clip.
         trainings: Pair by pair, so that an early look has whole pairs.
+        searched: Digests of its networks that a search of the database trained; `config.first_seed` is because of them.
     """
 
     config: AblationConfig
     arms: Arms
     costs: tuple[Cost, ...]
     trainings: tuple[Training, ...]
+    searched: tuple[str, ...] = ()
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """The first and the last seed of its pairs."""
+        own = [training.seed for training in self.trainings if training.arm == 0]
+        return own[0], own[-1]
 
 
 def plan_of(
-    config: AblationConfig, arms: Arms, *, num_classes: int, seed: int, checksum: str, num_pairs: int | None = None
+    config: AblationConfig,
+    arms: Arms,
+    *,
+    num_classes: int,
+    seed: int,
+    checksum: str,
+    num_pairs: int | None = None,
+    searched: Mapping[str, int] | None = None,
 ) -> Plan:
     """Makes the plan.
+
+    A result that selected a network is no evidence for it: it is the best of many, so it is too good by what luck gave
+    it ("winner's curse"). Where a search trained one of the networks, all pairs have later seeds than it had.
 
     Args:
         config: Design, seeds and epochs.
         arms: Of the design.
         num_classes: Classes of the data.
-        seed: The study's; pair i has seed + i.
+        seed: The study's; pair i has seed + i, or with networks of a search the first seed after its own + i.
         checksum: Of the data; trainings on other data are others.
         num_pairs: Pairs, where they are not those of `config`.
+        searched: From the digest of each network that a search of the database trained to the highest seed that it had.
 
     Raises:
         LevelError: A network does not fit the clip of its arm.
     """
     costs = tuple(_cost(arm, num_classes) for arm in arms.arms)
     base = codec.dumps(arms.arms[0].variant.spec)
+    digests = dict.fromkeys(codec.digest(arm.variant.spec) for arm in arms.arms)
+    found = {digest: (searched or {})[digest] for digest in digests if digest in (searched or {})}
+    if found:
+        config = dataclasses.replace(config, first_seed=max(0, max(found.values()) + 1 - seed))
+    seed += config.first_seed
     trainings = []
     for pair in range(config.seeds if num_pairs is None else num_pairs):
         for arm in arms.arms:
             job = _job(arm.variant, base, config, num_classes=num_classes, seed=seed + pair)
             key = job_key(job, checksum)
             trainings.append(Training(arm=arm.position, pair=pair, seed=job.seed, key=key, job=job))
-    return Plan(config=config, arms=arms, costs=costs, trainings=tuple(trainings))
+    return Plan(config=config, arms=arms, costs=costs, trainings=tuple(trainings), searched=tuple(found))
 
 
 def _job(variant: Variant, base: str, config: AblationConfig, *, num_classes: int, seed: int) -> TrainJob:
@@ -110,7 +135,9 @@ def match_costs(config: AblationConfig, arms: Arms, *, num_classes: int) -> Arms
     """Rescales every arm's width so that its MACs are the base's, where the study asks for it; see `matched`."""
     if config.match == "none":
         return arms
-    return matched(arms, num_classes=num_classes)
+    rescaled = matched(arms, num_classes=num_classes)
+    check_left(rescaled, config.design)
+    return rescaled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

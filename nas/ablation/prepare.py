@@ -15,7 +15,8 @@ from nas.errors import StudyError
 from nas.fidelity import recorded_fidelity
 from nas.store import Row, Store
 from nas.study import Study, recipe_over
-from search_spaces.settings import settings_of
+from search_spaces.codec import digest
+from search_spaces.settings import network_of, settings_in, settings_of
 from search_spaces.spec import ArchSpec, SpecError
 from trainer.config import ConfigError, Recipe
 
@@ -85,15 +86,57 @@ def completed(study: Study, config: AblationConfig, lookup: Lookup) -> AblationC
     return dataclasses.replace(config, factors=factors)
 
 
-def prepared(study: Study, config: AblationConfig, *, lookup: Lookup, num_classes: int, checksum: str) -> Plan:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Searched:
+    """Networks that the search of a database trained.
+
+    Attributes:
+        trials: By digest: their settings, as the space names them, and the seed that they were trained with.
+    """
+
+    trials: Mapping[str, Row] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, store: Store | None) -> Searched:
+        """Reads them; none where there is no database, or no study in it."""
+        rows = [] if store is None else [row for study in store.studies() for row in store.trials(study["id"])]
+        return cls(trials={row["digest"]: row for row in sorted(rows, key=lambda row: int(row["seed"]))})
+
+    def settings(self, study: Study, spec: ArchSpec) -> Mapping[str, Any] | None:
+        """The settings that the study's space made a network of; None for one that it did not make."""
+        row = self.trials.get(digest(spec))
+        if row is None or not row["params"]:  # a published network that the search began with
+            return None
+        try:
+            found = settings_in(study.space, row["params"])
+            return found if network_of(spec.family, found) == spec else None
+        except SpecError:  # the study has another space than the database was made with
+            return None
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """From a digest to the highest seed that the network was trained with."""
+        return {key: int(row["seed"]) for key, row in self.trials.items()}
+
+
+def prepared(
+    study: Study,
+    config: AblationConfig,
+    *,
+    lookup: Lookup,
+    num_classes: int,
+    checksum: str,
+    searched: Searched = Searched(),
+) -> Plan:
     """The plan of an ablation.
 
     Args:
         study: Recipe, data and seed.
         config: The ablation.
-        lookup: From a network's name to its spec.
+        lookup: From a network's name to its spec and settings.
         num_classes: Classes of the data.
         checksum: Of the data; empty while it is not known, so that nothing counts as trained.
+        searched: Networks that the search of the database trained: what they are compared by are other trainings.
 
     Raises:
         NasError: A network or factor does not exist, or nothing is left to compare.
@@ -103,7 +146,7 @@ def prepared(study: Study, config: AblationConfig, *, lookup: Lookup, num_classe
         settings = _settings(study, spec)
     base = Variant(spec=spec, settings=settings, recipe=_recipe(study, config), data=study.data)
     arms = match_costs(config, arms_of(config, base, lookup), num_classes=num_classes)
-    return plan_of(config, arms, num_classes=num_classes, seed=study.seed, checksum=checksum)
+    return plan_of(config, arms, num_classes=num_classes, seed=study.seed, checksum=checksum, searched=searched.seeds)
 
 
 def _recipe(study: Study, config: AblationConfig) -> Recipe:

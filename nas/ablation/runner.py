@@ -35,7 +35,7 @@ class Outcome:
     Attributes:
         ablation: Its id.
         answer: Effects, words and the sentence.
-        trained: Runs that were trained now.
+        trained: Runs of which an epoch or more was trained now.
         reused: Runs that were there.
         failed: Runs that failed.
         wall_seconds: Of this session.
@@ -106,13 +106,14 @@ class _Runner:
         self.store, self.study, self.plan, self.record = store, study, plan, record
         self.root, self.crew, self.listener = root, crew, listener
         self.under_way: dict[int, Training] = {}  # run id -> what it is
-        self.trained = self.failed = 0
+        self.found: set[int] = set()  # run ids that had all their epochs before they were submitted
+        self.trained = self.reused = self.failed = 0
 
     def run(self) -> Outcome:
         began = time.perf_counter()
         session = open_session(self.store, self.study, workers=self.crew.workers)
         waiting = self._missing()
-        reused = len(self._distinct()) - len({(t.key, t.job.until_epoch) for t in waiting})
+        self.reused = len(self._distinct()) - len({(t.key, t.job.until_epoch) for t in waiting})
         answer = answer_of(self.store, self.record.id, self.plan.config)
         try:
             while not answer.reason:
@@ -141,7 +142,7 @@ class _Runner:
             ablation=self.record.id,
             answer=answer,
             trained=self.trained,
-            reused=reused,
+            reused=self.reused,
             failed=self.failed,
             wall_seconds=wall,
             busy_seconds=self.crew.busy_seconds,
@@ -168,16 +169,18 @@ class _Runner:
         run = self.record.start(training, folder)
         self.under_way[run] = training
         self._begin_from_shorter(training, folder)
+        if lines_of(folder) >= training.job.until_epoch:
+            self.found.add(run)
         arm = self.plan.arms.arms[training.arm]
         self._say("start", f"{arm.factor}={arm.level}, seed {training.seed}: {training.job.until_epoch} epochs")
         job = dataclasses.replace(training.job, folder=str(folder), device=self.crew.device)
         self.crew.submit(run, job, self._tick)
 
     def _begin_from_shorter(self, training: Training, folder: Path) -> None:
-        """Takes over the checkpoint of the same training to fewer epochs, of an ablation or of the search."""
+        """Takes over the checkpoint of the same training to fewer epochs, of another ablation."""
         if folder.exists():
             return
-        places = [*self.root.glob(f"runs/{training.key}-*"), *self.root.glob(f"trials/*-{training.key}")]
+        places = self.root.glob(f"runs/{training.key}-*")
         shorter = [p for p in places if 0 < lines_of(p) <= training.job.until_epoch and (p / "last.pt").is_file()]
         if shorter:
             part = folder.with_name(folder.name + ".part")
@@ -212,12 +215,15 @@ class _Runner:
         if result.reason is not None:
             self.failed += 1
             self._say("fail", f"{what} failed: {result.reason}: {result.detail}")
-            if self.failed >= 3 and not self.trained:
+            if self.failed >= 3 and not self.trained and not self.found:
                 raise SearchError(
                     f"the first {self.failed} trainings all failed, the last with {result.reason}: {result.detail}"
                 )
         else:
-            self.trained += 1
+            if run in self.found:
+                self.reused += 1
+            else:
+                self.trained += 1
             val = result.epochs[-1].val
             assert val is not None
             self._say("result", f"{what}: {told(val)} of {val.num_clips} clips ({result.seconds:.1f} s)")

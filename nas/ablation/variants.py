@@ -16,7 +16,8 @@ from search_spaces.settings import check_domain, network_of, normal, settings_of
 from search_spaces.spec import ArchSpec, SpecError
 from trainer.config import PLACES, ConfigError, DataConfig, Recipe
 
-Lookup = Callable[[str], ArchSpec]
+Settings = Mapping[str, Any]
+Lookup = Callable[[str], tuple[ArchSpec, Settings | None]]
 
 # Where data lies and how it is read is nothing to compare; what is a class or a split would not be one comparison.
 _FIXED_DATA = (*PLACES, "name", "eval_clips", "layout", "definition", "per_class")
@@ -36,28 +37,30 @@ class Variant:
         data: Videos and clips.
         other_seeds: Whether its seeds are others than those of its pairs, as only a control's are.
         settings: The settings that the network was stated by, if it was: they also say what has no effect now, but
-            will once another setting changes. Equal networks are equal whatever they were stated by.
+            will once another setting changes; of a network that a search found, those that the search gave it. Equal
+            networks are equal whatever they were stated by.
     """
 
     spec: ArchSpec
     recipe: Recipe
     data: DataConfig
     other_seeds: bool = False
-    settings: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
+    settings: Settings | None = dataclasses.field(default=None, compare=False)
 
 
-def resolve(value: Any, lookup: Lookup) -> tuple[ArchSpec, Mapping[str, Any] | None]:
-    """Returns the network that a study names, and the settings that it is stated by, if it is.
+def resolve(value: Any, lookup: Lookup) -> tuple[ArchSpec, Settings | None]:
+    """Returns the network that a study names, and the settings that it is stated by or was found with, if any.
 
     Args:
         value: A preset, digest or JSON file; or settings: `preset` or `family`, and values of domains laid over.
-        lookup: From a name to its spec.
+        lookup: From a name to its spec, with the settings that a search gave it.
 
     Raises:
         NasError: There is no such network.
     """
     if isinstance(value, str) and value:
-        return lookup(value).canonical(), None
+        spec, found = lookup(value)
+        return spec.canonical(), found
     if isinstance(value, Mapping):  # a variant of a study takes a key away by null
         value = {key: other for key, other in value.items() if other is not None}
     if not isinstance(value, Mapping) or not {"preset", "family"} & set(value):
@@ -68,7 +71,7 @@ def resolve(value: Any, lookup: Lookup) -> tuple[ArchSpec, Mapping[str, Any] | N
     rest = {key: other for key, other in value.items() if key not in ("preset", "family")}
     try:
         if "preset" in value:
-            spec = lookup(str(value["preset"])).canonical()
+            spec = lookup(str(value["preset"]))[0].canonical()
             if not rest:
                 return spec, None
             family_name, settings = spec.family, {**_settings(codec.dumps(spec)), **rest}
@@ -105,7 +108,8 @@ def changed(variant: Variant, path: str, value: Any, lookup: Lookup) -> Variant:
         if _is_spec_path(variant.spec, path):
             return dataclasses.replace(variant, spec=_edited(variant.spec, path, value), settings=None)
         family_name = variant.spec.family
-        settings = {**_stated(variant), path: normal(family_name, path, value)}
+        level = value if isinstance(value, Mapping) else normal(family_name, path, value)
+        settings = {**_stated(variant), path: level}
         return dataclasses.replace(variant, spec=network_of(family_name, settings), settings=settings)
     except (SpecError, ConfigError, StudyError) as error:
         raise LevelError(f"factor {path}, level {value}: {error}") from error
@@ -142,7 +146,16 @@ def own_level(variant: Variant, path: str) -> str:
         return label_of(value)
     if path == "network" or _is_spec_path(variant.spec, path):
         return BASE
-    return label_of(_stated(variant).get(path, family(variant.spec.family).domains.defaults[path]))
+    own = _stated(variant).get(path, family(variant.spec.family).domains.defaults[path])
+    return BASE if isinstance(own, Mapping) else label_of(own)
+
+
+def is_own_level(variant: Variant, path: str, value: Any) -> bool:
+    """Whether a level that makes an equal variant is what stands there, and not another that has no effect."""
+    own = own_level(variant, path)
+    if path.partition(".")[0] not in ("recipe", "data") and own != BASE and not isinstance(value, Mapping):
+        value = normal(variant.spec.family, path, value)
+    return own in (BASE, label_of(value))
 
 
 def settings_between(a: Variant, b: Variant) -> dict[str, Any] | None:

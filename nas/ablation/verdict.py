@@ -8,7 +8,7 @@ from typing import Any
 
 from nas import store as s
 from nas import tables as m
-from nas.ablation.answer import results_of
+from nas.ablation.answer import results_of, selecting
 from nas.ablation.config import BASE, AblationConfig, Claim
 from nas.errors import NotFoundError, StudyError, one_of
 from nas.store import Row, Store
@@ -98,6 +98,12 @@ def verdicts_of(store: Store, ablation: Row, config: AblationConfig) -> list[Ver
             )
         )
     return found
+
+
+def left_out(store: Store, study: Row, ablation: Row) -> int:
+    """How many runs of an ablation are trainings by which the search of its study selected a network."""
+    chosen = selecting(store, study["id"])
+    return sum((row["digest"], row["seed"]) in chosen for row in store.arm_runs(ablation["id"]))
 
 
 def verdict(expect: str, word: str) -> str:

@@ -14,11 +14,15 @@ from nas.cli.machines import CPUS, RAY, machines_of
 from nas.cli.output import SearchProgress, duration, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nas.ablation.plan import Estimate, Plan
+    from nas.ablation.prepare import Searched
     from nas.ablation.variants import Lookup
     from nas.search.machines import Machines
     from nas.store import Row, Store
     from nas.study import Study
+    from search_spaces.spec import ArchSpec
 
 DRY = typer.Option(False, "--dry-run", help="Print the plan with its cost, and train nothing.")
 WORKERS = typer.Option(None, "--workers", min=0, help="Processes that train; 0 trains in this one.")
@@ -124,7 +128,7 @@ def _run(
     from nas.store import Store
 
     path = Path(db) if db else RUNS / study.name / "study.db"
-    config = completed(study, config, _lookup(study, path))
+    config = completed(study, config, _lookup(study, path, _searched(path)))
     if dry_run:
         store = Store(path) if path.is_file() else None
         try:
@@ -148,13 +152,16 @@ def _run(
     try:
         with locked(path):
             data = opened_data(study, progress)
+            searched = _searched(path)
             plan = prepared(
                 study,
                 config,
-                lookup=_lookup(study, path),
+                lookup=_lookup(study, path, searched),
                 num_classes=len(data.classes),
                 checksum=data.checksum,
+                searched=searched,
             )
+            config = plan.config
             check_arms(plan, data)
             store = Store(path, create=True)
             try:
@@ -190,7 +197,8 @@ def _run(
     title = f"{study.name}: {_name(config, kind)}, {config.epochs} epochs, differences of val {metric} in points"
     print_effects(rows, title)
     for line in outcome.answer.details:
-        print(line)
+        if not outcome.answer.sentence.startswith(line):  # of two networks, the sentence is the answer
+            print(line)
     print(outcome.answer.sentence)
     own = outcome.wall_seconds - outcome.busy_seconds
     print(
@@ -205,17 +213,35 @@ def _name(config: Any, kind: str) -> str:
     return name if kind == "ablate" else name.replace(config.design, kind)
 
 
-def _lookup(study: Study, path: Path) -> Lookup:
+def _searched(path: Path) -> Searched:
+    """The networks that the search of a database trained; none where there is no database."""
+    from nas.ablation.prepare import Searched
+    from nas.store import Store
+
+    if not path.is_file():
+        return Searched()
+    store = Store(path)
+    try:
+        return Searched.of(store)
+    finally:
+        store.close()
+
+
+def _lookup(study: Study, path: Path, searched: Searched) -> Lookup:
     from nas.cli.resolve import find_spec
 
-    frames = study.data.clip.frames
-    return lambda name: find_spec(name, study=None, db=str(path) if path.is_file() else None, frames=frames)
+    def look(name: str) -> tuple[ArchSpec, Mapping[str, Any] | None]:
+        db = str(path) if path.is_file() else None
+        spec = find_spec(name, study=None, db=db, frames=study.data.clip.frames).canonical()
+        return spec, searched.settings(study, spec)
+
+    return look
 
 
 def _show_plan(
     study: Study, config: Any, store: Store | None, path: Path, *, kind: str, workers: int | None, as_json: bool
 ) -> None:
-    from nas.ablation.prepare import prepared, priced
+    from nas.ablation.prepare import Searched, prepared, priced
     from nas.errors import StudyError
 
     row = store.study(study.name) if store is not None and store.studies() else None
@@ -224,13 +250,16 @@ def _show_plan(
         raise StudyError(
             "data.num_classes must be stated to plan before the data is read, but is 0; add it to the study"
         )
+    searched = Searched.of(store)
     plan = prepared(
         study,
         config,
-        lookup=_lookup(study, path),
+        lookup=_lookup(study, path, searched),
         num_classes=num_classes,
         checksum=row["data"]["checksum"] if row is not None else "",
+        searched=searched,
     )
+    config = plan.config
     priced_plan = priced(plan, store, row)
     num = study.search.workers if workers is None else workers
     arms = _arm_rows(plan)
@@ -242,6 +271,8 @@ def _show_plan(
                 "arms": arms,
                 "dropped": [{"factor": d.factor, "level": d.level, "reason": d.reason} for d in plan.arms.dropped],
                 "seeds": config.seeds,
+                "first_seed": plan.seeds[0],
+                "searched": list(plan.searched),
                 "epochs": config.epochs,
                 "trainings": left.trainings,
                 "recorded": left.done,
@@ -283,6 +314,13 @@ def _plan_lines(plan: Plan, left: Estimate, workers: int) -> list[str]:
     else:
         slots = max(1, workers)
         lines.append(f"{text}: about {duration(3600 * left.hours / slots)} with {slots} worker(s)")
+    if plan.searched:
+        first, last = plan.seeds
+        more = f" and {len(plan.searched) - 1} more" if len(plan.searched) > 1 else ""
+        lines.append(
+            f"seeds {first} to {last}, which the search did not have for {plan.searched[0][:10]}{more}: a result that "
+            "selected a network is no evidence for it"
+        )
     if plan.config.looks > 1 or plan.config.precision:
         goal = f" or a half-width of {100 * plan.config.precision:g} points" if plan.config.precision else ""
         lines.append(

@@ -130,7 +130,7 @@ def _stated(text: str, frames: int | None) -> ArchSpec:
         raise NotFoundError(
             f"settings of a network must be like {{preset: r3d_18, width: 0.5}}, but are {text}"
         ) from error
-    return resolve(settings, lambda name: find_spec(name, study=None, db=None, frames=frames))[0]
+    return resolve(settings, lambda name: (find_spec(name, study=None, db=None, frames=frames), None))[0]
 
 
 def has_name(network: str) -> bool:

@@ -36,7 +36,7 @@ def verdict(
     from pathlib import Path
 
     from nas.ablation.prepare import config_of
-    from nas.ablation.verdict import keep_verdicts, latest, verdicts_of
+    from nas.ablation.verdict import keep_verdicts, latest, left_out, verdicts_of
     from nas.cli.resolve import RUNS, load_target
     from nas.errors import StudyError
     from nas.store import Store
@@ -51,7 +51,7 @@ def verdict(
         ablation = latest(store, row)
         found = verdicts_of(store, ablation, config)
         keep_verdicts(store, row, ablation, found)
-        metric = metric_in(store, row["id"])
+        metric, searched = metric_in(store, row["id"]), left_out(store, row, ablation)
     finally:
         store.close()
     rows: list[dict[str, Any]] = [
@@ -72,6 +72,12 @@ def verdict(
         return
     title = f"{loaded.name}: claims against {ablation['name']}, differences of val {metric} in points"
     print_table(rows, COLUMNS, title)
+    if searched:
+        trainings = "1 training of the search is" if searched == 1 else f"{searched} trainings of the search are"
+        print(
+            f"{trainings} left out: a result that selected a network is no evidence for it; "
+            "`nas ablate` again trains with other seeds"
+        )
 
 
 def _points(value: float | None) -> str | None:

@@ -15,7 +15,7 @@ SMALL = {"family": "resnet", "depth": "1-1-1", "stem_width": 8, "stem": "1x3x3/2
 
 def preset_lookup(frames: int) -> Lookup:
     """A lookup that knows presets only, at a clip's number of frames."""
-    return lambda name: preset(name, frames=frames)
+    return lambda name: (preset(name, frames=frames), None)
 
 
 LOOKUP = preset_lookup(8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -17,13 +18,17 @@ import pytest
 import torch
 import yaml
 
-from nas.ablation.prepare import config_of, prepared
+from nas import tables
+from nas.ablation.answer import results_of
+from nas.ablation.config import ablation_of
+from nas.ablation.designs import OWN_LEVEL
+from nas.ablation.prepare import Searched, completed, config_of, prepared
 from nas.cli.main import main
 from nas.config import load_study
 from nas.errors import StudyError
 from nas.jobs import TrainJob
 from nas.objective import first_network
-from nas.store import Store
+from nas.store import Store, insert
 from search_spaces import codec
 from search_spaces.catalogue import FAMILIES as CATALOGUE
 from search_spaces.settings import network_of
@@ -31,6 +36,7 @@ from tests.nas.ablation.plans import LOOKUP
 from tests.nas.studies import TINY, merged, write_study
 from trainer.config import Clip, DataConfig, Recipe
 
+ROOT = Path(__file__).parents[3]
 BASE = {"family": "resnet", "depth": "1-1", "stem_width": 8, "stem": "1x3x3/2", "kind": "3d"}
 ABLATION: dict[str, Any] = {
     "ablation": {"base": BASE, "factors": {"kind": ["2d", "p3d_a"]}, "seeds": 2, "min_seeds": 2, "epochs": 2}
@@ -217,34 +223,98 @@ def test_paired_networks_begin_with_equal_values_where_shapes_agree() -> None:
     assert any(not torch.equal(alone[name], other[name]) for name in drawn)
 
 
-def test_a_network_of_the_search_is_not_trained_again_to_what_it_has(
+SEARCHED = {"search": {"trials": 3, "initial": 3, "rungs": [1, 2], "eta": 2}}
+
+
+@pytest.mark.parametrize("command", ["ablate", "versus"])
+def test_the_training_that_selected_a_network_is_no_evidence_for_it(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, db = study(tmp_path, motion, SEARCHED)
+    run(capsys, "search", file, "--db", db, "--workers", "0", "--json")
+    store = Store(db)
+    digest, other = (row["digest"] for row in store.trials(1)[:2])
+    assert {row["seed"] for row in store.trials(1)} == {3}
+    store.close()
+    asked = {
+        "ablate": ["ablate", file, "ablation.factors={kernel:[3,5]}", "--base", digest],
+        "versus": ["versus", digest, other, "--study", file, "--seeds", "2", "--epochs", "2"],
+    }[command]
+    said = f"seeds 4 to 5, which the search did not have for {digest[:10]}"
+    plan = run(capsys, *asked, "--db", db, "--dry-run")
+    assert said in " ".join(plan.split()) and "0 are recorded" in plan
+    text = run(capsys, *asked, "--db", db, "--workers", "0")
+    store = Store(db)
+    runs = store.runs(1)
+    assert {row["seed"] for row in runs} - {3, 1_000_003} and not {row["seed"] for row in runs} & {3}
+    of_trials = {path.name.partition("-")[2] for path in (tmp_path / "trials").iterdir()}
+    assert len(of_trials) == 3 and not of_trials & {row["key"] for row in runs}
+    assert f"trainings: {len(runs)} now, 0 from the record, 0 failed" in text
+    # a network that no search has trained keeps the seeds that its recorded ablations have
+    store.close()
+    named = run(capsys, "versus", "r3d_18", "mc3_18", "--study", file, "--db", db, "--dry-run")
+    assert "no evidence" not in named
+
+
+def test_runs_of_earlier_versions_that_selected_a_network_are_left_out_of_answers_and_verdicts(
     tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    file, db = study(tmp_path, motion, {"search": {"trials": 3, "initial": 3, "rungs": [1, 2], "eta": 2}})
-    run(capsys, "search", file, "--db", db, "--workers", "0", "--json")
-    store = Store(db)
-    digest = store.trials(1)[0]["digest"]
+    claims = [{"claim": "2d is worse", "document": "nobody", "arm": "kind=2d", "expect": "worse"}]
+    over = {"ablation": {"factors": {"kind": ["2d"]}, "control": False, "epochs": 1, "claims": claims}}
+    file, db = study(tmp_path, motion, over)
+    run(capsys, "ablate", file, "--db", db, "--workers", "0", "--json")
+    before = json.loads(run(capsys, "verdict", file, "--db", db, "--json"))["verdicts"]
+    assert before[0]["pairs"] == 2
+    store = Store(db, create=True)
+    base = store.arms(1)[0]["digest"]
+    with store.write() as connection:  # as if a search had tried the base, with the seed of pair 0
+        values = {"number": 0, "digest": base, "seed": 3, "stratum": 0, "params": {}, "origin": "x", "state": "paused"}
+        insert(connection, tables.trial, study_id=1, **values)
+    found = results_of(store, 1)
     store.close()
-    run(
-        capsys,
-        "ablate",
-        file,
-        "ablation.factors={kernel:[5]}",
-        "--base",
-        digest,
-        "--db",
-        db,
-        "--workers",
-        "0",
-        "--json",
-    )
-    store = Store(db)
-    base = next(r for r in store.runs(1) if r["digest"] == digest and r["seed"] == 3)
-    trial = next((tmp_path / "trials").glob(f"00000-{base['key']}"))
-    ours = (Path(base["folder"]) / "progress.jsonl").read_text().splitlines()
-    assert ours[0] == (trial / "progress.jsonl").read_text().splitlines()[0]  # to the second that it took
-    store.close()
+    assert sorted(found[0]) == [1] and sorted(found[1]) == [0, 1]
+    text = run(capsys, "verdict", file, "--db", db)
+    assert "1 training of the search is left out" in " ".join(text.split())
+    assert json.loads(run(capsys, "verdict", file, "--db", db, "--json"))["verdicts"][0]["pairs"] == 1
+
+
+def test_every_network_of_a_search_can_be_ablated_by_the_settings_that_it_was_found_with() -> None:
+    study = load_study(ROOT / "studies" / "kinetics_small.yaml", ["data=motion"])
+    rng = random.Random(0)
+    for _ in range(13):
+        point = study.space.random(rng)
+        params = dict(point.params)
+        searched = Searched(trials={point.digest: {"digest": point.digest, "params": params, "seed": 0}})
+        named = point.spec, searched.settings(study, point.spec)
+        assert named[1] is not None
+
+        def look(name: str, named: Any = named) -> Any:
+            return named
+
+        stated = completed(study, ablation_of({"base": point.digest}, last_rung=2, where="test"), look)
+        plan = prepared(study, stated, lookup=look, num_classes=8, checksum="", searched=searched)
+        own = {drop.factor: drop.level for drop in plan.arms.dropped if drop.reason == OWN_LEVEL}
+        for name, value in params.items():
+            domain = name.removeprefix(f"{point.spec.family}.").partition("[")[0]
+            if domain in {factor.path for factor in stated.factors}:
+                assert own[domain] == str(value)  # such as width 0.5, which is not the base's 1.0
+        assert not any("settings" in drop.reason for drop in plan.arms.dropped)
+        assert len(plan.arms.arms) >= 7
+
+
+def test_an_ablation_of_which_every_level_is_dropped_is_an_error_in_one_line(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, db = study(tmp_path, motion)
+    for factors in ("{kind:[t1x1_first,t1x1_all]}", "{kind:[3d]}", "{stem:[9x9x9/9],kind:[3d]}"):
+        for dry in (["--dry-run"], ["--workers", "0"]):
+            assert main(["ablate", file, f"ablation.factors={factors}", "--db", db, *dry]) == 2
+            message = capsys.readouterr().err.strip().splitlines()[-1]
+            assert "needs a level to compare with its base" in message and len(message) <= 500
+    assert not Path(db).exists() or not Store(db).ablations(1)
 
 
 def test_an_ablation_measures_motion_if_asked(
