@@ -11,7 +11,7 @@ import typer
 
 from nas.accuracies import in_points, metric_in
 from nas.cli.machines import CPUS, RAY, machines_of
-from nas.cli.output import SearchProgress, duration, print_json, print_table
+from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -185,7 +185,7 @@ def _run(
                 store.close()
     except KeyboardInterrupt:
         progress.close()
-        print(f"stopped; everything so far is in {path}. Go on with: nas {shlex.join(sys.argv[1:])}", file=sys.stderr)
+        print_error(f"stopped; everything so far is in {path}. Go on with: nas {shlex.join(sys.argv[1:])}")
         raise typer.Exit(130) from None
     finally:
         progress.close()
@@ -198,14 +198,14 @@ def _run(
     print_effects(rows, title)
     for line in outcome.answer.details:
         if not outcome.answer.sentence.startswith(line):  # of two networks, the sentence is the answer
-            print(line)
-    print(outcome.answer.sentence)
+            print_line(line)
+    print_line(outcome.answer.sentence)
     own = outcome.wall_seconds - outcome.busy_seconds
-    print(
+    print_line(
         f"trainings: {outcome.trained} now, {outcome.reused} from the record, {outcome.failed} failed; "
         f"time: {duration(outcome.wall_seconds)}, of which {own:.1f} s outside training"
     )
-    print(f"database: {path} (SELECT * FROM ablation_effects)")
+    print_line(f"database: {path} (SELECT * FROM ablation_effects)")
 
 
 def _name(config: Any, kind: str) -> str:
@@ -284,7 +284,7 @@ def _show_plan(
     columns = {"factor": "factor", "level": "level", "macs": "MACs", "ratio": "x base", "network": "network"}
     print_table(arms, columns, f"{study.name}: {_name(config, kind)}, clip {study.data.shape}")
     for line in _plan_lines(plan, priced_plan, num):
-        print(line)
+        print_line(line)
 
 
 def _arm_rows(plan: Plan) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.cli.inspect import JSON
-from nas.cli.output import print_json, print_table
+from nas.cli.output import print_json, print_line, print_table
 from nas.cli.resolve import open_study
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def compare(
     _print_bands(groups, [bands.band_of(group, budgets) for group in groups], budgets)
     _print_volumes(groups, volumes)
     for key, values in differ.items():
-        print(f"differs in {key}: {', '.join(values)}")
+        print_line(f"differs in {key}: {', '.join(values)}")
     if plot is not None:
-        print(f"plot: {plot}")
+        print_line(f"plot: {plot}")
 
 
 def _report(
@@ -175,4 +175,4 @@ def _print_volumes(groups: Sequence[Group], volumes: Volumes) -> None:
             f"; larger in {found['larger_in']} of {found['common_seeds']} common seeds" if found["common_seeds"] else ""
         )
         several = " in the median" if any(len(g.members) > 1 for g in (group, groups[0])) else ""
-        print(f"{group.label} less {groups[0].label}: {found['hypervolume']:+.3f}{several}{seeds}")
+        print_line(f"{group.label} less {groups[0].label}: {found['hypervolume']:+.3f}{several}{seeds}")

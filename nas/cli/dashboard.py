@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from nas.cli.inspect import DB, STUDY
+from nas.cli.output import print_line
 from nas.cli.resolve import open_study
 
 
@@ -27,8 +28,8 @@ def dashboard(
         store.close()
     try:
         if board.held:
-            print("a running search holds the database, so notes and files stay as they are")
-        print(f"{row['name']}: http://{host}:{port}/dashboard (Ctrl-C ends it)", flush=True)
+            print_line("a running search holds the database, so notes and files stay as they are")
+        print_line(f"{row['name']}: http://{host}:{port}/dashboard (Ctrl-C ends it)", flush=True)
         serve(board, host=host, port=port)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None

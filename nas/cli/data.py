@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.cli.flow import flow
-from nas.cli.output import Progress, print_json, print_table
+from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.pack import pack
 from nas.cli.resolve import videos_of
 from nas.errors import NasError, one_of
@@ -51,7 +51,7 @@ def make(
     if as_json:
         print_json({"name": name, "root": root, "seed": seed, "written": written})
         return
-    print(f"motion: {written} videos written to {root}" if written else f"motion: {root} is already complete")
+    print_line(f"motion: {written} videos written to {root}" if written else f"motion: {root} is already complete")
 
 
 @app.command("check")
@@ -96,7 +96,9 @@ def check(
     else:
         _print(config, report)
         if exclude is not None:
-            print(f"{len(listed)} videos written to {exclude}; a study leaves them out with data.exclude={exclude}")
+            print_line(
+                f"{len(listed)} videos written to {exclude}; a study leaves them out with data.exclude={exclude}"
+            )
     if report.problem:
         raise NasError(report.problem)
     if not report.clean:
@@ -145,14 +147,18 @@ def get(
         print_json({**asdict(got), "root": str(got.root)})
     else:
         counts = ", ".join(f"{name} {count:,}" for name, count in got.videos.items())
-        print(f"{got.root}: {len(got.archives) - len(got.broken)} of {len(got.archives)} archives, videos: {counts}")
+        print_line(
+            f"{got.root}: {len(got.archives) - len(got.broken)} of {len(got.archives)} archives, videos: {counts}"
+        )
         if got.unlisted:
-            print(f"{got.unlisted:,} videos are in no table, or under several classes, and lie in {got.root}/unlisted")
+            print_line(
+                f"{got.unlisted:,} videos are in no table, or under several classes, and lie in {got.root}/unlisted"
+            )
         for archive in got.archives:
             for refused in archive.refused:
-                print(f"not taken from {archive.name}: {refused}")
+                print_line(f"not taken from {archive.name}: {refused}")
         for archive in got.broken:
-            print(f"broken: {archive.split} {archive.name}: {archive.reason}")
+            print_line(f"broken: {archive.split} {archive.name}: {archive.reason}")
     if got.broken:
         raise typer.Exit(1)
 
@@ -194,23 +200,23 @@ def _print(config: DataConfig, report: DataReport) -> None:
         }
         for name, split in report.splits.items()
     ]
-    print(report.line)
+    print_line(report.line)
     how = "every frame was decoded" if report.decoded else "by their headers"
     print_table(rows, {key: key for key in rows[0]}, f"{config.name}: {len(report.classes)} classes, {how}")
     if report.counts:
-        print("left out: " + ", ".join(f"{count:,} {kind}" for kind, count in report.counts.items()))
+        print_line("left out: " + ", ".join(f"{count:,} {kind}" for kind, count in report.counts.items()))
     for item in report.broken[:_SHOWN]:
-        print(f"left out: {item.path}: {item.kind}: {item.reason}")
+        print_line(f"left out: {item.path}: {item.kind}: {item.reason}")
     _more(report.broken, "--json or --exclude FILE names all")
     for what, groups in (("leak", report.leaks), ("duplicate", report.duplicates)):
         for same in groups[:_SHOWN]:
-            print(f"{what}: {_words(same)}")
+            print_line(f"{what}: {_words(same)}")
         _more(groups, "--json names all")
     if report.outside:
         first = f"the first is {report.outside[0]}"
-        print(f"links are followed: {len(report.outside):,} videos lie out of {config.root} ({first})")
+        print_line(f"links are followed: {len(report.outside):,} videos lie out of {config.root} ({first})")
     if report.remarks:
-        print("also: " + ", ".join(f"{count:,} {word}" for word, count in report.remarks.items()))
+        print_line("also: " + ", ".join(f"{count:,} {word}" for word, count in report.remarks.items()))
 
 
 def _words(same: Same) -> str:
@@ -221,7 +227,7 @@ def _words(same: Same) -> str:
 
 def _more(items: Sequence[object], where: str) -> None:
     if len(items) > _SHOWN:
-        print(f"... and {len(items) - _SHOWN:,} more; {where}")
+        print_line(f"... and {len(items) - _SHOWN:,} more; {where}")
 
 
 def _range(values: Any) -> str:

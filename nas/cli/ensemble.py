@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.output import Progress, print_json, print_table
+from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.testing import CACHE, CLIPS, CROPS, FULL, JSON, SIDES, interval_text, located, views_asked
 
 if TYPE_CHECKING:
@@ -122,8 +122,10 @@ def show(found: Ensemble) -> None:
     }
     print_table(rows, columns, f"{found.split}: {found.weighted.num_videos} videos")
     if found.cross_fitted:
-        print("val is reported: each video was judged with weights that other videos of val gave; the column: of all")
-    print(f"against the best on val: difference of {metric} with its 95 % interval, paired by video")
+        print_line(
+            "val is reported: each video was judged with weights that other videos of val gave; the column: of all"
+        )
+    print_line(f"against the best on val: difference of {metric} with its 95 % interval, paired by video")
 
 
 def _row(name: str, weight: float | None, result: Judged) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.output import Progress, print_json, print_table
+from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.testing import CACHE, CLIPS, CROPS, DATA, FULL, JSON, OVERRIDES, SIDES, located, show_test, views_asked
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def evaluate(
     show_test(found.result, f"{path}: {split} of {found.root}")
     if found.left_out:
         first = found.left_out[0]
-        print(f"left out: {len(found.left_out)} videos (the first: {first.path}: {first.reason})")
+        print_line(f"left out: {len(found.left_out)} videos (the first: {first.path}: {first.reason})")
     if found.backwards:
         show_backwards(found.backwards)
 

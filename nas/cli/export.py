@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from nas.cli.inspect import DB, STUDY
+from nas.cli.output import print_line, print_text
 from nas.cli.resolve import open_study
 
 
@@ -47,7 +48,7 @@ def export(
     elif latex:
         shown = tabular.for_paper(shown)
     if output is None:
-        print(formats.to_csv(rows, shown) if csv else formats.to_latex(rows, shown, f"{row['name']}: {table}"), end="")
+        print_text(formats.to_csv(rows, shown) if csv else formats.to_latex(rows, shown, f"{row['name']}: {table}"))
         return
     path = Path(output)
     part = path.with_name(f"{path.name}.part")
@@ -62,4 +63,4 @@ def export(
     except OSError as error:
         part.unlink(missing_ok=True)
         raise NasError(f"the file {path} cannot be written: {error.strerror}") from error
-    print(f"{len(rows)} rows: {path}")
+    print_line(f"{len(rows)} rows: {path}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.output import Progress, print_json, print_table
+from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.testing import CACHE, CLIPS, CROPS, DATA, FULL, JSON, OVERRIDES, SIDES, interval_text, located, views_asked
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def features(
         )
         return
     what = "input of" if found.kind == "clip" else "mean over single frames of the input of"
-    print(f"{output}: features ({videos} videos, {views} views, {planes}), {what} {found.layer}; {found.views}")
+    print_line(f"{output}: features ({videos} videos, {views} views, {planes}), {what} {found.layer}; {found.views}")
 
 
 def probe(
@@ -129,7 +129,7 @@ def probe(
     }
     seen = "clips" if result.kind == "clip" else "frames, pooled over time"
     what = f"{result.num_features} features of {seen} ({result.layer})"
-    print(f"{result.split}: {what}, fitted on {result.num_train} videos of train")
+    print_line(f"{result.split}: {what}, fitted on {result.num_train} videos of train")
     print_table(rows, columns)
 
 

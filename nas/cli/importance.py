@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.accuracies import metric_of
 from nas.cli.inspect import DB, JSON, STUDY
-from nas.cli.output import print_json, print_table
+from nas.cli.output import print_json, print_line, print_table
 from nas.cli.resolve import open_study
 
 if TYPE_CHECKING:
@@ -56,26 +56,26 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
         return
     fidelity = recorded_fidelity(row)
     if not rungs:
-        print(f"{row['name']}: no network has reached a rung yet")
+        print_line(f"{row['name']}: no network has reached a rung yet")
         return
     for rung in rungs:
         _print_rung(row["name"], rung, metric, fidelity)
     first = min((effect.rung for effect in effects), default=None)
     if first is None:
         most = max(rung.networks for rung in rungs)
-        print(f"what levels earn: at most {most} networks at a rung, and means per level need {FEW}")
+        print_line(f"what levels earn: at most {most} networks at a rung, and means per level need {FEW}")
     else:
         _print_effects([effect for effect in effects if effect.rung == first], metric, fidelity)
     _print_fronts(fronts, metric, fidelity)
     if why_not is not None:
-        print(why_not)
+        print_line(why_not)
 
 
 def _print_rung(study: str, rung: RungImportances, metric: str, fidelity: Fidelity) -> None:
     head = f"{study}, rung {rung.rung} ({fidelity.label_of(rung.epochs)})"
     if not rung.found:
         for note in rung.notes:
-            print(f"{head}: {note}")
+            print_line(f"{head}: {note}")
         return
     columns = {"factor": "factor"}
     rows: dict[str, dict[str, Any]] = {}
@@ -86,15 +86,15 @@ def _print_rung(study: str, rung: RungImportances, metric: str, fidelity: Fideli
             rows.setdefault(item.factor, {"factor": item.factor})[key] = item.importance
     title = f"{head}: importance of settings for {metric}, {rung.networks} networks"
     print_table(list(rows.values()), columns, title)
-    print(f"log MACs explain {rung.cost_explains:.0%} of the variance of {metric}")
+    print_line(f"log MACs explain {rung.cost_explains:.0%} of the variance of {metric}")
     for objective, share in rung.forest_explains.items():
         pairs = [item for item in rung.found if item.other and item.objective == objective]
         listed = ", ".join(f"{pair.factor} x {pair.other} {pair.importance:.3f}" for pair in pairs[:PAIRS])
         if share > 0:
-            print(f"fANOVA of {objective}: explains {share:.0%} of networks not seen; pairs: {listed or 'none'}")
+            print_line(f"fANOVA of {objective}: explains {share:.0%} of networks not seen; pairs: {listed or 'none'}")
     for note in rung.notes:
-        print(note)
-    print()
+        print_line(note)
+    print_line()
 
 
 _METHODS = {"pedanova": "PED-ANOVA", "fanova": "fANOVA"}

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from nas.accuracies import TOP1, accuracy_of, metric_in, standard_error
-from nas.cli.output import Progress, duration, print_json, print_table
+from nas.cli.output import Progress, duration, print_json, print_line, print_table
 from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
 from nas.cli.trials import print_trials, trial_rows
@@ -48,10 +48,10 @@ def status(
         if as_json:
             print_json(report)
             return
-        print(f"{report['study']} ({store.location}), clip {row['clip']}, {row['num_classes']} classes")
+        print_line(f"{report['study']} ({store.location}), clip {row['clip']}, {row['num_classes']} classes")
         counts = row["data"]["clips"]
         clips = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test") if split in counts)
-        print(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
+        print_line(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
         continues = recorded_fidelity(row).continues
         print_table(
             report["rungs"],
@@ -65,20 +65,20 @@ def status(
             },
         )
         states = ", ".join(f"{count} {state}" for state, count in report["states"].items())
-        print(f"trials: {report['trials']} of {report['budget']} ({states or 'none'})")
+        print_line(f"trials: {report['trials']} of {report['budget']} ({states or 'none'})")
         for failure in report["failures"]:
-            print(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
+            print_line(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
         if trials:
             print_trials(report["networks"], report["metric"])
         if report["promotions"]:
             print_promoted(report["promotions"], report["recipes"], report["metric"])
         worth = "" if continues else f" (worth {report['full_epochs_worth']:.1f} of full fidelity)"
-        print(
+        print_line(
             f"spent: {report['epochs_trained']:,} epochs{worth}, {duration(report['seconds'])} in {report['sessions']} "
             f"session(s); {report['preempted']} job(s) were pre-empted"
         )
         if report["ablation_sessions"]:
-            print(f"ablations: {duration(report['ablation_seconds'])} in {report['ablation_sessions']} session(s)")
+            print_line(f"ablations: {duration(report['ablation_seconds'])} in {report['ablation_sessions']} session(s)")
     finally:
         store.close()
 
@@ -166,7 +166,7 @@ def pareto(
 
             draw_front(row, store.evaluations(row["id"]), store.pareto_front(row["name"]), Path(plot))
             if not as_json:
-                print(f"plot: {plot}")
+                print_line(f"plot: {plot}")
     finally:
         store.close()
 
@@ -180,7 +180,7 @@ def print_front(store: Store, study: str) -> None:
     """Prints the front, with the standard error that its number of clips gives each top-1; of mAP it gives none."""
     rows = front_rows(store, study)
     if not rows:
-        print(f"{study}: no network has reached a rung yet")
+        print_line(f"{study}: no network has reached a rung yet")
         return
     record = store.study(study)
     metric = metric_in(store, record["id"])
@@ -254,9 +254,9 @@ def space(
     ]
     print_table(rows, {"domain": "domain", "per": "per", "values": "values"}, f"{loaded.name}: space")
     kind = "distinct networks" if size.exact else "settings, an upper bound of its distinct networks"
-    print(f"size: {size.networks if size.exact else size.settings:,} {kind}")
+    print_line(f"size: {size.networks if size.exact else size.settings:,} {kind}")
     drawn = "all of it" if pool.whole else "a random draw"
-    print(f"pool: {len(pool.candidates):,} networks ({drawn}), by cost class {report['strata']}")
+    print_line(f"pool: {len(pool.candidates):,} networks ({drawn}), by cost class {report['strata']}")
     for reason, count in pool.dropped.items():
-        print(f"dropped{',' if reason.startswith('does not') else ' by'} {reason}: {count:,}")
-    print(f"MACs of one {report['clip']} clip: {report['macs'][0]:,} to {report['macs'][1]:,}")
+        print_line(f"dropped{',' if reason.startswith('does not') else ' by'} {reason}: {count:,}")
+    print_line(f"MACs of one {report['clip']} clip: {report['macs'][0]:,} to {report['macs'][1]:,}")

@@ -28,6 +28,7 @@ from nas.cli import (
     verdict,
     watch,
 )
+from nas.cli.output import print_error, print_usage
 from nas.errors import NasError
 
 app = typer.Typer(
@@ -87,12 +88,12 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        result = app(arguments, prog_name="nas", standalone_mode=True)
+        result = app(arguments, prog_name="nas", standalone_mode=False)
         return int(result or 0)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print_error("stopped")
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -101,8 +102,13 @@ def main(argv: list[str] | None = None) -> int:
         # ValueErrors of search_spaces and trainer are the user's too; any other ValueError is a fault of ours.
         if debug or not _is_ours(error):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print_error(f"error: {' '.join(str(error).split())}")
         return 2
+    except Exception as error:
+        if not hasattr(error, "show"):  # the parser's errors, whose type typer does not export
+            raise
+        print_usage(error)
+        return int(getattr(error, "exit_code", 2))
 
 
 def _is_ours(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.accuracies import TOP1, metric_in
-from nas.cli.output import Progress, print_json, print_table
+from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.resolve import database_of
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def show(measured: list[Measured], title: str) -> None:
         {**first, **{test: test for test in TESTS[1:]}},
         "forward minus each test, with its 95 % interval over clips, and what the test is",
     )
-    print(
+    print_line(
         f"equivalent: the whole interval lies within {MARGIN * 100:g} points; the same networks with other seeds of "
         "training would differ by more than these intervals say"
     )

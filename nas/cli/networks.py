@@ -6,7 +6,7 @@ import re
 
 import typer
 
-from nas.cli.output import print_json, print_table
+from nas.cli.output import print_json, print_line, print_table
 from nas.cli.resolve import database_of, find_spec
 from nas.errors import NotFoundError
 
@@ -34,7 +34,7 @@ def show(name: str = NAME, study: str = STUDY, db: str = DB, clip: str = CLIP, a
         return
     rows = spec.rows()
     print_table(rows, {key: key for key in rows[0]}, f"{name}: {spec.describe()}")
-    print(f"digest: {codec.digest(spec)}")
+    print_line(f"digest: {codec.digest(spec)}")
 
 
 def cost(
@@ -67,11 +67,11 @@ def cost(
     if as_json:
         print_json(report)
         return
-    print(f"{name} at one clip of {report['clip']}, {classes} classes")
-    print(f"params:            {price.params:>16,}")
-    print(f"MACs, evaluation:  {price.macs:>16,}   ({price.macs / 1e9:.3f} G)")
-    print(f"MACs, training:    {price.train_macs:>16,}   (one forward pass)")
-    print(f"activations:       {price.activation_bytes:>16,}   (bytes kept for backward, float32)")
+    print_line(f"{name} at one clip of {report['clip']}, {classes} classes")
+    print_line(f"params:            {price.params:>16,}")
+    print_line(f"MACs, evaluation:  {price.macs:>16,}   ({price.macs / 1e9:.3f} G)")
+    print_line(f"MACs, training:    {price.train_macs:>16,}   (one forward pass)")
+    print_line(f"activations:       {price.activation_bytes:>16,}   (bytes kept for backward, float32)")
 
 
 def diff(
@@ -97,7 +97,7 @@ def diff(
     elif rows:
         print_table([{k: str(v) for k, v in row.items()} for row in rows], {"path": "path", "a": a, "b": b})
     else:
-        print(f"{a} and {b} are the same network")
+        print_line(f"{a} and {b} are the same network")
 
 
 def clip_and_classes(

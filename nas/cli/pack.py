@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.output import Progress, duration, print_json
+from nas.cli.output import Progress, duration, print_json, print_line
 from nas.cli.resolve import videos_of
 from nas.errors import NasError, one_of
 
@@ -110,10 +110,10 @@ def tell_packed(packed: Packed, *, seconds: float, as_json: bool, **more: Any) -
         )
         return
     for one in packed.broken:
-        print(f"left out: {one.path}: {one.reason}")
+        print_line(f"left out: {one.path}: {one.reason}")
     counts = ", ".join(f"{len(split)} {name}" for name, split in packed.splits.items())
     what, how = ("flow of ", f" by {packed.flow.method}") if packed.flow else ("", "")
-    print(
+    print_line(
         f"{packed.folder}: {what}{counts}, {size / 2**20:.1f} MiB of {packed.coding} at a short side of"
         f" {packed.short_side}{how}, {len(packed.broken)} left out, in {duration(seconds)}"
     )
@@ -121,4 +121,4 @@ def tell_packed(packed: Packed, *, seconds: float, as_json: bool, **more: Any) -
     frames = f" data.max_frames={packed.max_frames}" if packed.max_frames else ""
     rate = f" data.fps={packed.fps:.12g}" if packed.fps else ""
     place = f"data.source=pack data.root={packed.folder} data.short_side={packed.short_side}"
-    print(f"use it with {flow}{place}{frames}{rate}")
+    print_line(f"use it with {flow}{place}{frames}{rate}")

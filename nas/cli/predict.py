@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nas.cli.output import print_json, print_table
+from nas.cli.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from nas.using.predict import Prediction
@@ -82,7 +82,7 @@ def show_prediction(name: str, found: Prediction, top: int) -> None:
     columns = {"class": "class", "probability": "probability"}
     if len(found.timeline) > 1:
         columns["course"] = "over time"
-    print(f"{name}: {found.seconds:.1f} s, {found.views}")
+    print_line(f"{name}: {found.seconds:.1f} s, {found.views}")
     print_table(rows, columns)
     if len(found.timeline) < 2:
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.output import Progress, SearchProgress, print_json, print_table
+from nas.cli.output import Progress, SearchProgress, print_json, print_line, print_table
 from nas.cli.resolve import database_of, find_spec, has_name, not_a_preset
 from nas.cli.testing import interval_text
 
@@ -164,21 +164,23 @@ def _show(results: Sequence[Promoted], title: str, config: PromoteConfig, *, as_
     }
     print_table(summary, columns, title)
     for text in dict.fromkeys(line["views"] for line in summary if line["views"]):
-        print(f"views of each video: {text}")
+        print_line(f"views of each video: {text}")
     if any(result.split == "val" for result in results):
-        print("note: the data has no test split; val is reported, on which the networks were also chosen")
+        print_line("note: the data has no test split; val is reported, on which the networks were also chosen")
     asked = str(config.test)
     if several:
-        print("mAP: mean over videos of the average precision of their classes; video@1 and video@5 count one of them")
+        print_line(
+            "mAP: mean over videos of the average precision of their classes; video@1 and video@5 count one of them"
+        )
     for result in results:
         if result.broken:
-            print(f"{result.digest[:10]}, seed {result.seed}, in training: {broken_text(result.broken)}")
+            print_line(f"{result.digest[:10]}, seed {result.seed}, in training: {broken_text(result.broken)}")
     if any(result.views not in ("", asked, config.test.short) for result in results):
-        print(f"note: a test is looked at once, so what was tested earlier is not tested again with {asked}")
+        print_line(f"note: a test is looked at once, so what was tested earlier is not tested again with {asked}")
     for result in results:
-        print(f"nas.load({result.folder!r})" + ("" if result.fresh else "   (trained earlier)"))
+        print_line(f"nas.load({result.folder!r})" + ("" if result.fresh else "   (trained earlier)"))
     what = "classes" if several else "classes and confusions"
-    print(f"{what}: evaluation.json in each folder, or `nas evaluate FOLDER DATA`")
+    print_line(f"{what}: evaluation.json in each folder, or `nas evaluate FOLDER DATA`")
 
 
 def _not_used(study: str, recorded: Mapping[str, Any], words: Sequence[str]) -> list[str]:

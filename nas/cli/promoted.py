@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text
-from nas.cli.output import print_table
+from nas.cli.output import print_line, print_table
 from nas.cli.testing import interval_text
 from nas.store import Store
 
@@ -70,7 +70,7 @@ def print_promoted(rows: Sequence[Mapping[str, Any]], recipes: Mapping[str, str]
     columns = {name: title for name, title in _COLUMNS.items() if name != "recipe" or recipes}
     print_table(lines, {**columns, "accuracy": VIDEO1 if metric == TOP1 else MAP}, "promoted")
     for line in recipe_lines(recipes):
-        print(f"  {line}")
+        print_line(f"  {line}")
     for p in rows:
         if p["broken"]:
-            print(f"  promotion of {p['digest'][:10]}, seed {p['seed']}, in training: {p['broken']}")
+            print_line(f"  promotion of {p['digest'][:10]}, seed {p['seed']}, in training: {p['broken']}")

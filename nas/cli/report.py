@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from nas.cli.output import print_line
 from nas.cli.resolve import database_of
 
 
@@ -36,6 +37,6 @@ def report(
     finally:
         store.close()
     size = write_report(values, path)
-    print(f"report: {path} ({size / 1e6:.1f} MB)")
+    print_line(f"report: {path} ({size / 1e6:.1f} MB)")
     if open_it:
         typer.launch(str(path))

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from nas.cli.machines import CPUS, RAY, machines_of
-from nas.cli.output import SearchProgress, duration, print_json
+from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line
 from nas.cli.resolve import RUNS
 
 
@@ -46,7 +46,7 @@ def search(
         )
     except KeyboardInterrupt:
         progress.close()
-        print(f"stopped; everything so far is in {path}. Go on with: nas {shlex.join(sys.argv[1:])}", file=sys.stderr)
+        print_error(f"stopped; everything so far is in {path}. Go on with: nas {shlex.join(sys.argv[1:])}")
         raise typer.Exit(130) from None
     finally:
         progress.close()
@@ -63,9 +63,9 @@ def search(
     finally:
         store.close()
     rungs = ", ".join(f"{count} at {loaded.search.fidelity.label(rung)}" for rung, count in enumerate(summary.counts))
-    print(f"networks: {rungs}" + (f"; {summary.failed} failed" if summary.failed else ""))
+    print_line(f"networks: {rungs}" + (f"; {summary.failed} failed" if summary.failed else ""))
     if summary.exhausted:
-        print(f"the space has no more networks than these; search.trials={loaded.search.trials} was not reached")
+        print_line(f"the space has no more networks than these; search.trials={loaded.search.trials} was not reached")
     own = summary.wall_seconds - summary.busy_seconds
-    print(f"time: {duration(summary.wall_seconds)}, of which {own:.1f} s outside training")
-    print(f"database: {path}")
+    print_line(f"time: {duration(summary.wall_seconds)}, of which {own:.1f} s outside training")
+    print_line(f"database: {path}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.output import print_table
+from nas.cli.output import print_line, print_table
 from nas.cli.resolve import folder_settings, load_target
 from nas.store import is_database
 
@@ -155,11 +155,13 @@ def show_test(result: Judged, title: str) -> None:
         share_row("video@5", result.video5),
     ]
     columns = {"measure": "", "share": "accuracy", "interval": "95 % over videos", "videos": "videos"}
-    print(title)
+    print_line(title)
     print_table(rows, columns)
     if result.map_class is not None:
-        print(f"mAP over classes: {result.map_class:.3f}; clip@1 to video@5 count one of a video's labels as right")
-    print(f"{result.num_videos} videos, {result.num_clips} views: {result.views}; loss {result.loss:.3f}")
+        print_line(
+            f"mAP over classes: {result.map_class:.3f}; clip@1 to video@5 count one of a video's labels as right"
+        )
+    print_line(f"{result.num_videos} videos, {result.num_clips} views: {result.views}; loss {result.loss:.3f}")
     with_videos = [row for row in result.classes if row.accuracy is not None]
     shown = with_videos
     if len(shown) > _MANY:
@@ -189,7 +191,7 @@ def show_test(result: Judged, title: str) -> None:
     print_table(lines, {key: titles.get(key, key) for key in lines[0]}, head)
     absent = len(result.classes) - len(with_videos)
     if absent:
-        print(f"note: {absent} of the network's {len(result.classes)} classes have no video here")
+        print_line(f"note: {absent} of the network's {len(result.classes)} classes have no video here")
     if several:
         return
     names = [row.name for row in result.classes]

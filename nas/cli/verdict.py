@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from nas.accuracies import in_points, metric_in
-from nas.cli.output import print_json, print_table
+from nas.cli.output import print_json, print_line, print_table
 
 COLUMNS = {
     "claim": "claim",
@@ -74,7 +74,7 @@ def verdict(
     print_table(rows, COLUMNS, title)
     if searched:
         trainings = "1 training of the search is" if searched == 1 else f"{searched} trainings of the search are"
-        print(
+        print_line(
             f"{trainings} left out: a result that selected a network is no evidence for it; "
             "`nas ablate` again trains with other seeds"
         )

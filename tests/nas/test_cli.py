@@ -138,9 +138,7 @@ def test_status_lists_the_networks_by_which_commands_find_them(capsys: pytest.Ca
     assert sorted(row["epochs"] for row in rows) == [1, 1, 2]
     plain = run(capsys, "status", "tiny.yaml", "--trials")[1]
     for row in rows:
-        (line,) = [
-            line for line in plain.splitlines() if line.startswith(f" {row['number']:>5}   {row['digest'][:10]}")
-        ]
+        (line,) = [line for line in plain.splitlines() if line.startswith(f"{row['number']:>5}  {row['digest'][:10]}")]
         assert f"{row['accuracy']:.3f}" in line and row["state"] in line
         assert run(capsys, "show", row["digest"][:10], "--study", "tiny.yaml")[0] == 0
     assert "networks" not in json.loads(run(capsys, "status", "tiny.yaml", "--json")[1])
