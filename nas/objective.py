@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from nas.jobs import JobResult, TrainJob, derived_seed
 from nas.weights import weights_of
@@ -17,12 +21,16 @@ from search_spaces.catalogue import build
 from search_spaces.inflate import inflate
 from trainer.checkpoint import load_weights
 from trainer.config import DataConfig, Init
+from trainer.data import clips
 from trainer.data.clips import VideoData, open_data
+from trainer.evaluate import Batches
 from trainer.failures import TrainingFailed
 from trainer.loop import fit
 from trainer.metrics import EpochResult
 from trainer.order import motion_tests, outcomes
 from trainer.outcomes import TESTS, Outcome
+
+T = TypeVar("T")
 
 
 def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None) -> JobResult:
@@ -41,7 +49,7 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         data = opened(job.opened or job.data)
         data.met.reset()
-        model = first_network(job)
+        model, batches = first_network(job), SignsOfLife(folder)
         result = fit(
             model,
             data,
@@ -52,8 +60,9 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
             folder=folder,
             device=job.device,
             on_epoch=on_epoch,
+            batches=batches,
         )
-        measured = _measured(job, model, data) if job.by_clip else ()
+        measured = _measured(job, model, data, batches) if job.by_clip else ()
         return JobResult(
             epochs=result.epochs,
             seconds=time.perf_counter() - start,
@@ -66,6 +75,41 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
     except Exception as error:
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return _failed(start, "error", error)
+
+
+class SignsOfLife:
+    """Clips of `trainer.data.clips`; with each batch the time of a folder is set, once a second at most.
+
+    That is how a driver hears that whoever trains there does not hang, on this machine or on another.
+
+    Args:
+        folder: Of the job.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """The first sign is given with the first batch."""
+        self.folder = folder
+        self._given = float("-inf")
+
+    def num_batches(self, data: Any, config: DataConfig, *, split: str, batch_size: int, parts: int = 1) -> int:
+        """As `trainer.data.clips.num_batches`."""
+        return clips.num_batches(data, config, split=split, batch_size=batch_size, parts=parts)
+
+    def train_batches(self, data: Any, config: DataConfig, **how: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `trainer.data.clips.train_batches`."""
+        return self._heard(clips.train_batches(data, config, **how))
+
+    def eval_batches(self, data: Any, config: DataConfig, **how: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """As `trainer.data.clips.eval_batches`."""
+        return self._heard(clips.eval_batches(data, config, **how))
+
+    def _heard(self, batches: Iterator[T]) -> Iterator[T]:
+        for batch in batches:
+            if time.monotonic() - self._given >= 1.0:
+                self._given = time.monotonic()
+                with suppress(OSError):  # a disk that is full or away is found by whoever writes or reads
+                    os.utime(self.folder)
+            yield batch
 
 
 def network(
@@ -133,14 +177,14 @@ def take_values(model: torch.nn.Module, other: torch.nn.Module) -> int:
     return taken
 
 
-def _measured(job: TrainJob, model: torch.nn.Module, data: VideoData) -> tuple[Outcome, ...]:
+def _measured(job: TrainJob, model: torch.nn.Module, data: VideoData, batches: Batches) -> tuple[Outcome, ...]:
     """Which videos of val the network classifies correctly, with the weights that its metrics are of.
 
     As they are (`forward`) first, then in other orders, if the job asks for it and its clips have an order.
     """
     load_weights(Path(job.folder) / "last.pt", model)
     tests = TESTS if job.motion and job.data.clip.frames > 1 else TESTS[:1]
-    return outcomes(motion_tests(model, data, job.data, job.recipe, "val", job.device, tests=tests))
+    return outcomes(motion_tests(model, data, job.data, job.recipe, "val", job.device, tests=tests, batches=batches))
 
 
 @lru_cache(maxsize=2)

@@ -16,7 +16,7 @@ from nas.ablation.variants import LevelError
 from nas.accuracies import told
 from nas.errors import SearchError
 from nas.jobs import JobResult
-from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, lines_of
+from nas.search.crew import CUT_SHORT, MAX_TRIES, POLL_SECONDS, Crew, lines_of, told_again
 from nas.search.session import Listener, News, close_session, open_session
 from nas.store import Row, Store
 from nas.weights import check_networks
@@ -188,24 +188,22 @@ class _Runner:
             shutil.copytree(max(shorter, key=lines_of), part, ignore=shutil.ignore_patterns("*.lock"))
             part.rename(folder)
 
-    def _ended(self, run: int, result: JobResult | None) -> Training | None:
+    def _ended(self, run: int, result: JobResult) -> Training | None:
         """Records what came of a run; returns its training where it has to be submitted again."""
         training = self.under_way.pop(run)
-        reason = "worker_died" if result is None else result.reason
-        if reason == "disk_full":
+        if result.reason == "disk_full":
             self.record.preempt(run, "disk_full", "")
-            detail = result.detail if result is not None else ""
-            raise SearchError(f"the disk is full: {detail}; free some room and give the same command again to go on")
-        if reason in ("worker_died", "folder_busy"):
-            if reason == "folder_busy":
+            raise SearchError(
+                f"the disk is full: {result.detail}; free some room and give the same command again to go on"
+            )
+        if result.reason in CUT_SHORT:
+            if result.reason == "folder_busy":
                 time.sleep(POLL_SECONDS)
             place = f"after epoch {lines_of(self.root / 'runs' / f'{training.key}-{training.job.until_epoch}')}"
-            if self.record.preempt(run, str(reason), place) < MAX_TRIES:
-                self._say("preempt", f"a training was cut short ({reason}); it goes on from its last checkpoint")
+            if self.record.preempt(run, result.reason, place) < MAX_TRIES:
+                self._say("preempt", f"a training was cut short: {told_again(result)}")
                 return training
-            detail = f"cut short {MAX_TRIES} times {place}"
-            result = JobResult(epochs=(), seconds=0.0, reason=str(reason), detail=detail)
-        assert result is not None
+            result = dataclasses.replace(result, detail=f"cut short {MAX_TRIES} times {place}")
         self.record.finish(run, result)
         for other in self.plan.trainings:  # another arm may need the very same training
             if (other.key, other.job.until_epoch) == (training.key, training.job.until_epoch):

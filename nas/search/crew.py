@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,34 @@ if TYPE_CHECKING:
     from nas.search.ray_pool import RayPool
 
 POLL_SECONDS = 1.0
+SILENCE_SECONDS = 1800.0  # without a batch, after which a worker counts as lost: more than any batch or start takes
+SLOWER = 20  # how much longer one network's batch may take than the longest so far, where batches take minutes
+CUT_SHORT = ("worker_died", "worker_silent", "folder_busy")  # reasons that are not the training's own
 MAX_TRIES = 10  # that a training is cut short after the same epoch for one reason, before it counts as failed
+
+
+@dataclass(kw_only=True, slots=True)
+class _UnderWay:
+    """A job that a process has.
+
+    Attributes:
+        job: How `collect` will call it.
+        folder: Its own, whose time of modification is the sign of life of whoever trains in it.
+        sign: That time, as it was last seen.
+        silent: Seconds for which it has stayed; only those count in which the driver looked.
+    """
+
+    job: int
+    folder: Path
+    sign: int = 0
+    silent: float = 0.0
 
 
 class Crew:
     """An executor and the jobs that it has.
+
+    A process that dies is noticed by its executor. One that hangs, for whatever reason, gives no sign of life:
+    `run_job` touches the job's folder with every batch. It is replaced, and its job goes on from the checkpoint.
 
     Args:
         workers: Processes that train; 0 trains in this one.
@@ -35,7 +59,8 @@ class Crew:
         self.workers = cluster.slots if cluster is not None else workers
         self.device = cluster.device if cluster is not None else device()
         self.busy_seconds = 0.0  # with at least one job under way
-        self._under_way: dict[Future[JobResult], int] = {}
+        self._under_way: dict[Future[JobResult], _UnderWay] = {}
+        self._longest = 0.0  # seconds without a sign of life after which one came
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -53,29 +78,53 @@ class Crew:
             task: What to train.
             tick: Called after each epoch of a job in this process.
         """
+        under_way = _UnderWay(job=job, folder=Path(task.folder))
         if not isinstance(self.executor, InProcess):
-            self._under_way[self.executor.submit(run_job, task)] = job
+            self._under_way[self.executor.submit(run_job, task)] = under_way
             return
         began = time.perf_counter()
         try:
-            self._under_way[self.executor.submit(run_job, task, lambda epoch: tick())] = job
+            self._under_way[self.executor.submit(run_job, task, lambda epoch: tick())] = under_way
         finally:
             self.busy_seconds += time.perf_counter() - began
 
-    def collect(self) -> list[tuple[int, JobResult | None]]:
-        """Waits for a job to end, a moment at most; returns those that did, None where the worker died."""
+    def collect(self) -> list[tuple[int, JobResult]]:
+        """Waits for a job to end, a moment at most; returns those that did, also where the worker was lost."""
         began = time.perf_counter()
         done, _ = wait(self._under_way, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        waited = time.perf_counter() - began
+        ended: list[tuple[int, JobResult]] = []
         if not isinstance(self.executor, InProcess):
-            self.busy_seconds += time.perf_counter() - began
-        ended: list[tuple[int, JobResult | None]] = []
-        for future in sorted(done, key=lambda future: self._under_way[future]):
-            job = self._under_way.pop(future)
+            self.busy_seconds += waited
+            # A driver that was stopped for an hour has not listened for an hour.
+            ended += self._replaced(self.executor, min(waited, 2 * POLL_SECONDS))
+        for future in sorted(done & set(self._under_way), key=lambda future: self._under_way[future].job):
+            job = self._under_way.pop(future).job
             error = future.exception()
             if error is not None and not isinstance(error, WorkerDied):
                 raise error
-            ended.append((job, None if error is not None else future.result()))
+            ended.append((job, future.result() if error is None else _lost("worker_died", str(error))))
         return ended
+
+    def _replaced(self, executor: LocalPool | RayPool, seconds: float) -> list[tuple[int, JobResult]]:
+        """Ends the jobs that have given no sign of life for longer than is possible."""
+        lost = []
+        for future, one in list(self._under_way.items()):
+            sign = _sign_of(one.folder)
+            if future.done() or sign != one.sign:
+                self._longest = max(self._longest, one.silent)
+                one.sign, one.silent = sign, 0.0
+                continue
+            one.silent += seconds
+            if one.silent <= max(SILENCE_SECONDS, SLOWER * self._longest):
+                continue
+            if not executor.abandon(future):  # it waits for a machine to come
+                one.silent = 0.0
+                continue
+            del self._under_way[future]
+            detail = f"no batch for {one.silent:.0f} s, though its process had not ended; it was replaced"
+            lost.append((one.job, _lost("worker_silent", detail)))
+        return lost
 
     def close(self) -> None:
         """Ends the processes at once; what they were doing goes on later from the checkpoints."""
@@ -92,6 +141,22 @@ def executor(workers: int) -> InProcess | LocalPool:
 def device() -> str:
     """Where networks are trained on this machine."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def told_again(result: JobResult) -> str:
+    """What is said of a job that was cut short."""
+    return f"{result.reason} ({result.detail}); it goes on from its last checkpoint"
+
+
+def _lost(reason: str, detail: str) -> JobResult:
+    return JobResult(epochs=(), seconds=0.0, reason=reason, detail=detail)
+
+
+def _sign_of(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def lines_of(folder: Path) -> int:

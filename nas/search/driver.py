@@ -13,7 +13,7 @@ from nas.accuracies import told
 from nas.errors import SearchError
 from nas.jobs import JobResult, TrainJob, job_key
 from nas.search.cluster import joined
-from nas.search.crew import MAX_TRIES, POLL_SECONDS, Crew, lines_of
+from nas.search.crew import CUT_SHORT, MAX_TRIES, POLL_SECONDS, Crew, lines_of, told_again
 from nas.search.machines import Machines
 from nas.search.pool import Pool, build_pool
 from nas.search.record import Record
@@ -226,10 +226,7 @@ class _Driver:
     def _collect(self) -> None:
         """Waits for a job to end, and records what came of those that did."""
         for job, result in self.crew.collect():
-            if result is None:
-                self._again(job, "worker_died")
-            else:
-                self._finished(job, result)
+            self._finished(job, result)
         self._tick()
 
     def _finished(self, job: int, result: JobResult) -> None:
@@ -238,9 +235,10 @@ class _Driver:
             raise SearchError(
                 f"the disk is full: {result.detail}; free some room and give the same command again to go on"
             )
-        if result.reason == "folder_busy":  # a worker of an earlier driver is about to notice that it is alone
-            time.sleep(POLL_SECONDS)
-            self._again(job, "folder_busy")
+        if result.reason in CUT_SHORT:
+            if result.reason == "folder_busy":  # a worker of an earlier driver is about to notice that it is alone
+                time.sleep(POLL_SECONDS)
+            self._again(job, result)
             return
         row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
         self.record.finish(job, _later(result, self.fidelity.before(row["rung"])))
@@ -257,13 +255,14 @@ class _Driver:
             f"({result.seconds:.1f} s){f'; {result.detail}' if result.detail else ''}",
         )
 
-    def _again(self, job: int, reason: str) -> None:
+    def _again(self, job: int, result: JobResult) -> None:
         """Submits a job once more that was cut short for a reason that is not its own."""
+        reason = str(result.reason)
         row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
         epoch = self.fidelity.before(row["rung"]) + lines_of(self.folders[row["number"]])
         place = f"after epoch {epoch}"
         self.record.preempt(job, reason, place)
-        self._say("preempt", f"trial {row['number']} was cut short ({reason}); it goes on from its last checkpoint")
+        self._say("preempt", f"trial {row['number']} was cut short: {told_again(result)}")
         again = self.record.resubmit(row)
         if self.record.times_preempted(row, reason, place) >= MAX_TRIES:
             detail = f"cut short {MAX_TRIES} times {place}"

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent import futures
+from concurrent.futures import Executor, Future
+from multiprocessing.connection import Connection
+from threading import Thread
 from typing import Any, TypeVar
 
 from trainer.lifetime import end_with_parent
 
 T = TypeVar("T")
+_SECONDS_TO_END = 10.0
 
 
 class WorkerDied(Exception):  # noqa: N818 - it is an event to be recorded, not a fault of ours
@@ -44,6 +48,10 @@ class LocalPool(Executor):
     A slot whose process dies fails the job it had with `WorkerDied` and starts a new process; the other slots go on.
     Processes end by themselves when the driver is gone, so that no two ever train in one folder.
 
+    Each process has a pipe of its own and shares no lock with anybody, so that there is none that a killed one could
+    keep. (`ProcessPoolExecutor` and Pebble's pool hold one while they read; the former's also hangs if its last
+    reference goes in a callback.) A thread a job waits at the pipe; it is a daemon, and nobody waits for it.
+
     Args:
         slots: Processes.
         num_gpus: Visible GPUs of this machine; slot i gets number i modulo `num_gpus` of those that
@@ -54,8 +62,8 @@ class LocalPool(Executor):
         """Starts no process yet: each starts with its first job."""
         self.slots = slots
         self._num_gpus = num_gpus
-        self._pools: list[ProcessPoolExecutor | None] = [None] * slots
-        self._busy: list[bool] = [False] * slots
+        self._workers: list[_Worker | None] = [None] * slots
+        self._jobs: list[Future[Any] | None] = [None] * slots
         # Processes that are killed leave semaphores behind, which Python's tracker of them removes. That it says so,
         # after the last word of a command that was stopped, helps nobody; it begins with the first process.
         os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
@@ -66,50 +74,117 @@ class LocalPool(Executor):
         Raises:
             RuntimeError: No slot is free.
         """
-        slot = next((i for i, busy in enumerate(self._busy) if not busy), None)
+        slot = next((i for i, job in enumerate(self._jobs) if job is None or job.done()), None)
         if slot is None:
             raise RuntimeError(f"all {self.slots} slots are busy; wait for a future before submitting")
-        self._busy[slot] = True
-        outer: Future[T] = Future()
-        outer.set_running_or_notify_cancel()
-        try:
-            inner = self._pool(slot).submit(fn, *args, **kwargs)
-        except BrokenProcessPool:  # the process died while it was idle
-            self._pools[slot] = None
-            inner = self._pool(slot).submit(fn, *args, **kwargs)
-        inner.add_done_callback(lambda done: self._finish(slot, done, outer))
-        return outer
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        worker = self._workers[slot]
+        if worker is None or not worker.take((fn, args, kwargs)):  # none yet, or it died while it was idle
+            if worker is not None:
+                worker.kill()
+            worker = self._workers[slot] = _Worker(slot, self.slots, self._num_gpus)
+            worker.take((fn, args, kwargs))
+        self._jobs[slot] = future
+        Thread(target=_wait, args=(worker, future, f"worker {slot} died"), daemon=True).start()
+        return future
+
+    def abandon(self, future: Future[Any]) -> bool:
+        """Kills the process that has a job; the next job of its slot gets a new one, whatever becomes of the old.
+
+        Returns:
+            True: here every job is under way.
+        """
+        slot = next(i for i, job in enumerate(self._jobs) if job is future)
+        worker = self._workers[slot]
+        if worker is not None:
+            worker.kill()
+        self._workers[slot] = self._jobs[slot] = None
+        return True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Ends the processes; with `wait=False` at once, what they were doing is resumed from the checkpoints later."""
-        for pool in self._pools:
-            if pool is None:
-                continue
-            if not wait:
-                for process in list((pool._processes or {}).values()):
-                    process.kill()
-            pool.shutdown(wait=True, cancel_futures=cancel_futures)
-        self._pools = [None] * self.slots
+        if wait:
+            futures.wait([job for job in self._jobs if job is not None])
+        for worker in self._workers:
+            if worker is not None:
+                worker.kill()
+        for worker in self._workers:
+            if worker is not None:
+                worker.process.join(_SECONDS_TO_END)
+        self._workers = [None] * self.slots
+        self._jobs = [None] * self.slots
 
-    def _finish(self, slot: int, inner: Future[T], outer: Future[T]) -> None:
-        error = inner.exception()
-        self._busy[slot] = False
-        if isinstance(error, BrokenProcessPool):
-            self._pools[slot] = None
-            outer.set_exception(WorkerDied(f"worker {slot} died"))
-        elif error is not None:
-            outer.set_exception(error)
-        else:
-            outer.set_result(inner.result())
 
-    def _pool(self, slot: int) -> ProcessPoolExecutor:
-        pool = self._pools[slot]
-        if pool is None:
-            # spawn, not fork: the driver holds threads, a database and perhaps CUDA.
-            context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(1, context, _begin, (slot, self.slots, self._num_gpus))
-            self._pools[slot] = pool
-        return pool
+class _Worker:
+    """A process and the driver's end of its pipe."""
+
+    def __init__(self, slot: int, slots: int, num_gpus: int) -> None:
+        # spawn, not fork: the driver holds threads, a database and perhaps CUDA.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, slot, slots, num_gpus))
+        self.process.start()
+        theirs.close()  # with ours alone, the pipe ends when the process does
+
+    def take(self, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> bool:
+        """Gives the process a call; False if it is gone."""
+        try:
+            self.pipe.send(call)
+        except OSError:
+            return False
+        return self.process.is_alive()
+
+    def result(self) -> tuple[bool, Any]:
+        """Waits for what comes of the call: whether it went well, and the value or the error.
+
+        Raises:
+            EOFError, OSError: The process is gone.
+        """
+        while not self.pipe.poll(1.0):
+            if not self.process.is_alive() and not self.pipe.poll():  # a child of its own may hold the pipe open
+                raise EOFError
+        went_well, value = self.pipe.recv()
+        return went_well, value
+
+    def kill(self) -> None:
+        """Ends the process at once; waits for nothing."""
+        self.process.kill()
+
+
+def _wait(worker: _Worker, future: Future[Any], died: str) -> None:
+    """Passes on what comes of a call."""
+    try:
+        went_well, value = worker.result()
+    except (EOFError, OSError):
+        went_well, value = False, WorkerDied(died)
+    except Exception as error:  # what was sent cannot be read here
+        went_well, value = False, error
+    if went_well:
+        future.set_result(value)
+    else:
+        future.set_exception(value)
+
+
+def _work(pipe: Connection, slot: int, slots: int, num_gpus: int) -> None:
+    """What a worker process does: one call after the other."""
+    _begin(slot, slots, num_gpus)
+    while True:
+        try:
+            fn, args, kwargs = pipe.recv()
+        except EOFError:
+            return
+        answer: tuple[bool, Any]
+        try:
+            answer = True, fn(*args, **kwargs)
+        except Exception as error:
+            answer = False, error
+        try:
+            content = pickle.dumps(answer)
+            pickle.loads(content)  # pickle's own way fails for errors whose arguments have names
+        except Exception:
+            content = pickle.dumps((False, RuntimeError(f"{type(answer[1]).__name__}: {answer[1]}")))
+        pipe.send_bytes(content)
 
 
 def _gpu(slot: int, num_gpus: int, visible: str) -> str:
@@ -128,8 +203,7 @@ def _begin(slot: int, slots: int, num_gpus: int) -> None:
         cores = sorted(os.sched_getaffinity(0))
         share = cores[slot::slots] or [cores[slot % len(cores)]]
         os.sched_setaffinity(0, share)
-
-    import torch  # only now: the variables above are read when it is imported
-
     if not num_gpus and "OMP_NUM_THREADS" not in os.environ:  # who sets it knows what else the machine has to do
+        import torch  # only now: the variables above are read when it is imported
+
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // slots))

@@ -87,6 +87,7 @@ class RayPool(Executor):
         self._gone: set[str] = set()
         self._waiting: list[_Job] = []
         self._refs: dict[int, Any] = {}
+        self._numbers: dict[Future[Any], int] = {}
         self._number = 0
         self._refreshed = 0.0
         self._ends = ExitStack()
@@ -127,9 +128,17 @@ class RayPool(Executor):
         outer: Future[T] = Future()
         outer.set_running_or_notify_cancel()
         self._number += 1
+        self._numbers[outer] = self._number
         self._waiting.append(_Job(self._number, (fn, args), outer))
         self._place()
         return outer
+
+    def abandon(self, future: Future[Any]) -> bool:
+        """Kills the task of a job; returns whether there is one, and the job does not wait for a node."""
+        ref = self._refs.get(self._numbers[future])
+        if ref is not None:
+            ray.cancel(ref, force=True)
+        return ref is not None
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leaves the cluster, which ends the tasks; what they were doing is resumed from the checkpoints later."""
@@ -228,6 +237,7 @@ class RayPool(Executor):
         """Passes on what came of a task; called by a thread of Ray's."""
         node.jobs.discard(job.number)
         self._refs.pop(job.number, None)
+        self._numbers.pop(job.outer, None)
         error = inner.exception()
         if isinstance(error, NodeDiedError | TaskUnschedulableError):
             self._gone.add(node.id)  # Ray's list of nodes is a moment behind
