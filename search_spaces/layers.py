@@ -433,6 +433,38 @@ class Branches(nn.Module):
         return torch.cat([self.get_submodule(f"branch{i}")(x) for i in range(self.num)], dim=1)
 
 
+class GridAverage(nn.Module):
+    """The average of each cell of a grid over (T, H, W): adaptive pooling, in windows that every exporter can write.
+
+    Cell i of k on an axis of n places is the average from place floor(i n / k) to place ceil((i + 1) n / k).
+    """
+
+    def __init__(self, grid: Triple) -> None:
+        """Makes the layer.
+
+        Args:
+            grid: Cells over (T, H, W).
+        """
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, T, H, W) to (N, C, *grid)."""
+        sizes = x.shape[2:]
+        if all(size % cells == 0 for size, cells in zip(sizes, self.grid, strict=True)):
+            return F.avg_pool3d(x, [size // cells for size, cells in zip(sizes, self.grid, strict=True)])
+        t, h, w = (
+            [slice(i * n // k, -(-(i + 1) * n // k)) for i in range(k)] for n, k in zip(sizes, self.grid, strict=True)
+        )
+        cells = [x[:, :, i, j, k] for i in t for j in h for k in w]
+        means = [F.avg_pool3d(cell, cell.shape[2:]).flatten(2) for cell in cells]
+        return torch.cat(means, 2).unflatten(2, self.grid)
+
+    def extra_repr(self) -> str:
+        """Returns the grid."""
+        return f"grid={self.grid}"
+
+
 class Classifier(nn.Module):
     """Pooling over space and time, dropout, linear classifier."""
 

@@ -170,8 +170,10 @@ class C3DHead:
         """Returns the module."""
         from torch import nn
 
+        from search_spaces.layers import GridAverage
+
         return nn.Sequential(
-            nn.AdaptiveAvgPool3d(_GRID),
+            GridAverage(_GRID),
             nn.Flatten(),
             nn.Linear(prod(_GRID) * self.in_planes, self.width),
             nn.ReLU(inplace=True),

@@ -59,7 +59,7 @@ class FrameHead(FrameWise):
         for name, layer in self.named_children():
             if name != "head":
                 x = layer(x)
-        logits: Tensor = self.head(x.reshape(len(x) // frames, frames, -1))
+        logits: Tensor = self.head(x.reshape(x.shape[0] // frames, frames, -1))
         return logits
 
 
@@ -120,7 +120,7 @@ class Relation(nn.Module):
         for size, scale in zip(self.sizes, self.scales, strict=True):
             chosen = self.subsets(size)
             index = torch.tensor([i for subset in chosen for i in subset], device=x.device)
-            seen = x.index_select(1, index).reshape(len(x), len(chosen), -1)
+            seen = x.index_select(1, index).reshape(x.shape[0], len(chosen), -1)
             logits = logits + scale(seen).sum(1)
         return logits
 
@@ -182,7 +182,7 @@ class Recurrence(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps features (N, T, C) to logits (N, num_classes)."""
-        state = cell = x.new_zeros((len(x), self.width))
+        state = cell = x.new_zeros((x.shape[0], self.width))
         states = []
         for inputs in self.inputs(x).unbind(1):
             gates = inputs + self.states(state)

@@ -45,7 +45,7 @@ def fold(x: Tensor) -> Tensor:
 
 def unfold(x: Tensor, frames: int) -> Tensor:
     """Returns images (N*T, C, H, W) as clips (N, C, T, H, W), a view."""
-    return x.reshape(len(x) // frames, frames, *x.shape[1:]).transpose(1, 2)
+    return x.reshape(x.shape[0] // frames, frames, *x.shape[1:]).transpose(1, 2)
 
 
 class FrameWise(nn.Module):

@@ -1,11 +1,11 @@
-"""Convolutions in bfloat16 on a CPU, where small inputs have met broken kernels."""
+"""Convolutions in bfloat16 on a CPU, where small inputs have met broken kernels; averages over a grid."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from search_spaces.layers import Conv3d, RandomDilationConv3d
+from search_spaces.layers import Conv3d, GridAverage, RandomDilationConv3d
 
 SMALL = [
     # frames, side, kernel, dilation, stride
@@ -67,3 +67,10 @@ def test_a_random_dilation_larger_than_the_clip_has_right_gradients() -> None:
         torch.manual_seed(seed)
         for a, b in zip(gradients(conv, x, bf16=True), exact, strict=True):
             assert (a - b).abs().max() <= 0.03 * b.abs().max()
+
+
+@pytest.mark.parametrize("sizes", [(1, 4, 4), (2, 8, 12), (1, 1, 1), (3, 5, 7), (2, 3, 9)])
+@pytest.mark.parametrize("grid", [(1, 4, 4), (2, 3, 1)])
+def test_a_grid_average_is_adaptive_pooling(sizes, grid):
+    x = torch.randn(2, 3, *sizes, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(GridAverage(grid)(x), torch.nn.AdaptiveAvgPool3d(grid)(x))
