@@ -458,7 +458,7 @@ class GridAverage(nn.Module):
         )
         cells = [x[:, :, i, j, k] for i in t for j in h for k in w]
         means = [F.avg_pool3d(cell, cell.shape[2:]).flatten(2) for cell in cells]
-        return torch.cat(means, 2).unflatten(2, self.grid)
+        return torch.cat(means, 2).reshape(*x.shape[:2], *self.grid)
 
     def extra_repr(self) -> str:
         """Returns the grid."""
