@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Table, inspect, select, text
 from nas import tables as m
 from nas.accuracies import ACCURACY_SQL
 from nas.errors import StoreError
+from search_spaces import codec
+from search_spaces.spec import SpecError
 
 # The front at the highest fidelity that the search has reached: error against MACs, one row a network.
 _PARETO_FRONT = """
@@ -92,6 +94,19 @@ def _several_labels(connection: Connection) -> None:
 def _balanced_accuracy(connection: Connection) -> None:
     _add_columns(connection, m.FOURTH)
     _replace_front(connection, _FRONT)
+    _describe_again(connection)
+
+
+def _describe_again(connection: Connection) -> None:
+    """Networks in today's words: some names of parts meant others when these were stored."""
+    table = m.architecture
+    for row in connection.execute(select(table)).mappings().all():
+        try:
+            words = codec.decode(row["spec"]).describe()
+        except SpecError:
+            continue  # of a family that is not there any more
+        if words != row["description"]:
+            connection.execute(table.update().where(table.c.digest == row["digest"]).values(description=words))
 
 
 def _add_columns(connection: Connection, columns: Iterable[tuple[Table, str]]) -> None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any, Literal
 
-from search_spaces.spec import POINTWISE_KINDS, TemporalOp, Unit
+from search_spaces.spec import POINTWISE_KINDS, PORT_KINDS, TemporalOp, Unit
 
 Triple = tuple[int, int, int]
 # Of one clip: (C, T, H, W), fewer dimensions behind a mean; or a tuple of such between links that pass on several.
@@ -276,14 +276,16 @@ def temporal_steps(
         first = convolved(in_planes, midplanes, (1, h, w), stride=sides, padding=padding)
         return (*first, *convolved(midplanes, out_planes, over, stride=behind, dilations=op.dilation, act=act))
     # P3D, see `layers.P3D`.
-    s_stride = sides if op.kind == "p3d_a" else both
-    s_act = act or op.kind == "p3d_a"
+    s_stride = sides if op.form == "a" else both
+    s_act = act or op.form == "a"
     s = convolved(in_planes, out_planes, (1, h, w), stride=s_stride, padding=padding, act=s_act)
-    if op.kind == "p3d_b":
-        t = convolved(in_planes, out_planes, over, stride=both, dilations=op.dilation, act=act)
-        return (Summed((s, t)),)
-    if op.kind == "p3d_a":
+    if op.form == "a":
         return (*s, *convolved(out_planes, out_planes, over, stride=behind, dilations=op.dilation, act=act))
-    t = convolved(out_planes, out_planes, over, dilations=op.dilation, act=act)
+    port = op.kind in PORT_KINDS
+    t_act, last = act and port, (Rectified(),) if act and not port else ()
+    if op.form == "b":
+        t = convolved(in_planes, out_planes, over, stride=both, dilations=op.dilation, act=t_act)
+        return (Summed((s, t)), *last)
+    t = convolved(out_planes, out_planes, over, dilations=op.dilation, act=t_act)
     # Without a ReLU of its own, what T sees is S rectified, and a tensor of its own.
-    return (*s, Summed(((), t if act else (Rectified(in_place=False), *t))))
+    return (*s, Summed(((), t if act else (Rectified(in_place=False), *t))), *last)

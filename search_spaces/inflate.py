@@ -189,7 +189,7 @@ def _still(unit: P3D, mode: Mode) -> None:
     """
     space, time = unit.spatial.norm, unit.temporal
     rectified = isinstance(time.act, nn.ReLU)
-    if unit.kind != "p3d_a":
+    if unit.form != "a":
         nn.init.zeros_(time.norm.weight)
         nn.init.constant_(time.norm.bias, _AJAR if rectified else 0.0)
         return

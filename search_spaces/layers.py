@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.spec import POINTWISE_KINDS, SpecError, TemporalOp
+from search_spaces.spec import POINTWISE_KINDS, PORT_KINDS, SpecError, TemporalOp
 
 Triple = tuple[int, int, int]
 
@@ -232,13 +232,15 @@ class Conv2Plus1D(nn.Module):
 
 
 class P3D(nn.Module):
-    """The three pseudo-3D blocks. A: T(S(x)). B: S(x) + T(x). C: S(x) + T(S(x)).
+    """The three pseudo-3D blocks. A: relu(T(S(x))). B: relu(S(x) + T(x)). C: relu(S(x) + T(S(x))).
 
-    S is 1x3x3, norm, ReLU and T is kx1x1, norm, ReLU, so that the ReLU comes before the sum and none after
-    it. With `act=False` the unit closes the residual branch of a basic block, a place that the paper does not
-    have (its blocks are bottlenecks, with a 1x1x1 behind). There the ReLUs before the sum are left out:
-    behind them a branch could only ever add to the shortcut, never take away from it, and the ReLU after the
-    shortcut's addition would do nothing. T still sees a rectified S in A and C.
+    S is 1x3x3, norm, ReLU and T is kx1x1 and norm: so it stands in all blocks of the authors' prototxt, and T can take
+    away from S. In the blocks of the port, T has a ReLU of its own and the sum has none: relu(S) + relu(T).
+
+    With `act=False` the unit closes the residual branch of a basic block, a place that the paper does not have (its
+    blocks are bottlenecks, with a 1x1x1 behind). There no ReLU stands before or behind the sum: the branch could only
+    ever add to the shortcut, never take away from it, and the ReLU after the shortcut's addition would do nothing. T
+    still sees a rectified S in A and C.
 
     The temporal stride is on T in A. B needs both strides on both paths. C adds S to T(S), so S has both
     strides.
@@ -263,7 +265,7 @@ class P3D(nn.Module):
             out_planes: Planes out, of S and of T.
             spatial: Spatial kernel, stride and padding.
             temporal_stride: Stride over frames.
-            act: ReLUs before the sum (and after T in A).
+            act: End with a ReLU, and have those before the sum.
             norm: Settings of the norms.
 
         Raises:
@@ -271,17 +273,17 @@ class P3D(nn.Module):
                 differ in theirs.
         """
         super().__init__()
-        self.kind = op.kind
-        parallel = op.kind == "p3d_b"
-        s_stride = 1 if op.kind == "p3d_a" else temporal_stride
-        t_stride = 1 if op.kind == "p3d_c" else temporal_stride
+        self.form = op.form
+        parallel = op.form == "b"
+        s_stride = 1 if op.form == "a" else temporal_stride
+        t_stride = 1 if op.form == "c" else temporal_stride
         stride = spatial.stride
         if parallel and spatial.padded() != Spatial(kernel=spatial.kernel).padded():
-            raise SpecError("p3d_b needs a spatial convolution that keeps the size, so padding, but it has none")
+            raise SpecError(f"{op.kind} needs a spatial convolution that keeps the size, so padding, but it has none")
         self.spatial = ConvNorm(
             spatial_conv(in_planes, out_planes, spatial, frames=s_stride),
             out_planes,
-            act=act or op.kind == "p3d_a",
+            act=act or op.form == "a",
             norm=norm,
         )
         self.temporal = ConvNorm(
@@ -293,22 +295,25 @@ class P3D(nn.Module):
                 dilations=op.dilation,
             ),
             out_planes,
-            act=act,
+            act=act and (op.form == "a" or op.kind in PORT_KINDS),
             norm=norm,
         )
+        summed = act and op.form != "a" and op.kind not in PORT_KINDS
+        self.act: nn.Module = nn.ReLU(inplace=True) if summed else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, in_planes, T, H, W) to (N, out_planes, T', H', W')."""
         s = self.spatial(x)
-        if self.kind == "p3d_a":
+        if self.form == "a":
             out: Tensor = self.temporal(s)
-        elif self.kind == "p3d_b":
+        elif self.form == "b":
             out = s + self.temporal(x)
         else:
             # Not in place: without act, the sum needs S as it was. With it, S is rectified already and this
             # is idle.
             out = s + self.temporal(s if isinstance(self.spatial.act, nn.ReLU) else F.relu(s))
-        return out
+        activated: Tensor = self.act(out)
+        return activated
 
 
 def spatial_conv(in_planes: int, out_planes: int, spatial: Spatial, *, frames: int = 1) -> Conv3d:

@@ -17,7 +17,20 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self
 if TYPE_CHECKING:
     from torch import nn
 
-Kind = Literal["2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c", "csn", "t1x1_first", "t1x1_both", "t1x1_all"]
+Kind = Literal[
+    "2d",
+    "3d",
+    "2plus1d",
+    "p3d_a",
+    "p3d_b",
+    "p3d_c",
+    "csn",
+    "t1x1_first",
+    "t1x1_both",
+    "t1x1_all",
+    "p3d_b_port",
+    "p3d_c_port",
+]
 Midplanes = Literal["per_conv", "shared", "equal"]
 Attention = Literal["none", "se", "gate", "nonlocal"]
 
@@ -32,6 +45,13 @@ KINDS: tuple[Kind, ...] = (
     "t1x1_first",
     "t1x1_both",
     "t1x1_all",
+    "p3d_b_port",
+    "p3d_c_port",
+)
+# For comparison with the authors' blocks, and for networks that were trained when `p3d_b` and `p3d_c` meant these.
+PORT_KINDS: tuple[Kind, ...] = ("p3d_b_port", "p3d_c_port")
+_FORMS: Mapping[str, Literal["a", "b", "c"]] = MappingProxyType(
+    {"p3d_a": "a", "p3d_b": "b", "p3d_c": "c", "p3d_b_port": "b", "p3d_c_port": "c"}
 )
 # Those whose time is in the 1x1x1 convolutions of a bottleneck, so that a block without them cannot have it.
 POINTWISE_KINDS: tuple[Kind, ...] = ("t1x1_first", "t1x1_both", "t1x1_all")
@@ -84,10 +104,12 @@ class TemporalOp:
 
     Attributes:
         kind: `2d` 1x3x3; `3d` kx3x3; `2plus1d` 1x3x3, BN, ReLU, kx1x1 (Tran et al. 2018, section 3.5);
-            `p3d_a`, `p3d_b`, `p3d_c` the three blocks of Qiu et al. 2017, section 3.2 (`p3d_a` is the separable unit of
-            S3D, too); `csn` kx3x3 for each plane alone (channel-separated, Tran et al. 2019). The others leave the 3x3
-            convolution as it is and put kx1x1 into the 1x1x1 convolutions of a bottleneck: `t1x1_first` into the first
-            (SlowFast), `t1x1_both` into both, `t1x1_all` into those and the shortcut's (three readings of BesNet).
+            `p3d_a`, `p3d_b`, `p3d_c` the three blocks of Qiu et al. 2017, section 3.2, as in the authors' prototxts
+            (`p3d_a` is the separable unit of S3D, too); `p3d_b_port`, `p3d_c_port` those of a port to PyTorch
+            (https://github.com/qijiezhao/pseudo-3d-pytorch), with their ReLUs at other places; `csn` kx3x3 for each
+            plane alone (channel-separated, Tran et al. 2019). The others leave the 3x3 convolution as it is and put
+            kx1x1 into the 1x1x1 convolutions of a bottleneck: `t1x1_first` into the first (SlowFast), `t1x1_both` into
+            both, `t1x1_all` into those and the shortcut's (three readings of BesNet).
         kernel: Temporal kernel k, in frames.
         dilation: Temporal dilations. One is fixed; from several, each layer draws one per mini-batch in
             training and averages its outputs over all of them in evaluation (BesNet).
@@ -110,6 +132,11 @@ class TemporalOp:
         one_of("midplanes", self.midplanes, MIDPLANES)
         if not self.dilation or min(self.dilation) < 1:
             raise SpecError(f"dilation must be one or more integers of at least 1, but is {list(self.dilation)}")
+
+    @property
+    def form(self) -> Literal["", "a", "b", "c"]:
+        """Which of the three P3D blocks it is, the authors' or the port's; empty for another kind."""
+        return _FORMS.get(self.kind, "")
 
 
 FLAT = TemporalOp(kind="2d")

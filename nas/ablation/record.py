@@ -9,6 +9,7 @@ from typing import Any
 from nas import store as s
 from nas import tables as m
 from nas.ablation.plan import Plan, Training
+from nas.errors import StoreError
 from nas.jobs import JobResult
 from nas.motion import put_motion
 from nas.store import Row, Store
@@ -24,6 +25,9 @@ class AblationRecord:
         plan: What is to be trained.
         kind: `ablate` or `versus`.
         name: Of the ablation.
+
+    Raises:
+        StoreError: The ablation was begun when an arm meant another network.
     """
 
     def __init__(self, store: Store, study: Row, plan: Plan, *, kind: str, name: str) -> None:
@@ -31,7 +35,16 @@ class AblationRecord:
         self.store, self.study, self.plan = store, study, plan
         found = [row for row in store.ablations(study["id"]) if row["name"] == name]
         self.id = found[0]["id"] if found else self._begin(kind, name)
-        self.arms = {row["position"]: row["id"] for row in store.arms(self.id)}
+        arms = store.arms(self.id)
+        now = {arm.position: self._digest(arm.position) for arm in plan.arms.arms}
+        for arm in arms:
+            if arm["digest"] != now.get(arm["position"]):
+                raise StoreError(
+                    f"the ablation {name} of {store.location} was begun when its arm {arm['factor']}={arm['level']} "
+                    f"was another network ({arm['digest'][:10]}, and {now.get(arm['position'], 'none')[:10]} now), so "
+                    "results would be mixed; give --db another file"
+                )
+        self.arms = {row["position"]: row["id"] for row in arms}
 
     def runs(self) -> dict[tuple[str, int], Row]:
         """Every recorded run of the study, by key and epochs."""

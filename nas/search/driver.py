@@ -21,7 +21,17 @@ from nas.search.resources import check_rungs, too_small
 from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, propose
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action
-from nas.search.session import Listener, News, close_session, locked, open_session, opened_data, study_row, with_budget
+from nas.search.session import (
+    Listener,
+    News,
+    as_recorded,
+    close_session,
+    locked,
+    open_session,
+    opened_data,
+    study_row,
+    with_budget,
+)
 from nas.store import Row, Store
 from nas.study import SearchConfig, Study
 from nas.weights import check_networks, settled_study
@@ -87,6 +97,7 @@ def run_search(
                 num_classes=len(data.classes),
                 progress=lambda done, total: listener(News(kind="cost", done=done, total=total)),
             )
+            pool = as_recorded(store, row, study, pool)
             for text in too_small(pool, study):
                 listener(News(kind="cost", text=text))
             _check_weights(study, pool, len(data.classes), listener)

@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from filelock import FileLock, Timeout
 
 from nas import store as s
 from nas import tables as m
+from nas.cost import cost_of
 from nas.errors import SearchError, StoreError
+from nas.search.pool import Pool
 from nas.store import Row, Store
 from nas.study import Study, changes
+from search_spaces import codec, edit
 from trainer.data.clips import VideoData, open_data
 
 
@@ -161,6 +164,47 @@ def study_row(store: Store, study: Study, data: VideoData) -> Row:
             "compared; bring them back, or give --db another file"
         )
     return found[0]
+
+
+def as_recorded(store: Store, row: Row, study: Study, pool: Pool) -> Pool:
+    """The pool of a search that may have begun under an earlier definition of its names.
+
+    A named network that was tried is the one of the record, whatever a preset of that name is now.
+
+    Raises:
+        StoreError: The settings of a recorded network give another network now, so that results would be mixed.
+    """
+    named, stale = list(pool.named), set[str]()
+    tried = [trial for trial in store.trials(row["id"]) if trial["origin"] == "named"]
+    for i, (trial, candidate) in enumerate(zip(tried, pool.named, strict=False)):
+        if trial["digest"] != candidate.digest:
+            spec = codec.decode(store.find(trial["digest"])["spec"])
+            price = cost_of(spec, study.data.clip, num_classes=row["num_classes"], planes=study.data.planes)
+            old = replace(candidate, digest=trial["digest"], spec=spec, params=trial["params"], cost=price)
+            named[i] = pool.by_digest.get(old.digest, old)
+            stale |= set() if candidate.params else {candidate.digest}
+    for trial in store.trials(row["id"]):
+        if trial["params"]:
+            _check_settings(store, study, trial)
+    if tuple(named) == pool.named:
+        return pool
+    kept = {c.digest: c for c in (*pool.candidates, *named) if c.digest not in stale}
+    ordered = sorted(kept.values(), key=lambda c: (c.cost.macs, c.digest))
+    return replace(pool, candidates=tuple(ordered), named=tuple(named))
+
+
+def _check_settings(store: Store, study: Study, trial: Row) -> None:
+    now = study.space.point(trial["params"]).spec
+    then = codec.decode(store.find(trial["digest"])["spec"])
+    if codec.digest(now) == trial["digest"]:
+        return
+    differ = min(edit.diff(then, now.canonical()), default="digest")
+    values = [edit.leaves(spec).get(differ, "none") for spec in (then, now.canonical())]
+    raise StoreError(
+        f"{store.location} was made when the settings of trial {trial['number']} meant another network ({differ} "
+        f"{values[0]}, and {values[1]} now), so results would be mixed; what is stored can be read, but to search on, "
+        "give --db another file"
+    )
 
 
 def with_budget(store: Store, row: Row, study: Study) -> Row:

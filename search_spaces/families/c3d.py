@@ -22,6 +22,7 @@ from search_spaces.parts import Conv, Pool
 from search_spaces.spec import (
     FLAT,
     KERNELS,
+    PORT_KINDS,
     ArchSpec,
     Link,
     SpecError,
@@ -35,7 +36,7 @@ from search_spaces.spec import (
 if TYPE_CHECKING:
     from torch import nn
 
-KINDS = ("2d", "3d", "p3d_a", "p3d_b", "p3d_c")
+KINDS = ("2d", "3d", "p3d_a", "p3d_b", "p3d_c", *PORT_KINDS)
 _GROUPS = (1, 1, 2, 2, 2)  # convolutions before each pool
 _WIDTHS = (64, 128, 256, 512, 512)
 _GRID = (1, 4, 4)

@@ -12,6 +12,7 @@ from search_spaces.parts import Chain, Concat, Pool
 from search_spaces.spec import (
     ATTENTIONS,
     FLAT,
+    PORT_KINDS,
     Attention,
     Kind,
     SpecError,
@@ -25,7 +26,7 @@ from search_spaces.spec import (
 if TYPE_CHECKING:
     from torch import nn
 
-KINDS: tuple[Kind, ...] = ("2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c")
+KINDS: tuple[Kind, ...] = ("2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c", *PORT_KINDS)
 WIDTHS = (
     ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),
     (

@@ -31,7 +31,7 @@ Reach = Literal["spatial", "kernel"]
 Padding = Literal["valid", "same"]
 
 # Not p3d_b: its temporal path would need the padding that the spatial one does not have.
-KINDS: tuple[Kind, ...] = ("2d", "3d", "2plus1d", "p3d_a", "p3d_c")
+KINDS: tuple[Kind, ...] = ("2d", "3d", "2plus1d", "p3d_a", "p3d_c", "p3d_c_port")
 PAIRS: tuple[Pair, ...] = ("appended", "inflated", "each", "none")
 REACHES: tuple[Reach, ...] = ("spatial", "kernel")
 PADDINGS: tuple[Padding, ...] = ("valid", "same")
@@ -172,9 +172,9 @@ def branch_planes(block: Mixed, in_planes: int) -> tuple[int, ...]:
 def stride_reach(op: TemporalOp) -> int:
     """Frames that a convolution with which a reduction strides looks at, where it is not padded over them.
 
-    The stride of `p3d_c` is on its spatial convolution.
+    The stride of P3D-C is on its spatial convolution.
     """
-    return 1 if op.kind in ("2d", "p3d_c") else op.kernel
+    return 1 if op.kind in ("2d", "p3d_c", "p3d_c_port") else op.kernel
 
 
 @lru_cache(maxsize=65536)

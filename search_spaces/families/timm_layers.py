@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces.layers import Conv3d, temporal_conv
-from search_spaces.spec import TemporalOp, midplanes
+from search_spaces.spec import PORT_KINDS, TemporalOp, midplanes
 
 Conv = TypeVar("Conv", nn.Conv2d, Conv3d)
 
@@ -138,36 +138,48 @@ class Factorised(nn.Module):
 
 
 class Pseudo3d(nn.Module):
-    """P3D among images. A: T(S(x)). B: S(x) + T(x). C: S(x) + T(S(x)).
+    """P3D among images. A: act(T(S(x))). B: act(S(x) + T(x)). C: act(S(x) + T(S(x))).
 
     S is timm's own: convolution and, where they follow it, norm and activation. T is a k x 1 x 1 convolution with the
-    groups of S, a batch norm if S has one (else a bias), and an activation if S has one. Where that is not idempotent
-    (SiLU), T of A has none: else a network whose T does nothing would not be its 2D parent.
+    groups of S and a batch norm if S has one (else a bias). The activation at the end is that of S. Where that is not
+    idempotent (SiLU) there is none: else a network whose T does nothing would not be its 2D parent. In the blocks of
+    the port, T of B and C has an activation of its own, and their sum has none.
     """
 
     def __init__(
-        self, kind: str, spatial: nn.Sequential, temporal: nn.Sequential, crop: tuple[int, int, int, int]
+        self,
+        form: str,
+        spatial: nn.Sequential,
+        temporal: nn.Sequential,
+        crop: tuple[int, int, int, int],
+        *,
+        act: nn.Module | None = None,
     ) -> None:
         """Makes it.
 
         Args:
-            kind: `p3d_a`, `p3d_b` or `p3d_c`.
+            form: Which of the three blocks: `a`, `b` or `c`.
             spatial: S.
             temporal: T.
             crop: What to pad the input of a parallel T by, less than 0 where S does not pad: left, right, top, bottom.
+            act: Behind the sum of B and C.
         """
         super().__init__()
-        self.kind, self.crop = kind, crop
+        self.form, self.crop = form, crop
         self.spatial, self.temporal = spatial, temporal
+        self.act = nn.Identity() if act is None else act
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images (N*T, C, H, W) to images (N*T, C', H', W')."""
         s: Tensor = self.spatial(x)
         seen = s
-        if self.kind == "p3d_b":
+        if self.form == "b":
             seen = F.pad(x, self.crop) if any(self.crop) else x
         t: Tensor = self.temporal(seen)
-        return t if self.kind == "p3d_a" else s + t
+        if self.form == "a":
+            return t
+        out: Tensor = self.act(s + t)
+        return out
 
 
 def inflated(conv: nn.Conv2d, op: TemporalOp, clock: Clock, origin: str) -> Over:
@@ -229,7 +241,7 @@ def pseudo3d(
     """
     used = act if act is not None else getattr(norm, "act", None)
     spatial = nn.Sequential(OrderedDict(_named(conv=conv, norm=norm, act=act)))
-    parallel = op.kind == "p3d_b"
+    parallel = op.form == "b"
     over = _over_time(
         conv.in_channels if parallel else conv.out_channels,
         conv.out_channels,
@@ -240,13 +252,15 @@ def pseudo3d(
     )
     settings = norm if isinstance(norm, nn.BatchNorm2d) else nn.BatchNorm2d(1)
     twin = nn.BatchNorm2d(conv.out_channels, eps=settings.eps, momentum=settings.momentum) if norm is not None else None
+    port = op.kind in PORT_KINDS
     again = None
-    if used is not None and (op.kind != "p3d_a" or (is_idempotent(used) and not behind)):
+    if used is not None and (port or (is_idempotent(used) and not behind)):
         again = copy.deepcopy(used)
-    temporal = nn.Sequential(OrderedDict(_named(conv=Over(over, clock), norm=twin, act=again)))
+    inside, last = (again, None) if port or op.form == "a" else (None, again)
+    temporal = nn.Sequential(OrderedDict(_named(conv=Over(over, clock), norm=twin, act=inside)))
     (height, width), (rows, columns) = conv.kernel_size, _padding(conv)
     crop = (columns - (width - 1) // 2, columns - width // 2, rows - (height - 1) // 2, rows - height // 2)
-    return Pseudo3d(op.kind, spatial, temporal, crop if parallel else (0, 0, 0, 0))
+    return Pseudo3d(op.form, spatial, temporal, crop if parallel else (0, 0, 0, 0), act=last)
 
 
 def is_zero_padded(conv: nn.Conv2d) -> bool:

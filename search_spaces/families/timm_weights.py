@@ -161,7 +161,7 @@ def _still(unit: Pseudo3d, mode: Mode) -> None:
     conv = over.conv
     assert isinstance(conv, nn.Conv3d)
     rectified = isinstance(getattr(unit.temporal, "act", None), nn.ReLU | nn.ReLU6)
-    if unit.kind != "p3d_a":
+    if unit.form != "a":
         silent, bias = (conv.weight, conv.bias) if norm is None else (norm.weight, norm.bias)
         assert bias is not None
         nn.init.zeros_(silent)

@@ -103,7 +103,7 @@ class TestConv:
                 op=op,
                 spatial_stride=rng.choice((1, 2)),
                 temporal_stride=rng.choice((1, 2)),
-                padding=rng.choice((None, None if kind == "p3d_b" else (0, 0))),
+                padding=rng.choice((None, None if kind.startswith("p3d_b") else (0, 0))),
                 midplanes=7,
                 act=rng.random() < 0.5,
             )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from sqlalchemy import Inspector, inspect, text
 from nas import migrations as m
 from nas.store import Store
 from nas.tables import FOURTH, THIRD
+from search_spaces import codec
+from search_spaces.presets import preset
 
 DATABASES = Path(__file__).parents[1] / "golden" / "databases"
 VIEWS = ("ablation_effects", "importance", "motion_tests", "pareto_front")
@@ -110,3 +115,19 @@ def test_balanced_accuracy_and_the_heartbeat_are_kept(tmp_path: Path) -> None:
 
 def _columns(found: Inspector, table: str) -> set[tuple[str, str, bool]]:
     return {(column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(table)}
+
+
+@pytest.mark.parametrize("version", (1, 3))
+def test_a_network_of_before_says_which_definition_it_has(tmp_path: Path, version: int) -> None:
+    """`p3d_b` of version 1 of specs is the port's block, which its stored line did not say."""
+    path = tmp_path / "study.db"
+    shutil.copy(DATABASES / f"schema_{version}.db", path)
+    spec = {**codec.encode(preset("p3d_50_b")), "version": 1}
+    digest = codec.digest(codec.decode(spec))
+    values = {"digest": digest, "line": "resnet | (64) p3d_b.3 x3", "spec": json.dumps(spec)}
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO nas_architecture VALUES (:digest, :line, :spec)", values)
+    with contextlib.closing(Store(path)) as store:
+        row = store.find(digest)
+    assert "(64) p3d_b_port.3 x3" in row["description"]
+    assert row["spec"] == spec

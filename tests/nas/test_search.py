@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 import optuna
 import pytest
 
+from nas.cli.main import main
 from nas.compare import front
 from nas.config import load_study
 from nas.errors import SearchError, StoreError
@@ -20,6 +22,8 @@ from nas.search.scheduler import Promote, Start, next_action
 from nas.search.session import News, locked
 from nas.store import Row, Store
 from nas.study import Study
+from search_spaces import codec
+from search_spaces.settings import network_of
 from tests.nas.studies import content_of, write_study
 
 
@@ -272,6 +276,52 @@ def test_a_full_disk_stops_the_search_and_it_goes_on_later(
         run_search(study, tmp_path / "study.db", workers=0)
     run_search(study, tmp_path / "study.db", workers=0)
     assert results_of(Store(tmp_path / "study.db")) == results_of(Store(path))
+
+
+def test_a_search_whose_names_meant_other_networks_can_be_read_and_is_not_mixed(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A record of when `p3d_b` was the port's block, which is called `p3d_b_port` now."""
+
+    def kinds(name: str) -> dict[str, Any]:
+        domains = {"kind": {"values": ["2d", name], "per": "network"}, "kernel": [3]}
+        return {"space": {"domains": domains}, "search": {"trials": 2, "initial": 2, "rungs": [1]}}
+
+    path = tmp_path / "study.db"
+    run_search(study_at(tmp_path, motion, kinds("p3d_b_port")), path, workers=0)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for table, column in (("study", "config"), ("trial", "params")):
+            connection.execute(f"UPDATE nas_{table} SET {column} = replace({column}, 'p3d_b_port', 'p3d_b')")
+    before, study = content_of(path), study_at(tmp_path, motion, kinds("p3d_b"))
+    with pytest.raises(StoreError, match=r"temporal\.kind p3d_b_port, and p3d_b now\), so results would be mixed"):
+        run_search(study, path, workers=0)
+    assert content_of(path) == before
+    for command in (["status", str(path)], ["pareto", str(path)], ["status", str(path), "--trials"]):
+        assert main(command) == 0
+    assert "p3d_b_port.3" in capsys.readouterr().out
+    digest = next(t["digest"] for t in Store(path).trials(1) if t["params"]["kind"] == "p3d_b")
+    (tmp_path / "spec.json").write_text(json.dumps(Store(path).find(digest)["spec"]))
+    assert main(["show", str(tmp_path / "spec.json")]) == 0
+    shown = capsys.readouterr().out
+    assert digest in shown and "p3d_b_port" in shown
+
+
+def test_a_named_network_stays_the_one_of_the_record(
+    tmp_path: Path, motion: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A preset may come to mean another network; a search that has tried the earlier one goes on as before."""
+    path, tried = tmp_path / "study.db", []
+    small = {"depth": "1-1", "stem_width": 8, "stem": "1x3x3/2", "width": 0.5}
+    for trials, kind in ((3, "3d"), (5, "2plus1d"), (5, "3d")):
+        spec = network_of("resnet", {**small, "kind": kind})
+        monkeypatch.setattr("nas.search.pool.presets.preset", lambda name, frames, spec=spec: spec)
+        over = {"search": {"trials": trials, "initial": 2, "rungs": [1], "start_with": ["r3d_18"]}}
+        run_search(study_at(tmp_path, motion, over), path, workers=0)
+        tried.append([(t["digest"], t["origin"]) for t in Store(path).trials(1)])
+    assert [len(rows) for rows in tried] == [3, 5, 5]
+    assert [origin for _, origin in tried[-1]].count("named") == 1
+    assert tried[-1][0] == (codec.digest(spec), "named")
+    assert tried[1][:3] == tried[0]
 
 
 def test_a_changed_study_is_refused_and_nothing_is_harmed(finished: tuple[Study, Path, list[News]]) -> None:

@@ -24,7 +24,7 @@ from search_spaces.inflate import MODES, Inflated, check, inflate, inflate_weigh
 from search_spaces.layers import P3D
 from search_spaces.parent import parts_of_spec
 from search_spaces.presets import preset
-from search_spaces.spec import FLAT, KINDS, SpecError, TemporalOp
+from search_spaces.spec import FLAT, KINDS, PORT_KINDS, Kind, SpecError, TemporalOp
 from search_spaces.weights import checksum, read_weights
 
 WIDTHS = (8, 16, 16, 24)
@@ -140,8 +140,9 @@ def test_replicated_it_is_so_where_padding_does_not_reach(kind):
 def test_a_resnet_50_of_many_operators_is_timms():
     """In float64, since rounding alone makes 7e-5 of a difference to the parent in float32."""
     parent = calibrated(timm.create_model("resnet50"))
-    ops = [TemporalOp(kind=kind) for kind in ("p3d_a", "p3d_b", "p3d_c", "3d", "t1x1_all", "2d")]
-    blocks = iter([*ops, *ops, *ops[:4]])
+    kinds: tuple[Kind, ...] = ("p3d_a", "p3d_b", "p3d_c", *PORT_KINDS, "3d", "t1x1_all", "2d")
+    ops = [TemporalOp(kind=kind) for kind in kinds]
+    blocks = iter([*ops, *ops])
     spec = ResNetSpec(
         stem=Stem(width=64, temporal_kernel=5, spatial_kernel=7, spatial_stride=2, pool="max"),
         stages=tuple(
@@ -183,7 +184,7 @@ def test_an_inception_v3_of_many_operators_is_its_frame_by_frame_network():
         for shift in range(2):
             spec = inception(lambda unit, s=shift: ops[(unit + s) % 4], lambda unit, s=shift: pairs[(unit + s) % 3])
             network = inflated(spec, state, "centre").double()
-            assert len({module.kind for module in network.modules() if isinstance(module, P3D)}) == 2
+            assert len({module.form for module in network.modules() if isinstance(module, P3D)}) == 2
             ours = network(still(images(2, 75), 4).double())
             torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
@@ -263,7 +264,7 @@ def test_random_leaves_temporal_convolutions_as_drawn():
 
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
-@pytest.mark.parametrize("kind", ["p3d_a", "p3d_b", "p3d_c"])
+@pytest.mark.parametrize("kind", ["p3d_a", "p3d_b", "p3d_c", "p3d_b_port", "p3d_c_port"])
 @pytest.mark.parametrize("mode", ["centre", "replicate"])
 def test_what_is_silent_can_learn(block, kind, mode):
     spec = resnet(block, [TemporalOp(kind=kind)] * 4)

@@ -13,7 +13,7 @@ from search_spaces.families.resnet_blocks import Block, Stage, Stem
 from search_spaces.families.resnet_layers import StemLayers
 from search_spaces.families.resnet_make import depth_blocks, make_stem, place, temporal_strides, time_pools
 from search_spaces.families.resnet_spec import ResNetSpec
-from search_spaces.layers import RandomDilationConv3d, Spatial, temporal_unit
+from search_spaces.layers import P3D, RandomDilationConv3d, Spatial, temporal_unit
 from search_spaces.presets import preset
 from search_spaces.spec import KINDS, SpecError, TemporalOp, midplanes, scale
 
@@ -153,15 +153,38 @@ def p3d(kind: str, *, act: bool) -> torch.nn.Module:
 
 @pytest.mark.parametrize("act", [True, False])
 def test_p3d_units_compute_what_the_paper_says(act):
-    """A: T(S(x)). B: S(x) + T(x). C: S(x) + T(S(x)). Rectified before the sum, or, at the end of a branch, not."""
+    """A: relu(T(S(x))). B: relu(S(x) + T(x)). C: relu(S(x) + T(S(x))). T has no ReLU before the sum; the port's has.
+
+    At the end of a branch, the ReLUs before and behind the sum are not there.
+    """
     x = torch.randn(2, 4, 5, 6, 6)
     relu = F.relu if act else (lambda t: t)
-    for kind in ("p3d_a", "p3d_b", "p3d_c"):
+    for kind in ("p3d_a", "p3d_b", "p3d_c", "p3d_b_port", "p3d_c_port"):
         unit = p3d(kind, act=act)
         s = unit.spatial.norm(unit.spatial.conv(x))
-        seen = x if kind == "p3d_b" else F.relu(s)
-        t = relu(unit.temporal.norm(unit.temporal.conv(seen)))
-        torch.testing.assert_close(unit(x), t if kind == "p3d_a" else relu(s) + t)
+        seen = x if kind.startswith("p3d_b") else F.relu(s)
+        t = unit.temporal.norm(unit.temporal.conv(seen))
+        paper = relu(t) if kind == "p3d_a" else relu(relu(s) + t)
+        expected = relu(s) + relu(t) if kind.endswith("_port") else paper
+        torch.testing.assert_close(unit(x), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("turns", ["b", "c", "abc"])
+def test_published_p3d_networks_have_the_authors_blocks(turns):
+    """Layer by layer in the authors' prototxt, in all of its blocks of kind B or C, T can take away from S."""
+    spec = preset("p3d_50" if turns == "abc" else f"p3d_50_{turns}")
+    network = build(spec, num_classes=4).eval()
+    units = {name: unit for name, unit in network.named_modules() if isinstance(unit, P3D) and unit.form != "a"}
+    assert len(units) == (13 if turns != "abc" else 8)
+    taken = 0
+    for unit in units.values():
+        planes = unit.spatial.conv.in_channels
+        x = torch.randn(1, planes, 4, 6, 6)
+        s = F.relu(unit.spatial.norm(unit.spatial.conv(x)))
+        t = unit.temporal.norm(unit.temporal.conv(x if unit.form == "b" else s))
+        assert (unit(x) - (s + t).relu()).abs().max() == 0
+        taken += bool((unit(x) < s).any())
+    assert taken == len(units)
 
 
 def test_a_unit_at_the_end_of_a_branch_can_be_negative_and_one_inside_cannot():

@@ -377,7 +377,7 @@ def test_domains_offer_what_a_network_can_do():
     assert all(s.stages == FLAT and s.shift == TimmShift() for s in by_model["vit_tiny_patch16_224"])
     assert all(s.stages[0] == TimmStage() for s in by_model["convnext_tiny"])
     kinds = {stage.temporal.kind for s in by_model["convnext_tiny"] for stage in s.stages}
-    assert kinds == {"2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c"}
+    assert kinds == {"2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c", "p3d_b_port", "p3d_c_port"}
     assert {s.frames for s in specs if s.head.kind == "average" and s.shift.kind != "tin"} == {8}
 
 

@@ -19,7 +19,8 @@ from search_spaces.inflate import check, inflate
 from search_spaces.spec import FLAT, SpecError, TemporalOp
 
 MODELS = ("resnet26", "legacy_seresnet18", "regnety_002", "mobilenetv3_small_050", "densenet121", "convnext_atto")
-KINDS = ("2d", "3d", "p3d_a", "p3d_b", "p3d_c", "t1x1_first", "t1x1_both", "t1x1_all")
+P3D = ("p3d_a", "p3d_b", "p3d_c", "p3d_b_port", "p3d_c_port")
+KINDS = ("2d", "3d", *P3D, "t1x1_first", "t1x1_both", "t1x1_all")
 SIZE = 32
 
 
@@ -105,7 +106,7 @@ def test_replicated_weights_are_the_parent_where_padding_does_not_reach(model, k
     assert not torch.allclose(maps[0][:, :, 0], maps[1][:, :, 0], rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("kind", ["p3d_a", "p3d_b", "p3d_c"])
+@pytest.mark.parametrize("kind", P3D)
 def test_an_inflated_network_goes_on_learning(kind):
     """Temporal layers that add nothing at first are not dead."""
     spec = spec_of("resnet18", [TemporalOp(kind=kind)] * 5, [1] * 5)
@@ -118,7 +119,7 @@ def test_an_inflated_network_goes_on_learning(kind):
     assert all(grad is not None and grad.abs().max() > 0 for grad in grads)
 
 
-@pytest.mark.parametrize("kind", ["p3d_a", "p3d_b", "p3d_c"])
+@pytest.mark.parametrize("kind", P3D)
 def test_an_inflated_unit_is_near_its_parent_in_training_too(kind):
     """Where each norm has statistics of the batch: T's own are then those that S gives."""
     state = parent("regnety_002")[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -33,7 +34,7 @@ from search_spaces import codec
 from search_spaces.catalogue import FAMILIES as CATALOGUE
 from search_spaces.settings import network_of
 from tests.nas.ablation.plans import LOOKUP
-from tests.nas.studies import TINY, merged, write_study
+from tests.nas.studies import TINY, content_of, merged, write_study
 from trainer.config import Clip, DataConfig, Recipe
 
 ROOT = Path(__file__).parents[3]
@@ -417,3 +418,19 @@ def done(db: str) -> dict[int, str]:
         return {}
     finally:
         plain.close()
+
+
+def test_an_ablation_whose_arm_was_another_network_is_not_gone_on_with(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As is so of a record of before a kind of that name meant another block."""
+    monkeypatch.chdir(tmp_path)
+    file, db = study(tmp_path, motion)
+    run(capsys, "ablate", file, "--db", db, "--workers", "0", "--json")
+    with contextlib.closing(sqlite3.connect(db)) as connection, connection:
+        base = "(SELECT digest FROM nas_arm WHERE position = 0)"
+        connection.execute(f"UPDATE nas_arm SET digest = {base} WHERE level = 'p3d_a'")
+    before = content_of(Path(db))
+    assert main(["ablate", file, "--db", db, "--workers", "0"]) == 2
+    assert "its arm kind=p3d_a was another network" in capsys.readouterr().err
+    assert content_of(Path(db)) == before
