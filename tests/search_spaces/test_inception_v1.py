@@ -198,7 +198,7 @@ def test_specs_are_equal_where_their_networks_are(first, second):
 def modules(spec: InceptionV1Spec) -> str:
     with torch.device("meta"):
         built = network(spec)
-    return str(built) + str([m.kind for m in built.modules() if isinstance(m, P3D)])
+    return str(built) + str([m.form for m in built.modules() if isinstance(m, P3D)])
 
 
 POINTS = {

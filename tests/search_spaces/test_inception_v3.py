@@ -237,7 +237,7 @@ def test_blocks_are_equal_where_their_modules_are(first, second, stride):
 def modules(block: Mixed) -> str:
     with torch.device("meta"):
         module = built(block)
-    return str(module) + str([m.kind for m in module.modules() if isinstance(m, P3D)])
+    return str(module) + str([m.form for m in module.modules() if isinstance(m, P3D)])
 
 
 def line(block: Mixed) -> str:
