@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import DataConfig
 from trainer.data.decode import Decoded, DecodeError, Scaler, decode_video, open_video, reasons, video_stream
+from trainer.data.direct import scan_video
 from trainer.data.layouts import DataError
+from trainer.data.length import has_sizes, missing, stream_seconds
+from trainer.data.workers import Task
 
 MOST_FRAMES = 2000  # of a video that is decoded whole: at a short side of 128 about 130 MB
 SECONDS = 10.0  # length of a Kinetics clip: what networks that sample uniformly were trained on
@@ -112,19 +117,25 @@ def header_of(path: Path) -> Header:
     Raises:
         DataError: It is no video.
     """
-    import av
-
     try:
         with reasons(), open_video(path) as container:
             stream = video_stream(container)
             rate = stream.average_rate or stream.guessed_rate
-            if stream.duration is not None and stream.time_base is not None:
-                seconds = float(stream.duration * stream.time_base)
-            else:
-                seconds = container.duration / av.time_base if container.duration else 0.0
-            return Header(seconds=max(seconds, 0.0), fps=float(rate) if rate else 0.0)
+            return Header(seconds=stream_seconds(container, stream), fps=float(rate) if rate else 0.0)
     except DecodeError as error:
         raise DataError(f"{path} must be a video, but {error}") from error
+
+
+def check_whole(path: Path) -> None:
+    """Looks for the end of a video that is not decoded whole, where it is not certain that its bytes are all there.
+
+    Raises:
+        DataError: It was cut off, as decoding would find.
+    """
+    if missing(path) or not has_sizes(path):
+        found = scan_video(Task(path=str(path), short_side=16))
+        if isinstance(found, str):
+            raise DataError(f"{path} must be a video, but {found}")
 
 
 def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.uint8], float]:
@@ -153,12 +164,17 @@ def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.
             stream, scale = video_stream(container), Scaler(config.short_side)
             begin = float((stream.start_time or 0) * stream.time_base)
             container.seek(math.floor((begin + start) / stream.time_base), stream=stream)
+            before: deque[Any] = deque(maxlen=least)
             for frame in container.decode(stream):
                 at = (frame.time if frame.time is not None else begin) - begin
                 if at >= start - _INSTANT:
                     images.append(scale(frame))
+                else:
+                    before.append(frame)
                 if (at >= start + wanted and len(images) >= least) or len(images) >= MOST_FRAMES:
                     break
+            if len(images) < least:  # the last frames may stand for long
+                images = [*map(scale, before), *images][-least:]
     except DecodeError as error:
         raise DataError(f"{path} at {clock(start)} {error}") from error
     if not images:

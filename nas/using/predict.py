@@ -11,7 +11,17 @@ import torch
 
 from nas.exported import Network
 from nas.using.cutting import check_length
-from nas.using.excerpts import MOST_FRAMES, Window, excerpt, frames_of, header_of, length_of, whole, windows_of
+from nas.using.excerpts import (
+    MOST_FRAMES,
+    Window,
+    check_whole,
+    excerpt,
+    frames_of,
+    header_of,
+    length_of,
+    whole,
+    windows_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +86,7 @@ def predict_video(network: Network, path: Path, *, most: int = 10, length: float
     header = header_of(path)
     moments: list[Moment] = []
     if header.frames > MOST_FRAMES:
+        check_whole(path)
         seconds = header.seconds
         for window in windows_of(seconds, header.fps, config, most=most, length=length):
             frames, fps = excerpt(path, window, config)

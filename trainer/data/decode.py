@@ -14,6 +14,8 @@ from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from trainer.data.length import lack_of
+
 VERSION = 2
 """Raised whenever the same file would decode to other pixels; a part of every cache key."""
 
@@ -111,11 +113,10 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
             if limit is None and total * images[0].nbytes > _LARGEST:
                 raise DecodeError(f"too long: more than {total - 1} frames; give data.max_frames")
         first, last = (shown[0], shown[-1]) if shown else (None, None)
-        seconds = None if first is None or last is None else last - first
-        lack = lack_of(container, stream, total, seconds)
+        lack = lack_of(path, container, stream, total, first, last)
     if total == 0:
         raise DecodeError("the video stream has no frame")
-    if lack is not None:
+    if lack:
         raise DecodeError(lack)
     fps = float(rate) if rate else 0.0
     known = [time for time in shown if time is not None]
@@ -142,30 +143,6 @@ def stacked(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     for number in range(len(images) - 1, -1, -1):  # from the end, where the heap gives memory back
         frames[number] = images.pop()
     return frames
-
-
-def lack_of(container: Any, stream: Any, total: int, seconds: float | None) -> str | None:
-    """Says what a file lacks that was cut off: its reader sees an end, but its header promises more.
-
-    Args:
-        container: The file, read to its end.
-        stream: The video stream.
-        total: Frames found.
-        seconds: Time from the first to the last of them, if they have times.
-
-    Returns:
-        The reason to refuse the file, or None. Only half of what is promised is asked for, since a stream may end
-        before its sound does, and a last frame may stand for long.
-    """
-    if "avi" in container.format.name:
-        # The reader lowers the duration of a cut AVI to what is there, but not the count of frames.
-        return f"cut off: {total} of {stream.frames} frames" if total * 2 < stream.frames else None
-    promised = container.duration / av.time_base if container.duration else 0.0
-    if seconds is not None and total > 1:
-        found = seconds * total / (total - 1)
-        if found * 2 < promised:
-            return f"cut off: {found:.1f} of {promised:.1f} seconds"
-    return None
 
 
 def _pick(path: Path, short_side: int, keep: set[int]) -> list[NDArray[np.uint8]]:

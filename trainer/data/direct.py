@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from trainer.data import decode
 from trainer.data.appending import Coded
-from trainer.data.decode import DecodeError, Scaler, frames_of, lack_of, open_video, reasons, video_stream
+from trainer.data.decode import DecodeError, Scaler, frames_of, open_video, reasons, video_stream
 from trainer.data.flow_images import FlowImages, scan_flow
 from trainer.data.key import key_of
 from trainer.data.layouts import DataError, Layout
+from trainer.data.length import frames_in, lack_of
 from trainer.data.pack import Entry, Progress, tasks_of
 from trainer.data.packed import FORMAT, Packed, open_packed
 from trainer.data.packing import write_files
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 # Frames that are sooner decoded than sought past: after a jump the decoder has to fill its queue again.
 _NEAR = 8
-_VOP = b"\0\0\1\xb6"  # begins a frame of MPEG-4 (ISO/IEC 14496-2, 6.2.5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -110,7 +110,7 @@ def _scan(task: Task) -> Coded:
         for packet in container.demux(stream):
             if packet.size:
                 digest.update(packet)
-                held = _frames_in(packet, stream.codec_context.name)
+                held = frames_in(packet, stream.codec_context.name)
                 if held:
                     packets.append((packet.pts, packet.dts, packet.is_keyframe))
                 doubtful |= held > 1 or packet.is_discard or packet.is_corrupt
@@ -122,13 +122,13 @@ def _scan(task: Task) -> Coded:
             raise DecodeError("the video stream has no frame")
         shown = np.array(sorted({pts for pts, _, _ in packets if pts is not None}), dtype=np.int64)
         doubtful |= len(shown) < len(packets) or not packets[0][2] or first.pts != shown[0]
-        seconds = float((shown[-1] - shown[0]) * stream.time_base) if len(shown) else None
-        lack = lack_of(container, stream, len(packets), seconds)
+        first_time, last_time = (float(shown[at] * stream.time_base) if len(shown) else None for at in (0, -1))
+        lack = lack_of(task.path, container, stream, len(packets), first_time, last_time)
     total = len(packets)
     if doubtful:
         total, lack = _counted(task.path)
         shown = np.zeros(0, dtype=np.int64)
-    if lack is not None:
+    if lack:
         raise DecodeError(lack)
     keys = sorted((pts, pts if dts is None else dts) for pts, dts, key in packets if key and pts is not None)
     places = np.array(keys if len(shown) else [], dtype=np.int64).reshape(-1, 2)
@@ -139,16 +139,7 @@ def _scan(task: Task) -> Coded:
     return Coded(data=times.data(digest.digest()), num_frames=kept, height=shape[0], width=shape[1], fps=fps)
 
 
-def _frames_in(packet: Any, codec: str) -> int:
-    """Frames that a packet gives to look at: one, as good as always."""
-    if codec == "vp8":  # of a packet that only others refer to, one bit says so (RFC 6386, 9.1)
-        return int(bytes(packet)[0] >> 4 & 1)
-    if codec == "mpeg4":  # AVIs of DivX and XviD may have two in one packet and an empty one behind it
-        return max(1, bytes(packet).count(_VOP))
-    return 1
-
-
-def _counted(path: str) -> tuple[int, str | None]:
+def _counted(path: str) -> tuple[int, str]:
     """Frames of a file, and what it lacks, by decoding it."""
     first = last = None
     total = 0
@@ -158,8 +149,7 @@ def _counted(path: str) -> tuple[int, str | None]:
             total += 1
             last = frame.time
             first = last if total == 1 else first
-        seconds = None if first is None or last is None else last - first
-        return total, lack_of(container, stream, total, seconds)
+        return total, lack_of(path, container, stream, total, first, last)
 
 
 def read_frames(path: str | Path, numbers: Sequence[int], times: Times) -> dict[int, NDArray[np.uint8]]:

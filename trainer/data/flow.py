@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from trainer.data import decode
 from trainer.data.appending import Coded
-from trainer.data.decode import DecodeError, Scaler, frames_of, lack_of, open_video, reasons, stacked, video_stream
+from trainer.data.decode import DecodeError, Scaler, frames_of, open_video, reasons, stacked, video_stream
 from trainer.data.folders import decode_folder
 from trainer.data.inputs import to_bytes
 from trainer.data.jpeg import QUALITY
 from trainer.data.layouts import DataError, Layout
+from trainer.data.length import lack_of
 from trainer.data.pack import Progress, tasks_of
 from trainer.data.packed import FORMAT, Coding, Packed, open_packed
 from trainer.data.packing import coded, write_files
@@ -168,10 +169,10 @@ def _frames(task: Task, rates: list[float]) -> Generator[NDArray[np.uint8], None
                 first = last if total == 0 else first
                 total += 1
                 yield scale(frame)
-            lack = lack_of(container, stream, total, None if first is None or last is None else last - first)
+            lack = lack_of(task.path, container, stream, total, first, last)
         if total == 0:
             raise DecodeError("the video stream has no frame")
-        if lack is not None:
+        if lack:
             raise DecodeError(lack)
 
 

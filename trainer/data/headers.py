@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import av
 from av.stream import Disposition
 
 from trainer.data.decode import DecodeError, decode_video, open_video
 from trainer.data.folders import images
+from trainer.data.length import frames_in, has_sizes, missing, stream_seconds
 from trainer.data.sample import frames_at
 
 _NEAR = 2
@@ -104,7 +106,7 @@ def read_header(path: str, *, num_images: int = 0, needed: Needed = ANY, decode:
         return Header(kind="undecodable", reason=str(error))
     except Exception as error:  # see `trainer.data.decode.reasons`
         reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-        cut = _lacks(path)
+        cut = missing(path)
         if cut:
             return Header(kind="truncated", reason=f"{cut}: {reason}")
         return Header(kind="undecodable", reason=f"cannot be opened: {reason}")
@@ -121,8 +123,10 @@ def _file(path: str, size: int, needed: Needed, decode: bool) -> Header:
             return Header(kind="undecodable", reason="its codec is not known")
         rate = stream.average_rate or stream.guessed_rate
         fps = float(rate) if rate else 0.0
-        seconds = container.duration / av.time_base if container.duration else 0.0
-        frames = stream.frames or round(seconds * fps)
+        seconds = stream_seconds(container, stream)
+        avi, cut = "avi" in container.format.name, missing(path, stream)
+        # The header of an AVI counts frames that were dropped, too; its index, at the end of the file, does not.
+        frames = (len(stream.index_entries) if avi and not cut else 0) or stream.frames or round(seconds * fps)
         turn = _turn(path)
         turned = turn in (90, 270)
         height, width = (context.width, context.height) if turned else (context.height, context.width)
@@ -138,20 +142,24 @@ def _file(path: str, size: int, needed: Needed, decode: bool) -> Header:
             )
             if said
         ]
-        counted = stream.frames > 0 and "avi" not in container.format.name
+        counted = stream.frames > 0 and not avi
         if 0 < seconds * fps < frames - _NEAR:
             # The list of edits of an MP4 that was cut without coding it anew hides frames that its header counts.
             frames, counted = round(seconds * fps), False
-    cut = _lacks(path)
+        sure = has_sizes(path) and not cut and frames > 0
+        if sure and not counted:
+            least = max(_least(container, stream, needed, fps), 1)
+            sure, frames = needed.seen(least, fps) >= needed.frames, max(frames, least)
     kind = reason = ""
-    if cut or decode or not frames or (not counted and needed.seen(max(frames - _NEAR, 1), fps) < needed.frames):
+    if decode or not sure:
         try:
             decoded = decode_video(path, short_side=8, max_frames=_KEPT)
             found = len(decoded.frames)
             frames = found if found < _KEPT else max(frames, found)
             remarks += ["cut off"] if cut else []
         except DecodeError as error:
-            kind, reason = ("truncated", f"{cut}: {error}") if cut else ("undecodable", str(error))
+            kind = "truncated" if cut or str(error).startswith("cut off") else "undecodable"
+            reason = f"{cut}: {error}" if cut else str(error)
     if not kind:
         kind, reason = _short(frames, fps, needed)
     return Header(
@@ -164,6 +172,18 @@ def _file(path: str, size: int, needed: Needed, decode: bool) -> Header:
         width=width,
         remarks=tuple(remarks),
     )
+
+
+def _least(container: Any, stream: Any, needed: Needed, fps: float) -> int:
+    """How many frames a stream has at least, where its header does not count them: read on to those of one clip."""
+    found = 0
+    with contextlib.suppress(av.FFmpegError):  # decoding will tell the reason
+        for packet in container.demux(stream):
+            if packet.size and not packet.is_discard:
+                found += frames_in(packet, stream.codec_context.name)
+            if found > _NEAR and needed.seen(found - _NEAR, fps) >= needed.frames:
+                break
+    return found - _NEAR
 
 
 def _short(frames: int, rate: float, needed: Needed) -> tuple[str, str]:
@@ -186,43 +206,6 @@ def _folder(path: str, num_images: int, needed: Needed, decode: bool) -> Header:
         height, width = context.height, context.width
     kind, reason = _short(num_images, 0.0, needed)
     return Header(kind=kind, reason=reason, frames=num_images, height=height, width=width)
-
-
-def _lacks(path: str) -> str:
-    """Says how much of a file is missing by the sizes that it states of its own parts; empty if nothing is."""
-    try:
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            head = file.read(12)
-            if head[4:8] == b"ftyp":
-                end = _boxes(file, size)
-            elif head[:4] == b"RIFF":
-                stated = int.from_bytes(head[4:8], "little")
-                end = 8 + stated if stated else size
-            elif head[:4] == b"\x1aE\xdf\xa3":
-                end = _segment(file, size)
-            else:
-                return ""
-    except OSError:
-        return ""
-    return f"the file has {size:,} of {end:,} bytes" if end > size else ""
-
-
-def _boxes(file: BinaryIO, size: int) -> int:
-    """End of the last box of an MP4 (ISO/IEC 14496-12, 4.2)."""
-    position = 0
-    while position + 8 <= size:
-        file.seek(position)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1 and len(head) == 16:
-            length = int.from_bytes(head[8:16], "big")
-        if length == 0:  # up to the end of the file
-            return size
-        if length < 8:
-            return size
-        position += length
-    return position
 
 
 def _turn(path: str) -> int:
@@ -262,26 +245,3 @@ def _turn_of(moov: bytes) -> int:
                 return 180
         start = moov.find(b"tkhd", start + 4)
     return 0
-
-
-def _segment(file: BinaryIO, size: int) -> int:
-    """End of the segment of a Matroska file (RFC 8794, 4 and 6): after the EBML header, unless its size is unknown."""
-    file.seek(4)
-    length, _ = _vint(file)
-    position = file.tell() + length
-    file.seek(position)
-    if file.read(4) != b"\x18\x53\x80\x67":
-        return size
-    length, unknown = _vint(file)
-    return size if unknown else file.tell() + length
-
-
-def _vint(file: BinaryIO) -> tuple[int, bool]:
-    """A number of variable length, and whether all its bits are set, which stands for an unknown size."""
-    first = file.read(1)
-    if not first or not first[0]:
-        return 0, True
-    width = 9 - first[0].bit_length()
-    value = first[0] & (0xFF >> width)
-    value = int.from_bytes(bytes([value]) + file.read(width - 1), "big")
-    return value, value == (1 << 7 * width) - 1

@@ -18,7 +18,7 @@ from typing import IO, Any
 from trainer.data.headers import ANY, Header, Needed, read_header
 from trainer.data.layouts.values import DataError, Layout
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever a line of the journal changes its form or a header its meaning."""
 
 _CHUNK = 32  # files that a process takes at a time

@@ -18,6 +18,7 @@ import nas
 from nas.cli.main import main
 from nas.cli.predict import bar
 from nas.exported import Network
+from nas.using import predict
 from nas.using.cutting import plan
 from nas.using.excerpts import (
     MOST_FRAMES,
@@ -33,6 +34,7 @@ from nas.using.excerpts import (
 from nas.using.predict import predict_video
 from nas.using.views import Views
 from tests.nas.using.conftest import CLASSES, Place, moving, said_json
+from tests.trainer.data.lengths import LONG, WHOLE, cut
 from trainer.config import Clip, DataConfig
 from trainer.data.decode import decode_video
 from trainer.data.layouts import DataError
@@ -274,6 +276,35 @@ def test_what_cannot_be_looked_at_is_refused_in_one_line(
     assert message in said
     assert path.name in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("name", [name for name in WHOLE if not name.endswith((".mov", ".ts", ".flv"))])
+def test_a_file_that_the_cache_takes_is_looked_at(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, windows: bool
+) -> None:
+    build, count = WHOLE[name]
+    path = build(tmp_path)
+    if windows:  # as if it were long
+        monkeypatch.setattr(predict, "MOST_FRAMES", 0)
+    found = predict_video(network, path, most=3, length=0.5)
+    assert sum(found.probabilities) == pytest.approx(1)
+    if name.startswith(("piece", "late.mkv", "late.mp4", "sound.")):
+        assert found.seconds == pytest.approx(count / 10, abs=0.2)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("name", LONG)
+def test_a_file_that_was_cut_off_is_not_looked_at(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, windows: bool
+) -> None:
+    path = LONG[name](tmp_path)
+    assert predict_video(network, path).probabilities
+    cut(path, 0.3)
+    if windows:
+        monkeypatch.setattr(predict, "MOST_FRAMES", 0)
+    with pytest.raises(DataError):
+        predict_video(network, path, most=4, length=0.5)
 
 
 @settings(deadline=None)
