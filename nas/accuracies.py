@@ -14,7 +14,10 @@ MAP = "mAP"
 VIDEO1 = "video@1"  # top-1 of a test, from several views of each video
 
 # The same in SQL, for the view `pareto_front`; `e` is a row of nas_evaluation, `s` its study.
-ACCURACY_SQL = "CASE WHEN s.accuracy = 'balanced' THEN e.balanced ELSE COALESCE(e.map_sample, e.top1) END"
+ACCURACY_SQL = (
+    "CASE s.accuracy WHEN 'balanced' THEN e.balanced WHEN 'map' THEN e.map_sample WHEN 'top1' THEN e.top1 "
+    "ELSE COALESCE(e.map_sample, e.top1) END"
+)
 
 
 class Measured(Protocol):
@@ -66,6 +69,16 @@ def in_points(difference: float) -> str:
     """A difference of two shares of 1, in points with its sign: `+2.3`, `-0.4`; `0.0` where it rounds to that."""
     text = f"{100 * difference:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def intervals(confidence: float | None) -> str:
+    """Of which level the intervals of a table are: `intervals of 98.2 %`."""
+    return "intervals" if confidence is None else f"intervals of {level(confidence)}"
+
+
+def level(confidence: float) -> str:
+    """The confidence of an interval in words: `98.2 %`."""
+    return f"{100 * confidence:.3g} %"
 
 
 def standard_error(share: float, num_clips: int, metric: str) -> float | None:

@@ -48,12 +48,15 @@ _ABLATION_EFFECTS = """
 CREATE VIEW ablation_effects AS
 SELECT s.name AS study, b.name AS ablation, e.factor, e.level, e.reference, e.pairs, e.difference, e.low, e.high,
        e.effect_size, e.se_seeds, e.se_clips, e.p, e.p_holm, e.p_wilcoxon, e.p_equivalent, e.visible,
-       e.macs_ratio, e.word
+       e.macs_ratio, e.word{more}
 FROM nas_effect e
 JOIN nas_ablation b ON b.id = e.ablation_id
 JOIN nas_study s ON s.id = b.study_id
 ORDER BY s.name, b.id, e.id
 """
+
+_OLD_EFFECTS = _ABLATION_EFFECTS.format(more="")  # up to version 3
+_EFFECTS = _ABLATION_EFFECTS.format(more=", e.confidence")
 
 # What `nas importance` shows.
 _IMPORTANCE = """
@@ -82,7 +85,7 @@ GROUP BY s.name, t.digest, a.description, t.source, t.source_id, t.seed, t.epoch
 
 def _ablations(connection: Connection) -> None:
     m.metadata.create_all(connection, tables=m.SECOND)
-    for view in (_ABLATION_EFFECTS, _IMPORTANCE, _MOTION_TESTS):
+    for view in (_OLD_EFFECTS, _IMPORTANCE, _MOTION_TESTS):
         connection.execute(text(view))
 
 
@@ -94,6 +97,8 @@ def _several_labels(connection: Connection) -> None:
 def _balanced_accuracy(connection: Connection) -> None:
     _add_columns(connection, m.FOURTH)
     _replace_front(connection, _FRONT)
+    connection.execute(text("DROP VIEW ablation_effects"))
+    connection.execute(text(_EFFECTS))
     _describe_again(connection)
 
 

@@ -268,6 +268,7 @@ effect = Table(  # what a level earns against its reference: differences of top-
     Column("visible", Float),  # difference that these pairs would show with probability 0.8
     Column("macs_ratio", Float),
     Column("word", String(20), nullable=False),  # better, worse, equivalent, undecided
+    Column("confidence", Float),  # of low and high; with several looks it is that of the look
 )
 motion = Table(  # accuracy on clips whose order was taken away
     "nas_motion",
@@ -331,5 +332,6 @@ THIRD = (
 FOURTH = (
     *((table, "balanced") for table in (epoch, evaluation, run)),
     (study, "accuracy"),
+    (effect, "confidence"),
     (session, "seen_at"),
 )

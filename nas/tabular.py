@@ -128,6 +128,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         "visible": Column("difference", "difference that these pairs would show with probability 0.8"),
         "macs_ratio": Column("number", "MACs over those of the reference"),
         "word": _WORD,
+        "confidence": Column("number", "of the interval; with several looks it is that of the look"),
     },
     "importance": {
         "rung": Column("count", "rung, from 0"),

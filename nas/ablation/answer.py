@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.ablation.config import BASE, CONTROL, AblationConfig
 from nas.accuracies import accuracy_of, in_points
 from nas.store import Row, Store
+
+if TYPE_CHECKING:
+    from nas.evidence.looks import Looks
 
 OVER = ("done", "failed")
 Arm = Mapping[int, Any]  # pair -> nas.evidence.values.Result
@@ -68,21 +71,12 @@ def answer_of(store: Store, ablation: int, config: AblationConfig) -> Answer:
         ablation: Its id.
         config: Margin, confidence, looks and precision.
     """
-    from nas.evidence.looks import Looks, stop
+    from nas.evidence.looks import stop
 
     arms = store.arms(ablation)
     kind = next(row["kind"] for row in store.ablations(_study_of(store, ablation)) if row["id"] == ablation)
     results = results_of(store, ablation)
-    plan = Looks.between(
-        min(config.min_seeds, config.seeds),
-        config.seeds,
-        looks=config.looks,
-        alpha=1 - config.confidence,
-        margin=config.margin,
-        half_width=config.precision or None,
-    )
-    whole = _whole_pairs(store, ablation, arms)
-    reached = [look for look, seeds in enumerate(plan.seeds) if seeds <= whole]
+    plan, reached = _looks(config), _reached(store, ablation, arms, _looks(config))
     for look in reached:
         effects, owners = _effects(arms, _first(results, plan.seeds[look]), config, kind, plan.confidence(look))
         reason = stop(effects, plan, look)
@@ -93,6 +87,46 @@ def answer_of(store: Store, ablation: int, config: AblationConfig) -> Answer:
     if not effects:
         return Answer(sentence="no pair of trainings is complete yet", reason="", state="running", rows=())
     return _judged(effects, owners, arms, plan.level(look), config, kind, None)
+
+
+def level_of(store: Store, ablation: int, config: AblationConfig) -> float:
+    """The level at which an ablation's runs may be judged: that of the last look which they have reached."""
+    plan = _looks(config)
+    reached = _reached(store, ablation, store.arms(ablation), plan)
+    return plan.level(reached[-1] if reached else 0)
+
+
+def stated_confidence(effects: Sequence[Mapping[str, Any]], design: Mapping[str, Any]) -> float | None:
+    """The confidence of an ablation's intervals; None where an earlier version, with several looks, did not keep it.
+
+    Args:
+        effects: Rows of `nas_effect`.
+        design: Of the ablation, as it is recorded.
+    """
+    kept = {effect["confidence"] for effect in effects}
+    if len(kept) == 1 and None not in kept:
+        return float(kept.pop())
+    confidence = design.get("confidence")
+    return confidence if isinstance(confidence, float) and design.get("looks", 1) == 1 else None
+
+
+def _looks(config: AblationConfig) -> Looks:
+    from nas.evidence.looks import Looks
+
+    return Looks.between(
+        min(config.min_seeds, config.seeds),
+        config.seeds,
+        looks=config.looks,
+        alpha=1 - config.confidence,
+        margin=config.margin,
+        half_width=config.precision or None,
+    )
+
+
+def _reached(store: Store, ablation: int, arms: Sequence[Row], plan: Looks) -> list[int]:
+    """Looks of which every pair is over."""
+    whole = _whole_pairs(store, ablation, arms)
+    return [look for look, seeds in enumerate(plan.seeds) if seeds <= whole]
 
 
 def _effects(
@@ -225,6 +259,7 @@ def _judged(
                 "visible": item.visible,
                 "macs_ratio": arm["macs"] / reference["macs"] if arm is not None and reference is not None else None,
                 "word": item.word,
+                "confidence": effect.confidence,
             }
         )
     sentence = winner(judged, owners, arms, config) if kind == "versus" else summary(judged)

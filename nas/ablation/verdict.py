@@ -8,7 +8,7 @@ from typing import Any
 
 from nas import store as s
 from nas import tables as m
-from nas.ablation.answer import results_of, selecting
+from nas.ablation.answer import level_of, results_of, selecting
 from nas.ablation.config import BASE, AblationConfig, Claim
 from nas.errors import NotFoundError, StudyError, one_of
 from nas.store import Row, Store
@@ -65,7 +65,7 @@ def verdicts_of(store: Store, ablation: Row, config: AblationConfig) -> list[Ver
     from nas.evidence.paired import paired
     from nas.evidence.words import judge
 
-    arms = store.arms(ablation["id"])
+    arms, level = store.arms(ablation["id"]), level_of(store, ablation["id"], config)
     results = results_of(store, ablation["id"])
     pairs = [(_arm(arms, claim.than), _arm(arms, claim.arm)) for claim in config.claims]
     effects: dict[int, Any] = {}
@@ -78,11 +78,11 @@ def verdicts_of(store: Store, ablation: Row, config: AblationConfig) -> list[Ver
                 factor=claim.arm,
                 level=claim.arm,
                 reference=claim.than,
-                confidence=config.confidence,
+                confidence=1 - level,
                 margin=config.margin,
                 resamples=0,
             )
-    judged = judge(list(effects.values()), alpha=1 - config.confidence, margin=config.margin) if effects else []
+    judged = judge(list(effects.values()), alpha=level, margin=config.margin) if effects else []
     words = dict(zip(effects, judged, strict=True))
     found = []
     for i, claim in enumerate(config.claims):

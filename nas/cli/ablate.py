@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.accuracies import in_points, metric_in
+from nas.accuracies import in_points, intervals, metric_in
 from nas.cli.machines import CPUS, RAY, machines_of
 from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line, print_table
 
@@ -123,6 +123,7 @@ def _run(
     dry_run: bool,
     as_json: bool,
 ) -> None:
+    from nas.ablation.answer import stated_confidence
     from nas.ablation.prepare import completed
     from nas.cli.resolve import RUNS
     from nas.store import Store
@@ -194,7 +195,10 @@ def _run(
         answer = outcome.answer
         print_json({"sentence": answer.sentence, "details": answer.details, "state": answer.state, "effects": effects})
         return
-    title = f"{study.name}: {_name(config, kind)}, {config.epochs} epochs, differences of val {metric} in points"
+    title = (
+        f"{study.name}: {_name(config, kind)}, {config.epochs} epochs, differences of val {metric} in points, "
+        f"{intervals(stated_confidence(rows, config.record()))}"
+    )
     print_effects(rows, title)
     for line in outcome.answer.details:
         if not outcome.answer.sentence.startswith(line):  # of two networks, the sentence is the answer

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from nas.accuracies import in_points, metric_in
+from nas.accuracies import in_points, intervals, metric_in
 from nas.cli.output import print_json, print_line, print_table
 
 COLUMNS = {
@@ -35,6 +35,7 @@ def verdict(
     """
     from pathlib import Path
 
+    from nas.ablation.answer import level_of
     from nas.ablation.prepare import config_of
     from nas.ablation.verdict import keep_verdicts, latest, left_out, verdicts_of
     from nas.cli.resolve import RUNS, load_target
@@ -49,7 +50,7 @@ def verdict(
     try:
         row = store.study(loaded.name)
         ablation = latest(store, row)
-        found = verdicts_of(store, ablation, config)
+        found, confidence = verdicts_of(store, ablation, config), 1 - level_of(store, ablation["id"], config)
         keep_verdicts(store, row, ablation, found)
         metric, searched = metric_in(store, row["id"]), left_out(store, row, ablation)
     finally:
@@ -70,7 +71,8 @@ def verdict(
     if as_json:
         print_json({"study": loaded.name, "ablation": ablation["name"], "verdicts": rows})
         return
-    title = f"{loaded.name}: claims against {ablation['name']}, differences of val {metric} in points"
+    what = f"differences of val {metric} in points, {intervals(confidence)}"
+    title = f"{loaded.name}: claims against {ablation['name']}, {what}"
     print_table(rows, COLUMNS, title)
     if searched:
         trainings = "1 training of the search is" if searched == 1 else f"{searched} trainings of the search are"

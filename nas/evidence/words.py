@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nas.accuracies import level
 from nas.evidence.classic import holm
 from nas.evidence.paired import visible
 from nas.evidence.values import Effect, EvidenceError
@@ -146,7 +147,7 @@ def _evidence(effect: Effect, word: Word) -> str:
     if effect.low is None or effect.high is None:
         return f"no interval; {pairs}"
     low, high = (-effect.high, -effect.low) if word == "worse" else (effect.low, effect.high)
-    return f"{100 * effect.confidence:g} % interval {points(low)} to {points(high)}; {pairs}"
+    return f"{level(effect.confidence)} interval {points(low)} to {points(high)}; {pairs}"
 
 
 def _margin(margin: float) -> str:

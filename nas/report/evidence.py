@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from nas.ablation.answer import stated_confidence
 from nas.report.values import Ablation, Effect, Importance, Motion, Verdict
 from nas.store import Row
 
@@ -58,6 +59,7 @@ def ablation(row: Row, arms: Sequence[Row], runs: Sequence[Row], effects: Sequen
         sentence=row["sentence"] or "",
         design=row["design"] or {},
         margin=_margin(row["design"]),
+        confidence=stated_confidence(effects, row["design"] if isinstance(row["design"], dict) else {}),
         runs=len(runs),
         done=sum(run["state"] == "done" for run in runs),
         effects=tuple(_effect(effect, digests.get(effect["arm_id"])) for effect in effects),

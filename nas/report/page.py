@@ -19,7 +19,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from nas.accuracies import standard_error
+from nas.accuracies import intervals, standard_error
 from nas.errors import NasError
 from nas.recipes import DIGITS, recipe_lines
 from nas.report import charts, words
@@ -112,6 +112,7 @@ def environment() -> jinja2.Environment:
     made.globals |= {
         "plural": words.plural,
         "interval": words.interval,
+        "levels": intervals,
         "shares": words.shares,
         "measured": words.measured,
         "standard_error": standard_error,

@@ -163,6 +163,7 @@ class Ablation:
     sentence: str
     design: Mapping[str, Any]
     margin: float | None
+    confidence: float | None  # of the intervals of its effects; None where it is not known
     runs: int
     done: int
     effects: tuple[Effect, ...]

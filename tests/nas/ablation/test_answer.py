@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from nas.ablation.answer import Answer, answer_of
+from nas.ablation.answer import Answer, answer_of, stated_confidence
 from nas.ablation.config import CONTROL
 from nas.ablation.designs import Arm
 from nas.ablation.plan import plan_of
 from nas.ablation.record import AblationRecord
 from nas.ablation.verdict import verdict, verdicts_of
+from nas.accuracies import intervals, level
 from nas.jobs import JobResult
+from nas.report.evidence import ablation
 from nas.store import Store
 from tests.nas.ablation.plans import arms, config
 from trainer.metrics import EpochResult, Metrics
@@ -98,6 +100,42 @@ def test_an_ablation_ends_at_the_first_look_that_decides_it(tmp_path: Path) -> N
     assert early.rows[0]["pairs"] == 3
     # runs beyond the look that ended it change nothing: their order of arrival must not
     assert recorded.train(5).rows == early.rows
+
+
+@pytest.mark.parametrize("pairs", [3, 4, 9])
+def test_one_place_states_the_level_of_the_intervals(tmp_path: Path, pairs: int) -> None:
+    over = {"factors": {"kind": ["3d"]}, "control": False, "seeds": 9, "min_seeds": 3, "looks": 3}
+    recorded = Recorded(tmp_path, better_if("3d", by=0.0 if pairs > 3 else 0.25), kind="versus", **over)
+    answer = recorded.train(pairs)
+    recorded.record.settle(answer.state, answer.sentence, answer.rows)
+    row = recorded.store.ablations(1)[0]
+    rows = recorded.store.effects(row["id"])
+    confidence = stated_confidence(rows, row["design"])
+    assert confidence is not None and confidence > 0.96  # the looks share the error
+    # what the sentence, the table's caption and the report say is one number
+    assert f"{level(confidence)} interval" in " ".join(answer.details)
+    shown = ablation(row, recorded.store.arms(1), recorded.store.arm_runs(1), rows)
+    assert shown.confidence == confidence and level(confidence) in intervals(shown.confidence)
+    assert recorded.store.view("ablation_effects", "demo")[0]["confidence"] == confidence
+    # a record of an earlier version did not keep it, and with several looks it is not what was asked for
+    old = [{**effect, "confidence": None} for effect in rows]
+    assert stated_confidence(old, row["design"]) is None
+    assert stated_confidence(old, {**row["design"], "looks": 1}) == 0.95
+    recorded.store.close()
+
+
+def test_claims_are_judged_at_the_level_of_the_look_at_which_their_ablation_ended(tmp_path: Path) -> None:
+    claims = [{"claim": "3d is better", "document": "d", "arm": "kind=3d"}]
+    over = {"factors": {"kind": ["3d"]}, "control": False, "seeds": 9, "min_seeds": 3, "claims": claims}
+    widths = []
+    for looks in (1, 3):
+        recorded = Recorded(tmp_path / str(looks), better_if("3d", by=0.1), looks=looks, **over)
+        recorded.train(3)
+        (found,) = verdicts_of(recorded.store, {"id": recorded.record.id}, recorded.config)
+        assert found.high is not None and found.low is not None
+        widths.append(found.high - found.low)
+        recorded.store.close()
+    assert widths[1] > 1.1 * widths[0]
 
 
 def test_between_two_looks_nothing_is_decided(tmp_path: Path) -> None:

@@ -93,6 +93,13 @@ def test_an_ablation_ends_with_effects_that_the_database_and_the_command_agree_o
     assert [r["ended_at"] for r in store.runs(1)] == [r["ended_at"] for r in runs]
     store.close()
 
+    # a training that had all its epochs when the driver was killed is one of the record
+    store = Store(db, create=True)
+    with store.write() as connection:
+        connection.execute(tables.run.update().where(tables.run.c.id == 3).values(state="preempted"))
+    store.close()
+    assert "trainings: 0 now, 8 from the record, 0 failed" in run(capsys, "ablate", file, "--db", db, "--workers", "0")
+
     # one pair more is another question, and trains that pair alone
     text = run(capsys, "ablate", file, "ablation.seeds=3", "--db", db, "--workers", "0")
     assert "trainings: 4 now, 8 from the record, 0 failed" in text
@@ -344,6 +351,9 @@ def test_versus_says_in_one_sentence_which_network_is_better(
     arguments = ["--study", file, "--seeds", "2", "--epochs", "1", "--db", db, "--workers", "0", "--json"]
     two = json.loads(run(capsys, "versus", "2d.json", "3d.json", *arguments))
     assert len(two["effects"]) == 1 and "times its MACs" in two["sentence"]
+    text = run(capsys, "versus", "2d.json", "3d.json", *arguments[:-1])
+    assert text.count("3d.json against 2d.json is undecided") + text.count("3d.json is ") == 1  # the answer, once
+    assert "trainings: 0 now, 4 from the record" in text and "in points, intervals of 95 %" in " ".join(text.split())
     three = json.loads(run(capsys, "versus", "2d.json", "3d.json", "p3d_a.json", *arguments))
     assert len(three["effects"]) == 3
     assert three["sentence"].startswith(
