@@ -1,54 +1,46 @@
-"""A trained network as a folder: `network.json`, `weights.pt`, and the way back to an eval-mode module."""
+"""A trained network as a module that is ready to use, and as the folder that it is kept in."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import NotFoundError
+from nas.promoted_folder import OLD_WEIGHTS, WEIGHTS, Stored, check_file, read_record, write_record, write_whole
 from nas.using.cutting import clips_of, read_video
-from nas.using.views import Views, usual_views, views_of
-from search_spaces import codec
+from nas.using.views import Views
 from search_spaces.catalogue import build
 from search_spaces.spec import ArchSpec, SpecError
-from trainer.config import Clip, ConfigError, DataConfig
+from search_spaces.weights import read_tensors
+from trainer.config import Clip, DataConfig
 from trainer.data.inputs import normalisation, shown
 from trainer.inputs import FlowSettings
-
-FORMAT = 1
 
 
 class Network(nn.Module):
     """A trained network with what is needed to use it.
 
     Attributes:
+        stored: Its folder's record.
         spec: The architecture.
         class_names: Names of the outputs, in order.
         data: How clips are taken from a video: clip, sampling, resizing, normalisation.
         record: Digest, recipe, seed, epochs and measured accuracies.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        spec: ArchSpec,
-        class_names: tuple[str, ...],
-        data: DataConfig,
-        record: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, model: nn.Module, *, stored: Stored) -> None:
         """Takes a built network with its weights."""
         super().__init__()
         self.model = model
-        self.spec, self.class_names, self.data, self.record = spec, class_names, data, record
+        self.stored = stored
+        self.spec, self.class_names, self.data, self.record = stored.spec, stored.classes, stored.data, stored.record
 
     @property
     def clip(self) -> Clip:
@@ -68,8 +60,7 @@ class Network(nn.Module):
     @property
     def views(self) -> Views:
         """How each video was looked at when the network was tested."""
-        recorded = self.record.get("views")
-        return usual_views(self.data) if recorded is None else views_of(recorded)
+        return self.stored.views
 
     def forward(self, clips: Tensor) -> Tensor:
         """Logits (N, classes) of normalised clips (N, C, T, H, W)."""
@@ -107,7 +98,7 @@ class Network(nn.Module):
             return frames
         from trainer.data.flow import flow_of_video
 
-        return flow_of_video(frames, FlowSettings(**self.record.get("flow", {"method": "images"})))
+        return flow_of_video(frames, self.stored.flow or FlowSettings(method="images"))
 
     @torch.inference_mode()
     def predict(self, video: str | Path) -> dict[str, float]:
@@ -133,67 +124,48 @@ def save_network(
     data: DataConfig,
     record: Mapping[str, Any],
 ) -> None:
-    """Writes a trained network; each file appears whole or not at all."""
+    """Writes a trained network beside what the folder holds already; each file appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    part = folder / "weights.pt.part"
-    torch.save(weights, part)
-    part.replace(folder / "weights.pt")
-    content = {
-        "format": FORMAT,
-        "spec": codec.encode(spec),
-        "classes": list(class_names),
-        "data": asdict(data),
-        "record": dict(record),
-    }
-    part = folder / "network.json.part"
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(folder / "network.json")
+    # As bytes, so that a full disk is met by Python's own write; clones, because safetensors takes no shared storage.
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    write_whole(folder / WEIGHTS, safetensors.torch.save(state))
+    write_record(folder, spec=spec, classes=class_names, data=data, record=record)
 
 
 def load_network(folder: Path, *, device: str = "cpu") -> Network:
-    """Opens a folder that `save_network` wrote.
+    """Opens a folder that `save_network` wrote, of this format or the one before.
 
     Raises:
-        NotFoundError: The folder does not hold a network, or one of a newer format.
+        NotFoundError: The folder does not hold a network, was changed or damaged after it was written, or is of a
+            newer format.
     """
+    stored = read_record(folder)
+    weights = _weights(stored)
     try:
-        content = json.loads((folder / "network.json").read_text(encoding="utf-8"))
-        weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, EOFError) as error:
-        raise NotFoundError(f"{folder} must be a folder that `nas promote` wrote, but {_reason(error)}") from error
-    if content.get("format") != FORMAT:
-        raise NotFoundError(f"{folder} has format {content.get('format')}, and this nas reads format {FORMAT}")
-    try:
-        spec = codec.decode(content["spec"])
-        config = _data(content["data"])
-        model = build(spec, num_classes=len(content["classes"]), planes=config.planes)
-        model.load_state_dict(weights)
+        model = build(stored.spec, num_classes=len(stored.classes), planes=stored.data.planes)
     except SpecError as error:
-        raise NotFoundError(f"{folder}/network.json does not hold a network: {error}") from error
-    except (KeyError, TypeError, ConfigError, RuntimeError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise NotFoundError(f"{folder} holds no network that this version can open: {reason}") from error
-    network = Network(
-        model,
-        spec=spec,
-        class_names=tuple(content["classes"]),
-        data=config,
-        record=content["record"],
-    )
+        raise NotFoundError(f"{folder} holds no network that this version can open: {error}") from error
+    own = model.state_dict()
+    for name in {**own, **weights}:
+        if _shape(own.get(name)) != _shape(weights.get(name)):
+            raise NotFoundError(
+                f"{folder} holds no network that this version can open: {name[:100]} of the network is "
+                f"{_shape(own.get(name))}, and {_shape(weights.get(name))} of its weights"
+            )
+    model.load_state_dict(weights)
+    network = Network(model, stored=stored)
     return network.to(device).eval()
 
 
-def _data(recorded: Mapping[str, Any]) -> DataConfig:
-    """How clips are taken, from plain values."""
-    values = dict(recorded)
-    values["clip"] = Clip(**values["clip"])
-    for key in ("mean", "std", "crop_scale", "crop_ratio", "randaugment", "crop"):
-        values[key] = tuple(values[key]) if values.get(key) is not None else None
-    return DataConfig(**values)
+def _weights(stored: Stored) -> dict[str, Tensor]:
+    """The tensors of a folder by name, once they are known to be those that were written."""
+    old = stored.format == 1
+    path = check_file(stored.folder, OLD_WEIGHTS if old else WEIGHTS, stored.files)
+    try:
+        return read_tensors(path)
+    except SpecError as error:
+        raise NotFoundError(str(error)) from error
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _shape(value: Tensor | None) -> str:
+    return "absent" if value is None else f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"

@@ -93,10 +93,13 @@ def _read(hint: Any, obj: object, path: str) -> Any:
     if origin is tuple:
         if not isinstance(obj, list | tuple):
             raise SpecError(f"{_at(path)}must be a list, but is {_type_name(obj)}")
-        return tuple(_read(get_args(hint)[0], item, f"{path}.{i}") for i, item in enumerate(obj))
+        inner = get_args(hint)
+        if inner[-1] is not Ellipsis and len(obj) != len(inner):
+            raise SpecError(f"{_at(path)}must be a list of {len(inner)}, but has {len(obj)}")
+        return tuple(_read(inner[0], item, f"{path}.{i}") for i, item in enumerate(obj))
     if origin in (Union, types.UnionType):
-        inner = [arg for arg in get_args(hint) if arg is not type(None)]
-        return None if obj is None else _read(inner[0], obj, path)
+        some = [arg for arg in get_args(hint) if arg is not type(None)]
+        return None if obj is None else _read(some[0], obj, path)
     if is_dataclass(hint):
         target: Any = hint
         return from_plain(target, obj, path)

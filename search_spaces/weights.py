@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import stat
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,15 +39,27 @@ def read_weights(source: str) -> dict[str, Tensor]:
         except Exception as error:  # the hubs raise whatever their clients raise
             raise SpecError(f"the weights {source} cannot be had from their hub: {_line(error)}") from error
     path = Path(source)
-    if not path.is_file():
+    if not path.exists():
         raise SpecError(f"there is no file {source} with weights (names on a hub begin with timm: or torchvision:)")
+    return read_tensors(path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads the tensors of a file by name; no code in it runs.
+
+    Args:
+        path: A file that torch.save or safetensors wrote; of one that a training script kept, the weights within.
+
+    Raises:
+        SpecError: It is no regular file, is damaged, holds code or compressed parts, or does not hold named tensors.
+    """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no regular file")
         content = _read_file(path)
     except Exception as error:  # damaged files raise anything, from EOFError to KeyError
-        raise SpecError(
-            f"{source} must hold weights that torch.save or safetensors wrote, but {_line(error)}"
-        ) from error
-    return _named_tensors(content, source)
+        raise SpecError(f"{path} must hold weights that torch.save or safetensors wrote, but {_line(error)}") from error
+    return _named_tensors(content, str(path))
 
 
 def checksum(state: Mapping[str, Tensor]) -> str:
@@ -61,7 +77,21 @@ def _read_file(path: Path) -> Any:
         from safetensors.torch import load_file
 
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            # torch.save never compresses, nor marks its entries; a few bytes may unpack to more than a machine holds.
+            if any(part.compress_size != part.file_size or part.external_attr for part in archive.infolist()):
+                raise zipfile.BadZipFile("its table of contents is not one that torch.save writes")
+            bad = archive.testzip()  # torch writes checksums but does not look at them
+        if bad is not None:
+            raise zipfile.BadZipFile(f"the checksum of {bad} is wrong")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch on strange pickles, which are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # Not torch's own words, which say how to run such code.
+        raise ValueError("it is damaged, or holds pickled objects other than tensors, which are not loaded") from error
 
 
 def _named_tensors(content: Any, source: str) -> dict[str, Tensor]:

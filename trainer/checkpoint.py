@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import pickle
 import zipfile
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,8 @@ from trainer.config import ConfigError
 from trainer.failures import FolderBusy, disk_space
 
 _VERSION = 1
+_MARK = b"sha256:"  # begins the comment of a checkpoint's archive; 64 hexadecimal digits follow
+_NO_COMMENT = b"\0\0"  # the last two bytes of an archive without a comment: the length of one
 _DAMAGE = (
     zipfile.BadZipFile,
     pickle.UnpicklingError,
@@ -224,7 +227,7 @@ class RunFolder:
         with disk_space(temporary):
             try:
                 with temporary.open("wb") as file:
-                    torch.save(fields, file)
+                    _save(fields, file)
                     file.flush()
                     os.fsync(file.fileno())
             except BaseException:
@@ -315,9 +318,81 @@ def _readable(path: Path) -> Checkpoint:
         raise ConfigError(f"a checkpoint must be readable, but {path} is damaged") from error
 
 
-def _read(path: Path) -> Checkpoint:
+class _Hashed:
+    """A file for torch.save: hashes what passes, and keeps the error that torch answers with one of its own.
+
+    Attributes:
+        hash: SHA-256 of what was written.
+        error: Of the first write that failed.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.hash = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, content: bytes | memoryview) -> int:
+        try:
+            written = self.file.write(content)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+        self.hash.update(content)
+        return written
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _save(fields: Mapping[str, Any], file: BinaryIO) -> None:
+    """Writes an archive as torch does, with the SHA-256 of all of it as its comment, which torch passes over.
+
+    The checksums of an archive are of its entries alone: a bit that flips in its table of contents may yield other
+    tensors without a word.
+    """
+    hashed = _Hashed(file)
     try:
-        with zipfile.ZipFile(path) as archive:
+        torch.save(dict(fields), cast("IO[bytes]", hashed))
+    except RuntimeError:
+        if hashed.error is not None:  # such as a full disk, of which torch says `unexpected pos`
+            raise hashed.error from None
+        raise
+    comment = _MARK + hashed.hash.hexdigest().encode()
+    file.seek(-len(_NO_COMMENT), os.SEEK_END)
+    file.write(len(comment).to_bytes(2, "little") + comment)
+
+
+def _check_digest(file: BinaryIO) -> bool:
+    """Whether a checkpoint has a digest, which is then known to be right; earlier versions wrote none.
+
+    Raises:
+        BadZipFile: It is another one.
+    """
+    length = len(_MARK) + 64
+    size = file.seek(0, os.SEEK_END) - length - len(_NO_COMMENT)
+    if size < 0:
+        return False
+    file.seek(size)
+    tail = file.read()
+    if not tail[len(_NO_COMMENT) :].startswith(_MARK):
+        return False
+    digest = hashlib.sha256()
+    file.seek(0)
+    while size > 0:
+        chunk = file.read(min(size, 1 << 20))
+        digest.update(chunk)
+        size -= len(chunk)
+    digest.update(_NO_COMMENT)
+    if tail != length.to_bytes(2, "little") + _MARK + digest.hexdigest().encode():
+        raise zipfile.BadZipFile("its checksum is wrong")
+    return True
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Raises BadZipFile unless an archive without a digest is as torch writes it, as far as can be told."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if any(part.compress_size != part.file_size or part.external_attr for part in archive.infolist()):
+                raise zipfile.BadZipFile("its table of contents is damaged")
             bad = archive.testzip()  # torch writes checksums but does not look at them
     except OSError as error:
         if error.errno != errno.EINVAL:  # rights, or a disk that does not answer: the checkpoint may be whole
@@ -325,6 +400,14 @@ def _read(path: Path) -> Checkpoint:
         raise zipfile.BadZipFile("its table of contents points to a place before its beginning") from error
     if bad is not None:
         raise zipfile.BadZipFile(f"checksum of {bad} is wrong")
+
+
+def _read(path: Path) -> Checkpoint:
+    if not path.is_dir() and not path.is_file() and path.exists():  # opening a named pipe would wait for ever
+        raise ValueError("it is no regular file")
+    with path.open("rb") as file:
+        if not _check_digest(file):
+            _check_archive(file)
     fields = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(fields, dict):
         raise ValueError(f"it holds no fields, but a {type(fields).__name__}")
@@ -336,7 +419,9 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _harm(path: Path, error: Exception) -> str:
-    return f"{path} is damaged ({(str(error).splitlines() or ['empty'])[0]})"
+    # Torch's own words on code in a file say how to run it.
+    reason = "it holds objects that are not loaded" if isinstance(error, pickle.UnpicklingError) else str(error)
+    return f"{path} is damaged ({(reason.splitlines() or ['empty'])[0]})"
 
 
 def _write_all(handle: int, content: bytes) -> None:

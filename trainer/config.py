@@ -27,6 +27,11 @@ _ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 PLACES = ("root", "cache", "num_workers", "max_broken", "annotations", "exclude")
 """Fields of DataConfig that say where data lies, who loads it and when that is given up; its checksum has the rest."""
 
+# More than any video or machine has: what lies beyond is a slip, and would end in hours or in a full memory.
+MOST_FRAMES = 100_000
+MOST_PIXELS = 16_384
+MOST_CLIPS = 10_000
+
 
 class ConfigError(ValueError):
     """A value is outside what its field allows; the message is one line with rule, value, field and choices."""
@@ -49,9 +54,10 @@ class Clip:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        """Raises ConfigError unless all four are at least 1."""
-        for name in ("frames", "height", "width", "stride"):
-            _at_least(f"clip.{name}", getattr(self, name), 1)
+        """Raises ConfigError unless all four are at least 1, and no more than a machine can hold."""
+        for name, most in (("frames", MOST_FRAMES), ("height", MOST_PIXELS), ("width", MOST_PIXELS)):
+            _within(f"clip.{name}", getattr(self, name), 1, most)
+        _within("clip.stride", self.stride, 1, MOST_FRAMES)
 
     @property
     def span(self) -> int:
@@ -146,11 +152,13 @@ class DataConfig:
         _one_of("data.short", self.short, ("skip", "loop"))
         if self.crop is not None and min(self.crop) < 1:
             raise ConfigError(f"data.crop must be [rows, columns] of at least 1 pixel, but is {self.crop}")
-        _at_least("data.short_side", self.short_side, min(self.box.height, self.box.width))
+        _within("data.short_side", self.short_side, min(self.box.height, self.box.width), MOST_PIXELS)
         _at_least("data.max_frames", self.max_frames, 0)
-        _at_least("data.eval_clips", self.eval_clips, 1)
+        _within("data.eval_clips", self.eval_clips, 1, MOST_CLIPS)
         _at_least("data.num_workers", self.num_workers, 0)
         _at_least("data.per_class", self.per_class, 0)
+        if not all(map(math.isfinite, self.mean)):
+            raise ConfigError(f"data.mean must be finite in every channel, but is {self.mean}")
         if not all(0 < s < math.inf for s in self.std):
             raise ConfigError(f"data.std must be above 0 and finite in every channel, but is {self.std}")
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
@@ -411,6 +419,12 @@ def _identity(value: DataConfig | Recipe) -> dict[str, Any]:
 def _at_least(field: str, value: float, low: float) -> None:
     if not low <= value < math.inf:
         raise ConfigError(f"{field} must be {'' if value < low else 'finite and '}at least {low}, but is {value}")
+
+
+def _within(field: str, value: float, low: float, high: float) -> None:
+    _at_least(field, value, low)
+    if value > high:
+        raise ConfigError(f"{field} must be at most {high:,}, but is {value}")
 
 
 def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
     path = Path(name)
     if path.suffix == ".json" or path.is_file():
         try:
-            return codec.loads(path.read_text(encoding="utf-8"))
+            return codec.loads(_spec_in(path.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise NotFoundError(f"the network file {name} cannot be read: {reason}") from error
@@ -116,6 +117,15 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
         return codec.decode(store.find(name)["spec"])
     finally:
         store.close()
+
+
+def _spec_in(text: str) -> str:
+    """The JSON of a spec: the text itself, or what the `network.json` of a promoted folder holds as such."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return json.dumps(content["spec"]) if isinstance(content, dict) and {"format", "spec"} <= set(content) else text
 
 
 def _stated(text: str, frames: int | None) -> ArchSpec:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nas.accuracies import accuracy_of, broken_text
+from nas.errors import NotFoundError
 from nas.places import moved
+from nas.promoted_folder import read_content
 from nas.report.values import Accuracy, Confusion, Network, Promotion
 from nas.store import Row
 
@@ -59,14 +59,14 @@ def _confusion(folder: str, beside: Path, classes: Sequence[str]) -> tuple[Confu
     if not file.is_file():
         return None, f"no confusion matrix: the folder {folder} is not there"
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        content = read_content(file.parent)
         if content["record"].get("multi_label"):
             return None, ""  # of several labels there is no matrix
         matrices = content["record"]["confusion"]
         split = "test" if "test" in matrices else "val"
         counts = tuple(tuple(int(count) for count in line) for line in matrices[split])
         names = tuple(str(name) for name in (classes or content["classes"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (NotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, f"no confusion matrix: {file} cannot be read ({type(error).__name__})"
     if len(names) != len(counts) or any(len(line) != len(counts) for line in counts):
         return None, f"no confusion matrix: {file} has {len(counts)} classes, and the study {len(names)}"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from nas.errors import NasError, NotFoundError
 from nas.using.accuracy import Judged, Share, difference, judged
-from nas.using.scores import Scores, read_scores, scores_file
+from nas.using.promoted import kept_scores
+from nas.using.scores import Scores, scores_file
 
 FOLDS = 5
 Labels = NDArray[np.int64] | NDArray[np.bool_]
@@ -210,9 +211,9 @@ def stored_scores(folder: str, split: str) -> Scores | None:
     Raises:
         NotFoundError: The folder holds none at all.
     """
-    path = scores_file(Path(folder), split)
-    if path.is_file():
-        return read_scores(path)
+    kept = kept_scores(Path(folder), split)
+    if kept is not None:
+        return kept
     if not scores_file(Path(folder), "val").is_file():
         raise NotFoundError(
             f"{folder} must be a folder with the scores that `nas promote` keeps, but there are none; name the videos "

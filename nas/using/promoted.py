@@ -11,6 +11,7 @@ from torch import nn
 
 from nas.jobs import TrainJob
 from nas.objective import opened
+from nas.promoted_folder import check_file, known_files
 from nas.using.accuracy import Judged, OverSeeds, judged, over_seeds, save_tests
 from nas.using.scores import Scores, read_scores, save_scores, scores_file
 from nas.using.scoring import score
@@ -85,10 +86,12 @@ def kept_scores(folder: Path, split: str) -> Scores | None:
     """The scores of a promotion, unless an earlier version made it.
 
     Raises:
-        NotFoundError: The file is damaged.
+        NotFoundError: The file is damaged, or was changed after the promotion.
     """
     path = scores_file(folder, split)
-    return read_scores(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    return read_scores(check_file(folder, path.name, known_files(folder)))
 
 
 def kept_over_seeds(folders: Sequence[Path], split: str) -> OverSeeds | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trainer.config import ConfigError, DataConfig
+from trainer.config import MOST_CLIPS, MOST_PIXELS, ConfigError, DataConfig
 
 CROPS = (1, 3)
 
@@ -33,12 +33,16 @@ class Views:
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
-        if self.clips < 1:
-            raise ConfigError(f"clips must be at least 1, but is {self.clips}")
+        if not 1 <= self.clips <= MOST_CLIPS:
+            raise ConfigError(f"clips must be from 1 to {MOST_CLIPS:,}, but is {self.clips}")
         if self.crops not in CROPS:
             raise ConfigError(f"crops must be one of {', '.join(map(str, CROPS))}, but is {self.crops}")
-        if len(set(self.short_sides)) != len(self.short_sides) or any(side < 1 for side in self.short_sides):
-            raise ConfigError(f"short sides must be pixels, each once, but are {list(self.short_sides)}")
+        if len(set(self.short_sides)) != len(self.short_sides) or any(
+            not 1 <= side <= MOST_PIXELS for side in self.short_sides
+        ):
+            raise ConfigError(
+                f"short sides must be from 1 to {MOST_PIXELS:,} pixels, each once, but are {list(self.short_sides)}"
+            )
 
     @property
     def per_video(self) -> int:

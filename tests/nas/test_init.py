@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from nas.cli.main import main
 from nas.config import load_study
@@ -156,7 +157,7 @@ def test_a_promotion_begins_with_the_weights_and_says_so(searched: Any, motion: 
     empty = {"weights": "", "mode": "centre", "checksum": ""}
     own = {"weights": str(folder / "other.pth"), "mode": "centre", "checksum": checksum(other)}
     assert [row["recipe"]["init"] for row in stored] == [init, {**init, "mode": "random"}, empty, own]
-    first, _, drawn, _ = (torch.load(Path(row["folder"]) / "weights.pt", weights_only=True) for row in stored)
+    first, _, drawn, _ = (load_file(Path(row["folder"]) / "weights.safetensors") for row in stored)
     torch.testing.assert_close(first["stem.conv.weight"][:, :, 0], state["conv1.weight"], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(drawn["stem.conv.weight"][:, :, 0], state["conv1.weight"], rtol=1e-4, atol=1e-4)
     record = json.loads((Path(stored[0]["folder"]) / "network.json").read_text())["record"]

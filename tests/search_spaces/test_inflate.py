@@ -424,7 +424,10 @@ class Payload:
 
 
 BAD_FILES: dict[str, tuple[Any, str]] = {
-    "code": ({"a": Payload()}, "must hold weights that torch.save or safetensors wrote, but Weights only load failed"),
+    "code": (
+        {"a": Payload()},
+        "wrote, but it is damaged, or holds pickled objects other than tensors",
+    ),
     "number": ({"a": 3}, "must hold tensors by name, but a is int"),
     "list": ([torch.zeros(1)], "must hold tensors by name, but holds list"),
     "nothing": ({}, "must hold tensors by name, but holds dict"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -68,8 +69,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(toy, two_epochs, tmp_
     (tmp_path / "last.pt").write_bytes(content)
     result = toy.train(tmp_path, 3)
     toy.same_run(tmp_path, whole)
-    # A flipped byte between the records of the archive harms nothing, and goes unnoticed.
-    if result.damaged or harm != "flip":
+    # A flipped byte of the mark that announces the digest harms nothing, and goes unnoticed.
+    if result.damaged or harm != "flip" or place < len(content) - 71:
         assert result.resumed_from == 1
         assert len(result.damaged) == 1
         assert "last.pt is damaged" in result.damaged[0]
@@ -86,6 +87,63 @@ def test_a_flipped_bit_in_a_weight_is_found(toy, two_epochs, tmp_path):
     (tmp_path / "last.pt").write_bytes(content)
     assert "checksum" in toy.train(tmp_path, 3).damaged[0]
     toy.same_run(tmp_path, whole)
+
+
+def unsealed(content):
+    """A checkpoint as earlier versions wrote it: without a digest."""
+    return content[: content.rindex(b"sha256:") - 2] + b"\0\0"
+
+
+def test_every_flipped_bit_is_found(toy, two_epochs, tmp_path):
+    content = two_epochs[0]["last.pt"]
+    path = tmp_path / "last.pt"
+    random_ = random.Random(0)
+    for _ in range(200):
+        place = random_.randrange(len(content) - 71)  # the digest and what announces it come last
+        harmed = bytearray(content)
+        harmed[place] ^= 1 << random_.randrange(8)
+        path.write_bytes(harmed)
+        with pytest.raises(ConfigError, match=r"last\.pt is damaged"):
+            load_weights(path, toy.network())
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_flipped_bit_in_the_table_of_contents_is_found(toy, two_epochs, tmp_path, old):
+    """0x10 of an entry's external attributes makes it a folder: no checksum of an archive sees it."""
+    content = bytearray(two_epochs[0]["last.pt"])
+    if old:
+        content = bytearray(unsealed(bytes(content)))
+        (tmp_path / "last.pt").write_bytes(content)
+        assert load_weights(tmp_path / "last.pt", toy.network()) == 2
+    place = -1
+    for _ in range(content.count(b"PK\x01\x02")):
+        place = content.index(b"PK\x01\x02", place + 1)
+        harmed = bytearray(content)
+        harmed[place + 38] ^= 0x10
+        (tmp_path / "last.pt").write_bytes(harmed)
+        with pytest.raises(ConfigError, match=r"last\.pt is damaged"):
+            load_weights(tmp_path / "last.pt", toy.network())
+
+
+def test_a_checkpoint_without_a_digest_is_read(toy, two_epochs, tmp_path):
+    files, whole = two_epochs
+    put_back(tmp_path, {name: unsealed(c) if name.endswith(".pt") else c for name, c in files.items()})
+    result = toy.train(tmp_path, 3)
+    assert (result.resumed_from, result.damaged) == (2, ())
+    toy.same_run(tmp_path, whole)
+
+
+def test_code_in_a_checkpoint_is_damage_and_no_advice(toy, tmp_path):
+    torch.save({"epoch": os.system}, tmp_path / "last.pt")
+    result = toy.train(tmp_path, 1)
+    assert result.damaged == (f"{tmp_path}/last.pt is damaged (it holds objects that are not loaded)",)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_is_no_checkpoint(toy, tmp_path):
+    os.mkfifo(tmp_path / "last.pt")
+    with pytest.raises(ConfigError, match=r"last\.pt is damaged"):
+        load_weights(tmp_path / "last.pt", toy.network())
 
 
 def test_the_good_checkpoint_survives_the_fall_back(toy, two_epochs, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from sqlalchemy import Connection
 
 from nas import store as s
 from nas import tables as m
+from nas.promoted_folder import FORMAT, write_content
 from nas.store import Network, Store
 from search_spaces import codec, edit
 from search_spaces.presets import preset
@@ -285,8 +285,7 @@ def put_folder(folder: Path, classes: Sequence[str]) -> None:
     size = len(classes)
     matrix = [[58 if i == j else 2 if abs(i - j) == 1 else 0 for j in range(size)] for i in range(size)]
     record = {"confusion": {"val": matrix, "test": matrix}}
-    text = json.dumps({"format": 1, "classes": list(classes), "record": record})
-    (folder / "network.json").write_text(text, encoding="utf-8")
+    write_content(folder, {"format": FORMAT, "classes": list(classes), "record": record})
 
 
 def _ablation(connection: Connection, key: int, digests: Sequence[str], random_: random.Random) -> None:

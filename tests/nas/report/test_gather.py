@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from nas import store as s
 from nas import tables as m
+from nas.promoted_folder import read_content, write_content
 from nas.report.front import rungs, share, steps
 from nas.report.gather import gather
 from nas.report.networks import TIMM_NOTE
@@ -205,8 +205,8 @@ def test_a_confusion_matrix_is_found_beside_the_database_and_a_missing_folder_is
     ("content", "reason"),
     [
         ("{", "cannot be read"),
-        ('{"record": {}}', "cannot be read"),
-        ('{"record": {"confusion": {"val": [[1, 2], [3, 4]]}}}', "has 2 classes, and the study 8"),
+        ('{"format": 1, "record": {}}', "cannot be read"),
+        ('{"format": 1, "record": {"confusion": {"val": [[1, 2], [3, 4]]}}}', "has 2 classes, and the study 8"),
     ],
 )
 def test_a_damaged_folder_of_a_promotion_is_said_and_stops_nothing(tmp_path: Path, content: str, reason: str) -> None:
@@ -219,9 +219,9 @@ def test_a_damaged_folder_of_a_promotion_is_said_and_stops_nothing(tmp_path: Pat
 def test_without_a_test_split_the_matrix_of_val_is_shown(tmp_path: Path) -> None:
     store = full_study(tmp_path / "study.db", trials=8)
     (file,) = tmp_path.glob("promoted/*/network.json")
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_content(file.parent)
     del content["record"]["confusion"]["test"]
-    file.write_text(json.dumps(content), encoding="utf-8")
+    write_content(file.parent, content)
     confusion = gather(store).promotions[0].confusion
     assert confusion is not None and confusion.split == "val"
 

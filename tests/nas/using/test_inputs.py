@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def test_a_network_of_flow_computes_the_flow_of_a_video_that_it_is_shown(studies
 
 def test_a_network_whose_flow_came_as_images_cannot_be_shown_a_video(studies: Studies) -> None:
     network = nas.load(studies.folders["flow"])
-    network.record = {key: value for key, value in network.record.items() if key != "flow"}
+    network.stored = dataclasses.replace(network.stored, flow=None)
     with pytest.raises(
         DataError, match="flow is computed by dis or farneback, but that of this network came as images"
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import nas
 from nas.cli.main import main
+from nas.promoted_folder import read_content, write_content
 from nas.store import Store
 from nas.using.ensemble import best_weights, cross_fitted, mixed
 from nas.using.scores import read_scores, scores_file
@@ -240,7 +242,12 @@ def test_networks_of_other_videos_make_no_ensemble(
         arrays: dict[str, Any] = dict(file)
     arrays["paths"] = np.array([name.replace("00.mp4", "99.mp4") for name in arrays["paths"].tolist()])
     np.savez(path, **arrays)
-    line = refused(capsys, "ensemble", str(place.folders[0]), str(other), "--split", "val")
+    argv = ("ensemble", str(place.folders[0]), str(other), "--split", "val")
+    assert "scores-val.npz was changed or damaged after it was written" in refused(capsys, *argv)
+    content = read_content(other)
+    content["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    write_content(other, content)
+    line = refused(capsys, *argv)
     assert "6 of val are only of" in line
 
 
