@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nas.errors import StudyError, one_of
+from nas.places import path_of
 from nas.schema import StudySchema
 from nas.study import Study, study_of
 from trainer.config import PLACES
@@ -38,7 +39,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         StudyError: One line that says which key or value breaks which rule, and what would be valid.
     """
     where = str(path)
-    raw = _read(Path(path))
+    raw = _read(path_of(path))
     settings = [_override(text) for text in overrides]
     variant = next((str(value) for key, value in settings if key == "data"), None)
     _check_keys(raw, StudySchema(), "", where)

@@ -138,8 +138,8 @@ STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
 LATEST = len(STEPS)
 
 
-def version_of(connection: Connection) -> int:
-    """The schema version of a database; 0 for an empty one.
+def version_of(connection: Connection, location: str) -> int:
+    """The schema version of the database at `location`; 0 for an empty one.
 
     Raises:
         StoreError: The database holds tables but none of ours, or was written by a newer version.
@@ -148,22 +148,22 @@ def version_of(connection: Connection) -> int:
     if "nas_migrations" not in tables:
         if tables:
             raise StoreError(
-                f"the database must be empty or written by nas, but {connection.engine.url.database} holds other "
+                f"the database must be empty or written by nas, but {location} holds other "
                 f"tables ({', '.join(sorted(tables)[:3])}, …); name another file with --db"
             )
         return 0
     version = connection.execute(select(m.migrations.c.version).order_by(m.migrations.c.version.desc())).scalar()
     if version is not None and version > LATEST:
         raise StoreError(
-            f"the database {connection.engine.url.database} has schema version {version}, and this nas knows versions "
+            f"the database {location} has schema version {version}, and this nas knows versions "
             f"up to {LATEST}; upgrade video-nas, or name another file with --db"
         )
     return int(version or 0)
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: Connection, location: str) -> None:
     """Brings the schema to the latest version within one transaction; a step that fails leaves all as it was."""
-    version = version_of(connection)
+    version = version_of(connection, location)
     for number, (name, step) in enumerate(STEPS[version:], start=version + 1):
         step(connection)
         now = datetime.now(UTC).isoformat(timespec="seconds")

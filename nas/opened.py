@@ -50,7 +50,7 @@ class Opened:
         self._store = Store(self.path)
         try:
             self._row: Row = self._store.study()
-        except NotFoundError:
+        except BaseException:
             self._store.close()
             raise
         self.name: str = self._row["name"]

@@ -1,8 +1,13 @@
-"""Where the folder of a training is now: beside its database, which may have been moved with all that belongs to it."""
+"""Where things lie: the file of a database, and the folder of a training, which is beside its database."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from nas.errors import StoreError
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 
 
 def moved(recorded: str, root: Path) -> Path:
@@ -17,3 +22,19 @@ def moved(recorded: str, root: Path) -> Path:
     path = Path(recorded)
     beside = root / Path(*path.parts[-2:])
     return beside if beside.is_dir() or not path.is_dir() else path
+
+
+def path_of(text: str | Path) -> Path:
+    """The path of a study file or a database, as people write it.
+
+    Raises:
+        StoreError: It is the address of a server. The message has no more of it than its beginning, since there may be
+            a password in it.
+    """
+    address = _ADDRESS.match(str(text))
+    if address is not None:
+        raise StoreError(
+            "a study and its database must be paths of files, such as runs/mine/study.db, an SQLite file, but got an "
+            f"address that begins with {address[1][:20]}://; databases of servers are not supported"
+        )
+    return Path(text)

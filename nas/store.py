@@ -1,16 +1,17 @@
 """The record: one database that holds a study's trials, their epochs, evaluations and every decision.
 
-One driver writes; readers may look at any moment. SQLite (WAL) is the default, and any SQLAlchemy URL of a server works
-the same.
+One driver writes; readers may look at any moment. It is an SQLite file in WAL mode.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Table, func, inspect, select, text
@@ -21,6 +22,7 @@ from nas import tables as m
 from nas.counted import Cost
 from nas.engine import engine_of, is_settled
 from nas.errors import NotFoundError, StoreError
+from nas.places import path_of
 from search_spaces import codec
 from search_spaces.spec import ArchSpec
 
@@ -46,10 +48,10 @@ class Network:
 
 
 class Store:
-    """An open database.
+    """An open database, best used in a `with` block, which closes it.
 
     Args:
-        location: Path of an SQLite file, or a database URL.
+        location: Path of an SQLite file.
         create: Make the file and bring its schema up to date; otherwise it has to exist and is only read.
 
     Raises:
@@ -58,23 +60,25 @@ class Store:
 
     def __init__(self, location: str | Path, *, create: bool = False) -> None:
         """Opens the database."""
+        path = path_of(location)
         self.location = str(location)
-        self.engine = engine_of(self.location, create=create)
+        self.engine = engine_of(path, create=create)
+        self._finalizer = weakref.finalize(self, self.engine.dispose)  # for one that nobody closes
         try:
             with self.engine.begin() as connection:
-                version = migrations.version_of(connection)
+                version = migrations.version_of(connection, self.location)
                 if not create and not version:
                     raise StoreError(f"the database {self.location} holds no study; `nas search` makes one")
             if version < migrations.LATEST:
-                if not create and is_settled(Path(self.location)):
+                if not create and is_settled(path):
                     raise StoreError(
                         f"the database {self.location} is of an earlier version and is brought up to date when it is "
                         "opened, but its folder cannot be written; copy it to one that can"
                     )
                 # It takes the right to write before it reads, so that of two that open it at once the second waits.
                 with self.engine.execution_options(writes=True).begin() as connection:
-                    migrations.migrate(connection)
-            if create and self.engine.dialect.name == "sqlite":
+                    migrations.migrate(connection, self.location)
+            if create:
                 # Readers go on while the driver writes. Set only now: it is written into the file, which is ours.
                 with self.engine.connect() as connection:
                     connection.connection.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
@@ -88,19 +92,27 @@ class Store:
             self.close()
             raise StoreError(f"{self.location} is not a database that nas can use: {_cause(error)}") from error
 
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Gives the connections back."""
-        self.engine.dispose()
+        """Closes the connections."""
+        self._finalizer()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction: all of it is stored, or nothing.
+        """One transaction: all of it is stored, or nothing. It waits for another process that writes.
 
         Raises:
             StoreError: The database is read-only, or the disk is full. What was stored before stays.
         """
         try:
-            with self.engine.begin() as connection:
+            with self.engine.execution_options(writes=True).begin() as connection:
                 yield connection
         except IntegrityError:
             raise
@@ -406,8 +418,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def is_database(path: Path) -> bool:
-    """Whether a path is (or is named like) an SQLite file."""
+def is_database(path: str | Path) -> bool:
+    """Whether a path is (or is named like) an SQLite file.
+
+    Raises:
+        StoreError: It is the address of a server.
+    """
+    path = path_of(path)
     if path.is_file():
         with path.open("rb") as file:
             return file.read(16) == b"SQLite format 3\x00" or path.suffix in _SUFFIXES

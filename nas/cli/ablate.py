@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,18 +126,14 @@ def _run(
 ) -> None:
     from nas.ablation.answer import stated_confidence
     from nas.ablation.prepare import completed
-    from nas.cli.resolve import RUNS
+    from nas.cli.resolve import database_for
     from nas.store import Store
 
-    path = Path(db) if db else RUNS / study.name / "study.db"
+    path = database_for(study.name, db)
     config = completed(study, config, _lookup(study, path, _searched(path)))
     if dry_run:
-        store = Store(path) if path.is_file() else None
-        try:
+        with Store(path) if path.is_file() else nullcontext() as store:
             _show_plan(study, config, store, path, kind=kind, workers=workers, as_json=as_json)
-        finally:
-            if store is not None:
-                store.close()
         return
 
     from nas.ablation.prepare import prepared, priced
@@ -164,8 +161,7 @@ def _run(
             )
             config = plan.config
             check_arms(plan, data)
-            store = Store(path, create=True)
-            try:
+            with Store(path, create=True) as store:
                 row = study_row(store, study, data)
                 with joined(machines, path, study, progress) as cluster:
                     for line in _plan_lines(plan, priced(plan, store, row), cluster.slots if cluster else num):
@@ -182,8 +178,6 @@ def _run(
                         listener=progress,
                     )
                 rows, metric = store.effects(outcome.ablation), metric_in(store, store.study(study.name)["id"])
-            finally:
-                store.close()
     except KeyboardInterrupt:
         progress.close()
         print_error(f"stopped; everything so far is in {path}. Go on with: nas {shlex.join(sys.argv[1:])}")
@@ -224,11 +218,8 @@ def _searched(path: Path) -> Searched:
 
     if not path.is_file():
         return Searched()
-    store = Store(path)
-    try:
+    with Store(path) as store:
         return Searched.of(store)
-    finally:
-        store.close()
 
 
 def _lookup(study: Study, path: Path, searched: Searched) -> Lookup:

@@ -34,11 +34,8 @@ def compare(
 
     searches, epochs = [], {}
     for name in databases:
-        store, row = open_study(name, None)
-        try:
+        with open_study(name, None) as (store, row):
             evaluations, trials = store.evaluations(row["id"]), len(store.trials(row["id"]))
-        finally:
-            store.close()
         searches.append(bands.searched(store.location, row, evaluations, trials=trials, fidelity=fidelity))
         epochs[store.location] = bands.full_epochs(row, evaluations)
     bands.check_comparable(searches, epochs)

@@ -21,11 +21,8 @@ def dashboard(
     """
     from nas.search.dashboards import prepared, serve
 
-    store, row = open_study(study, db)
-    try:
+    with open_study(study, db) as (store, row):
         board = prepared(store, row)
-    finally:
-        store.close()
     try:
         if board.held:
             print_line("a running search holds the database, so notes and files stay as they are")

@@ -37,11 +37,8 @@ def export(
         raise NasError(f"name one of --csv, --parquet and --latex, but got {' and '.join(chosen) or 'none'}")
     if parquet and output is None:
         raise NasError("--parquet writes a file; give -o FILE")
-    store, row = open_study(study, db)
-    try:
+    with open_study(study, db) as (store, row):
         rows = tabular.rows_of(store, row, table)
-    finally:
-        store.close()
     shown = tabular.columns_of(table, rows)
     if columns is not None:
         shown = tabular.picked(shown, [name.strip() for name in columns.split(",")])

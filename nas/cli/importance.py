@@ -31,15 +31,12 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
     from nas.importance import FEW, marginal_fronts, partial_effects, rungs_of
     from nas.search.importances import importances, keep
 
-    store, row = open_study(study, db)
-    try:
+    with open_study(study, db) as (store, row):
         evaluations = store.evaluations(row["id"])
         metric = metric_of(evaluations)
         rungs = importances(store, row)
         effects = [effect for rung in rungs_of(evaluations) for effect in partial_effects(evaluations, rung=rung)]
         fronts = marginal_fronts(evaluations)
-    finally:
-        store.close()
     found = [item for rung in rungs for item in rung.found]
     why_not = keep(Path(store.location), found) if found else None
     if as_json:

@@ -40,8 +40,7 @@ def status(
 
     Example: nas status studies/kinetics_small.yaml
     """
-    store, row = open_study(study, db)
-    try:
+    with open_study(study, db) as (store, row):
         report = status_report(store, row)
         if trials:
             report["networks"] = trial_rows(store, row)
@@ -79,8 +78,6 @@ def status(
         )
         if report["ablation_sessions"]:
             print_line(f"ablations: {duration(report['ablation_seconds'])} in {report['ablation_sessions']} session(s)")
-    finally:
-        store.close()
 
 
 def status_report(store: Store, row: Row) -> dict[str, Any]:
@@ -155,8 +152,7 @@ def pareto(
 
     Example: nas pareto studies/kinetics_small.yaml --plot front.html
     """
-    store, row = open_study(study, db)
-    try:
+    with open_study(study, db) as (store, row):
         if as_json:
             print_json(front_rows(store, row["name"]))
         else:
@@ -167,8 +163,6 @@ def pareto(
             draw_front(row, store.evaluations(row["id"]), store.pareto_front(row["name"]), Path(plot))
             if not as_json:
                 print_line(f"plot: {plot}")
-    finally:
-        store.close()
 
 
 def front_rows(store: Store, study: str) -> list[Row]:

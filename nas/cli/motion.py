@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -48,9 +49,7 @@ def motion(
     from nas.store import Store
     from nas.study import study_of
 
-    store = Store(path)
-    progress = Progress("networks")
-    try:
+    with Store(path) as store, closing(Progress("networks")) as progress:
         row = store.study()
         if front:
             digests = [line["digest"] for line in store.pareto_front(row["name"])]
@@ -87,9 +86,6 @@ def motion(
                 except StoreError as error:
                     progress.line(f"note: measured, but not stored: {error}")
         metric = metric_in(store, row["id"])
-    finally:
-        progress.close()
-        store.close()
     if as_json:
         print_json([as_plain(one) for one in measured])
         return

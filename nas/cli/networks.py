@@ -110,11 +110,8 @@ def clip_and_classes(
     if (study is not None or db is not None) and (clip is None or num_classes is None):
         from nas.store import Store
 
-        store = Store(database_of(study or "", db))
-        try:
+        with Store(database_of(study or "", db)) as store:
             row = store.study()
-        finally:
-            store.close()
         clip, num_classes = clip or row["clip"], num_classes or row["num_classes"]
     if clip is None:
         from search_spaces.presets import PRESETS

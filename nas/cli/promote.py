@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -65,7 +65,7 @@ def promote(
     named = bool(names) and has_name(names[0])
     stated = None
     # A network that has a name needs no search: the file says what the study is, the same as what the database says.
-    if named and not is_database(Path(study)) and (len(own) < len(words) or not path.is_file()):
+    if named and not is_database(study) and (len(own) < len(words) or not path.is_file()):
         stated = settled_study(load_study(study, [word for word in words if not word.startswith("promote.")]))
         # What is wrong is said before videos are decoded.
         find_spec(names[0], study=None, db=None, frames=stated.data.clip.frames)
@@ -78,19 +78,15 @@ def promote(
     elif not path.is_file():
         Store(path)  # says what is missing
     with locked(path):
-        progress, shown = Progress("epochs"), SearchProgress()
-        data = None if stated is None else opened_data(stated, shown)
-        shown.close()
-        store = Store(path, create=True)
-        try:
+        with closing(SearchProgress()) as shown:
+            data = None if stated is None else opened_data(stated, shown)
+        with Store(path, create=True) as store, closing(Progress("epochs")) as progress:
             row = store.study() if stated is None or data is None else study_row(store, stated, data)
             recorded = _with_settings(row["config"], words if stated is None else own, store.location)
             if named:
                 spec = find_spec(names[0], study=None, db=None, frames=recorded.data.clip.frames)
                 names = [put_spec(store, recorded, row, spec)]
-            for text in (
-                [] if stated is not None or is_database(Path(study)) else _not_used(study, row["config"], words)
-            ):
+            for text in [] if stated is not None or is_database(study) else _not_used(study, row["config"], words):
                 progress.line(text)
             digests = choose(store, row, prefix=names[0] if names else None, best_under=bound, whole_front=front)
             config = recorded.promote if devices is None else replace(recorded.promote, devices=devices)
@@ -120,9 +116,6 @@ def promote(
                         progress.line(str(error))
                     else:
                         results.append(done)
-        finally:
-            progress.close()
-            store.close()
     if not results:
         raise failed[0]
     _show(results, f"{row['name']}: promoted", config, as_json=as_json)

@@ -31,11 +31,8 @@ def report(
     path = Path(output) if output is not None else database.parent / "report.html"
     if path.suffix not in (".html", ".htm"):
         raise NasError(f"a report must end in .html, but is {path}")
-    store = Store(database)
-    try:
+    with Store(database) as store:
         values = gather(store, database=str(database))
-    finally:
-        store.close()
     size = write_report(values, path)
     print_line(f"report: {path} ({size / 1e6:.1f} MB)")
     if open_it:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError, NotFoundError, StudyError, one_of
+from nas.places import path_of
 from nas.store import Row, Store, is_database
 
 if TYPE_CHECKING:
@@ -28,32 +30,37 @@ def database_of(study: str, db: str | None) -> Path:
         db: The value of `--db`.
 
     Raises:
-        NotFoundError: It is the address of a server.
+        StoreError: It is the address of a server.
     """
-    if db is not None and "://" in db:
-        raise NotFoundError(
-            f"--db must be the path of an SQLite file, such as runs/mine/study.db, but is an address that begins with "
-            f"{db.partition('://')[0]}://"
-        )
     if db is not None:
-        return Path(db)
-    path = Path(study)
+        return path_of(db)
+    path = path_of(study)
     if is_database(path):
         return path
     from nas.config import load_study
 
-    return RUNS / load_study(path).name / "study.db"
+    return database_for(load_study(path).name, None)
 
 
-def open_study(study: str, db: str | None) -> tuple[Store, Row]:
-    """An existing database and the row of its study.
+def database_for(name: str, db: str | None) -> Path:
+    """The database of the study called `name`; `--db` goes first.
+
+    Raises:
+        StoreError: It is the address of a server.
+    """
+    return path_of(db) if db else RUNS / name / "study.db"
+
+
+@contextmanager
+def open_study(study: str, db: str | None) -> Iterator[tuple[Store, Row]]:
+    """An existing database and the row of its study, for the time of a `with` block.
 
     Raises:
         StoreError: There is no such database.
         NotFoundError: It holds no study.
     """
-    store = Store(database_of(study, db))
-    return store, store.study()
+    with Store(database_of(study, db)) as store:
+        yield store, store.study()
 
 
 def load_target(target: str, overrides: list[str]) -> Study:
@@ -66,7 +73,7 @@ def load_target(target: str, overrides: list[str]) -> Study:
     Raises:
         StudyError: The study breaks a rule, or settings are given for a database.
     """
-    if not is_database(Path(target)):
+    if not is_database(target):
         from nas.config import load_study
 
         return load_study(target, overrides)
@@ -74,9 +81,8 @@ def load_target(target: str, overrides: list[str]) -> Study:
 
     if overrides:
         raise StudyError(f"settings go with a study file, but {target} is a database, whose study is settled")
-    store, row = open_study(target, None)
-    store.close()
-    return dataclasses.replace(study_of(row["config"], target), num_classes=row["num_classes"])
+    with open_study(target, None) as (_, row):
+        return dataclasses.replace(study_of(row["config"], target), num_classes=row["num_classes"])
 
 
 def find_spec(name: str, *, study: str | None, db: str | None, frames: int | None = None) -> ArchSpec:
@@ -112,11 +118,8 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
         raise NotFoundError(
             f"{not_a_preset(name)}; a digest needs --study STUDY|DB, a file ends in .json (`nas presets` lists names)"
         )
-    store = Store(database_of(study or "", db))
-    try:
+    with Store(database_of(study or "", db)) as store:
         return codec.decode(store.find(name)["spec"])
-    finally:
-        store.close()
 
 
 def _spec_in(text: str) -> str:
@@ -182,7 +185,7 @@ def videos_of(target: str, overrides: Sequence[str]) -> DataConfig:
     Raises:
         NasError: There is no such thing, the study breaks a rule, or a setting is none of a folder.
     """
-    if not Path(target).exists():
+    if not path_of(target).exists():
         raise NotFoundError(f"there is no data folder, study file or database {target}{_beside(Path(target))}")
     if not Path(target).is_dir():
         return load_target(target, list(overrides)).located_data()

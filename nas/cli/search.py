@@ -9,7 +9,7 @@ import typer
 
 from nas.cli.machines import CPUS, RAY, machines_of
 from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line
-from nas.cli.resolve import RUNS
+from nas.cli.resolve import database_for
 
 
 def search(
@@ -25,13 +25,11 @@ def search(
 
     Example: nas search studies/kinetics_small.yaml data=motion
     """
-    from pathlib import Path
-
     from nas.config import load_study
 
     loaded = load_study(study, overrides or [])
     machines = machines_of(ray, cpus, workers)
-    path = Path(db) if db else RUNS / loaded.name / "study.db"
+    path = database_for(loaded.name, db)
 
     from nas.search.driver import run_search  # imports torch; only now, so that a bad study is refused at once
 
@@ -54,14 +52,11 @@ def search(
     from nas.cli.inspect import front_rows, print_front
     from nas.store import Store
 
-    store = Store(path)
-    try:
+    with Store(path) as store:
         if as_json:
             print_json(front_rows(store, loaded.name))
             return
         print_front(store, loaded.name)
-    finally:
-        store.close()
     rungs = ", ".join(f"{count} at {loaded.search.fidelity.label(rung)}" for rung, count in enumerate(summary.counts))
     print_line(f"networks: {rungs}" + (f"; {summary.failed} failed" if summary.failed else ""))
     if summary.exhausted:

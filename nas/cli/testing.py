@@ -10,6 +10,7 @@ import typer
 
 from nas.cli.output import print_line, print_table
 from nas.cli.resolve import folder_settings, load_target
+from nas.places import path_of
 from nas.store import is_database
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def located(base: DataConfig, target: str, overrides: Sequence[str], cache: str 
 
     from nas.errors import NotFoundError
 
-    path = Path(target)
+    path = path_of(target)
     if path.is_dir():
         stated = folder_settings(target, overrides, besides=())
         place = cache or (base.cache if Path(base.cache).is_dir() else "runs/cache")
@@ -85,19 +86,16 @@ def study_data(target: str, overrides: Sequence[str]) -> DataConfig:
     """
     from nas.errors import NotFoundError
 
-    if not Path(target).is_file():
+    if not path_of(target).is_file():
         raise NotFoundError(f"a study file or a database is needed, which says what a clip is, but {target} is no file")
-    if not is_database(Path(target)):
+    if not is_database(target):
         return load_target(target, list(overrides)).located_data()
     from nas.config import apply_promote
     from nas.store import Store
     from nas.study import study_of
 
-    store = Store(target)
-    try:
+    with Store(target) as store:
         return study_of(apply_promote(store.study()["config"], overrides), target).located_data()
-    finally:
-        store.close()
 
 
 def views_asked(

@@ -33,12 +33,10 @@ def verdict(
 
     Example: nas verdict studies/p3d_blocks.yaml data=motion
     """
-    from pathlib import Path
-
     from nas.ablation.answer import level_of
     from nas.ablation.prepare import config_of
     from nas.ablation.verdict import keep_verdicts, latest, left_out, verdicts_of
-    from nas.cli.resolve import RUNS, load_target
+    from nas.cli.resolve import database_for, load_target
     from nas.errors import StudyError
     from nas.store import Store
 
@@ -46,15 +44,12 @@ def verdict(
     config = config_of(loaded, study)
     if not config.claims:
         raise StudyError(f"ablation.claims of {study} is empty, so there is nothing to hold against the results")
-    store = Store(Path(db) if db else RUNS / loaded.name / "study.db")
-    try:
+    with Store(database_for(loaded.name, db)) as store:
         row = store.study(loaded.name)
         ablation = latest(store, row)
         found, confidence = verdicts_of(store, ablation, config), 1 - level_of(store, ablation["id"], config)
         keep_verdicts(store, row, ablation, found)
         metric, searched = metric_in(store, row["id"]), left_out(store, row, ablation)
-    finally:
-        store.close()
     rows: list[dict[str, Any]] = [
         {
             "claim": item.claim.text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -37,8 +38,7 @@ def watch(
 
     from nas.watching import frame_of
 
-    store, row = open_study(study, db)
-    try:
+    with open_study(study, db) as (store, row), suppress(KeyboardInterrupt):  # the search goes on
         frame = frame_of(store, row, datetime.now(UTC))
         if once or not sys.stdout.isatty():
             for line in frame_lines(frame, columns_wide=width()):
@@ -51,10 +51,6 @@ def watch(
                 time.sleep(every)
                 frame = frame_of(store, row, datetime.now(UTC))
                 live.update(shown(frame_lines(frame, columns_wide=width())), refresh=True)
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None  # the search goes on
-    finally:
-        store.close()
 
 
 def frame_lines(frame: Frame, *, columns_wide: int) -> list[str]:

@@ -19,7 +19,7 @@ from nas.compare import front
 from nas.errors import NasError
 from nas.fidelity import recorded_fidelity
 from nas.importance import rungs_of
-from nas.search.rungs import rung_name
+from nas.search.rungs import close_storage, rung_name, storage_of
 from nas.store import Row, Store
 from search_spaces import codec
 
@@ -43,9 +43,8 @@ class Board:
     held: bool
 
     def close(self) -> None:
-        """Gives the connections back."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
+        """Closes the connections."""
+        close_storage(self.storage)
 
 
 def prepared(store: Store, study: Row) -> Board:
@@ -57,7 +56,7 @@ def prepared(store: Store, study: Row) -> Board:
     """  # noqa: D205
     _installed()
     database = Path(store.location)
-    storage = RDBStorage(f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": 30}})
+    storage = storage_of(database)
     folder = database.parent / FOLDER
     lock = FileLock(f"{database}.lock")
     try:

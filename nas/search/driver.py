@@ -88,8 +88,7 @@ def run_search(
     with locked(database):
         data = opened_data(study, listener)
         check_ready(data, study.data, study.recipe)
-        store = Store(database, create=True)
-        try:
+        with Store(database, create=True) as store:
             check_rungs(study, data, listener)
             row = with_budget(store, study_row(store, study, data), study)
             pool = build_pool(
@@ -105,8 +104,6 @@ def run_search(
                 crew = Crew(workers, cluster)
                 driver = _Driver(study, database, store, row, pool, crew, listener)
                 return driver.run()
-        finally:
-            store.close()
 
 
 def _check_weights(study: Study, pool: Pool, num_classes: int, listener: Listener) -> None:

@@ -27,7 +27,7 @@ from nas.errors import StoreError
 from nas.fidelity import recorded_fidelity
 from nas.importance import beyond_cost, factor_of, level_of
 from nas.search.forest import Forest
-from nas.search.rungs import rung_name
+from nas.search.rungs import close_storage, rung_name, storage_of
 from nas.store import Row, Store
 
 MIN_NETWORKS = 20
@@ -101,17 +101,11 @@ def importances(store: Store, study: Row) -> list[RungImportances]:
         return []
     if not store.holds_optuna():
         return [_too_few(rung, rows[0]["epochs"], 0) for rung, rows in sorted(rungs.items())]
-    url = store.location if "://" in store.location else f"sqlite:///{Path(store.location)}"
-    storage = RDBStorage(
-        url,
-        engine_kwargs={"connect_args": {"timeout": 30}} if "sqlite" in url else None,
-        skip_table_creation=True,
-    )
+    storage = storage_of(store.location, create=False)
     try:
         return [_rung(storage, study, rung, rows) for rung, rows in sorted(rungs.items())]
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        close_storage(storage)
 
 
 def keep(database: Path, found: Sequence[Importance]) -> str | None:
@@ -131,15 +125,12 @@ def keep(database: Path, found: Sequence[Importance]) -> str | None:
         why = "a running search holds the database" if isinstance(error, Timeout) else f"{error.strerror}"
         return f"not stored: {why}"
     try:
-        store = Store(database, create=True)
-        try:
+        with Store(database, create=True) as store:
             study = store.study()["id"]
             with store.write() as connection:
                 connection.execute(m.importance.delete().where(m.importance.c.study_id == study))
                 for item in found:
                     s.insert(connection, m.importance, study_id=study, **asdict(item))
-        finally:
-            store.close()
     except StoreError as error:
         return f"not stored: {error}"
     finally:

@@ -5,6 +5,7 @@ Its trials are all COMPLETE and of equal fidelity, as dashboards, importances an
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
 from nas.accuracies import accuracy_of
+from nas.engine import optuna_options, patiently, url_of
 from nas.fidelity import Fidelity
 from nas.search.sampler import distributions_of
 from search_spaces.space import SearchSpace
@@ -27,7 +29,7 @@ class Rungs:
     died between the two leaves nothing behind that the next does not mend.
 
     Args:
-        location: Path of the SQLite file or a database URL.
+        location: Path of the SQLite file.
         study: Name of the study; rung r of 9 epochs is called `<study>/rung-r-9-epochs`.
         fidelity: The rungs.
         objectives: `error`, `macs`, `params`; accuracy stands for error here, to be maximised.
@@ -38,25 +40,34 @@ class Rungs:
         self, location: str, study: str, fidelity: Fidelity, objectives: Sequence[str], space: SearchSpace
     ) -> None:
         """Opens or makes the studies."""
-        url = location if "://" in location else f"sqlite:///{Path(location)}"
-        self._storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 30}} if "sqlite" in url else None)
+        self._location = location
+        self._storage = patiently(lambda: storage_of(location), location)
         self._space = space
         self._objectives = tuple(objectives)
-        self._studies = []
-        self._known: list[set[int]] = []
-        for rung in range(len(fidelity)):
-            opened = optuna.create_study(
-                storage=self._storage,
-                study_name=rung_name(study, rung, fidelity),
-                directions=["maximize" if name == "error" else "minimize" for name in objectives],
-                load_if_exists=True,
-            )
-            if opened.metric_names is None:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    opened.set_metric_names(["accuracy" if name == "error" else name for name in objectives])
-            self._studies.append(opened)
-            self._known.append({t.user_attrs["evaluation"] for t in opened.get_trials(deepcopy=False)})
+        try:
+            self._studies = [
+                patiently(functools.partial(self._opened, rung_name(study, rung, fidelity)), location)
+                for rung in range(len(fidelity))
+            ]
+            self._known = [
+                {t.user_attrs["evaluation"] for t in opened.get_trials(deepcopy=False)} for opened in self._studies
+            ]
+        except BaseException:
+            self.close()
+            raise
+
+    def _opened(self, name: str) -> optuna.Study:
+        opened = optuna.create_study(
+            storage=self._storage,
+            study_name=name,
+            directions=["maximize" if name == "error" else "minimize" for name in self._objectives],
+            load_if_exists=True,
+        )
+        if opened.metric_names is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                opened.set_metric_names(["accuracy" if name == "error" else name for name in self._objectives])
+        return opened
 
     def sync(self, evaluations: Iterable[Mapping[str, Any]]) -> None:
         """Adds the evaluations that their rung's study does not hold yet.
@@ -70,31 +81,45 @@ class Rungs:
                 continue
             values = [accuracy_of(row) if name == "error" else float(row[name]) for name in self._objectives]
             settings = dict(row["settings"])
-            self._studies[rung].add_trial(
-                create_trial(
-                    state=TrialState.COMPLETE,
-                    params=settings,
-                    distributions=distributions_of(self._space, settings) if settings else {},
-                    values=values,
-                    user_attrs={
-                        "evaluation": row["id"],
-                        "trial": row["number"],
-                        "digest": row["digest"],
-                        "network": row["description"],
-                        "epochs": row["epochs"],
-                        "seed": row["seed"],
-                        "num_clips": row["num_clips"],
-                        "top5": row["top5"],
-                        "params": row["params"],
-                    },
-                )
+            trial = create_trial(
+                state=TrialState.COMPLETE,
+                params=settings,
+                distributions=distributions_of(self._space, settings) if settings else {},
+                values=values,
+                user_attrs={
+                    "evaluation": row["id"],
+                    "trial": row["number"],
+                    "digest": row["digest"],
+                    "network": row["description"],
+                    "epochs": row["epochs"],
+                    "seed": row["seed"],
+                    "num_clips": row["num_clips"],
+                    "top5": row["top5"],
+                    "params": row["params"],
+                },
             )
+            patiently(functools.partial(self._studies[rung].add_trial, trial), self._location)
             self._known[rung].add(row["id"])
 
     def close(self) -> None:
-        """Gives the connections back."""
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+        """Closes the connections."""
+        close_storage(self._storage)
+
+
+def storage_of(location: str | Path, *, create: bool = True) -> RDBStorage:
+    """Optuna's view of a database.
+
+    Args:
+        location: Path of the SQLite file.
+        create: Make Optuna's tables where they are not there; otherwise it is only read.
+    """
+    return RDBStorage(url_of(Path(location)), engine_kwargs=optuna_options(), skip_table_creation=not create)
+
+
+def close_storage(storage: RDBStorage) -> None:
+    """Closes the connections of Optuna's view of a database."""
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def rung_name(study: str, rung: int, fidelity: Fidelity) -> str:

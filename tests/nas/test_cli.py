@@ -230,6 +230,39 @@ def test_data_check_and_doctor(capsys: pytest.CaptureFixture[str], motion: Path)
     assert all(row["ok"] for row in json.loads(out)), out
 
 
+SERVER = ("--db", "postgresql://me:secret@host/db")
+ADDRESSED = [
+    *(
+        ([*command], [SERVER, ("--db", "sqlite:///b.db")])
+        for command in (
+            ["search", "tiny.yaml"],
+            ["status", "tiny.yaml"],
+            ["pareto", "tiny.yaml"],
+            ["report", "tiny.yaml"],
+            ["watch", "tiny.yaml", "--once"],
+            ["importance", "tiny.yaml"],
+            ["export", "tiny.yaml", "--csv", "--table", "front"],
+            ["promote", "tiny.yaml", "--front"],
+            ["promote", "tiny.yaml", "r3d_18"],
+            ["ablate", "tiny.yaml", "ablation={base: f_r2d_18, factors: {kind: [2d, 3d]}}"],
+            ["versus", "r3d_18", "r2d_18", "--study", "tiny.yaml"],
+            ["motion", "--front"],
+            ["show", "abcd"],
+            ["dashboard", "tiny.yaml"],
+        )
+    ),
+    *(
+        ([*command], [("postgresql://me:secret@host/db",)])
+        for command in (
+            ["search"],
+            ["status"],
+            ["compare"],
+            ["space"],
+            ["data", "check"],
+            ["show", "abcd", "--study"],
+        )
+    ),
+]
 BAD = [
     (["search", "tiny.yaml", "search.trals=3"], "'search.trals' is not known; did you mean search.trials?"),
     (["search", "tiny.yaml", "seed=-1", "--db", "b.db"], "seed must be at least 0, but is -1"),
@@ -286,7 +319,11 @@ BAD = [
     ),
     (["promote", "tiny.yaml", "r3d_18", "promote.epochs=0", "--db", "b.db"], "promote.epochs must be at least 1"),
     (["promote", "tiny.yaml", "r3d_18", "promote.epoch=1", "--db", "b.db"], "did you mean promote.epochs?"),
-    (["status", "tiny.yaml", "--db", "postgresql://me:secret@host/db"], "an address that begins with postgresql://"),
+    *(
+        ([*command, *where], f"an address that begins with {where[-1].partition('://')[0]}://")
+        for command, places in ADDRESSED
+        for where in places
+    ),
     (["promote", "none.db", "--front"], "there is no database at none.db"),
     (["space", "tiny.yaml", "data.num_classes=0"], "data.num_classes must be stated"),
     (["space", "tiny.yaml", "constraints=['macs <= 1']"], "no network of the space meets macs <= 1"),
@@ -316,8 +353,10 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert message in lines[0]
+    assert "secret" not in err
     assert "Traceback" not in err
     assert content_of(database) == before
+    assert not list(Path().glob("*:"))
     assert not Path("b.db").exists()
 
 

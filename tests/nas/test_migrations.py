@@ -28,7 +28,7 @@ def test_a_database_of_each_version_is_brought_up_to_date(tmp_path: Path, versio
     shutil.copy(DATABASES / f"schema_{version}.db", path)
     store = Store(path, create=True)
     with store.engine.connect() as connection:
-        assert m.version_of(connection) == m.LATEST
+        assert m.version_of(connection, str(path)) == m.LATEST
     study = store.study("tiny")
     assert study["clip"] == "4x16x16"
     assert [trial["state"] for trial in store.trials(study["id"])].count("stopped") == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,39 @@ def test_the_same_study_gives_the_same_search(
     study, path, _ = finished
     run_search(study, tmp_path / "study.db", workers=0)
     assert results_of(Store(tmp_path / "study.db")) == results_of(Store(path))
+
+
+def test_another_program_that_writes_for_seconds_is_waited_for(
+    finished: tuple[Study, Path, list[News]], tmp_path: Path, motion: Path
+) -> None:
+    """As a dashboard does that saves a note: the driver's own tables and Optuna's are written after it."""
+    path = tmp_path / "study.db"
+    threads: list[threading.Thread] = []
+
+    def hold() -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        began.set()
+        time.sleep(2.5)
+        other.execute("COMMIT")
+        other.close()
+
+    began = threading.Event()
+
+    def listen(news: News) -> None:
+        if news.kind in ("start", "result") and len(threads) < 2 and not any(t.is_alive() for t in threads):
+            began.clear()
+            threads.append(threading.Thread(target=hold))
+            threads[-1].start()
+            began.wait()
+
+    study = study_at(tmp_path, motion)
+    run_search(study, path, workers=0, listener=listen)
+    for thread in threads:
+        thread.join()
+    assert len(threads) == 2
+    with Store(path) as store, Store(finished[1]) as other:
+        assert results_of(store) == results_of(other)
 
 
 def test_news_tell_the_progress(finished: tuple[Study, Path, list[News]]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -223,6 +227,99 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, mo
         assert not plain.execute("SELECT 1 FROM sqlite_master WHERE name = 'half'").fetchall()
         assert plain.execute("SELECT MAX(version) FROM nas_migrations").fetchone() == (migrations.LATEST - 1,)
     plain.close()
+
+
+@contextmanager
+def held(path: Path, seconds: float) -> Iterator[None]:
+    """Another program has written to the database and commits after a while, as a dashboard that saves a note."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+
+    def commit() -> None:
+        time.sleep(seconds)
+        other.execute("COMMIT")
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        other.close()
+
+
+def test_a_transaction_waits_for_another_writer_whatever_it_reads_first(tmp_path: Path) -> None:
+    store = filled(tmp_path / "a.db", [("aa", 0, 0.5, 10)])
+    study = store.study()["id"]
+    with held(tmp_path / "a.db", 2.5), store.write() as connection:  # longer than one try
+        connection.execute(m.trial.select()).all()
+        s.put_event(connection, study, "start", trial=0, rung=0)
+    assert len(store.events(study)) == 1
+    store.close()
+
+
+def test_no_other_can_write_between_what_a_transaction_reads_and_writes(tmp_path: Path) -> None:
+    store = filled(tmp_path / "a.db", [("aa", 0, 0.5, 10)])
+    with store.write() as connection:
+        connection.execute(m.trial.select()).all()
+        other = sqlite3.connect(tmp_path / "a.db", timeout=0)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("UPDATE nas_trial SET state = 'failed'")
+        other.close()
+    store.close()
+
+
+def test_a_writer_that_never_ends_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled(tmp_path / "a.db", [("aa", 0, 0.5, 10)])
+    monkeypatch.setattr("nas.engine.WAIT_SECONDS", 0.0)
+    with (
+        held(tmp_path / "a.db", 1.5),
+        pytest.raises(StoreError, match=r"another process has been writing to .*a\.db for 0 s; end it"),
+        store.write(),
+    ):
+        raise AssertionError("it has begun")
+    with store.write() as connection:
+        s.put_event(connection, store.study()["id"], "start", trial=0, rung=0)
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["a?b.db", "a%25b.db", "a#b c.db", "a&uri=false.db", "été.db"])
+def test_any_character_may_stand_in_a_path(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    filled(path, [("aa", 0, 0.5, 10)]).close()
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    with Store(path) as store:
+        assert store.study()["name"] == "demo"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:secret@host/db",
+        "sqlite:///x.db",
+        "mysql+pymysql://me:secret@host/db",
+        "sqlite:/me:secret@h",
+    ],
+)
+@pytest.mark.parametrize("create", [True, False])
+def test_an_address_is_refused_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, create: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="databases of servers are not supported") as caught:
+        Store(address, create=create)
+    assert "secret" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_nobody_closes_leaves_no_connection_open(tmp_path: Path) -> None:
+    store = filled(tmp_path / "a.db", [("aa", 0, 0.5, 10)])
+    store.study()
+    engine = store.engine
+    assert engine.pool.checkedin() == 1  # type: ignore[attr-defined]
+    del store
+    gc.collect()
+    assert engine.pool.checkedin() == 0  # type: ignore[attr-defined]
 
 
 READS = """
