@@ -1,13 +1,14 @@
 """Study files and overrides, read once into plain values and from there into a `Study`.
 
-`data=NAME` picks a variant that the file itself states under `variants:` and lays it over the rest; every other
-override is `key=value` in Hydra's grammar. Nothing is composed from other files, the working directory stays, no file
-is written.
+`data=NAME` picks a variant that the file itself states under `variants:` and lays it over the rest. Every other
+override is `key=value`: the value of a key that is text is taken as it is, any other in Hydra's grammar. Nothing is
+composed from other files, the working directory stays, no file is written.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -20,9 +21,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nas.errors import StudyError, one_of
 from nas.places import path_of
-from nas.schema import StudySchema
+from nas.schema import RecipeSchema, StudySchema, kinds_of, literal, plain_values, yaml_of
 from nas.study import Study, study_of
 from trainer.config import PLACES
+from trainer.files import content_of
 
 MOVABLE = tuple(f"data.{name}" for name in PLACES)
 """Settings that say where data lies and how it is read, which may change while a study goes on."""
@@ -44,6 +46,8 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     variant = next((str(value) for key, value in settings if key == "data"), None)
     _check_keys(raw, StudySchema(), "", where)
     variants = raw.pop("variants", None) or {}
+    if not isinstance(variants, Mapping):
+        raise StudyError(f"variants must hold a name and keys for each variant, but is {variants!r} (in {where})")
     for name, body in variants.items():
         _check_keys(body or {}, StudySchema(), "", f"{where}, variants.{name}")
     base_name = (raw.get("data") or {}).get("name", "folder")
@@ -72,7 +76,7 @@ def apply_promote(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     Raises:
         StudyError: A setting is not known, or is one that the search was made with.
     """
-    result = dict(config)
+    result: dict[str, Any] = _without_interpolation(dict(config))
     for key, value in (_override(text) for text in overrides):
         if not key.startswith("promote.") and key not in MOVABLE:
             raise StudyError(f"a promotion keeps the search's {key}; promote.…, {', '.join(MOVABLE)} may be set")
@@ -83,25 +87,37 @@ def apply_promote(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = path.read_bytes()
-        if content.startswith(_SQLITE):
-            raise StudyError(
-                f"a study file is needed, but {path} is a database; give the file that it was made with, and the "
-                "database with --db"
-            )
-        raw = yaml.safe_load(content.decode("utf-8"))
+        content = content_of(path, largest=_LARGEST)
     except OSError as error:
-        near = ", ".join(sorted(str(p) for p in path.parent.glob("*.y*ml"))[:8]) or "none"
-        raise StudyError(f"study file {path} cannot be read: {error.strerror} (files beside it: {near})") from error
+        raise StudyError(f"study file {path} cannot be read: {error.strerror} ({_beside(path)})") from error
+    if content.startswith(_SQLITE):
+        raise StudyError(
+            f"a study file is needed, but {path} is a database; give the file that it was made with, and the "
+            "database with --db"
+        )
+    try:
+        raw = yaml_of(content.decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise StudyError(f"{place} must be YAML: {getattr(error, 'problem', error)}") from error
+    except StudyError as error:
+        raise StudyError(f"{error} (in {path})") from error
     if not isinstance(raw, dict):
         raise StudyError(f"{path} must hold keys and values, but holds {type(raw).__name__}")
     return raw
 
 
+def _beside(path: Path) -> str:
+    """Study files beside one that cannot be read."""
+    try:
+        near = ", ".join(sorted(str(p) for p in path.parent.glob("*.y*ml"))[:8])
+    except OSError:
+        near = ""
+    return f"files beside it: {near or 'none'}"
+
+
+_LARGEST = 2**20  # bytes of a study file
 _SQLITE = b"SQLite format 3\x00"
 
 
@@ -110,23 +126,44 @@ def _override(text: str) -> tuple[str, Any]:
         raise StudyError(f"an override must read key=value without +, ~ or hydra., but is {text!r}")
     if "=" not in text:
         raise StudyError(f"an override must read key=value, but is {text!r} (for example search.trials=9)")
+    key, _, stated = text.partition("=")
+    if _is_text(key) or (key in _NETWORKS and not stated.lstrip().startswith("{")):
+        return key, _without_interpolation(literal(stated))
+    if stated.count("[") + stated.count("{") > _MOST_BRACKETS:
+        raise StudyError(f"override {key} must have at most {_MOST_BRACKETS} lists and mappings, but has more")
     try:
         parsed = OverridesParser.create().parse_override(text)
-        if parsed.is_sweep_override() and _is_text(str(parsed.key_or_group)):  # a comma is part of it
-            return str(parsed.key_or_group), text.partition("=")[2]
         if parsed.is_sweep_override():
             raise StudyError(f"an override must name one value, but {text!r} names several; write a list as key=[a,b]")
-        return parsed.key_or_group, OmegaConf.to_container(OmegaConf.create({"v": parsed.value()}))["v"]  # type: ignore[index, call-overload]
+        value = OmegaConf.to_container(OmegaConf.create({"v": parsed.value()}))["v"]  # type: ignore[index, call-overload]
     except HydraException as error:
         raise StudyError(f"override {text!r} cannot be read: {str(error).splitlines()[0]}") from error
+    except (OmegaConfBaseException, RecursionError, ValueError) as error:
+        raise StudyError(f"override {text!r} cannot be read: its value is too deep or too large") from error
+    return str(parsed.key_or_group), plain_values(value, key)
+
+
+_MOST_BRACKETS = 2_000
+_NETWORKS = ("ablation.base", "ablation.to")  # by name, or as settings in braces
+
+
+def _without_interpolation(value: Any) -> Any:
+    """Values as OmegaConf gives them back unchanged, whatever dollars and braces they hold."""
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
+    if isinstance(value, Mapping):
+        return {key: _without_interpolation(inner) for key, inner in value.items()}
+    return [_without_interpolation(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _is_text(key: str) -> bool:
-    """Whether the value of a key is a text."""
-    at: Any = StudySchema()
+    """Whether the value of a key is text; `data` alone is the name of a variant."""
+    kind: Any = StudySchema
     for part in key.split("."):
-        at = getattr(at, part, None)
-    return isinstance(at, str)
+        kind = kinds_of(cast(type, kind)).get(part) if dataclasses.is_dataclass(kind) else None
+        if part == "recipe" and kind == dict[str, Any]:  # what is laid over the study's recipe
+            kind = RecipeSchema
+    return kind is str or key == "data"
 
 
 def _check_keys(raw: Any, schema: Any, prefix: str, where: str) -> None:
@@ -156,7 +193,9 @@ def _typed(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
         plain = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "a key"
-        raise StudyError(f"{key}: {str(error).splitlines()[0]} (in {where})") from error
+        raise StudyError(f"{key}: {(str(error).splitlines() or ['not valid'])[0]} (in {where})") from error
+    except RecursionError as error:
+        raise StudyError(f"a value must not refer to itself by ${{...}}, but one does (in {where})") from error
     plain.pop("variants", None)
     domains = plain["space"]["domains"]
     plain["space"]["domains"] = {name: values for name, values in domains.items() if values is not None}

@@ -5,8 +5,17 @@ They are mutable and loose because Hydra needs them so; `nas.config` converts th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from collections.abc import Hashable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
+
+import yaml
+
+from nas.errors import StudyError, one_of
 
 
 @dataclass
@@ -210,3 +219,130 @@ class StudySchema:
     promote: PromoteSchema = field(default_factory=PromoteSchema)
     ablation: AblationSchema = field(default_factory=AblationSchema)
     variants: dict[str, Any] = field(default_factory=dict)
+
+
+DEEPEST, MOST_VALUES, LARGEST_NUMBER = 20, 100_000, 2**63
+"""Levels of lists and mappings in a study, its values in all (each use of an anchor counts), and their size."""
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML in which a value that contradicts its tag, such as `!!int x`, has a place as any other fault has."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:
+            problem = f"a value cannot be read as {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+
+def yaml_of(text: str) -> Any:
+    """What a YAML document holds: text, numbers, lists and mappings.
+
+    Raises:
+        YAMLError: It is none; `problem_mark` says where.
+        StudyError: It holds other values, or too many of them.
+    """
+    try:
+        return plain_values(yaml.load(text, _Loader), "")
+    except RecursionError as error:
+        raise StudyError(f"YAML must have at most {DEEPEST} levels of lists and keys, but has far more") from error
+
+
+def plain_values(value: Any, where: str) -> Any:
+    """Returns a value that YAML or an override gave, once all of it is known to be text, numbers, lists and mappings.
+
+    Args:
+        value: Perhaps with dates, bytes or sets in it, or with itself, by an anchor.
+        where: The place, for messages; empty for a whole study.
+
+    Raises:
+        StudyError: It holds something else, or too much.
+    """
+    left = [(value, where, 0)]
+    count = 0
+    while left:
+        at, place, depth = left.pop()
+        count += 1
+        if depth > DEEPEST or count > MOST_VALUES:
+            limits = f"{DEEPEST} levels and {MOST_VALUES:,} values"
+            raise StudyError(
+                f"{where or 'a study'} must have at most {limits}, but has more; an anchor may stand inside of itself"
+            )
+        if isinstance(at, Mapping):
+            for key, inner in at.items():
+                if not isinstance(key, str | int | float):
+                    raise StudyError(f"{place or 'a study'}: a key must be text or a number, but is {key!r}")
+                left.append((key, place, depth + 1))
+                left.append((inner, f"{place}.{key}".lstrip(".") if len(place) < 100 else place, depth + 1))
+        elif isinstance(at, list | tuple):
+            left.extend((inner, place, depth + 1) for inner in at)
+        elif isinstance(at, int) and not -LARGEST_NUMBER < at < LARGEST_NUMBER:
+            raise StudyError(f"{place}: a whole number must be below 2^63, but has {at.bit_length()} bits")
+        elif not isinstance(at, str | int | float | NoneType):
+            found = f"{type(at).__name__} {at}"
+            raise StudyError(f"{place} must be text, a number, a list or keys, but is {found}; write text in quotes")
+    return value
+
+
+def typed(value: Any, kind: Any, where: str) -> Any:
+    """A value of the type that the schema states; keys that are missing stay so.
+
+    Args:
+        value: Plain. Text that reads as a number is one where the schema has a number: YAML takes `1e-3` for text.
+        kind: A type of this module's fields, or one of its classes.
+        where: Its key, for messages; empty for a whole study.
+
+    Raises:
+        StudyError: It is of another type, or a key is unknown.
+    """
+    if is_dataclass(kind):
+        hints = kinds_of(cast(type, kind))
+        if not isinstance(value, Mapping):
+            raise StudyError(f"{where or 'a study'} must hold keys ({', '.join(hints)}), but is {value!r}")
+        before = f"{where}." if where else ""
+        for key in value:
+            if key not in hints:
+                raise StudyError(one_of("key", f"{before}{key}", [before + name for name in hints]))
+        return {key: typed(inner, hints[key], f"{before}{key}") for key, inner in value.items()}
+    if get_origin(kind) is UnionType:
+        return None if value is None else typed(value, get_args(kind)[0], where)
+    if get_origin(kind) is list:
+        if not isinstance(value, list | tuple):
+            raise StudyError(f"{where} must be a list, but is {value!r}")
+        return [typed(inner, get_args(kind)[0], where) for inner in value]
+    if get_origin(kind) is dict:
+        if not isinstance(value, Mapping):
+            raise StudyError(f"{where} must hold keys, but is {value!r}")
+        return plain_values(dict(value), where)
+    return plain_values(value, where) if kind is Any else _scalar(value, kind, where)
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _scalar(value: Any, kind: Any, where: str) -> Any:
+    if isinstance(value, str) and kind is int and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
+        value = int(value)
+    if isinstance(value, str) and kind is float:
+        with suppress(ValueError):
+            value = float(value)
+    good = isinstance(value, int | float if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if not good:
+        raise StudyError(f"{where} must be {_WORDS[kind]}, but is {value!r}")
+    plain_values(value, where)
+    return float(value) if kind is float else value
+
+
+@lru_cache(maxsize=64)
+def kinds_of(schema: Hashable) -> dict[str, Any]:
+    """The types of the keys of a class of this module."""
+    hints = get_type_hints(schema)
+    return {f.name: hints[f.name] for f in fields(schema)}  # type: ignore[arg-type]
+
+
+def literal(text: str) -> str:
+    """The value of a text key as it was typed, without one pair of quotes around the whole of it."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

@@ -425,9 +425,12 @@ def is_database(path: str | Path) -> bool:
         StoreError: It is the address of a server.
     """
     path = path_of(path)
-    if path.is_file():
-        with path.open("rb") as file:
-            return file.read(16) == b"SQLite format 3\x00" or path.suffix in _SUFFIXES
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(16) == b"SQLite format 3\x00" or path.suffix in _SUFFIXES
+    except OSError:  # whoever reads it says why
+        return False
     return path.suffix in _SUFFIXES
 
 

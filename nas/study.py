@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 from nas.errors import StudyError, one_of
 from nas.fidelity import Fidelity, fidelity_of
-from nas.schema import StudySchema
+from nas.schema import InitSchema, PhaseSchema, RecipeSchema, StudySchema, kinds_of, typed
 from nas.search.scheduler import OrderBy
 from nas.using.views import Views, views_of
 from search_spaces.space import SearchSpace, parse_space
@@ -24,6 +24,7 @@ SAMPLERS = ("random", "tpe", "nsga2", "gp")
 OBJECTIVES = ("error", "macs", "params")
 LOGS: tuple[Log, ...] = get_args(Log)
 LIMITED = ("macs", "params", "activation_bytes")
+_MOST = 10**9  # of anything that is counted; more is a slip, and would be waited for without end
 TEXTS = ("question", "hypothesis", "baseline", "decision_rule", "budget")
 
 
@@ -154,21 +155,23 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
     Raises:
         StudyError: A value is out of range; the message names its key and `where`.
     """
-    data, recipe = dict(config["data"]), config["recipe"]
+    recorded = config
     try:
+        config = _filled(asdict(StudySchema()), typed(config, StudySchema, ""))
+        data, recipe = dict(config["data"]), config["recipe"]
         num_classes = data.pop("num_classes")
         data["clip"] = Clip(**data["clip"])
         data["crop_scale"] = _pair("data.crop_scale", data["crop_scale"])
-        data["crop_ratio"] = _pair("data.crop_ratio", data.get("crop_ratio", ()))
-        data["randaugment"] = _pair("data.randaugment", data.get("randaugment", ()))
-        data["crop"] = _pair("data.crop", data.get("crop", ()))
+        data["crop_ratio"] = _pair("data.crop_ratio", data["crop_ratio"])
+        data["randaugment"] = _pair("data.randaugment", data["randaugment"])
+        data["crop"] = _pair("data.crop", data["crop"])
         data["mean"], data["std"] = _triple("data.mean", data["mean"]), _triple("data.std", data["std"])
         promote = dict(config["promote"])
         clips, searched = DataConfig(**data), _searched(recipe, config["search"])
         return Study(
             name=_name(config["name"]),
             texts={key: config[key] for key in TEXTS},
-            seed=_at_least("seed", config["seed"], 0),
+            seed=_at_least("seed", config["seed"], 0, 2**63),
             data=clips,
             num_classes=num_classes,
             space=parse_space(config["space"]),
@@ -179,16 +182,22 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
                 epochs=_at_least("promote.epochs", promote["epochs"], 1),
                 seeds=_at_least("promote.seeds", promote["seeds"], 1),
                 recipe=recipe_over({**recipe, "epochs": promote["epochs"]}, promote["recipe"], where="promote.recipe"),
-                test=_views(promote.get("test", {})),
-                devices=_at_least("promote.devices", promote.get("devices", 1), 0),
-                checkpoint_steps=_at_least("promote.checkpoint_steps", promote.get("checkpoint_steps", 0), 0),
-                keep_best=promote.get("keep_best", False),
-                logs=_logs(promote.get("logs", ())),
+                test=_views(promote["test"]),
+                devices=_at_least("promote.devices", promote["devices"], 0),
+                checkpoint_steps=_at_least("promote.checkpoint_steps", promote["checkpoint_steps"], 0),
+                keep_best=promote["keep_best"],
+                logs=_logs(promote["logs"]),
             ),
-            config=config,
+            config=recorded,
         )
     except (StudyError, SpecError, ConfigError) as error:
         raise StudyError(f"{error} (in {where})") from error
+
+
+def _filled(usual: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Stated values, and the usual ones of keys that a record lacks because they are newer."""
+    both = {key: value for key, value in stated.items() if isinstance(value, Mapping) and usual[key]}
+    return {**usual, **stated, **{key: _filled(usual[key], value) for key, value in both.items()}}
 
 
 def _views(values: Mapping[str, Any]) -> Views:
@@ -227,8 +236,8 @@ def parse_number(text: str) -> int:
     Raises:
         StudyError: The text is not such a number, or it is not above 0.
     """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([kKMGT]?)", text.strip())
-    if match is None or float(match[1]) <= 0:
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([kKMGT]?)", text.strip()) if len(text) <= 40 else None
+    if match is None or not 0 < float(match[1]) < 1e15:
         raise StudyError(f"a number above 0 such as 300M or 2.5G is needed, but got {text!r} (units: k, M, G, T)")
     unit: int = 1000 ** " kMGT".index(match[2].replace("K", "k") or " ")
     return round(float(match[1]) * unit)
@@ -279,31 +288,34 @@ def recipe_over(raw: Mapping[str, Any], over: Mapping[str, Any], *, where: str) 
         StudyError: A key is unknown.
         ConfigError: A value is out of range.
     """
+    kinds = kinds_of(RecipeSchema)
     for key in over:
-        if key not in {f.name for f in fields(Recipe)}:
-            raise StudyError(one_of(f"{where} key", key, sorted(f.name for f in fields(Recipe))))
+        if key not in kinds:
+            raise StudyError(one_of(f"{where} key", key, sorted(kinds)))
     other = over.get("init", {})
-    names = [f.name for f in fields(Init)]
+    names = kinds_of(InitSchema)
     if not isinstance(other, Mapping) or not set(other) <= set(names):
         raise StudyError(f"{where}.init must hold keys ({', '.join(names)}), but is {other}")
-    init = {**raw.get("init", {}), **other}
+    init = {**raw.get("init", {}), **typed(other, InitSchema, f"{where}.init")}
     if "weights" in other and "checksum" not in other:
         init["checksum"] = ""  # that of the search's weights
-    values = {**raw, **over, "init": Init(**init)}
+    scalars = [key for key in over if key not in ("init", "steps", "phases")]
+    laid = {**over, **{key: typed(over[key], kinds[key], f"{where}.{key}") for key in scalars}}
+    values = {**raw, **laid, "init": Init(**init)}
     return Recipe(**values | {"steps": _steps(values, where), "phases": _phases(values, where)})
 
 
 def _steps(values: Mapping[str, Any], where: str) -> tuple[float, ...]:
     steps = values.get("steps") or ()
-    if not isinstance(steps, Sequence) or not all(isinstance(step, int | float) for step in steps):
+    if not isinstance(steps, list | tuple) or not all(isinstance(step, int | float) for step in steps):
         raise StudyError(f"{where}.steps must be a list of epochs such as [10, 20], but is {steps}")
     return tuple(float(step) for step in steps)
 
 
 def _phases(values: Mapping[str, Any], where: str) -> tuple[Phase, ...]:
     phases = values.get("phases") or ()
-    names = sorted(f.name for f in fields(Phase))
-    if not isinstance(phases, Sequence) or not all(isinstance(phase, Mapping) for phase in phases):
+    names = sorted(kinds_of(PhaseSchema))
+    if not isinstance(phases, list | tuple) or not all(isinstance(phase, Mapping) for phase in phases):
         raise StudyError(f"{where}.phases must be a list of keys ({', '.join(names)}), but is {phases}")
     for phase in phases:
         for key in phase:
@@ -311,7 +323,7 @@ def _phases(values: Mapping[str, Any], where: str) -> tuple[Phase, ...]:
                 raise StudyError(one_of(f"{where}.phases key", key, names))
         if "epochs" not in phase:
             raise StudyError(f"{where}.phases must each have epochs, but one has {', '.join(phase) or 'nothing'}")
-    return tuple(Phase(**phase) for phase in phases)
+    return tuple(Phase(**typed(phase, PhaseSchema, f"{where}.phases'")) for phase in phases)
 
 
 def _searched(raw: Mapping[str, Any], search: Mapping[str, Any]) -> Recipe:
@@ -351,9 +363,10 @@ def _name(name: str) -> str:
     return name
 
 
-def _at_least(key: str, value: int, low: int) -> int:
-    if value < low:
-        raise StudyError(f"{key} must be at least {low}, but is {value}")
+def _at_least(key: str, value: int, low: int, most: int = _MOST) -> int:
+    if not low <= value <= most:
+        bound = f"at least {low}" if value < low else f"at most {most:,}"
+        raise StudyError(f"{key} must be {bound}, but is {value}")
     return value
 
 

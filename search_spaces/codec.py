@@ -69,7 +69,10 @@ def loads(text: str) -> ArchSpec:
     """Reads JSON text; raises SpecError as `decode` does, and where the text is not JSON."""
     try:
         obj = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also numbers of thousands of digits, lists in lists
         raise SpecError(f"a spec must be JSON, but {error}") from None
     return decode(obj)
 

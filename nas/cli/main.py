@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import traceback
+from pathlib import Path
 
 import typer
 
@@ -28,8 +32,8 @@ from nas.cli import (
     verdict,
     watch,
 )
-from nas.cli.output import print_error, print_usage
-from nas.errors import NasError
+from nas.cli.output import print_error, print_usage, visible
+from nas.errors import NasError, one_line
 
 app = typer.Typer(
     name="nas",
@@ -82,14 +86,13 @@ def main(argv: list[str] | None = None) -> int:
         argv: Arguments; those of the process by default.
 
     Returns:
-        0, 1 where a check found something, 2 for bad input, 130 after Ctrl-C.
+        0, 1 where a check found something, 2 for bad input, 3 for a fault of nas itself, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        result = app(arguments, prog_name="nas", standalone_mode=False)
-        return int(result or 0)
+        return int(app(arguments, prog_name="nas", standalone_mode=False) or 0)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     except KeyboardInterrupt:
@@ -98,22 +101,38 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except (NasError, ValueError) as error:
-        # ValueErrors of search_spaces and trainer are the user's too; any other ValueError is a fault of ours.
-        if debug or not _is_ours(error):
-            raise
-        print_error(f"error: {' '.join(str(error).split())}")
-        return 2
     except Exception as error:
-        if not hasattr(error, "show"):  # the parser's errors, whose type typer does not export
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer exports neither this nor its base
+            print_usage(error)
+            return 2
+        if debug:
             raise
-        print_usage(error)
-        return int(getattr(error, "exit_code", 2))
+        code, text = _code_and_text(error)
+        print_error(one_line(f"error: {visible(text)}"))
+        return code
 
 
-def _is_ours(error: Exception) -> bool:
+def _code_and_text(error: Exception) -> tuple[int, str]:
+    """The exit code of an error, and what the user is told."""
+    if hasattr(error, "format_message"):  # of the parser
+        command = getattr(getattr(error, "ctx", None), "command_path", "nas")
+        return 2, f"{error.format_message().rstrip('.')} (`{command} --help` lists what it takes)"
     if isinstance(error, NasError):
-        return True
+        return 2, str(error)
+    if isinstance(error, OSError):
+        place = f": {error.filename}" if error.filename is not None else ""
+        return 2, f"{error.strerror or str(error) or type(error).__name__}{place}"
+    if isinstance(error, MemoryError):
+        return 2, f"there is not enough memory; {error}".rstrip("; ")
+    if isinstance(error, ValueError) and _is_of_parts(error):
+        return 2, str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    return 3, f"a fault of nas, {type(error).__name__} at {place}: {error} (the same command with --debug says more)"
+
+
+def _is_of_parts(error: ValueError) -> bool:
+    """Whether the error is of `search_spaces` or `trainer`, for the user; any other ValueError is a fault of nas."""
     from search_spaces.spec import SpecError
     from trainer.config import ConfigError
     from trainer.data.layouts import DataError
@@ -123,4 +142,18 @@ def _is_ours(error: Exception) -> bool:
 
 def run() -> None:
     """The console script."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _first_interrupt)
     sys.exit(main())
+
+
+def _first_interrupt(*_: object) -> None:
+    """Stops the command, which records what is under way and ends its processes; a second Ctrl-C does not wait."""
+    signal.signal(signal.SIGINT, _second_interrupt)
+    raise KeyboardInterrupt
+
+
+def _second_interrupt(*_: object) -> None:
+    """Ends the process as a kill would, which every record survives."""
+    os.write(2, b"stopped at once; all that was recorded is kept\n")
+    os._exit(130)

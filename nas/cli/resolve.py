@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,13 +101,14 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
     """
     from search_spaces import codec, presets
     from search_spaces.spec import SpecError
+    from trainer.files import content_of
 
     if name.lstrip().startswith("{"):
         return _stated(name, frames)
     path = Path(name)
     if path.suffix == ".json" or path.is_file():
         try:
-            return codec.loads(_spec_in(path.read_text(encoding="utf-8")))
+            return codec.loads(_spec_in(content_of(path).decode("utf-8")))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise NotFoundError(f"the network file {name} cannot be read: {reason}") from error
@@ -136,9 +138,10 @@ def _stated(text: str, frames: int | None) -> ArchSpec:
     import yaml
 
     from nas.ablation.variants import resolve
+    from nas.schema import yaml_of
 
     try:
-        settings = yaml.safe_load(text)
+        settings = yaml_of(text)
     except yaml.YAMLError as error:
         raise NotFoundError(
             f"settings of a network must be like {{preset: r3d_18, width: 0.5}}, but are {text}"
@@ -207,6 +210,8 @@ def folder_settings(target: str, overrides: Sequence[str], *, besides: Sequence[
     Raises:
         NasError: A setting is none of a folder.
     """
+    from nas.schema import literal
+
     values: dict[str, Any] = {}
     names = [*_FOLDER_KEYS, *besides]
     for text in overrides:
@@ -216,9 +221,9 @@ def folder_settings(target: str, overrides: Sequence[str], *, besides: Sequence[
             raise NasError(
                 f"{one_of('setting', key, keys)}; other settings go with a study file, but {target} is a folder"
             )
-        values[key.removeprefix("data.")] = value
+        values[key.removeprefix("data.")] = literal(value)
     if "per_class" in values:
-        if not values["per_class"].isdigit():
+        if not re.fullmatch("[0-9]{1,9}", values["per_class"]):
             raise NasError(f"data.per_class must be a whole number, but is {values['per_class']!r}")
         values["per_class"] = int(values["per_class"])
     return values

@@ -1,0 +1,182 @@
+"""Hostile study files, overrides and file names: one line, exit code 2, and no more than 500 characters."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas.cli.main import main
+from nas.config import apply_promote, load_study
+from nas.errors import LONGEST, one_line
+from nas.study import study_of
+from tests.nas.studies import TINY, write_study
+from trainer.files import content_of
+
+LAUGHS = "variants:\n  a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
+    f"  {chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
+)
+STUDIES = [
+    ("question: !!timestamp 99", ":45 must be YAML: a value cannot be read as timestamp"),
+    ("question: !!int 'x'", ":45 must be YAML: a value cannot be read as int"),
+    ("question: !!bool x", ":45 must be YAML: a value cannot be read as bool"),
+    ("question: !!python/object:os.system x", "could not determine a constructor for the tag"),
+    ("question: 2020-01-01", "question must be text, a number, a list or keys, but is date 2020-01-01"),
+    ("question: !!binary aGVsbG8=", "question must be text, a number, a list or keys, but is bytes"),
+    ("variants: !!set {a, b}", "variants must be text, a number, a list or keys, but is set"),
+    ("budget: " + "9" * 4301, "a value cannot be read as int"),
+    ("budget: " + "9" * 4299, "budget: a whole number must be below 2^63, but has 14281 bits"),
+    ("budget: " + "[" * 3000 + "]" * 3000, "YAML must have at most 20 levels of lists and keys"),
+    ("constraints: &a [*a]", "must have at most 20 levels and 100,000 values"),
+    ("ablation: &a {factors: *a}", "must have at most 20 levels and 100,000 values"),
+    (LAUGHS, "must have at most 20 levels and 100,000 values"),
+    ("variants: text", "variants must hold a name and keys for each variant, but is 'text'"),
+    ("variants: [1]", "variants must hold a name and keys for each variant, but is [1]"),
+    ("variants: {a: text}", "the file must hold keys"),
+    ("promote: {recipe: {warmup_epochs: [1]}}", "promote.recipe.warmup_epochs must be a number, but is [1]"),
+    ("promote: {recipe: {batch_size: 1.5}}", "promote.recipe.batch_size must be a whole number, but is 1.5"),
+    ("promote: {recipe: {init: {mode: [1]}}}", "promote.recipe.init.mode must be text, but is [1]"),
+    ("promote: {recipe: {phases: [{epochs: {}}]}}", "promote.recipe.phases'.epochs must be a whole number, but is {}"),
+    ("promote: {recipe: {steps: {a: 1}}}", "promote.recipe.steps must be a list of epochs"),
+    ("promote: {seeds: 1000000000000}", "promote.seeds must be at most 1,000,000,000"),
+    ("data: null", "data"),
+    ("budget: ${budget}", "budget"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), STUDIES, ids=[text[:40] for text, _ in STUDIES])
+def test_a_hostile_study_gets_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    key = text.partition(":")[0]
+    path.write_text(yaml.safe_dump({k: v for k, v in TINY.items() if k != key}) + text + "\n", encoding="utf-8")
+    content = yaml.safe_dump({k: v for k, v in TINY.items() if k != key})
+    line = content.count("\n") + 1
+    assert main(["space", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert len(error.strip()) <= LONGEST
+    assert message.replace(":45", f":{line}") in error
+
+
+FILES = ["/dev/zero", "/proc/self/mem", "pipe", "pipe.json", ".", "n" * 300, "n" * 300 + ".json", "n" * 300 + ".db"]
+
+
+@pytest.mark.parametrize("name", FILES, ids=[name[:20] + name[-5:] for name in FILES])
+@pytest.mark.parametrize("command", [["space"], ["status"], ["show"], ["diff", "r3d_18"], ["promote", "tiny.yaml"]])
+def test_what_is_no_file_is_refused_and_not_waited_for(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_study(tmp_path / "tiny.yaml")
+    for pipe in ("pipe", "pipe.json"):
+        os.mkfifo(pipe)
+    assert main([*command, name]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert len(error.strip()) <= LONGEST
+
+
+def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"12345")
+    assert content_of(tmp_path / "list.txt", largest=5) == b"12345"
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        content_of(tmp_path / "list.txt", largest=4)
+    with pytest.raises(OSError, match="null character"):
+        content_of("a\0b")
+
+
+PATHS = [
+    "/data/été",
+    "my data (1)",
+    "a=b",
+    "it's",
+    "~x",
+    "#",
+    "1e3",
+    "null",
+    "true",
+    "a,b",
+    "[x",
+    "{a: b}",
+    "${oc.env:HOME}",
+    "\\${x}",
+    "C:\\videos",
+    " ",
+]
+
+
+@pytest.mark.parametrize("value", PATHS)
+def test_a_text_is_taken_as_it_was_typed(tmp_path: Path, value: str) -> None:
+    path = write_study(tmp_path / "tiny.yaml")
+    for key in ("data.root", "question", "data.definition"):
+        assert load_study(path, [f"{key}={value}"]).config[key.split(".")[0]] in (
+            value,
+            {**load_study(path).config["data"], key.partition(".")[2]: value},
+        )
+    # As a shell gives back what was printed to be pasted; and from a record.
+    pasted = shlex.split(shlex.join([f"data.root={value}"]))
+    recorded = load_study(path, pasted).config
+    assert study_of(apply_promote(recorded, ["promote.epochs=7"]), "test").data.root == value
+    assert load_study(path, [f"data.root='{value}'"]).data.root == value
+
+
+def test_a_text_below_any_key_is_taken_as_it_was_typed(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "tiny.yaml")
+    config = load_study(path, ["promote.recipe.optimizer=1e3", "ablation.base=1234e567", "ablation.to={preset: c3d}"])
+    assert config.promote.recipe.optimizer == "1e3"
+    assert config.config["ablation"]["base"] == "1234e567"
+    assert config.config["ablation"]["to"] == {"preset": "c3d"}
+    assert load_study(path, ["recipe.lr=1e-2"]).recipe.lr == 0.01
+
+
+def test_a_long_message_keeps_its_rule_and_its_place() -> None:
+    text = "name must be letters, but is " + "x" * 5000 + " (in tiny.yaml)"
+    line = one_line(text)
+    assert len(line) == LONGEST
+    assert line.startswith("name must be letters, but is xxx") and line.endswith("xxx (in tiny.yaml)")
+
+
+def test_a_fault_of_ours_is_one_line_and_a_traceback_with_debug(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("nothing")
+
+    monkeypatch.setattr("nas.config.load_study", broken)
+    path = str(write_study(tmp_path / "tiny.yaml"))
+    assert main(["space", path]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("error: a fault of nas, KeyError at test_input.py:") and error.count("\n") == 1
+    with pytest.raises(KeyError):
+        main(["space", path, "--debug"])
+
+
+def test_a_second_interrupt_ends_at_once_and_in_one_line() -> None:
+    code = (
+        "import sys, time\nimport nas.cli.main as m\n"
+        "def slow(*a, **k):\n"
+        "    try:\n        print('ready', flush=True); time.sleep(600)\n"
+        "    finally:\n        print('ending', flush=True); time.sleep(600)\n"
+        "m.app = slow\nm.run()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "ending\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    assert process.returncode == 130
+    assert error == "stopped at once; all that was recorded is kept\n"
