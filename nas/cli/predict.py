@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,11 +35,13 @@ def predict(
     if not (folder / "network.json").is_file():
         reason = "it has no network.json" if folder.is_dir() else "there is no such folder"
         raise NotFoundError(f"{path} must be a folder that `nas promote` wrote, but {reason}")
-    missing = [name for name in videos if not Path(name).is_file()]
-    if missing:
-        raise NotFoundError(
-            f"VIDEO must be a file, but {missing[0]} is {'a folder' if Path(missing[0]).is_dir() else 'not there'}"
-        )
+    for name in videos:
+        try:
+            state = Path(name).stat().st_mode
+        except OSError as error:
+            raise NotFoundError(f"VIDEO must be a file, but {name[:200]} is none: {error.strerror}") from error
+        if not stat.S_ISREG(state):  # a pipe or a device may never end
+            raise NotFoundError(f"VIDEO must be a file, but {name} is {'a folder' if stat.S_ISDIR(state) else 'none'}")
     from nas.exported import load_network
     from nas.using.networks import usual_device
     from nas.using.predict import predict_video

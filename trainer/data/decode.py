@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -73,8 +74,6 @@ def decode_video(path: str | Path, *, short_side: int, max_frames: int = 0) -> D
     """
     path = Path(path)
     with reasons():
-        if path.stat().st_size == 0:
-            raise DecodeError("the file is empty")
         return _decode(path, short_side, max_frames)
 
 
@@ -91,7 +90,17 @@ def reasons() -> Iterator[None]:
 
 
 def open_video(path: str | Path) -> Any:
-    """Opens a container, with a limit of time, so that a dead network drive does not hang."""
+    """Opens a container, with a limit of time, so that a dead network drive does not hang.
+
+    Raises:
+        OSError: It cannot be read.
+        DecodeError: It is empty, or no regular file: reading a pipe or a device may never end.
+    """
+    state = Path(path).stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise DecodeError("it is no regular file")
+    if state.st_size == 0:
+        raise DecodeError("the file is empty")
     # FFmpeg takes what stands before a colon for a protocol, unless the path begins with a slash.
     return av.open(str(Path(path).absolute()), timeout=_TIMEOUT, metadata_errors="ignore")
 

@@ -88,8 +88,6 @@ def scan_video(task: Task) -> Coded | str:
         with reasons():
             if Path(task.path).is_dir():
                 raise DecodeError("a folder of images is no video file; pack the data, or take data.source=cache")
-            if Path(task.path).stat().st_size == 0:
-                raise DecodeError("the file is empty")
             return _scan(task)
     except DecodeError as error:
         return str(error)

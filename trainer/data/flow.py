@@ -155,8 +155,6 @@ def _frames(task: Task, rates: list[float]) -> Generator[NDArray[np.uint8], None
         yield from decode_folder(task.path, num_frames=task.images, short_side=task.short_side).frames
         return
     with reasons():
-        if Path(task.path).stat().st_size == 0:
-            raise DecodeError("the file is empty")
         first = last = None
         total = 0
         with open_video(task.path) as container:

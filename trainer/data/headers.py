@@ -96,10 +96,9 @@ def read_header(path: str, *, num_images: int = 0, needed: Needed = ANY, decode:
     try:
         if num_images:
             return _folder(path, num_images, needed, decode)
-        size = Path(path).stat().st_size
-        if size == 0:
+        if Path(path).stat().st_size == 0 and Path(path).is_file():
             return Header(kind="empty", reason="the file is empty")
-        return _file(path, size, needed, decode)
+        return _file(path, needed, decode)
     except FileNotFoundError:
         return Header(kind="missing", reason="there is no such file")
     except DecodeError as error:
@@ -112,7 +111,7 @@ def read_header(path: str, *, num_images: int = 0, needed: Needed = ANY, decode:
         return Header(kind="undecodable", reason=f"cannot be opened: {reason}")
 
 
-def _file(path: str, size: int, needed: Needed, decode: bool) -> Header:
+def _file(path: str, needed: Needed, decode: bool) -> Header:
     with open_video(path) as container:
         stream = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
         if stream is None:

@@ -34,6 +34,7 @@ from nas.using.excerpts import (
 from nas.using.predict import predict_video
 from nas.using.views import Views
 from tests.nas.using.conftest import CLASSES, Place, moving, said_json
+from tests.trainer.data.built import SPECIAL
 from tests.trainer.data.lengths import LONG, WHOLE, cut
 from trainer.config import Clip, DataConfig
 from trainer.data.decode import decode_video
@@ -305,6 +306,19 @@ def test_a_file_that_was_cut_off_is_not_looked_at(
         monkeypatch.setattr(predict, "MOST_FRAMES", 0)
     with pytest.raises(DataError):
         predict_video(network, path, most=4, length=0.5)
+
+
+@pytest.mark.parametrize("kind", [*SPECIAL, "long name"])
+def test_what_is_no_file_is_refused_in_one_line(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    path = tmp_path / ("x" * 300 if kind == "long name" else "a.mp4")
+    if kind in SPECIAL:
+        SPECIAL[kind](path)
+    assert main(["predict", str(place.folders[0]), str(path)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "must be a file, but" in said or "must be a video, but the file is empty" in said
+    assert len(said) <= 500 and "\n" not in said
 
 
 @settings(deadline=None)

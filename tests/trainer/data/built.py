@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,3 +221,23 @@ def write_sound(path: Path) -> Path:
         container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
     return path
+
+
+def plug(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        here = Path.cwd()
+        os.chdir(path.parent)  # the address of a socket is short
+        try:
+            one.bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+SPECIAL: dict[str, Callable[[Path], None]] = {
+    "pipe": os.mkfifo,
+    "socket": plug,
+    "folder": Path.mkdir,
+    "zeros": lambda path: path.symlink_to("/dev/zero"),
+    "memory": lambda path: path.symlink_to("/proc/self/mem"),
+}
+"""How to make what stands where a file is expected, and may be read without an end, or not at all."""

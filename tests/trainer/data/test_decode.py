@@ -10,9 +10,12 @@ import av
 import numpy as np
 import pytest
 
+from tests.trainer.data.built import SPECIAL
 from trainer.data import decode
 from trainer.data.decode import DecodeError, backend, decode_video
+from trainer.data.direct import scan_video
 from trainer.data.headers import read_header
+from trainer.data.workers import Task
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -141,6 +144,26 @@ def test_broken_files_are_refused_with_a_reason(tmp_path, write_video, write_aud
     whole = write_video(tmp_path / "codec.mp4", 4)
     whole.write_bytes(whole.read_bytes().replace(b"avc1", b"xvc1"))
     assert reason(whole) == "its codec is not known"
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_no_file_is_not_opened(tmp_path, kind):
+    """A pipe would wait for a writer for ever, and zeros have no end."""
+    path = tmp_path / "a.mp4"
+    SPECIAL[kind](path)
+    said = "the file is empty" if kind == "memory" else "it is no regular file"
+    assert reason(path) == said
+    header = read_header(str(path))
+    assert (header.kind, header.reason) == (("empty", said) if kind == "memory" else ("undecodable", said))
+    found = scan_video(Task(path=str(path), short_side=24))
+    assert isinstance(found, str)
+    assert found == said or kind == "folder"
+
+
+def test_a_name_that_is_too_long_is_a_reason(tmp_path):
+    path = tmp_path / ("x" * 300)
+    assert reason(path) == "cannot be decoded: File name too long"
+    assert read_header(str(path)).reason == "cannot be opened: File name too long"
 
 
 def test_a_name_may_hold_a_colon_and_other_letters_that_mean_something_to_ffmpeg(tmp_path, write_video, monkeypatch):

@@ -79,15 +79,15 @@ def find_videos(
     """
     root = Path(root)
     remedy = _remedy(root, name)
-    if not root.is_dir():
-        state = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"data.root must be a folder, but {root} {state}; {remedy}")
-    if (root / MOTION_PARTIAL).exists():
-        raise DataError(
-            f"data.root must hold complete data, but making the motion clips in {root} was interrupted;"
-            f" finish it with `nas data make motion --root {root}`"
-        )
     try:
+        if not root.is_dir():
+            state = "is a file" if root.exists() else "does not exist"
+            raise DataError(f"data.root must be a folder, but {root} {state}; {remedy}")
+        if (root / MOTION_PARTIAL).exists():
+            raise DataError(
+                f"data.root must hold complete data, but making the motion clips in {root} was interrupted;"
+                f" finish it with `nas data make motion --root {root}`"
+            )
         listing = Listing(root)
         found = sources(root, annotations)
         kind = _kind(listing, found, layout)

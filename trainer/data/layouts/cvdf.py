@@ -8,6 +8,7 @@ hold `_` and `-`; times are not compared unless an ID has several rows, since ta
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,8 @@ def tables(folders: list[Path]) -> dict[str, Path]:
 def is_table(path: Path) -> bool:
     """Whether a file is a table of annotations, by its first line."""
     try:
+        if not path.is_file():  # opening a pipe would wait for a writer
+            return False
         with path.open("rb") as file:
             first = file.readline(10_000)
     except OSError:
@@ -163,13 +166,15 @@ class _Rows:
             where = f"line {number} of {path}"
             video, label = row["youtube_id"], unquoted(row["label"])
             if not _ID.fullmatch(video):
-                raise DataError(f"a youtube_id must be 11 letters, digits, '_' or '-', but {where} has {video!r}")
+                raise DataError(f"a youtube_id must be 11 letters, digits, '_' or '-', but {where} has {video[:100]!r}")
             if not normal(label):
                 raise DataError(f"a row must have a label, but {where} has none")
             try:
                 times = float(row["time_start"]), float(row["time_end"])
+                if not all(map(math.isfinite, times)):
+                    raise ValueError("no number of seconds")
             except ValueError as error:
-                stated = f"{row['time_start']!r} and {row['time_end']!r}"
+                stated = f"{row['time_start'][:100]!r} and {row['time_end'][:100]!r}"
                 raise DataError(f"times must be seconds, but {where} has {stated}") from error
             self.by_id[video].append((label, times))
 

@@ -122,7 +122,10 @@ def _defined(layout: Layout, definition: str, annotations: str) -> tuple[Layout,
     name, _, place = definition.partition(":")
     record: dict[str, Any] = {"name": name}
     if name == "classes" and place:
-        wanted = next(csv.reader([place], skipinitialspace=True))
+        try:
+            wanted = next(csv.reader([place], skipinitialspace=True))
+        except csv.Error as error:
+            raise DataError(f"data.definition must list classes with commas between, but: {error}") from error
         layout = _of_classes(layout, wanted, where="data.definition")
         return layout, f"the classes {listed(layout.classes)}", record
     if name == "s3d-v3-report":

@@ -11,7 +11,7 @@ from trainer.data.layouts.files import Listing
 from trainer.data.layouts.lists import list_files
 from trainer.data.layouts.names import CLASS_FILES
 from trainer.data.layouts.official import hmdb_folder, ucf_folder
-from trainer.data.layouts.rows import FORMS, kind_of, read_rows
+from trainer.data.layouts.rows import FORMS, header_of, kind_of, read_rows
 from trainer.data.layouts.tree import BASES
 from trainer.data.layouts.values import DataError, LeftOut, listed
 
@@ -158,7 +158,15 @@ def _below_videos(listing: Listing, path: Path) -> bool:
 
 
 def unreadable(found: Sources) -> Path | None:
-    """A list of train by its name whose rows are of no form that is known."""
+    """A list of train by its name whose rows are of no form that is known.
+
+    Raises:
+        DataError: All that its rows have too much is a header.
+    """
+    for path in list_files(found.folders).get("train", []):
+        header = header_of(path)
+        if header is not None:
+            raise DataError(f"a list must have no header, but line 1 of {path} is {header[:100]!r}; remove that line")
     return next((path for path in list_files(found.folders).get("train", []) if kind_of(path) is None), None)
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from trainer.data.layouts.text import forms
 from trainer.data.layouts.values import OTHERS, SUFFIXES, DataError, LeftOut
 
 
@@ -91,6 +92,17 @@ class Listing:
                     "rename it"
                 )
         return names
+
+    def other_form(self, path: str) -> str:
+        """What a path that is not there has to do with one that looks the same; as words, empty if with none."""
+        known, found = "", ""
+        for name in path.split("/"):
+            alike = [one for one in self.entries(known) if forms(one, name) or one == name]
+            if not alike:
+                return ""
+            known = f"{known}/{alike[0]}" if known else alike[0]
+            found = found or (forms(name, alike[0]) if name not in alike else "")
+        return f"; there is one of that name{found}" if found else ""
 
     def _kind(self, path: str) -> bool | None:
         parent, _, name = path.rpartition("/")

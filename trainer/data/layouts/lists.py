@@ -65,12 +65,16 @@ def read_lists(listing: Listing, kind: str, *, lists: Mapping[str, Path], names:
     for split, split_rows in read.items():
         prefixes = [prefix.format(split=split) for prefix in _PREFIXES]
         rows[split] = [_located(listing, prefixes, kind, row, commas=commas) for row in split_rows]
-    classes = _classes({split: [row for row, _ in found] for split, found in rows.items()}, names)
+    classes = _classes({split: [row for row, _ in found] for split, found in rows.items()}, names, lists)
     for located in rows.values():
         for row, _ in located:
             if kind == "frames" and row.frames == 0:
                 raise DataError(f"a folder of frames must have at least 1 frame, but {row.where} says 0")
             if row.labels[-1] >= len(classes):
+                if {label for found in rows.values() for one, _ in found for label in one.labels} == {
+                    *range(1, len(classes) + 1)
+                }:
+                    raise _from_one(len(classes), lists)
                 raise DataError(
                     f"a label must be in 0..{len(classes) - 1} ({names} names {len(classes)} classes), but {row.where} "
                     f"has {row.labels[-1]}"
@@ -83,6 +87,7 @@ def read_lists(listing: Listing, kind: str, *, lists: Mapping[str, Path], names:
             if found is None:
                 name = below(listing.root, row.path, where=row.where)
                 reason = f"{row.where} names it, but there is no such {'folder' if kind == 'frames' else 'file'}"
+                reason += listing.other_form(name)
                 left_out.append(LeftOut(path=name, split=split, kind="missing", reason=reason))
                 continue
             before = seen.setdefault(found, (split, row))
@@ -104,10 +109,12 @@ def read_lists(listing: Listing, kind: str, *, lists: Mapping[str, Path], names:
     )
 
 
-def _classes(rows: Mapping[str, Sequence[Row]], names: Path | None) -> tuple[str, ...]:
+def _classes(rows: Mapping[str, Sequence[Row]], names: Path | None, lists: Mapping[str, Path]) -> tuple[str, ...]:
     if names is not None:
         return class_names(names)
     labels = sorted({label for split in rows.values() for row in split for label in row.labels})
+    if labels == list(range(1, labels[-1] + 1)):
+        raise _from_one(labels[-1], lists)
     expected = range(labels[-1] + 1) if labels[-1] < 1_000_000 else range(0)
     missing = [str(label) for label in expected if label not in set(labels)]
     if missing or not expected:
@@ -116,6 +123,13 @@ def _classes(rows: Mapping[str, Sequence[Row]], names: Path | None) -> tuple[str
             f"{listed(missing) or labels[-1] - 1}; a file classes.txt beside them may name all classes"
         )
     return tuple(f"{label:0{len(str(labels[-1]))}d}" for label in labels)
+
+
+def _from_one(last: int, lists: Mapping[str, Path]) -> DataError:
+    return DataError(
+        f"labels of lists must begin at 0, but those of {lists['train']} and the lists beside it go from 1 to {last}; "
+        "subtract 1 from each"
+    )
 
 
 def _located(listing: Listing, prefixes: Sequence[str], kind: str, row: Row, *, commas: bool) -> tuple[Row, str | None]:

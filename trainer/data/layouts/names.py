@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.data.layouts.files import utf8
 from trainer.data.layouts.text import read_lines, read_table, read_text, unquoted
 from trainer.data.layouts.values import DataError, listed
 
@@ -28,7 +29,7 @@ CLASS_FILES = (
 # Columns of a table of classes; `label` is the number in some and the name in others.
 _NAMES = ("label", "name", "class", "class_name", "label_name")
 _NUMBERS = ("id", "index", "class_id", "label_id", "number", "label")
-_FORMS = (r"(?P<number>\d+)(?P<sep>[\s,]+)(?P<name>\S.*)", r"(?P<name>\S.*?)(?P<sep>[\s,]+)(?P<number>\d+)")
+_FORMS = (r"(?P<number>\d{1,9})(?P<sep>[\s,]+)(?P<name>\S.*)", r"(?P<name>\S.*?)(?P<sep>[\s,]+)(?P<number>\d{1,9})")
 
 
 def class_names(path: Path) -> tuple[str, ...]:
@@ -50,16 +51,20 @@ def class_names(path: Path) -> tuple[str, ...]:
         names = _of_table(path) if path.suffix.lower() == ".csv" and table else _of_lines(path, lines)
     if not names:
         raise DataError(f"a list of classes must name one at least, but {path} is empty")
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise DataError(f"a list of classes must name each once, but {path} names {name!r} twice")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"a list of classes must name each once, but {path} names {name[:100]!r} twice")
+        if not name.strip() or not utf8(name):
+            raise DataError(f"the name of a class must be text, but {path} has {name[:100]!r}")
+        seen.add(name)
     return tuple(names)
 
 
 def _of_table(path: Path) -> list[str]:
     rows = [row for _, row in read_table(path, [])]
     columns = list(rows[0]) if rows else []
-    numbered = [name for name in columns if all(re.fullmatch("[0-9]+", row[name]) for row in rows)]
+    numbered = [name for name in columns if all(re.fullmatch("[0-9]{1,9}", row[name]) for row in rows)]
     titles = [name for name in _NAMES if name in columns]
     title = next((name for name in titles if name != "label" or name not in numbered), titles[0] if titles else None)
     if title is None:
@@ -108,7 +113,7 @@ def _gaps(path: Path, numbers: Sequence[str]) -> DataError:
 def _json_names(path: Path) -> list[str]:
     try:
         value = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} must be JSON, but: {error}") from error

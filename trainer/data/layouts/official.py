@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from trainer.data.layouts.files import Listing, below
 from trainer.data.layouts.names import class_names
-from trainer.data.layouts.text import read_lines
+from trainer.data.layouts.text import forms, read_lines
 from trainer.data.layouts.values import DataError, Layout, LeftOut, Video, listed, sorted_videos
 
 _UCF_FOLDERS = ("", "UCF-101/", "UCF101/", "videos/")
@@ -48,14 +48,17 @@ def read_ucf(listing: Listing, *, lists: Path, number: int) -> Layout:
         videos: list[Video] = []
         for line, text in read_lines(path):
             where = f"line {line} of {path}"
-            match = re.fullmatch(r"(\S.*?)(?:[ \t]+(\d+))?", text)
+            match = re.fullmatch(r"(\S.*?)(?:[ \t]+(\d{1,9}))?", text)
             assert match is not None  # read_lines gives no blank lines
             name = below(listing.root, match[1], where=where)
             folder = name.partition("/")[0]
             if folder not in classes or folder == name:
-                raise DataError(f"a row must read Class/name.avi with a class of classInd.txt, but {where} is {text!r}")
+                like = next((words for one in classes if (words := forms(folder, one))), "")
+                raise DataError(
+                    f"a row must read Class/name.avi with a class of classInd.txt, but {where} is {text[:100]!r}{like}"
+                )
             if split == "train" and match[2] is None:
-                raise DataError(f"a row of a train list must end in its label, but {where} is {text!r}")
+                raise DataError(f"a row of a train list must end in its label, but {where} is {text[:100]!r}")
             if match[2] is not None and int(match[2]) != classes.index(folder) + 1:
                 raise DataError(
                     f"a label must be the number of its class in classInd.txt, but {where} gives {folder} {match[2]}, "
@@ -64,7 +67,7 @@ def read_ucf(listing: Listing, *, lists: Path, number: int) -> Layout:
             _once(seen, name, where)
             found = _found(listing, _UCF_FOLDERS, name)
             if found is None:
-                left_out.append(_missing(name, split, where))
+                left_out.append(_missing(listing, name, split, where))
             else:
                 videos.append(Video(path=found, label=classes.index(folder)))
         splits[split] = sorted_videos(videos)
@@ -102,7 +105,9 @@ def read_hmdb(listing: Listing, *, lists: Path, number: int) -> Layout:
             where = f"line {line} of {files[title]}"
             match = re.fullmatch(r"(\S.*?)[ \t]+([012])", text)
             if match is None:
-                raise DataError(f"a row must read `name.avi use` with a use of 0, 1 or 2, but {where} is {text!r}")
+                raise DataError(
+                    f"a row must read `name.avi use` with a use of 0, 1 or 2, but {where} is {text[:100]!r}"
+                )
             name = below(listing.root, f"{title}/{match[1]}", where=where)
             _once(seen, name, where)
             split = _USES.get(match[2])
@@ -110,7 +115,7 @@ def read_hmdb(listing: Listing, *, lists: Path, number: int) -> Layout:
                 continue
             found = _found(listing, _HMDB_FOLDERS, name)
             if found is None:
-                left_out.append(_missing(name, split, where))
+                left_out.append(_missing(listing, name, split, where))
             else:
                 videos[split].append(Video(path=found, label=label))
     return Layout(
@@ -140,6 +145,9 @@ def _found(listing: Listing, folders: Sequence[str], name: str) -> str | None:
     return next((folder + name for folder in folders if listing.is_file(folder + name)), None)
 
 
-def _missing(name: str, split: str, where: str) -> LeftOut:
+def _missing(listing: Listing, name: str, split: str, where: str) -> LeftOut:
     reason = f"{where} names it, but there is no such file"
+    reason += next(
+        (words for base in (*_UCF_FOLDERS, *_HMDB_FOLDERS) if (words := listing.other_form(base + name))), ""
+    )
     return LeftOut(path=PurePosixPath(name).as_posix(), split=split, kind="missing", reason=reason)

@@ -6,11 +6,17 @@ import csv
 import difflib
 import io
 import re
+import stat
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.data.layouts.values import DataError, listed
+
+LONGEST_LINE = 10_000
+"""Characters of a line of a list: a path has 4,096 bytes at most, and a video some hundred labels."""
+
+_LARGEST = 2**30  # bytes of a list: that of a million videos has some 100 MB
 
 
 def normal(name: str) -> str:
@@ -28,6 +34,17 @@ def unquoted(text: str) -> str:
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
+def forms(first: str, second: str) -> str:
+    """What tells two names apart that look the same, as words behind them; empty if they differ in more than that."""
+    if first == second or unicodedata.normalize("NFC", first) != unicodedata.normalize("NFC", second):
+        return ""
+    one, two = (
+        next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, name)), "neither NFC nor NFD")
+        for name in (first, second)
+    )
+    return f" (they look the same, but the first is written in Unicode's form {one}, the second in {two})"
+
+
 def lookup(names: Sequence[str], *, where: str) -> dict[str, int]:
     """Index of each class by its normal name.
 
@@ -40,7 +57,7 @@ def lookup(names: Sequence[str], *, where: str) -> dict[str, int]:
         if other != index:
             raise DataError(
                 f"class names must differ in more than case, quotes, brackets and underscores, but {names[other]!r} "
-                f"and {name!r} of {where} do not; rename one"
+                f"and {name!r} of {where} do not{forms(names[other], name)}; rename one"
             )
     return found
 
@@ -56,10 +73,19 @@ def read_text(path: Path) -> str:
     """The text of a list, with or without a byte order mark.
 
     Raises:
-        DataError: It cannot be read, or is not UTF-8.
+        DataError: It cannot be read, is no regular file, is larger than a list can be, or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a pipe, or a device such as /dev/zero, may never end
+            raise DataError(f"a list must be a regular file, but {path} is none")
+        if state.st_size > _LARGEST:
+            raise DataError(f"a list must have at most {_LARGEST:,} bytes, but {path} has {state.st_size:,}")
+        text = path.read_bytes().decode("utf-8-sig")
+        if "\0" in text:
+            line = text[: text.index("\0")].count("\n") + 1
+            raise DataError(f"a list must be text, but line {line} of {path} holds a byte 0x00")
+        return text
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DataError(
@@ -71,9 +97,19 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Lines that are not blank, with their numbers from 1."""
+    """Lines that are not blank, with their numbers from 1.
+
+    Raises:
+        DataError: As `read_text`, or a line is longer than a path and its labels can be.
+    """
     # Not splitlines: a name may hold what Unicode counts as a line break.
-    lines = enumerate(read_text(path).replace("\r\n", "\n").split("\n"), 1)
+    lines = list(enumerate(read_text(path).replace("\r\n", "\n").split("\n"), 1))
+    for number, line in lines:
+        if len(line) > LONGEST_LINE:
+            raise DataError(
+                f"a line of a list must have at most {LONGEST_LINE:,} characters, but line {number} of {path} has "
+                f"{len(line):,} and begins {line[:40]!r}"
+            )
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from trainer.data.layouts.files import Listing
 from trainer.data.layouts.names import class_names
-from trainer.data.layouts.text import lookup, normal, unknown
+from trainer.data.layouts.text import forms, lookup, normal, unknown
 from trainer.data.layouts.values import SPLITS, SUFFIXES, DataError, Layout, LeftOut, Video, listed
 
 BASES: Mapping[str, str] = {
@@ -45,6 +47,13 @@ def read_tree(listing: Listing, kind: str, *, names: Path | None, remedy: str) -
         raise DataError(f"a split must have one folder a class, but {root / bases['train']} has none; {remedy}")
     for split in folders:
         _check_same(root, split, folders["train"], folders[split])
+    names_of = sorted(folders["train"], key=lambda name: unicodedata.normalize("NFC", name))
+    for first, second in pairwise(names_of):
+        if forms(first, second):
+            raise DataError(
+                f"class folders must differ in more than the form of their letters, but {root / bases['train']} has "
+                f"{first!r} and {second!r}{forms(first, second)}; rename one"
+            )
     titles = _titles(sorted(folders["train"]), names)
     classes = tuple(sorted(titles.values()))
     left_out: list[LeftOut] = []
@@ -92,12 +101,13 @@ def _titles(folders: list[str], names: Path | None) -> dict[str, str]:
 def _check_same(root: Path, split: str, expected: set[str], found: set[str]) -> None:
     if expected == found:
         return
+    like = next((words for one in expected - found for other in found - expected if (words := forms(one, other))), "")
     differences = [
         f"{where} alone has {listed(sorted(names))}"
         for where, names in (("train", expected - found), (split, found - expected))
         if names
     ]
     raise DataError(
-        f"all splits must have the same classes, but below {root} {' and '.join(differences)}; "
+        f"all splits must have the same classes, but below {root} {' and '.join(differences)}{like}; "
         "make the folders of the splits agree"
     )

@@ -14,12 +14,19 @@ SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov")
 OTHERS = (".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts", ".vob")
 """Suffixes of videos that folders are not searched for; a list may name such a file."""
 
+_LONGEST, _BEGINNING = 500, 320  # characters of a message, and of its beginning where it is cut
 _SHOWN = 5  # names in a message or of a kind in a record
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class DataError(ValueError):
     """The data cannot be used as asked; the message is one line with rule, value, place and remedy."""
+
+    def __init__(self, message: str) -> None:
+        """Keeps the beginning and the end of a message that a strange value makes long: its rule and its remedy."""
+        if len(message) > _LONGEST:
+            message = f"{message[:_BEGINNING]} ... {message[_BEGINNING + 5 - _LONGEST :]}"
+        super().__init__(" ".join(message.split("\n")))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
