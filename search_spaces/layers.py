@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.spec import POINTWISE_KINDS, PORT_KINDS, SpecError, TemporalOp
+from search_spaces.spec import POINTWISE_KINDS, PORT_KINDS, SpecError, TemporalOp, same_padding
 
 Triple = tuple[int, int, int]
 
@@ -28,7 +28,12 @@ class Conv3d(nn.Conv3d):
     Where an input is smaller than the kernel's reach, oneDNN's bfloat16 kernels (torch 2.15) write beyond their memory
     in the backward pass: weight gradients are noise, different at each call, and now and then the process aborts. With
     the zeros put around the input beforehand they are right, so that is done there, and only there.
+
+    Attributes:
+        same: TensorFlow's SAME padding by the size of the input, whatever `padding` is.
     """
+
+    same = False
 
     def __init__(
         self,
@@ -74,6 +79,8 @@ class Conv3d(nn.Conv3d):
     def convolve(self, x: Tensor, padding: Triple, dilation: int) -> Tensor:
         """Convolves with another padding and temporal dilation."""
         reach = (dilation * (self.kernel_size[0] - 1) + 1, *self.kernel_size[1:])
+        if self.same:
+            x, padding = same_padded(x, reach, self.stride)
         if (
             x.device.type == "cpu"
             and torch.is_grad_enabled()
@@ -83,6 +90,11 @@ class Conv3d(nn.Conv3d):
             t, h, w = padding
             x, padding = F.pad(x, (w, w, h, h, t, t)), (0, 0, 0)
         return F.conv3d(x, self.weight, self.bias, self.stride, padding, (dilation, 1, 1), self.groups)
+
+    def extra_repr(self) -> str:
+        """Adds SAME padding to the usual text."""
+        usual: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{usual}, same" if self.same else usual
 
 
 class RandomDilationConv3d(Conv3d):
@@ -135,8 +147,7 @@ class RandomDilationConv3d(Conv3d):
 
     def extra_repr(self) -> str:
         """Adds the set to the usual text."""
-        usual: str = super().extra_repr()  # type: ignore[no-untyped-call]
-        return f"{usual}, dilations={self.dilations}"
+        return f"{super().extra_repr()}, dilations={self.dilations}"
 
     def _at(self, x: Tensor, dilation: int) -> Tensor:
         padding = self.padding
@@ -314,6 +325,23 @@ class P3D(nn.Module):
             out = s + self.temporal(s if isinstance(self.spatial.act, nn.ReLU) else F.relu(s))
         activated: Tensor = self.act(out)
         return activated
+
+
+def same_padded(x: Tensor, reach: Sequence[int], stride: Sequence[int], *, value: float = 0.0) -> tuple[Tensor, Triple]:
+    """Returns the input of a convolution or pool with SAME padding, and how much of it the layer has to pad itself.
+
+    A layer pads both sides alike. Where SAME has one more at the end, that one is put there beforehand.
+
+    Args:
+        x: Clips (N, C, T, H, W).
+        reach: Places that the kernel reaches over, over (T, H, W).
+        stride: Over (T, H, W).
+        value: What to pad with.
+    """
+    (t, t_end), (h, h_end), (w, w_end) = map(same_padding, x.shape[2:], reach, stride)
+    if t_end or h_end or w_end:
+        x = F.pad(x, (0, w_end, 0, h_end, 0, t_end), value=value)
+    return x, (t, h, w)
 
 
 def spatial_conv(in_planes: int, out_planes: int, spatial: Spatial, *, frames: int = 1) -> Conv3d:

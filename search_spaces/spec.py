@@ -172,6 +172,20 @@ def midplanes(kernel: int, in_planes: int, out_planes: int, spatial: int = 9) ->
     return max(1, (spatial * kernel * in_planes * out_planes) // (spatial * in_planes + kernel * out_planes))
 
 
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME padding of one axis, which gives ceil(size / stride) places whatever the kernel is.
+
+    Args:
+        size: Places of the input.
+        kernel: Places that the kernel reaches over, dilation included.
+        stride: Of the kernel.
+
+    Returns:
+        Zeros on each side, and 1 where one more is at the end, else 0.
+    """
+    return divmod(max(0, (-(-size // stride) - 1) * stride + kernel - size), 2)
+
+
 def squeezed_planes(planes: int) -> int:
     """Returns planes between the two linear layers of squeeze-excitation: one for every 16, but at least 8.
 

@@ -7,7 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces.families.inception_units import AUX_CELLS, AUX_GRID, LOCAL
-from search_spaces.layers import Conv3d, ConvNorm, Norm, Spatial, Triple, pointwise, spatial_conv, temporal_conv
+from search_spaces.layers import (
+    Conv3d,
+    ConvNorm,
+    Norm,
+    Spatial,
+    Triple,
+    pointwise,
+    same_padded,
+    spatial_conv,
+    temporal_conv,
+)
 from search_spaces.network import SideHead
 from search_spaces.parts import Conv
 
@@ -145,6 +155,25 @@ def without_time_padding(module: nn.Module) -> nn.Module:
             padding = layer.padding
             assert not isinstance(padding, str)
             layer.padding = (0, *padding[1:])
+    return module
+
+
+class SameMaxPool(nn.MaxPool3d):
+    """A max pool with TensorFlow's SAME padding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, T, H, W) to (N, C, ceil(T / stride), ...)."""
+        x, padding = same_padded(x, self.kernel_size, self.stride, value=-torch.inf)
+        return F.max_pool3d(x, self.kernel_size, self.stride, padding)
+
+
+def with_same_padding(module: nn.Module) -> nn.Module:
+    """Returns the module after giving its convolutions SAME padding; of a max pool, another one."""
+    if isinstance(module, nn.MaxPool3d):
+        return SameMaxPool(module.kernel_size, stride=module.stride)
+    for layer in module.modules():
+        if isinstance(layer, Conv3d):
+            layer.same = True
     return module
 
 

@@ -17,18 +17,31 @@ from search_spaces.flow import (
     Pooled,
     Shape,
     Step,
+    Summed,
     classified,
     convolved,
     dropped,
 )
-from search_spaces.parts import Attend, Chain, Concat, Conv
-from search_spaces.spec import FLAT, Attention, TemporalOp, Unit, at_least, canonical_op, midplanes, one_of
+from search_spaces.parts import Attend, Chain, Concat, Conv, Pool
+from search_spaces.spec import (
+    FLAT,
+    Attention,
+    TemporalOp,
+    Unit,
+    at_least,
+    canonical_op,
+    midplanes,
+    one_of,
+    same_padding,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
 Separable = Literal["norm_both", "norm_spatial"]
 SEPARABLE: tuple[Separable, ...] = ("norm_both", "norm_spatial")
+Padding = Literal["symmetric", "same"]
+PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
 # Added to the variance in the norms of Inception networks, in torchvision as in slim.
 EPS = 1e-3
 # What the head of Inception-v1 averages at every place: two frames of what is left of 224x224.
@@ -152,6 +165,49 @@ class UnpaddedConv:
         """Returns what it is made of, for its cost."""
         steps = self.conv.whole(shape).steps
         return Flow(tuple(replace(x, padding=(0, *x.padding[1:])) if isinstance(x, Convolved) else x for x in steps))
+
+
+@dataclass(frozen=True, slots=True)
+class SamePadded:
+    """A unit whose convolutions and max pools have TensorFlow's SAME padding; see `spec.same_padding`.
+
+    Without stride it is what the unit has anyway, for an odd kernel. With one, it depends on the size of the input:
+    windows of an even size lie one place further on than symmetric padding has them.
+
+    Attributes:
+        unit: The unit.
+    """
+
+    unit: Conv | SpatialNormConv | Pool
+
+    def build(self) -> nn.Module:
+        """Returns the module."""
+        from search_spaces.families.inception_layers import with_same_padding
+
+        return with_same_padding(self.unit.build())
+
+    def whole(self, shape: Shape) -> Flow:
+        """Returns what it is made of, for its cost."""
+        return Flow(_same_padded(self.unit.whole(shape).steps, shape))
+
+
+def _same_padded(steps: tuple[Step, ...], shape: Shape) -> tuple[Step, ...]:
+    """Returns steps on an input of a shape with SAME padding: what a layer does not pad itself goes before it."""
+    found: list[Step] = []
+    for step in steps:
+        if isinstance(step, Summed):
+            found.append(replace(step, branches=tuple(_same_padded(branch, shape) for branch in step.branches)))
+        elif isinstance(step, Convolved | Pooled):
+            planes, sizes = shape[0], shape[1:]
+            pads, ends = zip(*map(same_padding, sizes, step.kernel, step.stride), strict=True)
+            if any(ends):
+                found.append(Mapped((planes, *(size + end for size, end in zip(sizes, ends, strict=True)))))
+            found.append(replace(step, padding=pads))
+            planes = step.out_planes if isinstance(step, Convolved) else planes
+            shape = (planes, *(-(-size // stride) for size, stride in zip(sizes, step.stride, strict=True)))
+        else:
+            found.append(step)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import cast
 
 from search_spaces.domains import At, Choice, Declared, Pick
 from search_spaces.families.inception_domains import Layers, choices, frames, picked_op, read_frames
-from search_spaces.families.inception_units import SEPARABLE, Separable
+from search_spaces.families.inception_units import PADDINGS, SEPARABLE, Padding, Separable
 from search_spaces.families.inception_v1_blocks import KINDS, WIDTHS
 from search_spaces.families.inception_v1_presets import POOLS, PRESETS, STRIDES, UNITS, make_inception_v1
 from search_spaces.families.inception_v1_spec import InceptionV1Spec
@@ -52,6 +52,7 @@ def _make(pick: Pick) -> InceptionV1Spec:
         all_branches=bool(pick("all_branches")),
         separable=cast(Separable, pick("separable")),
         norm_momentum=float(pick("norm_momentum")),
+        padding=cast(Padding, pick("padding")),
     )
 
 
@@ -106,6 +107,7 @@ DOMAINS = Declared(
         ),
         Choice(name="pool_kernel", default="-".join(map(str, POOLS)), read=read_frames("pool_kernel", POOLS, 7)),
         Choice(name="norm_momentum", default=0.1, read=lambda value: read_factor("norm_momentum", value)),
+        Choice(name="padding", default="symmetric", valid=PADDINGS),
     ),
     counts=lambda at: LAYERS.counts,
     make=_make,
@@ -129,6 +131,7 @@ def _sample() -> dict[str, object]:
         "temporal_stride": ["as_paper", "none", "2-1-1-2-1"],
         "pool_kernel": ["as_paper", "none", "3-3-3-3"],
         "norm_momentum": [0.1, 0.001],
+        "padding": list(PADDINGS),
     }
     return {"domains": domains}
 

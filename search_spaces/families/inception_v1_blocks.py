@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from search_spaces.families.inception_units import FramePool, Separable, attended, canonical, check_op, conv
+from search_spaces.families.inception_units import (
+    FramePool,
+    SamePadded,
+    Separable,
+    attended,
+    canonical,
+    check_op,
+    conv,
+)
 from search_spaces.flow import Shape
 from search_spaces.parts import Chain, Concat, Pool
 from search_spaces.spec import (
@@ -179,10 +187,11 @@ class MixedUnit:
 
 
 @lru_cache(maxsize=1024)
-def pool_unit(pool: FramePool, *, last: bool = False) -> Pool:
-    """Returns the max pool: 3x3, in front of the last stage 2x2."""
+def pool_unit(pool: FramePool, *, last: bool = False, same: bool = False) -> Pool | SamePadded:
+    """Returns the max pool: 3x3, in front of the last stage 2x2; with SAME padding if `same`."""
     size, pad = (2, 0) if last else (3, 1)
-    return Pool(kernel=(pool.kernel, size, size), stride=(pool.stride, 2, 2), padding=(pool.padding, pad, pad))
+    unit = Pool(kernel=(pool.kernel, size, size), stride=(pool.stride, 2, 2), padding=(pool.padding, pad, pad))
+    return SamePadded(unit) if same else unit
 
 
 @lru_cache(maxsize=4096)

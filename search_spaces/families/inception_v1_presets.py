@@ -14,6 +14,11 @@ Three different networks are called S3D:
 
 `i3d_top_heavy_4b` is temporal from block 4b on, `i3d_bottom_heavy_4b` up to block 4b; below or above, kernels see one
 frame, while the temporal strides and pools stay. The 2D networks of the paper (`i2d`) have those, too.
+
+I3D and slim's S3D were released in TensorFlow, with its SAME padding: `i3d`, all networks made from it, `s3d_slim` and
+`s3d_g_slim` have that, and the outputs of the released code. `i3d_piergiaj` is the usual PyTorch version of I3D,
+whose norms have a momentum of 0.01. The padding of all others is torchvision's, symmetric. So it was under these names,
+too, before specs had `padding`: `i3d_symmetric`, `s3d_slim_symmetric` and `s3d_g_slim_symmetric` are those networks.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
-from search_spaces.families.inception_units import FramePool, Separable
+from search_spaces.families.inception_units import FramePool, Padding, Separable
 from search_spaces.families.inception_v1_blocks import WIDTHS, First, Mixed, Second, Stage
 from search_spaces.families.inception_v1_show import name
 from search_spaces.families.inception_v1_spec import InceptionV1Spec
@@ -48,6 +53,7 @@ def make_inception_v1(
     all_branches: bool = False,
     separable: Separable = "norm_both",
     norm_momentum: float = 0.1,
+    padding: Padding = "symmetric",
 ) -> InceptionV1Spec:
     """Returns a canonical spec.
 
@@ -60,6 +66,7 @@ def make_inception_v1(
         all_branches: Time in branches 0 and 3 of mixed blocks, too.
         separable: Form of `p3d_a` operators.
         norm_momentum: Of the norms.
+        padding: Of layers with a stride.
     """
     frames = [_frames(kernel, stride) for kernel, stride in zip(pools, strides[1:], strict=True)]
     unit, stages = 2, []
@@ -77,6 +84,7 @@ def make_inception_v1(
         stages=tuple(stages),
         separable=separable,
         norm_momentum=norm_momentum,
+        padding=padding,
     ).canonical()
 
 
@@ -111,6 +119,8 @@ def _published(
     gate: bool = False,
     all_branches: bool = False,
     separable: Separable = "norm_both",
+    norm_momentum: float = 0.001,
+    padding: Padding = "symmetric",
 ) -> InceptionV1Spec:
     """A network whose layers `first` to `last` have an operator of a kind: of 7 frames in conv1, else of 3."""
 
@@ -124,7 +134,8 @@ def _published(
         attention_at=lambda unit: "gate" if gate else "none",
         all_branches=all_branches,
         separable=separable,
-        norm_momentum=0.001,
+        norm_momentum=norm_momentum,
+        padding=padding,
     )
 
 
@@ -137,9 +148,8 @@ def _preset(named: str, paper: str, make: Callable[[int], InceptionV1Spec], *pub
 
 def _in_part() -> list[Preset]:
     found = []
-    kinds: dict[str, Kind] = {"i3d": "3d", "s3d": "p3d_a"}
-    for network, kind in kinds.items():
-        whole: Callable[..., InceptionV1Spec] = partial(_published, kind=kind)
+    networks: dict[str, Callable[..., InceptionV1Spec]] = {"i3d": _I3D, "s3d": partial(_published, kind="p3d_a")}
+    for network, whole in networks.items():
         for cut, unit in enumerate(UNITS):
             if cut > 0:
                 found.append(_preset(f"{network}_top_heavy_{unit}", RETHINKING, partial(whole, first=cut)))
@@ -169,15 +179,22 @@ _TORCHVISION = Published(
     data="Kinetics-400 val",
     source="torchvision, S3D_Weights.KINETICS400_V1",
 )
-_SLIM = partial(_published, kind="p3d_a", stem=TemporalOp(kind="3d", kernel=3), separable="norm_spatial")
+_I3D: Callable[..., InceptionV1Spec] = partial(_published, kind="3d", padding="same")
+_SLIM: Callable[..., InceptionV1Spec] = partial(
+    _published, kind="p3d_a", stem=TemporalOp(kind="3d", kernel=3), separable="norm_spatial", padding="same"
+)
 
 PRESETS: tuple[Preset, ...] = (
-    _preset("i3d", QUO_VADIS, partial(_published, kind="3d"), _roughly(64.0)),
-    _preset("i2d", RETHINKING, partial(_published, kind="2d")),
+    _preset("i3d", QUO_VADIS, _I3D, _roughly(64.0)),
+    _preset("i2d", RETHINKING, partial(_I3D, kind="2d")),
+    _preset("i3d_piergiaj", QUO_VADIS, partial(_I3D, norm_momentum=0.01)),
+    _preset("i3d_symmetric", QUO_VADIS, partial(_I3D, padding="symmetric")),
     _preset("s3d_v1", RETHINKING, partial(_published, kind="p3d_a"), _TORCHVISION, _roughly(68.0)),
     _preset("s3d_g", RETHINKING, partial(_published, kind="p3d_a", gate=True)),
     _preset("s3d_slim", RETHINKING, _SLIM),
     _preset("s3d_g_slim", RETHINKING, partial(_SLIM, gate=True)),
+    _preset("s3d_slim_symmetric", RETHINKING, partial(_SLIM, padding="symmetric")),
+    _preset("s3d_g_slim_symmetric", RETHINKING, partial(_SLIM, gate=True, padding="symmetric")),
     _preset("s3d_paper", RETHINKING, partial(_published, kind="p3d_a", all_branches=True)),
     *_in_part(),
 )

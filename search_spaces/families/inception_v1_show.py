@@ -33,6 +33,8 @@ def describe(spec: InceptionV1Spec) -> str:
     text += f" {op_text(spec.conv1.temporal)}, {runs(named)} | pools {pools}"
     if spec.separable != "norm_both":
         text += f" | {spec.separable}"
+    if spec.padding != "symmetric":
+        text += f" | {spec.padding} padding"
     return text if spec.norm_momentum == 0.1 else f"{text} | momentum {spec.norm_momentum:g}"
 
 

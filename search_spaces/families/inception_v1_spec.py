@@ -11,11 +11,20 @@ with a max pool behind conv1 and conv2c and before 4b and 5b.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.families.inception_units import SEPARABLE, FramePool, LocalHead, Separable, conv
+from search_spaces.families.inception_units import (
+    PADDINGS,
+    SEPARABLE,
+    FramePool,
+    LocalHead,
+    Padding,
+    SamePadded,
+    Separable,
+    conv,
+)
 from search_spaces.families.inception_v1_blocks import (
     First,
     Mixed,
@@ -30,7 +39,7 @@ from search_spaces.families.inception_v1_blocks import (
 )
 from search_spaces.families.inception_v1_show import describe, rows
 from search_spaces.parts import Attend
-from search_spaces.spec import ArchSpec, Link, SpecError, Twin, at_least, one_of, scale
+from search_spaces.spec import ADDED, ArchSpec, Link, SpecError, Twin, at_least, one_of, scale
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +72,8 @@ class InceptionV1Spec(ArchSpec):
             identity (TF slim).
         norm_momentum: Share of a batch in the running statistics of norms. TF slim and torchvision have 0.001: the
             statistics then follow the weights only after thousands of steps.
+        padding: Of layers with a stride: `symmetric`, as torchvision has it, or TensorFlow's `same`, with which I3D and
+            slim's S3D were released. On an even size the latter's windows lie one pixel or frame further on.
     """
 
     family: Literal["inception_v1"] = "inception_v1"
@@ -73,11 +84,13 @@ class InceptionV1Spec(ArchSpec):
     stages: tuple[Stage, ...]
     separable: Separable = "norm_both"
     norm_momentum: float = 0.1
+    padding: Padding = field(default="symmetric", metadata=ADDED)
 
     def __post_init__(self) -> None:
         """Raises SpecError where a value is out of range."""
         at_least("conv2b", self.conv2b, 1)
         one_of("separable", self.separable, SEPARABLE)
+        one_of("padding", self.padding, PADDINGS)
         if len(self.stages) != 3:
             raise SpecError(f"stages must hold 3 stages, but hold {len(self.stages)}")
         if not 0 < self.norm_momentum <= 1:
@@ -113,9 +126,11 @@ class InceptionV1Spec(ArchSpec):
         first, second = self.conv1, self.conv2c
         op, stride = first.temporal, first.temporal_stride
         make = partial(conv, momentum=momentum, separable=form)
+        same = self.padding == "same"
+        conv1 = make(planes, first.width, op, kernel=(7, 7), stride=2, temporal_stride=stride)
         links = [
-            Link("conv1", make(planes, first.width, op, kernel=(7, 7), stride=2, temporal_stride=stride)),
-            Link("pool1", pool_unit(self.pool1)),
+            Link("conv1", SamePadded(conv1) if same else conv1),
+            Link("pool1", pool_unit(self.pool1, same=same)),
             Link("conv2b", make(first.width, self.conv2b)),
             Link("conv2c", make(self.conv2b, second.width, second.temporal, kernel=(3, 3))),
         ]
@@ -124,7 +139,8 @@ class InceptionV1Spec(ArchSpec):
         planes = second.width
         for s, b, in_planes, block in self.walk():
             if b == 0:
-                links.append(Link(f"stages.{s}.pool", pool_unit(self.stages[s].pool, last=s == len(self.stages) - 1)))
+                pool = pool_unit(self.stages[s].pool, last=s == len(self.stages) - 1, same=same)
+                links.append(Link(f"stages.{s}.pool", pool))
             links.append(Link(f"stages.{s}.{b}", MixedUnit(block, in_planes, form, momentum)))
             planes = block.out_planes
         return (*links, Link("head", LocalHead(planes, num_classes, dropout)))

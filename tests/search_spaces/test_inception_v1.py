@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nas.cost import cost
+from search_spaces.codec import digest, encode
 from search_spaces.edit import at, diff, put
 from search_spaces.families.inception_layers import AveragePool, LocalClassifier, SpatialNormSeparable
-from search_spaces.families.inception_units import FramePool
+from search_spaces.families.inception_units import FramePool, SamePadded, conv
 from search_spaces.families.inception_v1 import DOMAINS, FAMILY
 from search_spaces.families.inception_v1_blocks import KINDS, Mixed
 from search_spaces.families.inception_v1_presets import UNITS, make_inception_v1
 from search_spaces.families.inception_v1_spec import InceptionV1Spec, MixedUnit
 from search_spaces.inflate import inflate, parent_shapes
-from search_spaces.layers import P3D
+from search_spaces.layers import P3D, Conv3d
 from search_spaces.network import Network
+from search_spaces.parts import Pool
 from search_spaces.spec import FLAT, ClipError, SpecError, TemporalOp
 
 PRESETS = {preset.name: preset for preset in FAMILY.presets}
@@ -178,6 +180,7 @@ def specs(draw: st.DrawFn) -> InceptionV1Spec:
         spec,
         stages=(replace(first, blocks=(draw(blocks),), pool=pool), *others),
         separable=draw(st.sampled_from(["norm_both", "norm_spatial"])),
+        padding=draw(st.sampled_from(["symmetric", "same"])),
         conv2c=replace(spec.conv2c, temporal=draw(operators)),
     )
 
@@ -202,8 +205,10 @@ def modules(spec: InceptionV1Spec) -> str:
 
 
 POINTS = {
-    "i3d": {"norm_momentum": 0.001},
-    "i2d": {"kind": "2d", "norm_momentum": 0.001},
+    "i3d": {"norm_momentum": 0.001, "padding": "same"},
+    "i2d": {"kind": "2d", "norm_momentum": 0.001, "padding": "same"},
+    "i3d_piergiaj": {"norm_momentum": 0.01, "padding": "same"},
+    "i3d_symmetric": {"norm_momentum": 0.001},
     "s3d_v1": {"kind": "p3d_a", "norm_momentum": 0.001},
     "s3d_g": {"kind": "p3d_a", "attention": "gate", "norm_momentum": 0.001},
     "s3d_g_slim": {
@@ -213,9 +218,10 @@ POINTS = {
         "separable": "norm_spatial",
         "attention": "gate",
         "norm_momentum": 0.001,
+        "padding": "same",
     },
     "s3d_paper": {"kind": "p3d_a", "all_branches": True, "norm_momentum": 0.001},
-    "i3d_top_heavy_4b": {"placement": "top_heavy", "cut": 4, "norm_momentum": 0.001},
+    "i3d_top_heavy_4b": {"placement": "top_heavy", "cut": 4, "norm_momentum": 0.001, "padding": "same"},
     "s3d_bottom_heavy_4b": {"kind": "p3d_a", "placement": "bottom_heavy", "cut": 5, "norm_momentum": 0.001},
 }
 
@@ -309,7 +315,9 @@ def test_rows_and_diff_name_places_in_the_spec():
 @pytest.mark.parametrize("name", ["s3d_v1", "s3d_slim", "s3d_paper", "i3d"])
 def test_the_2d_parents_weights_fit_every_form(name):
     """On identical frames each form then computes what the 2D network does: a temporal side is the identity."""
-    flat, spec = (replace(PRESETS[n].make(64).scaled(1 / 8), norm_momentum=0.1) for n in ("i2d", name))
+    flat, spec = (
+        replace(PRESETS[n].make(64).scaled(1 / 8), norm_momentum=0.1, padding="symmetric") for n in ("i2d", name)
+    )
     generator = torch.Generator().manual_seed(0)
     shapes = parent_shapes(flat, num_classes=5)
     assert shapes == parent_shapes(spec, num_classes=5)
@@ -331,3 +339,57 @@ def test_the_2d_parents_weights_fit_every_form(name):
 def test_values_are_free_of_torch():
     code = "import sys; from search_spaces.families import inception_v1, inception_v3; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def tensorflows(x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], value: float) -> torch.Tensor:
+    """The input with SAME padding as TensorFlow's documentation defines it, one axis after the other."""
+    pads: list[int] = []
+    for size, k, s in zip(x.shape[2:], kernel, stride, strict=True):
+        total = max(k - s, 0) if size % s == 0 else max(k - size % s, 0)
+        pads = [total // 2, total - total // 2, *pads]
+    return nn.functional.pad(x, pads, value=value)
+
+
+@pytest.mark.parametrize("kind", ["2d", "3d", "p3d_a", "p3d_b", "p3d_c", "2plus1d"])
+@pytest.mark.parametrize("dilation", [(1,), (2,), (1, 2)])
+@pytest.mark.parametrize("size", [(4, 8, 9), (5, 7, 12), (9, 1, 2)])
+def test_same_padding_is_tensorflows(kind, dilation, size):
+    """Every convolution sees what TensorFlow's would, by the size of its own input."""
+    torch.manual_seed(0)
+    conv1 = conv(3, 4, TemporalOp(kind=kind, kernel=5, dilation=dilation), kernel=(7, 7), stride=2, temporal_stride=2)
+    module = SamePadded(conv1).build().eval()
+    seen: list[tuple[Conv3d, torch.Tensor, torch.Tensor]] = []
+    for layer in module.modules():
+        if isinstance(layer, Conv3d):
+            layer.register_forward_hook(lambda layer, inputs, out: seen.append((layer, inputs[0], out)))
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        assert module(x).shape[2:] == tuple(-(-n // 2) for n in size)
+        assert len(seen) == (1 if kind in ("2d", "3d") else 2)
+        for layer, given, found in seen:
+            outputs = []
+            for d in getattr(layer, "dilations", layer.dilation[:1]):
+                reach = (d * (layer.kernel_size[0] - 1) + 1, *layer.kernel_size[1:])
+                padded = tensorflows(given, reach, layer.stride, 0.0)
+                outputs.append(nn.functional.conv3d(padded, layer.weight, None, layer.stride, 0, (d, 1, 1)))
+            torch.testing.assert_close(found, torch.stack(outputs).mean(0))
+
+
+@pytest.mark.parametrize("kernel", [(1, 3, 3), (3, 3, 3), (2, 2, 2), (4, 3, 3)])
+@pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2)])
+@pytest.mark.parametrize("size", [(4, 8, 9), (5, 7, 12), (1, 1, 2)])
+def test_a_max_pool_has_same_padding_too(kernel, stride, size):
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)) - 3
+    pool = SamePadded(Pool(kernel=kernel, stride=stride)).build()
+    expected = nn.functional.max_pool3d(tensorflows(x, kernel, stride, -torch.inf), kernel, stride)
+    assert torch.equal(pool(x), expected)
+
+
+def test_padding_is_left_out_of_a_digest_where_it_is_symmetric():
+    assert "padding" not in encode(PRESETS["i3d_symmetric"].make(64))
+    assert digest(PRESETS["i3d_symmetric"].make(64)) == DIGEST_OF_SYMMETRIC_I3D
+    assert encode(PRESETS["i3d"].make(64))["padding"] == "same"
+
+
+# Under which `i3d` was recorded before there was `padding`.
+DIGEST_OF_SYMMETRIC_I3D = "66d693c168af66bbbdd5d2741a0194e3df1ef41c15b5f1064b78c743cf29015e"
