@@ -15,10 +15,14 @@ from search_spaces.families.labels import dilations, read_count, read_dilation
 from search_spaces.families.timm_known import NUM_STAGES, TIMM_KINDS, stages_for, ways
 from search_spaces.families.timm_presets import PRESETS
 from search_spaces.families.timm_spec import (
+    FRAME_HEADS,
     HEADS,
+    RELATIONS,
+    SHIFT_PLACES,
     SHIFTS,
     HeadKind,
     ShiftKind,
+    ShiftPlace,
     TimmHead,
     TimmShift,
     TimmSpec,
@@ -36,6 +40,12 @@ def _read_model(value: Scalar) -> Scalar:
         raise SpecError(f"model must be a name of timm, such as resnet50, but is {value}")
     check_name(value)
     return value
+
+
+def _read_std(value: Scalar) -> Scalar:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SpecError(f"head_std must be a number of 0 to 1, but is {value}")
+    return float(value)
 
 
 def _is_chain(at: At) -> bool:
@@ -106,8 +116,11 @@ def _make(pick: Pick) -> TimmSpec:
             kind=cast(ShiftKind, pick("shift")),
             every=cast(int, pick("shift_every")),
             share=cast(int, pick("shift_share")),
+            place=cast(ShiftPlace, pick("shift_place")),
         ),
-        head=TimmHead(kind=cast(HeadKind, pick("head")), width=cast(int, pick("head_width"))),
+        head=TimmHead(
+            kind=cast(HeadKind, pick("head")), width=cast(int, pick("head_width")), std=float(pick("head_std"))
+        ),
     ).canonical()
 
 
@@ -129,6 +142,13 @@ DOMAINS = Declared(
             when=lambda at: at("shift") in ("tsm", None),
             needs=("shift",),
         ),
+        Choice(
+            name="shift_place",
+            default="residual",
+            valid=SHIFT_PLACES,
+            when=lambda at: at("shift") in ("tsm", None),
+            needs=("shift",),
+        ),
         Choice(name="head", default="average", valid=HEADS),
         Choice(
             name="head_width",
@@ -138,10 +158,17 @@ DOMAINS = Declared(
             needs=("head",),
         ),
         Choice(
+            name="head_std",
+            default=0.0,
+            read=_read_std,
+            when=lambda at: at("head") in (*FRAME_HEADS, None),
+            needs=("head",),
+        ),
+        Choice(
             name="frames",
             default=8,
             read=partial(read_count, "frames"),
-            when=lambda at: at("head") in ("trn", None) or at("shift") in ("tin", None),
+            when=lambda at: at("head") in (*RELATIONS, None) or at("shift") in ("tin", None),
             needs=("head", "shift"),
         ),
         Choice(
@@ -206,8 +233,10 @@ FAMILY = Family(
             "shift": list(SHIFTS),
             "shift_every": [1, 2],
             "shift_share": [4, 8],
+            "shift_place": list(SHIFT_PLACES),
             "head": list(HEADS),
             "head_width": [8, 16],
+            "head_std": [0.0, 0.001],
             "frames": [8],
             "kind": {"values": ["2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c"], "per": "stage"},
             "placement": ["top_heavy", "bottom_heavy"],
@@ -218,6 +247,6 @@ FAMILY = Family(
             "attention": {"values": list(ATTENTIONS), "per": "stage"},
         },
         # With a single frame left, what relates frames has nothing to learn.
-        "forbid": [{"time_pool": 2, "head": ["trn", "lstm", "attention"]}],
+        "forbid": [{"time_pool": 2, "head": [*RELATIONS, "lstm", "attention"]}],
     },
 )

@@ -1,9 +1,9 @@
 """From features of every frame to logits of the clip.
 
 Average: Wang et al. 2016, "Temporal Segment Networks" (https://arxiv.org/abs/1608.00859). TRN: Zhou et al. 2018,
-"Temporal Relational Reasoning in Videos" (https://arxiv.org/abs/1711.08496), multi-scale. LSTM: Donahue et al. 2015,
-"Long-term Recurrent Convolutional Networks" (https://arxiv.org/abs/1411.4389). Every head is made of convolutions and
-linear layers only, so that all counters of operations find the same.
+"Temporal Relational Reasoning in Videos" (https://arxiv.org/abs/1711.08496), multi-scale and single-scale.
+LSTM: Donahue et al. 2015, "Long-term Recurrent Convolutional Networks" (https://arxiv.org/abs/1411.4389). Every head is
+made of convolutions and linear layers only, so that all counters of operations find the same.
 """
 
 from __future__ import annotations
@@ -81,12 +81,16 @@ class Average(nn.Module):
 class Relation(nn.Module):
     """TRN, multi-scale: what two to all frames in order say together, summed over the numbers of frames.
 
+    With `single`, single-scale: what all frames say alone, with twice as many features inside.
+
     All frames are looked at once. Of the subsets of each smaller size, at most three are: in training drawn for each
     mini-batch by torch's CPU generator, all different; in evaluation always those at a sixth, a half and five sixths of
     the list of all subsets in lexicographic order, while the authors draw there, too. Both modes cost the same.
     """
 
-    def __init__(self, features: int, num_classes: int, dropout: float, *, width: int, frames: int) -> None:
+    def __init__(
+        self, features: int, num_classes: int, dropout: float, *, width: int, frames: int, single: bool = False
+    ) -> None:
         """Makes the head.
 
         Args:
@@ -95,15 +99,17 @@ class Relation(nn.Module):
             dropout: Share of features dropped in training.
             width: Features of a frame that relations see, and of a relation.
             frames: Frames of a clip.
+            single: Single-scale.
         """
         super().__init__()
-        self.frames = frames
+        self.kind, self.frames = ("trn_single" if single else "trn"), frames
         # A single frame has no relations; what it says alone is classified.
-        self.sizes = tuple(range(frames, 1, -1)) or (1,)
+        self.sizes = (frames,) if single else tuple(range(frames, 1, -1)) or (1,)
+        inside = 2 * width if single else width
         self.dropout = nn.Dropout(dropout)
         self.reduce = nn.Linear(features, width)
         self.scales = nn.ModuleList(
-            nn.Sequential(nn.ReLU(), nn.Linear(size * width, width), nn.ReLU(), nn.Linear(width, num_classes))
+            nn.Sequential(nn.ReLU(), nn.Linear(size * width, inside), nn.ReLU(), nn.Linear(inside, num_classes))
             for size in self.sizes
         )
 
@@ -114,7 +120,7 @@ class Relation(nn.Module):
             ClipError: The clips have another number of frames than the head was made for.
         """
         if x.shape[1] != self.frames:
-            raise ClipError(f"head trn was made for {self.frames} frames, but has {x.shape[1]}")
+            raise ClipError(f"head {self.kind} was made for {self.frames} frames, but has {x.shape[1]}")
         x = self.reduce(self.dropout(x))
         logits = x.new_zeros(())
         for size, scale in zip(self.sizes, self.scales, strict=True):
@@ -226,17 +232,32 @@ def temporal_head(
     """Returns a head from features (N, T, C) to logits.
 
     Args:
-        kind: `average`, `trn`, `conv`, `lstm` or `attention`.
+        kind: `average`, `trn`, `trn_single`, `conv`, `lstm` or `attention`.
         features: Features of a frame, C.
         num_classes: Classes.
         dropout: Share of features dropped in training.
         width: Inner width; none in `average`.
-        frames: Frames of a clip, for `trn`.
+        frames: Frames of a clip, for `trn` and `trn_single`.
         last: timm's own classifier, for `average`; a fresh one if None.
     """
     if kind == "average":
         return Average(nn.Linear(features, num_classes) if last is None else last, dropout)
-    if kind == "trn":
-        return Relation(features, num_classes, dropout, width=width, frames=frames)
+    if kind in ("trn", "trn_single"):
+        single = kind == "trn_single"
+        return Relation(features, num_classes, dropout, width=width, frames=frames, single=single)
     heads = {"conv": Convolution, "lstm": Recurrence, "attention": AttentionPool}
     return heads[kind](features, num_classes, dropout, width=width)
+
+
+def draw_first(network: nn.Module, std: float) -> None:
+    """Draws the head's layer on the features of a frame from a normal distribution; its bias is 0.
+
+    Args:
+        network: One whose head is `average`, `trn` or `trn_single`.
+        std: Standard deviation.
+    """
+    for head in network.modules():
+        if isinstance(head, Average | Relation):
+            layer = head.fc if isinstance(head, Average) else head.reduce
+            nn.init.normal_(layer.get_parameter("weight"), 0, std)
+            nn.init.zeros_(layer.get_parameter("bias"))

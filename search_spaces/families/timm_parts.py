@@ -26,7 +26,8 @@ def build_part(
         source: timm's network.
         name: Name of the part.
         op: Operator of its convolutions.
-        shift: `none`, `tsm` or `tin`, before the first convolution of the residual branch.
+        shift: `none`, or `tsm` or `tin` before the first convolution of the residual branch, or `tsm_block` before the
+            whole block.
         share: Of so many planes, TSM shifts one forward and one back.
         frames: Frames of a clip, for TIN.
         entry: Whether it is the first of the network.
@@ -47,9 +48,9 @@ def build_part(
     for site in sites(model, name, op):
         _inflate(whole, site, op, clock, here)
     if shift != "none":
-        path = here(branch(model, name))
+        path = "block" if shift == "tsm_block" else here(branch(model, name))
         planes = part.in_planes
-        moved = Shift(planes, share, clock) if shift == "tsm" else Interlace(planes, frames, clock)
+        moved = Interlace(planes, frames, clock) if shift == "tin" else Shift(planes, share, clock)
         _put(whole, path, nn.Sequential(moved, whole.get_submodule(path)))
     whole.origins = _paths(whole, origins)
     make_trainable(whole)

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from search_spaces.families.timm_known import NUM_STAGES
-from search_spaces.families.timm_spec import HeadKind, ShiftKind, TimmHead, TimmShift, TimmSpec, TimmStage
+from search_spaces.families.timm_spec import (
+    HeadKind,
+    ShiftKind,
+    ShiftPlace,
+    TimmHead,
+    TimmShift,
+    TimmSpec,
+    TimmStage,
+)
 from search_spaces.family import Preset, Published
 from search_spaces.spec import FLAT, Kind, TemporalOp
 
@@ -23,7 +32,9 @@ def make_timm(
     frames: int = 8,
     shift: ShiftKind = "none",
     every: int = 1,
+    place: ShiftPlace = "residual",
     head: HeadKind = "average",
+    std: float = 0.0,
     kind: Kind = "2d",
     placed: tuple[int, ...] = (),
     pools: tuple[int, ...] = (),
@@ -35,7 +46,9 @@ def make_timm(
         frames: Frames of a clip, for TIN and TRN.
         shift: What moves features between frames.
         every: In every so-manieth block of a stage.
+        place: Where TSM shifts.
         head: From frames to logits.
+        std: Of the first values of the head's layer on a frame's features; see `TimmHead`.
         kind: Temporal kind of the placed stages.
         placed: Stages whose convolutions take time.
         pools: Stages with a max pool of two frames before them.
@@ -48,13 +61,17 @@ def make_timm(
         model=model,
         frames=frames,
         stages=stages,
-        shift=TimmShift(kind=shift, every=every),
-        head=TimmHead(kind=head),
+        shift=TimmShift(kind=shift, every=every, place=place),
+        head=TimmHead(kind=head, std=std),
     ).canonical()
 
 
+# What the authors' code of TSN, TRN, TSM and TIN have in common.
+_segments = partial(make_timm, std=0.001)
+
+
 def _tsn(name: str, model: str, published: tuple[Published, ...] = (), *, size: int = 224) -> Preset:
-    return _preset(name, TSN, 2016, lambda frames: make_timm(model), published, size=size)
+    return _preset(name, TSN, 2016, lambda frames: _segments(model), published, size=size)
 
 
 def _inflated(name: str, model: str, *, first: int = 0) -> Preset:
@@ -101,18 +118,20 @@ PRESETS: tuple[Preset, ...] = (
     _tsn("tsn_regnety_016", "regnety_016"),
     _tsn("tsn_densenet121", "densenet121"),
     _tsn("tsn_convnext_tiny", "convnext_tiny"),
-    _preset("trn_r50", TRN, 2018, lambda frames: make_timm("resnet50", frames=frames, head="trn")),
+    _preset("trn_r50", TRN, 2018, lambda frames: _segments("resnet50", frames=frames, head="trn")),
+    _preset("trn_single_r50", TRN, 2018, lambda frames: _segments("resnet50", frames=frames, head="trn_single")),
     _preset(
-        "tsm_r50", TSM, 2019, lambda frames: make_timm("resnet50", shift="tsm"), (_mmit(59.85, 8), _mmit(61.12, 16))
+        "tsm_r50", TSM, 2019, lambda frames: _segments("resnet50", shift="tsm"), (_mmit(59.85, 8), _mmit(61.12, 16))
     ),
-    _preset("tsm_r101", TSM, 2019, lambda frames: make_timm("resnet101", shift="tsm", every=2), (_mmit(61.06, 8),)),
-    _preset("tsm_mobilenetv2", TSM, 2019, lambda frames: make_timm("mobilenetv2_100", shift="tsm")),
-    _preset("tin_r50", TIN, 2020, lambda frames: make_timm("resnet50", frames=frames, shift="tin"), (_mmit(62.23, 8),)),
+    _preset("tsm_r50_block", TSM, 2019, lambda frames: _segments("resnet50", shift="tsm", place="block")),
+    _preset("tsm_r101", TSM, 2019, lambda frames: _segments("resnet101", shift="tsm", every=2), (_mmit(61.06, 8),)),
+    _preset("tsm_mobilenetv2", TSM, 2019, lambda frames: _segments("mobilenetv2_100", shift="tsm")),
+    _preset("tin_r50", TIN, 2020, lambda frames: _segments("resnet50", frames=frames, shift="tin"), (_mmit(62.23, 8),)),
     _preset(
         "tin_r101",
         TIN,
         2020,
-        lambda frames: make_timm("resnet101", frames=frames, shift="tin"),
+        lambda frames: _segments("resnet101", frames=frames, shift="tin"),
         (_mmit(62.22, 8), _mmit(62.49, 16)),
     ),
     _inflated("inflated_r50", "resnet50"),

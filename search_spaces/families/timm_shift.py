@@ -2,7 +2,7 @@
 
 Lin et al. 2019, "TSM: Temporal Shift Module for Efficient Video Understanding" (https://arxiv.org/abs/1811.08383), and
 Shao et al. 2020, "Temporal Interlacing Network" (https://arxiv.org/abs/2001.06499). Both stand before the first
-convolution of a residual branch, so that the shortcut sees every frame as it is.
+convolution of a residual branch, so that the shortcut sees every frame as it is; TSM can stand before the whole block.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ from search_spaces.families.timm_known import KNOWN, NUM_STAGES, TIMM_KINDS
 from search_spaces.families.timm_units import HeadUnit, Network, PartUnit
 from search_spaces.parts import Attend, Pool
 from search_spaces.spec import (
+    ADDED,
     ATTENTIONS,
     FLAT,
     ArchSpec,
@@ -36,9 +37,14 @@ if TYPE_CHECKING:
     from search_spaces.inflate import Inflated, Mode
 
 ShiftKind = Literal["none", "tsm", "tin"]
-HeadKind = Literal["average", "trn", "conv", "lstm", "attention"]
+ShiftPlace = Literal["residual", "block"]
+HeadKind = Literal["average", "trn", "trn_single", "conv", "lstm", "attention"]
 SHIFTS: tuple[ShiftKind, ...] = ("none", "tsm", "tin")
-HEADS: tuple[HeadKind, ...] = ("average", "trn", "conv", "lstm", "attention")
+SHIFT_PLACES: tuple[ShiftPlace, ...] = ("residual", "block")
+HEADS: tuple[HeadKind, ...] = ("average", "trn", "trn_single", "conv", "lstm", "attention")
+# Heads of relations between all frames, and those whose first layer is on the features of a frame.
+RELATIONS: tuple[HeadKind, ...] = ("trn", "trn_single")
+FRAME_HEADS: tuple[HeadKind, ...] = ("average", *RELATIONS)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -73,17 +79,21 @@ class TimmShift:
         kind: `tsm` shifts planes by a frame (Lin et al. 2019); `tin` by what a small network says (Shao et al. 2020).
         every: In every so-manieth block of a stage, from its first on.
         share: Of so many planes, TSM shifts one forward and one back.
+        place: Where TSM shifts: in the `residual` branch, so that the shortcut sees every frame as it is, or before the
+            whole `block` (the paper's in-place shift, section 3.2).
     """
 
     kind: ShiftKind = "none"
     every: int = 1
     share: int = 8
+    place: ShiftPlace = field(default="residual", metadata=ADDED)
 
     def __post_init__(self) -> None:
         """Raises SpecError where a value is out of range."""
         one_of("kind", self.kind, SHIFTS)
         at_least("every", self.every, 1)
         at_least("share", self.share, 2)
+        one_of("place", self.place, SHIFT_PLACES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,18 +101,24 @@ class TimmHead:
     """From features of frames to logits of the clip.
 
     Attributes:
-        kind: `average` of the frames' logits (TSN); `trn` relations of frames (TRN, multi-scale); `conv` a convolution
-            over three frames; `lstm`; `attention` a weighted mean of the frames' features.
+        kind: `average` of the frames' logits (TSN); `trn` relations of frames (TRN, multi-scale), `trn_single` of all
+            frames alone (TRN, single-scale); `conv` a convolution over three frames; `lstm`; `attention` a weighted
+            mean of the frames' features.
         width: Inner width of all but the average.
+        std: Of the first values of the layer on a frame's features, which is the classifier of `average`; its bias
+            begins at 0 then. The authors of TSN, TRN, TSM and TIN have 0.001; 0 leaves it as the library draws it.
     """
 
     kind: HeadKind = "average"
     width: int = 256
+    std: float = field(default=0.0, metadata=ADDED)
 
     def __post_init__(self) -> None:
         """Raises SpecError where a value is out of range."""
         one_of("kind", self.kind, HEADS)
         at_least("width", self.width, 1)
+        if not 0 <= self.std <= 1:
+            raise SpecError(f"std must be 0 to 1, but is {self.std}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +163,7 @@ class TimmSpec(ArchSpec):
         """
         pieces = anatomy(self.model).pieces
         network = Network(self.model, num_classes, planes)
-        frames = self._frames_at(NUM_STAGES - 1) if self.head.kind == "trn" else 0
+        frames = self._frames_at(NUM_STAGES - 1) if self.head.kind in RELATIONS else 0
         seen = 3 if pieces else planes  # of the clip, where the head is the whole network
         head = HeadUnit(self.model, self.head.kind, self.head.width, frames, num_classes, dropout, network, seen)
         if not pieces:
@@ -174,7 +190,7 @@ class TimmSpec(ArchSpec):
                 part.kin,
                 part.name,
                 stage.temporal if part.takes(stage.temporal.kind) else FLAT,
-                shift,
+                "tsm_block" if shift == "tsm" and self.shift.place == "block" else shift,
                 self.shift.share if shift == "tsm" else 0,
                 self._frames_at(part.stage) if shift == "tin" else 0,
                 i == 0,
@@ -199,8 +215,11 @@ class TimmSpec(ArchSpec):
             parts.append(", ".join(stages))
         if self.shift.kind != "none":
             share = f" 1/{self.shift.share}" if self.shift.kind == "tsm" else ""
-            parts.append(f"{self.shift.kind}{share}{f' every {self.shift.every}' if self.shift.every > 1 else ''}")
-        parts.append(self.head.kind if self.head.kind == "average" else f"{self.head.kind} {self.head.width}")
+            place = " of blocks" if self.shift.place == "block" else ""
+            every = f" every {self.shift.every}" if self.shift.every > 1 else ""
+            parts.append(f"{self.shift.kind}{share}{place}{every}")
+        head = self.head.kind if self.head.kind == "average" else f"{self.head.kind} {self.head.width}"
+        parts.append(f"{head} std {self.head.std:g}" if self.head.std else head)
         return " | ".join((*parts, f"{self.frames} frames") if self._frames_matter() else parts)
 
     def rows(self) -> list[dict[str, object]]:
@@ -232,12 +251,19 @@ class TimmSpec(ArchSpec):
         return self
 
     def initialise(self, network: nn.Module) -> None:
-        """Draws the values of attention; all others had theirs when they were built, those of timm from timm."""
+        """Draws the values of attention, and of the head's first layer where `head.std` says so.
+
+        All others had theirs when they were built, those of timm from timm.
+        """
         from search_spaces.layers import initialise
 
         for name, module in network.named_children():
             if name == "attention":
                 initialise(module)
+        if self.head.std > 0:
+            from search_spaces.families.timm_heads import draw_first
+
+            draw_first(network, self.head.std)
 
     def take_2d(self, network: nn.Module, state: Mapping[str, Tensor], mode: Mode) -> Inflated:
         """Sets the network's values from those of timm's; see `timm_weights.load_2d`."""
@@ -252,7 +278,7 @@ class TimmSpec(ArchSpec):
         return check_2d(self, shapes, num_classes=num_classes)
 
     def _frames_matter(self) -> bool:
-        return self.head.kind == "trn" or self.shift.kind == "tin"
+        return self.head.kind in RELATIONS or self.shift.kind == "tin"
 
     def _frames_at(self, stage: int) -> int:
         """Returns frames in a stage, were there as many in the clip as the spec says."""
@@ -266,9 +292,11 @@ class TimmSpec(ArchSpec):
 def _canonical(spec: TimmSpec) -> TimmSpec:
     shift, head = spec.shift, spec.head
     if shift.kind != "tsm":
-        shift = replace(shift, share=TimmShift().share, every=shift.every if shift.kind == "tin" else 1)
+        shift = TimmShift(kind=shift.kind, every=shift.every if shift.kind == "tin" else 1)
     if head.kind == "average":
-        head = TimmHead()
+        head = TimmHead(std=head.std)
+    elif head.kind not in FRAME_HEADS:
+        head = replace(head, std=0.0)
     return TimmSpec(
         model=spec.model,
         frames=spec.frames if spec._frames_matter() else 8,

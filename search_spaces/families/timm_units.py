@@ -40,7 +40,7 @@ class PartUnit:
         kin: Name of the first part that is made like it, so that both cost the same.
         name: Path of the part in timm's network.
         op: Operator of its convolutions.
-        shift: `none`, `tsm` or `tin` before its residual branch.
+        shift: `none`, or `tsm` or `tin` before its residual branch, or `tsm_block` before the whole block.
         share: Of so many planes, TSM shifts one forward and one back.
         frames: Frames here, for TIN.
         entry: Whether it takes the clip itself.

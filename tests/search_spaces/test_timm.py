@@ -190,6 +190,7 @@ def test_a_spec_says_what_differs_and_nothing_that_does_not():
     same = [
         replace(base, frames=16),
         replace(base, shift=TimmShift(share=4, every=2)),
+        replace(base, shift=TimmShift(place="block")),
         replace(base, head=TimmHead(width=64)),
         replace(base, stages=op_at(2, kind="3d", kernel=1)),
         replace(base, stages=op_at(2, kind="2d", kernel=5)),
@@ -201,10 +202,14 @@ def test_a_spec_says_what_differs_and_nothing_that_does_not():
         replace(base, shift=TimmShift(kind="tsm")),
         replace(base, shift=TimmShift(kind="tsm", every=2)),
         replace(base, shift=TimmShift(kind="tsm", share=4)),
+        replace(base, shift=TimmShift(kind="tsm", place="block")),
         replace(base, shift=TimmShift(kind="tin")),
         replace(base, shift=TimmShift(kind="tin"), frames=4),
         replace(base, head=TimmHead(kind="trn")),
         replace(base, head=TimmHead(kind="trn", width=64)),
+        replace(base, head=TimmHead(kind="trn", std=0.001)),
+        replace(base, head=TimmHead(kind="trn_single")),
+        replace(base, head=TimmHead(std=0.001)),
         replace(base, stages=op_at(2, kind="3d")),
         replace(base, stages=op_at(3, kind="3d")),
         replace(base, stages=op_at(2, kind="3d", kernel=5)),
@@ -214,6 +219,30 @@ def test_a_spec_says_what_differs_and_nothing_that_does_not():
     ]
     assert all(spec.canonical() == spec == decode(encode(spec)) for spec in others)
     assert len({spec.describe() for spec in others}) == len(others)
+    lstm = replace(base, head=TimmHead(kind="lstm"))
+    assert replace(lstm, head=TimmHead(kind="lstm", std=0.001)).canonical() == lstm
+    assert replace(others[6], shift=TimmShift(kind="tin", place="block")).canonical() == others[6]
+
+
+def test_what_specs_did_not_have_at_first_is_not_in_their_digest():
+    plain = encode(make_timm("resnet18", shift="tsm"))
+    assert set(plain["shift"]) == {"kind", "every", "share"}
+    assert set(plain["head"]) == {"kind", "width"}
+    published = encode(next(entry for entry in PRESETS if entry.name == "tsm_r50_block").make(8))
+    assert (published["shift"]["place"], published["head"]["std"]) == ("block", 0.001)
+
+
+@pytest.mark.parametrize("name", ["tsn_r18", "tsn_mobilenetv2", "tsm_r50", "tin_r50", "trn_r50", "trn_single_r50"])
+def test_published_networks_begin_with_small_logits_of_frames(name):
+    """As in the authors' code: the layer behind timm's features has values of 0.001 and no bias at first."""
+    network = made(next(entry for entry in PRESETS if entry.name == name).make(8), num_classes=50)
+    head = network.get_submodule("head.head")
+    layer = head.reduce if name.startswith("trn") else head.fc
+    assert layer.weight.std().item() == pytest.approx(0.001, rel=0.03)
+    assert abs(layer.weight.mean().item()) < 2e-5
+    assert not layer.bias.any()
+    plain = made(make_timm("resnet18"), num_classes=50).get_submodule("head.head.fc")
+    assert plain.weight.std().item() > 0.01
 
 
 def test_rows_say_where_time_is():
@@ -407,5 +436,6 @@ def test_presets_are_canonical_and_say_their_clip():
     for entry in PRESETS:
         assert entry.make(entry.clip[0]).canonical() == entry.make(entry.clip[0])
         assert entry.make(entry.clip[0]).model.replace("_", "").isalnum()
-    (trn,) = (entry for entry in PRESETS if entry.name == "trn_r50")
-    assert trn.make(16).frames == 16
+    for name in ("trn_r50", "trn_single_r50", "tin_r50"):
+        (preset,) = (entry for entry in PRESETS if entry.name == name)
+        assert preset.make(16).frames == 16

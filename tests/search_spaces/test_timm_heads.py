@@ -51,6 +51,26 @@ def test_tsm_takes_one_part_from_the_frame_after_and_one_from_the_frame_before()
     assert not still[:, :4].any()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("model", "strided"), [("resnet18", "layer3.0"), ("mobilenetv2_050", "blocks.2.1")])
+def test_a_shift_can_stand_before_the_whole_block(model, strided):
+    """Then the shortcut sees shifted frames, too, where the block's stride changes the shape as elsewhere."""
+    torch.manual_seed(0)
+    shifted = build(make_timm(model, shift="tsm", place="block"), num_classes=5).eval()
+    plain = build(make_timm(model), num_classes=5).eval()
+    residual = build(make_timm(model, shift="tsm"), num_classes=5)
+    found = [name for name, module in shifted.named_modules() if isinstance(module, Shift)]
+    assert len(found) == sum(isinstance(module, Shift) for module in residual.modules())
+    values = {name.replace(".block.1.", ".block."): value for name, value in shifted.state_dict().items()}
+    plain.load_state_dict(values)
+    unit, same = shifted.get_submodule(f"backbone.{strided}"), plain.get_submodule(f"backbone.{strided}")
+    planes = next(p.shape[1] for name, p in same.named_parameters() if name.endswith("weight"))
+    clips = torch.randn(2, planes, 4, 6, 6)
+    moved = Shift(planes, 8, clock(4))(fold(clips))
+    torch.testing.assert_close(unit(clips), same(unfold(moved, 4)))
+    assert not torch.allclose(unit(clips), same(clips))
+
+
 @pytest.mark.parametrize(
     ("model", "every", "expected"), [("resnet18", 1, 8), ("resnet18", 2, 4), ("mobilenetv2_050", 1, 10)]
 )
@@ -167,8 +187,20 @@ def test_trn_sums_what_relations_say():
     assert found.macs == found.train_macs
 
 
-def test_trn_of_one_frame_classifies_it():
-    head = temporal_head("trn", 6, 5, dropout=0.0, width=4, frames=1)
+def test_single_scale_trn_sees_all_frames_once():
+    torch.manual_seed(0)
+    head = temporal_head("trn_single", 6, 5, dropout=0.0, width=4, frames=3).eval()
+    assert [tuple(p.shape) for p in head.parameters()] == [(4, 6), (4,), (8, 12), (8,), (5, 8), (5,)]
+    x = torch.randn(2, 3, 6)
+    (scale,) = head.scales
+    torch.testing.assert_close(head(x), scale(head.reduce(x).flatten(1)))
+    with pytest.raises(ClipError, match="head trn_single was made for 3 frames, but has 4"):
+        head(torch.randn(2, 4, 6))
+
+
+@pytest.mark.parametrize("kind", ["trn", "trn_single"])
+def test_trn_of_one_frame_classifies_it(kind):
+    head = temporal_head(kind, 6, 5, dropout=0.0, width=4, frames=1)
     assert head(torch.randn(2, 1, 6)).shape == (2, 5)
 
 
@@ -206,7 +238,7 @@ def test_average_attention_and_convolution():
         torch.testing.assert_close(conv(x), conv.fc(torch.ones(3, 4)))
 
 
-@pytest.mark.parametrize("kind", ["average", "trn", "conv", "lstm", "attention"])
+@pytest.mark.parametrize("kind", ["average", "trn", "trn_single", "conv", "lstm", "attention"])
 def test_dropout_is_in_every_head(kind):
     head = temporal_head(kind, 6, 5, dropout=0.5, width=4, frames=3)
     assert [m.p for m in head.modules() if isinstance(m, nn.Dropout)] == [0.5]
