@@ -163,8 +163,11 @@ class SameMaxPool(nn.MaxPool3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, T, H, W) to (N, C, ceil(T / stride), ...)."""
-        x, padding = same_padded(x, self.kernel_size, self.stride, value=-torch.inf)
-        return F.max_pool3d(x, self.kernel_size, self.stride, padding)
+        kernel, stride = self.kernel_size, self.stride
+        assert isinstance(kernel, tuple)
+        assert isinstance(stride, tuple)
+        x, padding = same_padded(x, kernel, stride, value=-torch.inf)
+        return F.max_pool3d(x, kernel, stride, padding)
 
 
 def with_same_padding(module: nn.Module) -> nn.Module:
