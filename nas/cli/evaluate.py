@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -23,6 +24,9 @@ def evaluate(
     short_sides: str | None = SIDES,
     full: bool | None = FULL,
     backwards: bool = typer.Option(False, "--backwards", help="Play the clips backwards, too, and compare."),
+    videos: str | None = typer.Option(
+        None, "--videos", metavar="FILE", help="Write path, label and probabilities of each video (.csv or .jsonl)."
+    ),
     cache: str | None = CACHE,
     as_json: bool = JSON,
 ) -> None:
@@ -32,6 +36,10 @@ def evaluate(
     """
     from dataclasses import asdict
 
+    if videos is not None:
+        from nas.using.scores import check_videos_file
+
+        check_videos_file(Path(videos))
     progress = Progress("videos")
     try:
         from nas.using.networks import judged_network
@@ -46,6 +54,10 @@ def evaluate(
         )
     finally:
         progress.close()
+    if videos is not None:
+        from nas.using.scores import save_videos
+
+        save_videos(Path(videos), found.scores)
     if as_json:
         from nas.using.accuracy import as_plain
 
@@ -67,6 +79,8 @@ def evaluate(
         print_line(f"left out: {len(found.left_out)} videos (the first: {first.path}: {first.reason})")
     if found.backwards:
         show_backwards(found.backwards)
+    if videos is not None:
+        print_line(f"{len(found.scores.paths):,} videos written to {videos}")
 
 
 def show_backwards(rows: tuple[BackwardsRow, ...]) -> None:

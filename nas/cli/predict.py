@@ -39,7 +39,8 @@ def predict(
         try:
             state = Path(name).stat().st_mode
         except OSError as error:
-            raise NotFoundError(f"VIDEO must be a file, but {name[:200]} is none: {error.strerror}") from error
+            why = "is not there" if isinstance(error, FileNotFoundError) else f"is none: {error.strerror}"
+            raise NotFoundError(f"VIDEO must be a file, but {name[:200]} {why}") from error
         if not stat.S_ISREG(state):  # a pipe or a device may never end
             raise NotFoundError(f"VIDEO must be a file, but {name} is {'a folder' if stat.S_ISDIR(state) else 'none'}")
     from nas.exported import load_network

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import errno
+import io
 import json
+import os
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import NotFoundError
+from nas.promoted_folder import write_whole
 from nas.using.views import Views, views_of
 
 FORMAT = 1
@@ -48,6 +55,13 @@ class Scores:
     def predictions(self) -> NDArray[np.int64]:
         """(V,) most probable classes."""
         return np.asarray(self.probabilities.argmax(1), dtype=np.int64)
+
+    @property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """The true classes of each video by name: one, or of data with several labels any number."""
+        if self.targets is None:
+            return tuple((self.classes[label],) if label >= 0 else () for label in self.labels.tolist())
+        return tuple(tuple(self.classes[k] for k in np.flatnonzero(row).tolist()) for row in self.targets)
 
     @property
     def right(self) -> NDArray[np.float64]:
@@ -106,6 +120,72 @@ def read_scores(path: Path) -> Scores:
         )
     except (KeyError, TypeError) as error:
         raise NotFoundError(f"{path} must hold scores that `nas promote` wrote, but lacks {error}") from error
+
+
+def check_videos_file(path: Path) -> None:
+    """Refuses a file that `save_videos` could not write, before a long test.
+
+    Raises:
+        NotFoundError: It is neither `.csv` nor `.jsonl`, or its folder cannot be made.
+    """
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        raise NotFoundError(f"the file of --videos must end in .csv or .jsonl, but is {str(path)[:200]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(path.stat().st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def save_videos(path: Path, scores: Scores) -> None:
+    """Writes path, label and probabilities of each video, a row each; the file appears whole or not at all.
+
+    In CSV the column of a class is `p:<class>`, and several labels of a video stand in one cell with `; ` between. In
+    JSON Lines `label` is a text, a list where videos have several labels, or null where a video has none, and
+    `probabilities` is an object by class.
+
+    Args:
+        path: Ends in `.csv` or `.jsonl`.
+        scores: Of the videos.
+
+    Raises:
+        NotFoundError: It cannot be written.
+    """
+    # The shortest number that is the same in single precision.
+    rows = [[float(np.format_float_positional(one, unique=True)) for one in row] for row in scores.probabilities]
+    if path.suffix.lower() == ".csv":
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["path", "label", *(f"p:{name}" for name in scores.classes)])
+        writer.writerows(
+            [name, "; ".join(labels), *row] for name, labels, row in zip(scores.paths, scores.names, rows, strict=True)
+        )
+        content = text.getvalue()
+    else:
+        several = scores.targets is not None
+        content = "".join(
+            json.dumps(
+                {
+                    "path": name,
+                    "label": list(labels) if several else labels[0] if labels else None,
+                    "probabilities": dict(zip(scores.classes, row, strict=True)),
+                },
+                ensure_ascii=False,
+            )
+            + "\n"
+            for name, labels, row in zip(scores.paths, scores.names, rows, strict=True)
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content.encode("utf-8"))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> NotFoundError:
+    return NotFoundError(f"the file {str(path)[:200]} cannot be written: {error.strerror}")
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:

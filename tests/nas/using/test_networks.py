@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,12 @@ from hypothesis import strategies as st
 
 import nas
 from nas.cli.main import main
+from nas.errors import NotFoundError
 from nas.promoted_folder import read_content, write_content
 from nas.store import Store
 from nas.using.ensemble import best_weights, cross_fitted, mixed
-from nas.using.scores import read_scores, scores_file
+from nas.using.scores import Scores, read_scores, save_videos, scores_file
+from nas.using.views import Views
 from tests.nas.using.conftest import CLASSES, Place, said_json, write_moving
 
 
@@ -91,6 +96,68 @@ def test_an_evaluation_on_the_same_videos_gives_what_the_promotion_reported(plac
     assert {key: said[key] for key in kept["test"]} == kept["test"]
     of_study = said_json("evaluate", str(place.folders[0]), str(place.database), "--split", "test", "--json")
     assert of_study["video1"] == said["video1"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_each_video_is_written_with_its_label_and_probabilities(place: Place, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "made" / f"out{suffix}"
+    said = said_json(
+        "evaluate", str(place.folders[0]), str(place.data), "--split", "test", "--videos", str(path), "--json"
+    )
+    kept = read_scores(scores_file(place.folders[0], "test"))
+    if suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            table = list(csv.DictReader(file))
+        assert list(table[0]) == ["path", "label", *(f"p:{name}" for name in CLASSES)]
+        rows = [(row["path"], row["label"], [float(row[f"p:{name}"]) for name in CLASSES]) for row in table]
+    else:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [(one["path"], one["label"], [one["probabilities"][name] for name in CLASSES]) for one in lines]
+    assert [row[0] for row in rows] == list(kept.paths)
+    assert [row[1] for row in rows] == [Path(row[0]).parent.name for row in rows]
+    assert (np.array([row[2] for row in rows], dtype=np.float32) == kept.probabilities).all(), "bit for bit"
+    right = [max(zip(row[2], CLASSES, strict=True))[1] == row[1] for row in rows]
+    assert np.mean(right) == said["video1"]["value"]
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_of_videos_appears_whole_or_not_at_all(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("of before")
+
+    def full(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    kept = read_scores(scores_file(place.folders[0], "test"))
+    with pytest.raises(NotFoundError, match=r"out\.csv cannot be written: No space left on device"):
+        save_videos(path, kept)
+    assert [one.name for one in tmp_path.iterdir()] == ["out.csv"]
+    assert path.read_text() == "of before"
+
+
+def test_names_of_classes_and_several_labels_are_told_apart(tmp_path: Path) -> None:
+    scores = Scores(
+        split="val",
+        classes=("path", 'a, "b"', "c\nd"),
+        paths=("val/x,y.mp4", "val/é.mp4"),
+        labels=np.array([0, -1]),
+        probabilities=np.array([[0.1, 0.2, 0.7], [1 / 3, 1e-30, 0.5]], dtype=np.float32),
+        clips_right=np.zeros(2),
+        views=Views(),
+        targets=np.array([[True, True, False], [False, False, False]]),
+    )
+    save_videos(tmp_path / "a.csv", scores)
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    assert (first["path"], first["label"], second["label"]) == ("val/x,y.mp4", 'path; a, "b"', "")
+    assert np.float32(second["p:path"]) == np.float32(1 / 3)
+    save_videos(tmp_path / "a.jsonl", scores)
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["label"] for line in lines] == [["path", 'a, "b"'], []]
+    assert np.float32(lines[1]["probabilities"]['a, "b"']) == np.float32(1e-30)
 
 
 def test_a_folder_is_read_as_its_settings_say(place: Place, tmp_path: Path) -> None:
@@ -173,6 +240,8 @@ def test_classes_are_matched_by_name_and_others_are_refused(
     [
         (["evaluate", "{data}", "{data}"], "must be a folder that `nas promote` wrote"),
         (["evaluate", "{net}", "nowhere"], "there is no nowhere"),
+        (["evaluate", "{net}", "{data}", "--videos", "out.txt"], "must end in .csv or .jsonl, but is out.txt"),
+        (["evaluate", "{net}", "{data}", "--videos", "x" * 300 + ".csv"], "cannot be written: File name too long"),
         (["evaluate", "{net}", "{data}", "--split", "tset"], "split 'tset' is not known; did you mean test?"),
         (["evaluate", "{net}", "{data}", "--crops", "2"], "crops must be one of 1, 3, but is 2"),
         (["evaluate", "{net}", "{data}", "--short-sides", "a"], "must be pixels such as 128,144,160"),
