@@ -147,7 +147,7 @@ class SearchSchema:
     strata: int = 1
     objectives: list[str] = field(default_factory=lambda: ["error", "macs"])
     pool: int = 4000
-    start_with: list[str] = field(default_factory=list)
+    start_with: list[Any] = field(default_factory=list)
     workers: int = 0
 
 

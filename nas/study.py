@@ -53,7 +53,7 @@ class SearchConfig:
         strata: Classes of cost, equal parts of the range of log MACs, that take turns in promotion; 1 turns it off.
         objectives: What is minimised, `error` (1 - top-1 on val) first.
         pool: At most this many networks are held ready to be proposed.
-        start_with: Named networks that are tried first.
+        start_with: Networks that are tried first, by name or as settings.
         workers: Processes that train; 0 trains in the driver itself.
     """
 
@@ -66,7 +66,7 @@ class SearchConfig:
     strata: int
     objectives: tuple[str, ...]
     pool: int
-    start_with: tuple[str, ...]
+    start_with: tuple[str | Mapping[str, Any], ...]
     workers: int
 
     @property
@@ -352,9 +352,18 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
         strata=_at_least("search.strata", raw["strata"], 1),
         objectives=objectives,
         pool=_at_least("search.pool", raw["pool"], 1),
-        start_with=tuple(raw["start_with"]),
+        start_with=tuple(_start(value) for value in raw["start_with"]),
         workers=_at_least("search.workers", raw["workers"], 0),
     )
+
+
+def _start(value: Any) -> str | Mapping[str, Any]:
+    if not isinstance(value, str | Mapping):
+        raise StudyError(
+            "search.start_with must hold presets, or settings such as {family: resnet, kind: 2d}, but one of them is "
+            f"{value!r}"
+        )
+    return value
 
 
 def _name(name: str) -> str:

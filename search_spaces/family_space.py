@@ -148,6 +148,31 @@ class FamilySpace:
         """
         return self._settled(params)[0]
 
+    def point_of(self, stated: Mapping[str, Scalar]) -> Point | None:
+        """Returns the architecture with one value of each domain, wherever that is asked for; None if there is none.
+
+        Args:
+            stated: Values of domains; the others have their defaults.
+        """
+        engine = self.engine()
+        settings: dict[Place, Scalar] = {}
+        values = {domain.name: domain.values for domain in self.domains}
+        wanted = {**family(self.family).domains.defaults, **stated}
+
+        def take(here: Place, name: str, choices: tuple[Scalar, ...]) -> Scalar:
+            value = wanted[here[0]]
+            found = engine.stand_in(settings, here, value, choices) if value in values[here[0]] else None
+            if found is None:
+                raise _CannotStay
+            return found
+
+        try:
+            settings, params = engine.run(take, settings)
+        except _CannotStay:
+            return None
+        spec = _built(engine, settings)
+        return None if spec is None else Point(params, spec, digest_canonical(spec))
+
     def choices_of(self, point: Point) -> dict[str, tuple[Scalar, ...]]:
         """Returns what each parameter of a point could have been, given those before it."""
         seen: dict[str, tuple[Scalar, ...]] = {}
@@ -161,12 +186,12 @@ class FamilySpace:
         return seen
 
     def points(self) -> Iterator[Point]:
-        """Yields every architecture once, in a fixed order."""
+        """Yields every architecture once, in a fixed order; settings of which the family can make none are left out."""
         engine = self.engine()
         seen: set[ArchSpec] = set()
         for settings, params in engine.walk():
-            spec = engine.sites.build(settings)
-            if spec not in seen:
+            spec = _built(engine, settings)
+            if spec is not None and spec not in seen:
                 seen.add(spec)
                 yield Point(params, spec, digest_canonical(spec))
 
@@ -181,7 +206,7 @@ class FamilySpace:
         settings = engine.count()
         if settings > limit:
             return Size(settings, False, settings)
-        return Size(len({engine.sites.build(found) for found, _ in engine.walk()}), True, settings)
+        return Size(len({_built(engine, found) for found, _ in engine.walk()} - {None}), True, settings)
 
     def neighbours(self, point: Point) -> list[Point]:
         """Returns the architectures one setting away, without repeats and without the point itself.
@@ -262,6 +287,14 @@ class FamilySpace:
 
 class _CannotStay(Exception):  # noqa: N818
     """A setting is no longer allowed after another has changed."""
+
+
+def _built(engine: Engine, settings: Mapping[Place, Scalar]) -> ArchSpec | None:
+    """The network of settings; None where its family cannot make it of them."""
+    try:
+        return engine.sites.build(settings)
+    except SpecError:
+        return None
 
 
 @lru_cache(maxsize=64)

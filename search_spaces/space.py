@@ -72,6 +72,18 @@ class SearchSpace:
         name, inner = self._split(params)
         return name, self._of(name).places(inner)
 
+    def point_of(self, family_name: str, stated: Mapping[str, Scalar]) -> Point | None:
+        """Returns the architecture of a family with one value of each domain; None if this space has none.
+
+        Args:
+            family_name: Family of the catalogue.
+            stated: Values of domains; the others have their defaults.
+        """
+        if family_name not in [space.family for space in self.families]:
+            return None
+        found = self._of(family_name).point_of(stated)
+        return None if found is None else self._named(found, family_name)
+
     def choices_of(self, point: Point) -> dict[str, tuple[Scalar, ...]]:
         """Returns what each parameter of a point could have been, given those before it."""
         name, inner = self._split(dict(point.params))

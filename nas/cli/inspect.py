@@ -64,7 +64,9 @@ def status(
             },
         )
         states = ", ".join(f"{count} {state}" for state, count in report["states"].items())
-        print_line(f"trials: {report['trials']} of {report['budget']} ({states or 'none'})")
+        over = report["trials"] > report["budget"]
+        asked = f", search.trials is now {report['budget']}" if over else f" of {report['budget']}"
+        print_line(f"trials: {report['trials']}{asked} ({states or 'none'})")
         for failure in report["failures"]:
             print_line(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
         if trials:
@@ -252,5 +254,5 @@ def space(
     drawn = "all of it" if pool.whole else "a random draw"
     print_line(f"pool: {len(pool.candidates):,} networks ({drawn}), by cost class {report['strata']}")
     for reason, count in pool.dropped.items():
-        print_line(f"dropped{',' if reason.startswith('does not') else ' by'} {reason}: {count:,}")
+        print_line(f"dropped{',' if reason.startswith(('does not', 'cannot')) else ' by'} {reason}: {count:,}")
     print_line(f"MACs of one {report['clip']} clip: {report['macs'][0]:,} to {report['macs'][1]:,}")

@@ -13,6 +13,7 @@ from nas.accuracies import told
 from nas.errors import SearchError
 from nas.jobs import JobResult, TrainJob, job_key
 from nas.search.cluster import joined
+from nas.search.coverage import gaps
 from nas.search.crew import CUT_SHORT, MAX_TRIES, POLL_SECONDS, Crew, lines_of, told_again
 from nas.search.machines import Machines
 from nas.search.pool import Pool, build_pool
@@ -169,6 +170,9 @@ class _Driver:
                 wall_seconds=self.summary.wall_seconds,
                 busy_seconds=self.summary.busy_seconds,
             )
+        trials = self.store.trials(self.row["id"])
+        for text in gaps([candidate.params for candidate in self.pool.candidates], [row["params"] for row in trials]):
+            self._say("coverage", f"note: {text}")
         ledger = self.record.ledger()
         self.summary.counts = ledger.counts(self.rules.num_rungs)
         self.summary.failed = sum(entry.failed for entry in ledger.entries)

@@ -8,16 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from nas.ablation.variants import resolve
 from nas.cost import Cost, cost_of
-from nas.errors import SearchError
+from nas.errors import SearchError, StudyError
 from nas.study import Limit, Study, short_number
 from search_spaces import presets
 from search_spaces.codec import digest
+from search_spaces.domains import Scalar
 from search_spaces.family_space import Point
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec, ClipError, SpecError
 
 Progress = Callable[[int, int], None]
+CANNOT = "cannot be built"
+"""How the reason begins for which a network is dropped that its family cannot make."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,12 +34,12 @@ class Candidate:
         params: Settings that give the network, as Optuna sees them; empty for a named network that no settings give.
         cost: Exact, for one clip of the study.
         stratum: Class of cost, 0 the cheapest.
-        name: Preset name, if the study names the network.
+        name: Preset or settings, if the study names the network.
     """
 
     digest: str
     spec: ArchSpec
-    params: Mapping[str, str | int | float | bool]
+    params: Mapping[str, Scalar]
     cost: Cost
     stratum: int
     name: str = ""
@@ -77,13 +81,15 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     study.space.check()
     points, whole = _draw(study.space, study.search.pool, study.seed)
     published = _named(study)
-    named = {digest(spec): name for name, spec in published}
+    named = {digest(spec): name for name, spec, _ in published}
     specs = {point.digest: (point.spec, dict(point.params)) for point in points}
-    for _, spec in published:
-        specs.setdefault(digest(spec), (spec, {}))
-    kept: list[tuple[str, ArchSpec, dict[str, str | int | float | bool], Cost]] = []
+    for _, spec, stated in published:
+        specs.setdefault(digest(spec), (spec, stated))
+    kept: list[tuple[str, ArchSpec, dict[str, Scalar], Cost]] = []
     dropped = {str(limit): 0 for limit in study.limits}
     least: dict[str, int] = {}
+    impossible: dict[str, str] = {}  # by family, why a network cannot be built
+    buildable: set[str] = set()
     clip = study.data.clip
     for done, (key, (spec, params)) in enumerate(specs.items(), start=1):
         try:
@@ -93,6 +99,14 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
                 raise SearchError(f"{named[key]} of search.start_with does not fit the clip {clip}: {error}") from error
             dropped["does not fit the clip"] = dropped.get("does not fit the clip", 0) + 1
             continue
+        except SpecError as error:  # what only timm knows of its models, such as that one lacks a stage
+            if key in named:
+                raise SearchError(f"{named[key]} of search.start_with cannot be built: {error}") from error
+            reason = f"{CANNOT}: {error}"
+            dropped[reason] = dropped.get(reason, 0) + 1
+            impossible.setdefault(spec.family, str(error))
+            continue
+        buildable.add(spec.family)
         broken = _broken(price, study.limits, least)
         small = _too_small(spec, study, num_classes) if broken is None else None
         if small is not None:
@@ -109,6 +123,9 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
                     f"{short_number(price.params)} params, {short_number(price.activation_bytes)} activation_bytes"
                 )
         progress(done, len(specs))
+    for name, text in impossible.items():
+        if name not in buildable:
+            raise SearchError(f"no network of family {name} can be built: {text}")
     if not kept:
         found = ", ".join(f"least {quantity} {short_number(value)}" for quantity, value in least.items())
         limits = " and ".join(str(limit) for limit in study.limits) or "no constraint"
@@ -164,20 +181,33 @@ def _draw(space: SearchSpace, limit: int, seed: int) -> tuple[list[Point], bool]
     points: dict[str, Point] = {}
     # A large space repeats itself seldom; the bound on the draws ends the loop where it does.
     for _ in range(4 * limit):
-        point = space.random(rng)
+        try:
+            point = space.random(rng)
+        except SpecError:  # as in `points`, such settings are of no network
+            continue
         points.setdefault(point.digest, point)
         if len(points) == limit:
             break
     return list(points.values()), False
 
 
-def _named(study: Study) -> list[tuple[str, ArchSpec]]:
-    try:
-        return [
-            (name, presets.preset(name, frames=study.data.clip.frames).canonical()) for name in study.search.start_with
-        ]
-    except SpecError as error:
-        raise SearchError(f"search.start_with: {error}") from error
+def _named(study: Study) -> list[tuple[str, ArchSpec, dict[str, Scalar]]]:
+    """Name, spec and settings of each network of `search.start_with`; no settings where the space has none for it."""
+
+    def lookup(name: str) -> tuple[ArchSpec, None]:
+        return presets.preset(name, frames=study.data.clip.frames), None
+
+    found: list[tuple[str, ArchSpec, dict[str, Scalar]]] = []
+    for value in study.search.start_with:
+        try:
+            spec, stated = resolve(value, lookup)
+        except (SpecError, StudyError) as error:
+            raise SearchError(f"search.start_with: {error}") from error
+        point = study.space.point_of(spec.family, stated) if stated is not None else None
+        params = dict(point.params) if point is not None and point.digest == digest(spec) else {}
+        name = value if isinstance(value, str) else f"{{{', '.join(f'{key}: {of}' for key, of in value.items())}}}"
+        found.append((name, spec, params))
+    return found
 
 
 def _broken(price: Cost, limits: Sequence[Limit], least: dict[str, int]) -> str | None:

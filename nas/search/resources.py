@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas.errors import SearchError
-from nas.search.pool import Pool
+from nas.search.pool import CANNOT, Pool
 from nas.search.session import Listener, News
 from nas.study import Study
 from trainer.data.clips import VideoData
@@ -39,14 +39,14 @@ def check_rungs(study: Study, data: VideoData, listener: Listener) -> None:
 
 
 def too_small(pool: Pool, study: Study) -> list[str]:
-    """What the user is told of networks that the clip of a lower rung leaves out."""
+    """What the user is told of networks that the clip of a lower rung leaves out, or that cannot be built."""
     smaller = {f"does not fit {label}": label for label in study.search.fidelity.clips(study.data)}
     return [
         f"{count} {'network does' if count == 1 else 'networks do'} not fit {smaller[reason]}, a rung of this search, "
         f"and {'is' if count == 1 else 'are'} left out"
         for reason, count in pool.dropped.items()
         if reason in smaller
-    ]
+    ] + [f"{count} left out, since it {text}" for text, count in pool.dropped.items() if text.startswith(CANNOT)]
 
 
 def _videos(study: Study, data: VideoData) -> list[int]:

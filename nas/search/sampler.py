@@ -3,6 +3,9 @@
 A proposal is a function of (seed, number of the trial, ledger) and of nothing else, so a search that is started again
 proposes what it would have proposed. What Optuna suggests is taken if it is in the pool and new; otherwise the nearest
 new network of the pool is. So no network is tried twice, no constraint is broken, and nothing can loop for ever.
+
+Optuna's GP and NSGA-II know only the settings that all networks have, and draw the others at random. They are shown the
+settings of every network of the pool, one that does not apply as a value of its own.
 """
 
 from __future__ import annotations
@@ -74,11 +77,20 @@ def propose(
     done = [o for o in history if o.objectives is not None]
     if sampler == "random" or len(done) < min(STARTUP, initial):
         return rng.choice(free), "random"
-    point = space.sample(_ask(SAMPLERS[sampler], space, history, num_objectives, rng.randrange(2**31)))
-    candidate = pool.by_digest.get(point.digest)
-    if candidate is not None and candidate.digest not in tried:
-        return candidate, sampler
-    return _nearest(free, dict(point.params), rng), f"{sampler}, nearest"
+    make, draw = SAMPLERS[sampler], rng.randrange(2**31)
+    if sampler in WHOLE:
+        wanted = encoded(_asked(make, pool, history, num_objectives, draw))
+        match = next((candidate for candidate in free if encoded(candidate.params) == wanted), None)
+    else:
+        point = space.sample(_ask(make, space, history, num_objectives, draw))
+        wanted = encoded(dict(point.params))
+        match = next((candidate for candidate in free if candidate.digest == point.digest), None)
+    return (match, sampler) if match is not None else (_nearest(free, wanted, rng), f"{sampler}, nearest")
+
+
+def encoded(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by domain and place, whatever values were left to choose from; those that are None do not apply."""
+    return {name.partition("[")[0]: value for name, value in params.items() if value is not None}
 
 
 def _slice(free: Sequence[Candidate], pool: Pool, turn: int, initial: int, seed: int, rng: random.Random) -> Candidate:
@@ -96,8 +108,8 @@ def _nearest(free: Sequence[Candidate], params: Mapping[str, Any], rng: random.R
     """The free candidate with the fewest settings that differ from `params`; ties are broken at random."""
 
     def distance(candidate: Candidate) -> int:
-        names = params.keys() | candidate.params.keys()
-        return sum(params.get(name) != candidate.params.get(name) for name in names)
+        own = encoded(candidate.params)
+        return sum(params.get(name) != own.get(name) for name in params.keys() | own.keys())
 
     distances = [distance(candidate) for candidate in free]
     least = min(distances)
@@ -105,7 +117,9 @@ def _nearest(free: Sequence[Candidate], params: Mapping[str, Any], rng: random.R
 
 
 def _tpe(seed: int) -> BaseSampler:
-    return TPESampler(multivariate=True, group=True, n_startup_trials=1, constant_liar=True, seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(multivariate=True, group=True, n_startup_trials=1, constant_liar=True, seed=seed)
 
 
 def _nsga2(seed: int) -> BaseSampler:
@@ -113,10 +127,33 @@ def _nsga2(seed: int) -> BaseSampler:
 
 
 def _gp(seed: int) -> BaseSampler:
-    return GPSampler(seed=seed, n_startup_trials=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return GPSampler(seed=seed, n_startup_trials=1)
 
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {"tpe": _tpe, "nsga2": _nsga2, "gp": _gp}
+WHOLE = ("nsga2", "gp")  # see all settings of a space at once
+
+
+def _asked(
+    make: Callable[[int], BaseSampler], pool: Pool, history: Sequence[Observation], num_objectives: int, seed: int
+) -> dict[str, Any]:
+    """Asks a sampler for a value of every setting of the pool, None for one that does not apply."""
+    rows = [encoded(candidate.params) for candidate in pool.candidates if candidate.params]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    choices = {name: tuple(dict.fromkeys(row.get(name) for row in rows)) for name in names}
+    distributions: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(values) for name, values in choices.items() if len(values) > 1
+    }
+    seen = []
+    for item in history:
+        own = encoded(item.params)
+        values = {name: own.get(name) for name in distributions}
+        if item.params and all(value in choices[name] for name, value in values.items()):
+            seen.append((values, distributions, item.objectives))
+    trial = _told(make(seed), seen, num_objectives).ask(fixed_distributions=distributions)
+    return {name: trial.params.get(name, choices[name][0]) for name in names}
 
 
 def distributions_of(space: SearchSpace, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
@@ -132,32 +169,37 @@ def _ask(
     num_objectives: int,
     seed: int,
 ) -> optuna.Trial:
-    """Asks a fresh sampler that has been told the whole history.
+    """Asks a fresh sampler that has been told the whole history."""
+    seen = [
+        (item.params, distributions_of(space, item.params), item.objectives)
+        for item in history
+        if item.params  # not a named network outside the settings of the space
+    ]
+    return _told(make(seed), seen, num_objectives).ask()
 
-    The study lives in memory and holds COMPLETE trials, and RUNNING ones for what is in training, never a PRUNED one:
-    pruned trials break Optuna's multi-objective samplers.
+
+def _told(
+    sampler: BaseSampler,
+    seen: Sequence[tuple[Mapping[str, Any], Mapping[str, BaseDistribution], tuple[float, ...] | None]],
+    num_objectives: int,
+) -> optuna.Study:
+    """A study in memory with settings, their distributions and their objectives.
+
+    It holds COMPLETE trials, and RUNNING ones for what is in training, never a PRUNED one: pruned trials break Optuna's
+    multi-objective samplers.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=make(seed))
-        done = 0
-        for item in history:
-            if not item.params:  # a named network outside the settings of the space
-                continue
-            distributions = distributions_of(space, item.params)
-            if item.objectives is None:
-                state, values, attrs = TrialState.RUNNING, None, {}
-            else:
-                state, values = TrialState.COMPLETE, list(item.objectives)
-                attrs = {"NSGAIISampler:generation": done // POPULATION}
-                done += 1
-            study.add_trial(
-                create_trial(
-                    params=dict(item.params),
-                    distributions=distributions,
-                    values=values,
-                    state=state,
-                    system_attrs=attrs,
-                )
+    study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=sampler)
+    done = 0
+    for params, distributions, objectives in seen:
+        if objectives is None:
+            state, values, attrs = TrialState.RUNNING, None, {}
+        else:
+            state, values = TrialState.COMPLETE, list(objectives)
+            attrs = {"NSGAIISampler:generation": done // POPULATION}
+            done += 1
+        study.add_trial(
+            create_trial(
+                params=dict(params), distributions=dict(distributions), values=values, state=state, system_attrs=attrs
             )
-        return study.ask()
+        )
+    return study

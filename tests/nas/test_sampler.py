@@ -6,14 +6,21 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import optuna
 import pytest
+import yaml
+from optuna.samplers import GPSampler
 
 from nas.config import load_study
 from nas.errors import SearchError
+from nas.search.coverage import gaps
 from nas.search.pool import Candidate, Pool, build_pool, strata_of
+from nas.search.resources import too_small
 from nas.search.sampler import Observation, propose
 from nas.study import SAMPLERS, Study
 from tests.nas.studies import write_study
+
+STUDIES = Path(__file__).parents[2] / "studies"
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +168,103 @@ def test_named_networks_come_first(tmp_path: Path) -> None:
     assert {pool.by_digest[digest].name for digest in first} == {"mc3_18", "r3d_18"}
 
 
+def test_settings_come_first_too_and_the_sampler_learns_from_them(tmp_path: Path) -> None:
+    stated = [
+        {"family": "resnet", "depth": "1-1", "stem_width": 8, "stem": "1x3x3/2", "kind": "3d", "kernel": 5},
+        {"preset": "r3d_18", "width": 0.125},
+    ]
+    study = load_study(write_study(tmp_path / "t.yaml", {"search": {"start_with": stated}}))
+    pool = build_pool(study, num_classes=8)
+    inside, outside = pool.named
+    assert dict(inside.params) == {"kind.stage0": "3d", "kind.stage1": "3d", "kernel": 5}
+    assert inside.name == "{depth: 1-1, family: resnet, kernel: 5, kind: 3d, stem: 1x3x3/2, stem_width: 8}"
+    assert not outside.params
+    assert proposals(study, pool, "random", 2) == [inside.digest, outside.digest]
+
+
+def test_one_network_that_cannot_be_built_is_left_out(tmp_path: Path) -> None:
+    """timm alone knows that a model lacks a stage, or is no chain of parts that time can be put into."""
+    space = {"family": "timm", "domains": {"model": ["resnet18", "poolformer_s12", "mixer_s32_224"]}}
+    path = tmp_path / "t.yaml"
+    for domains in ({"attention": {"values": ["none", "se"], "per": "stage"}}, {"shift": ["none", "tsm"]}):
+        stated: dict[str, object] = {**space, "domains": {**space["domains"], **domains}}  # type: ignore[dict-item]
+        write_study(path, {"data": {"clip": {"frames": 8, "height": 64, "width": 64}, "short_side": 64}})
+        content = yaml.safe_load(path.read_text("utf-8"))
+        path.write_text(yaml.safe_dump({**content, "space": stated}), "utf-8")
+        study = load_study(path)
+        pool = build_pool(study, num_classes=8)
+        assert "resnet18" in {getattr(candidate.spec, "model", "") for candidate in pool.candidates}
+        assert any(text.startswith("cannot be built: ") for text in pool.dropped), pool.dropped
+        assert study.space.size().networks >= len(pool.candidates)
+        assert any("left out, since it cannot be built" in text for text in too_small(pool, study))
+
+
+@pytest.mark.parametrize("sampler", ["gp", "nsga2"])
+def test_every_setting_of_a_conditional_space_is_of_the_sampler(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    """Optuna draws the settings that some networks lack at random, with a warning for each."""
+    study = load_study(STUDIES / "kinetics_small.yaml", ["data=motion", "search.pool=300"])
+    pool = build_pool(study, num_classes=8)
+    assert len({frozenset(candidate.params) for candidate in pool.candidates}) > 1  # it is conditional
+    drawn: list[str] = []
+
+    def independent(self: object, study: object, trial: object, name: str, distribution: object) -> object:
+        drawn.append(name)
+        raise AssertionError(name)
+
+    monkeypatch.setattr(GPSampler, "sample_independent", independent)
+    caplog.set_level("WARNING")
+    optuna.logging.enable_propagation()
+    seen = [candidate.digest for candidate in pool.candidates[::20]]
+    history = [
+        Observation(params=pool.by_digest[digest].params, objectives=(int(digest[:4], 16) / 65536, i / 10))
+        for i, digest in enumerate(seen)
+    ]
+    origins = []
+    for _ in range(3):
+        found = propose(
+            sampler=sampler,
+            space=study.space,
+            pool=pool,
+            seen=seen,
+            history=history,
+            num_objectives=2,
+            initial=10,
+            seed=1,
+        )
+        assert found is not None
+        origins.append(found[1])
+        seen.append(found[0].digest)
+        history.append(Observation(params=found[0].params, objectives=(0.5, 0.5)))
+    optuna.logging.disable_propagation()
+    assert not drawn
+    assert not caplog.records
+    assert {origin.partition(",")[0] for origin in origins} == {sampler}
+
+
+def test_what_a_search_has_not_tried_or_cannot_tell_apart_is_said() -> None:
+    pool = [
+        {"kind": kind, **({"kernel[3;5]": kernel} if kind != "2d" else {}), "depth": depth}
+        for kind in ("2d", "3d", "csn")
+        for kernel in (3, 5)
+        for depth in ("1-1", "2-2")
+    ]
+    assert gaps(pool, []) == []
+    assert gaps(pool, pool) == []
+    assert gaps(pool, [row for row in pool if row["kind"] != "csn"]) == ["never tried: kind=csn (of 8 networks)"]
+    # A kernel stands with an operator that has one; that it stands with one depth alone is the search's doing.
+    tied = [row for row in pool if row.get("kernel[3;5]") != 5 or row["depth"] == "2-2"]
+    assert gaps(pool, tied) == [
+        "tried only together, so that their effects cannot be told apart: depth=2-2 with kernel=5"
+    ]
+
+
 @pytest.mark.parametrize(
     ("over", "message"),
     [
+        ({"search": {"start_with": [{"kind": "3d"}]}}, "search.start_with: a network must be named"),
+        ({"search": {"start_with": [{"family": "resnet", "kind": "4d"}]}}, "kind must be one of its choices"),
         ({"constraints": ["macs <= 10"]}, r"no network of the space meets macs <= 10 at clip 4x16x16 .*least macs"),
         (
             {"search": {"start_with": ["r3d_18"]}, "constraints": ["macs <= 1M"]},
