@@ -130,6 +130,7 @@ class RecipeSchema:
     checkpointing: bool = False
     compile: bool = False
     phases: list[PhaseSchema] = field(default_factory=list)
+    zero_init: Any = "as_published"
 
 
 @dataclass
