@@ -115,6 +115,14 @@ def get(
     checksums: str = typer.Option(None, "--checksums", metavar="FILE", help="Lines of `sha256  train/part_0.tar.gz`."),
     flat: bool = typer.Option(False, "--flat", help="Leave the videos flat, instead of in folders by class."),
     keep: bool = typer.Option(False, "--keep", help="Keep the archives."),
+    unpack_limit: float = typer.Option(
+        None,
+        "--unpack-limit",
+        metavar="GIB",
+        min=0.001,
+        max=1e6,
+        help="What an archive may have and unpack to; 4 times its size and 64 GiB at most unless given.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Fetch Kinetics-400 from CVDF, unpack and arrange it; exit code 1 if an archive is broken.
@@ -139,6 +147,7 @@ def get(
             checksums=_checksums(checksums),
             arrange=not flat,
             keep=keep,
+            unpack_limit=round(unpack_limit * 2**30) if unpack_limit else 0,
             listener=lambda text, done, total: progress.update(done, total, text),
         )
     finally:
