@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 TOP1 = "top-1"
 MAP = "mAP"
 VIDEO1 = "video@1"  # top-1 of a test, from several views of each video
+CONFIDENCE = 0.95  # of the intervals of accuracies
+MANY, MANY_OF_A_CLASS = 100, 30  # videos of val; of fewer there is a warning
 
 # The same in SQL, for the view `pareto_front`; `e` is a row of nas_evaluation, `s` its study.
 ACCURACY_SQL = (
@@ -81,20 +84,77 @@ def level(confidence: float) -> str:
     return f"{100 * confidence:.3g} %"
 
 
-def standard_error(share: float, num_clips: int, metric: str) -> float | None:
-    """Of an accuracy on so many videos; None for mAP.
+def wilson(share: float, number: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22): of some width also at 0 and at 1.
 
-    A share of videos that are right is binomial. An average precision is not right or wrong, but something between, so
-    how much it varies from video to video is in the scores alone.
+    Args:
+        share: Of those that are right, 0..1.
+        number: Of independent trials, such as videos; nothing is known of 0.
+        confidence: Of the interval.
+
+    Returns:
+        Low and high, in 0..1.
+    """
+    if number <= 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    middle = (share + z * z / (2 * number)) / (1 + z * z / number)
+    half = z / (1 + z * z / number) * math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
+    # At 0 and 1 an end is exact; rounding must not put it beyond.
+    return (0.0 if share <= 0 else max(0.0, middle - half)), (1.0 if share >= 1 else min(1.0, middle + half))
+
+
+def interval_of(share: float, num_clips: int, metric: str) -> tuple[float, float] | None:
+    """The 95 % interval of an accuracy over videos; None for what is no share of videos.
+
+    A video is right or wrong, so top-1 is binomial. An average precision is something between, and a mean over classes
+    weighs videos unequally: how much those vary from video to video is in the scores alone.
 
     Args:
         share: The accuracy, a share of 1.
         num_clips: Videos that it was measured on.
         metric: What it is called.
     """
-    if metric == MAP:
+    return wilson(share, num_clips) if metric in (TOP1, VIDEO1) else None
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """An interval as `0.512 to 0.688`; empty where there is none."""
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def few_videos(num_videos: int, per_class: Sequence[int]) -> str | None:
+    """A warning where val has too few videos to tell networks apart; None where there are enough.
+
+    Args:
+        num_videos: Of val.
+        per_class: Videos of each class; empty where that is not known.
+    """
+    least = min(per_class, default=MANY_OF_A_CLASS)
+    if num_videos >= MANY and least >= MANY_OF_A_CLASS:
         return None
-    return math.sqrt(max(0.0, share * (1 - share)) / num_clips) if num_clips else 0.0
+    low, high = wilson(0.5, num_videos)
+    rarest = f", {least:,} of its rarest class" if least < MANY_OF_A_CLASS else ""
+    return (
+        f"warning: val has {num_videos:,} video{'' if num_videos == 1 else 's'}{rarest}; with under {MANY} in all or "
+        f"under {MANY_OF_A_CLASS} of a class few differences between networks can be told from chance: the 95 % "
+        f"interval of an accuracy of 0.500 is {low:.3f} to {high:.3f} here"
+    )
+
+
+def largest_share(num_videos: int, per_class: Sequence[int]) -> float | None:
+    """The accuracy of always naming the most frequent class; None where the videos of each class are not known."""
+    return max(per_class) / num_videos if num_videos and per_class else None
+
+
+def recorded_counts(data: Mapping[str, Any], split: str = "val") -> tuple[int, tuple[int, ...]]:
+    """Videos of a split, and of each of its classes, as a study's record has them; earlier versions have no classes.
+
+    Args:
+        data: Column `data` of a study.
+        split: Name of the split.
+    """
+    return int(data.get("clips", {}).get(split, 0)), tuple(data.get("by_class", {}).get(split, ()))
 
 
 def broken_text(broken: Mapping[str, Any] | None) -> str:

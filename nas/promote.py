@@ -14,7 +14,7 @@ import torch
 
 from nas import store as s
 from nas import tables as m
-from nas.accuracies import broken_text, told
+from nas.accuracies import accuracy_of, broken_text, interval_of, interval_text, metric_of, told
 from nas.cost import cost_of
 from nas.errors import NotFoundError, SearchError, StoreError
 from nas.exported import load_network, save_network
@@ -23,7 +23,7 @@ from nas.objective import first_network, network, opened
 from nas.places import moved
 from nas.promotions import Promoted, joined, promoted_of
 from nas.store import Row, Store
-from nas.study import PromoteConfig, Study
+from nas.study import PromoteConfig, Study, short_number
 from nas.using.promoted import tested_once
 from nas.using.views import Views
 from nas.weights import check_networks, settled
@@ -70,6 +70,43 @@ def choose(store: Store, study: Row, *, prefix: str | None, best_under: int | No
             f"no network of the front has at most {best_under:,} MACs; the cheapest has {front[0]['macs']:,}"
         )
     return [max(inside, key=lambda row: (row["accuracy"], -row["macs"]))["digest"]]
+
+
+def rivals(store: Store, study: Row, digest: str, best_under: int) -> str | None:
+    """Which networks may be as good as the one that `--best-under` takes, in words; None where none may.
+
+    The most accurate of many is partly the luckiest, so what lies in its interval is as good a choice.
+
+    Args:
+        store: The database.
+        study: The study's row.
+        digest: The network that was taken.
+        best_under: Most MACs.
+    """
+    rows = store.evaluations(study["id"])
+    metric = metric_of(rows)
+    epochs = max((row["epochs"] for row in rows), default=0)
+    inside = [row for row in rows if row["epochs"] == epochs and row["macs"] <= best_under]
+    best = next((row for row in inside if row["digest"] == digest), None)
+    if best is None:
+        return None
+    accuracy = accuracy_of(best)
+    interval = interval_of(accuracy, best["num_clips"], metric)
+    others = sorted((row for row in inside if row is not best), key=lambda row: (-accuracy_of(row), row["macs"]))
+    near = [row for row in others if interval is None or accuracy_of(row) >= interval[0]]
+    if not near:
+        return None
+    second = near[0]
+    if interval is None:
+        error, more = f"{metric} {accuracy:.3f}, whose error is not known", ""
+    else:
+        error = f"{metric} {accuracy:.3f} ({interval_text(*interval)})"
+        more = f", as are {len(near) - 1} more" if len(near) > 2 else ", as is 1 more" if len(near) == 2 else ""
+    place = "the runner-up is" if interval is None else "within its error is the runner-up"
+    return (
+        f"{digest[:10]} has {error}; {place} {second['digest'][:10]} with {accuracy_of(second):.3f} at "
+        f"{short_number(second['macs'])} MACs{more}; `nas versus` says which is better, with fresh seeds"
+    )
 
 
 def put_spec(store: Store, study: Study, row: Row, spec: ArchSpec) -> str:

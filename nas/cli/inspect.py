@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from nas.accuracies import TOP1, accuracy_of, metric_in, standard_error
+from nas.accuracies import TOP1, accuracy_of, interval_of, interval_text, metric_in
 from nas.cli.output import Progress, duration, print_json, print_line, print_table
 from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
@@ -23,7 +23,7 @@ JSON = typer.Option(False, "--json", help="Print JSON.")
 FRONT_COLUMNS = {
     "digest": "digest",
     "accuracy": TOP1,
-    "error": "±1 s.e.",
+    "interval": "95 %",
     "macs": "MACs",
     "params": "params",
     "description": "network",
@@ -53,13 +53,14 @@ def status(
         print_line(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
         continues = recorded_fidelity(row).continues
         print_table(
-            report["rungs"],
+            [{**line, "interval": interval_text(line["low"], line["high"])} for line in report["rungs"]],
             {
                 "rung": "rung",
                 **({} if continues else {"fidelity": "fidelity"}),
                 "epochs": "epochs" if continues else "epochs in all",
                 "networks": "networks",
                 "best": f"best {report['metric']}",
+                **({"interval": "95 %"} if any(line["low"] is not None for line in report["rungs"]) else {}),
                 "num_clips": "val clips",
             },
         )
@@ -86,7 +87,7 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     """What `nas status` shows, as plain values."""
     from nas.recipes import told_apart
 
-    search = row["config"]["search"]
+    search, metric = row["config"]["search"], metric_in(store, row["id"])
     evaluations = store.evaluations(row["id"])
     trials = store.trials(row["id"])
     rungs = []
@@ -94,7 +95,8 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     for rung, epochs in enumerate(fidelity.ends):
         reached = [e for e in evaluations if e["rung"] == rung]
         best = max(map(accuracy_of, reached), default=None)
-        clips = reached[0]["num_clips"] if reached else None
+        clips = reached[0]["num_clips"] if reached else 0
+        low, high = (None, None) if best is None else interval_of(best, clips, metric) or (None, None)
         label = fidelity.label(rung)
         rungs.append(
             {
@@ -103,7 +105,9 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
                 "epochs": epochs,
                 "networks": len(reached),
                 "best": best,
-                "num_clips": clips,
+                "low": low,
+                "high": high,
+                "num_clips": clips or None,
             }
         )
     by_kind: dict[bool, list[Row]] = {True: [], False: []}
@@ -114,7 +118,7 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     return {
         "study": row["name"],
         "database": store.location,
-        "metric": metric_in(store, row["id"]),
+        "metric": metric,
         "rungs": rungs,
         "trials": len(trials),
         "budget": search["trials"],
@@ -173,7 +177,7 @@ def front_rows(store: Store, study: str) -> list[Row]:
 
 
 def print_front(store: Store, study: str) -> None:
-    """Prints the front, with the standard error that its number of clips gives each top-1; of mAP it gives none."""
+    """Prints the front, with the 95 % interval (Wilson's) that its number of clips gives each top-1."""
     rows = front_rows(store, study)
     if not rows:
         print_line(f"{study}: no network has reached a rung yet")
@@ -184,11 +188,11 @@ def print_front(store: Store, study: str) -> None:
         {
             **row,
             "digest": row["digest"][:10],
-            "error": standard_error(row["accuracy"], row["num_clips"], metric),
+            "interval": interval_text(*(interval_of(row["accuracy"], row["num_clips"], metric) or (None, None))),
         }
         for row in rows
     ]
-    columns = {name: title for name, title in FRONT_COLUMNS.items() if name != "error" or metric == TOP1}
+    columns = {name: title for name, title in FRONT_COLUMNS.items() if name != "interval" or metric == TOP1}
     place = recorded_fidelity(record).at_epochs(rows[0]["epochs"])
     title = f"{study}: Pareto front {place}, on {rows[0]['num_clips']} val clips of {record['clip']} (MACs of one clip)"
     print_table(lines, {**columns, "accuracy": metric}, title)

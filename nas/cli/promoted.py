@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text
+from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text, interval_text
 from nas.cli.output import print_line, print_table
-from nas.cli.testing import interval_text
 from nas.store import Store
 
 _TESTED = ("split", "top1", "top5", "map_sample", "map_class", "clip1", "low", "high", "views", "num_clips")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.accuracies import interval_text
 from nas.cli.output import print_line, print_table
 from nas.cli.resolve import folder_settings, load_target
 from nas.places import path_of
@@ -124,11 +125,6 @@ def views_asked(
     if full is not None:
         over["full"] = full
     return dataclasses.replace(usual, **over)
-
-
-def interval_text(low: float | None, high: float | None) -> str:
-    """An interval as `.512 to .688`; empty where there is none."""
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def share_row(name: str, share: Share) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def front_chart(
     metric: str = TOP1,
     fidelity: Fidelity = EPOCHS,
 ) -> Chart:
-    """Accuracy against MACs: every rung's networks, the higher the stronger, and the front with its standard errors."""
+    """Accuracy against MACs: every rung's networks, the higher the stronger, and the front with its intervals."""
     chance = _chances(num_classes, metric)
     x = logarithmic([p.macs for p in points])
     y = _accuracy([*chance, *(end for p in points for end in _ends(p))])
@@ -90,7 +90,7 @@ def front_chart(
             kind="front" if p.front else "top" if p.rung == top else "low",
             digest=p.digest,
             label=point_label(p, metric, fidelity),
-            bar=(_down(y, max(_ends(p))), _down(y, min(_ends(p)))) if p.front and p.error is not None else None,
+            bar=(_down(y, max(_ends(p))), _down(y, min(_ends(p)))) if p.front and p.interval is not None else None,
         )
         for p in sorted(points, key=lambda p: (p.front, p.rung, p.macs))
     ]
@@ -98,7 +98,7 @@ def front_chart(
     texts = [str(number) if fidelity.continues else fidelity.label(rung) for rung, number in epochs if rung < top]
     lower = ", ".join(texts) + (" epochs" if fidelity.continues else "")
     best, place = (fidelity.label_of(epochs[-1][1]), fidelity.at_epochs(epochs[-1][1])) if epochs else ("", "")
-    bars = ", bars of ± 1 s.e." if metric == TOP1 else ""
+    bars = ", bars of 95 %" if metric == TOP1 else ""
     legend = [("front", f"front {place}{bars}"), ("top", f"beaten, {best}")]
     if texts:
         legend.append(("low", f"lower rungs ({lower})"))
@@ -119,7 +119,7 @@ def front_chart(
 def point_label(point: Point, metric: str, fidelity: Fidelity = EPOCHS) -> str:
     """One measurement in words."""
     return (
-        f"{metric} {measured(point.accuracy, point.error)} ({point.num_clips:,} clips), "
+        f"{metric} {measured(point.accuracy, *(point.interval or (None, None)))} ({point.num_clips:,} clips), "
         f"{fidelity.label_of(point.epochs)}, trial {point.number}"
     )
 
@@ -288,9 +288,8 @@ def _accuracy(values: Sequence[float]) -> Scale:
 
 
 def _ends(point: Point) -> tuple[float, float]:
-    """Of the bar of a point; the point itself where its standard error is not known."""
-    error = point.error or 0.0
-    return point.accuracy - error, point.accuracy + error
+    """Of the bar of a point; the point itself where its interval is not known."""
+    return point.interval or (point.accuracy, point.accuracy)
 
 
 def _down(y: Scale, value: float) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from nas.accuracies import intervals, standard_error
+from nas.accuracies import intervals
 from nas.errors import NasError
 from nas.recipes import DIGITS, recipe_lines
 from nas.report import charts, words
@@ -102,7 +102,6 @@ def environment() -> jinja2.Environment:
     made.filters |= {
         "amount": words.amount,
         "percent": words.percent,
-        "spread": words.spread,
         "points": words.points,
         "duration": words.duration,
         "moment": words.moment,
@@ -115,7 +114,6 @@ def environment() -> jinja2.Environment:
         "levels": intervals,
         "shares": words.shares,
         "measured": words.measured,
-        "standard_error": standard_error,
         "by_split": lambda accuracies: {accuracy.split: accuracy for accuracy in accuracies},
     }
     return made
@@ -139,18 +137,17 @@ def payload(report: Report) -> dict[str, Any]:
             [
                 f"search, {report.fidelity.label_of(point.epochs)}",
                 "val",
-                words.measured(point.accuracy, point.error),
+                words.measured(point.accuracy, *(point.interval or (None, None))),
             ]
         )
     for promotion in report.promotions:
         for a in promotion.accuracies:
-            error = standard_error(a.accuracy, a.num_clips, report.metric)
             recipe = f", recipe {promotion.recipe[:DIGITS]}" if report.recipes else ""
             results.setdefault(promotion.digest, []).append(
                 [
                     f"promotion, {words.plural(promotion.epochs, 'epoch')}, seed {promotion.seed}{recipe}",
                     a.split,
-                    words.measured(a.accuracy, error),
+                    words.measured(a.accuracy, a.low, a.high),
                 ]
             )
     networks = []

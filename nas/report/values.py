@@ -44,7 +44,7 @@ class Point:
         rung: From 0.
         epochs: Trained.
         accuracy: Share of 1 on the validation clips: top-1, or mAP where videos have several labels.
-        error: One standard error, from the number of clips; None for mAP, of which that number does not tell it.
+        interval: The 95 % interval over clips (Wilson's); None for mAP, of which their number does not tell it.
         num_clips: On which it was measured.
         macs: Of one clip.
         settings: What the search space was asked for.
@@ -56,7 +56,7 @@ class Point:
     rung: int
     epochs: int
     accuracy: float
-    error: float | None
+    interval: tuple[float, float] | None
     num_clips: int
     macs: int
     settings: Mapping[str, Any]

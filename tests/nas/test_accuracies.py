@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.accuracies import accuracy_of, broken_text, in_points, metric_of, said, standard_error, told
+import nas
+from nas import tables
+from nas.accuracies import accuracy_of, broken_text, few_videos, in_points, interval_of, metric_of, said, told, wilson
+from nas.cli.main import main
+from nas.promote import rivals
 from nas.report.charts import curves_chart, front_chart
+from nas.report.gather import gather
 from nas.report.values import Curve, Point
+from tests.nas.report.generated import full_study
 from trainer.metrics import Metrics
 
 SHARES = st.floats(0, 1)
@@ -40,11 +47,73 @@ def test_a_difference_in_points_has_its_sign_and_nothing_has_none(share: float, 
     assert in_points(share) == text
 
 
-def test_a_standard_error_is_that_of_the_binomial_distribution_and_none_of_average_precision() -> None:
-    assert standard_error(0.5, 100, "top-1") == pytest.approx(0.05)
-    assert standard_error(1.0, 100, "top-1") == 0.0
-    assert standard_error(0.5, 0, "top-1") == 0.0
-    assert standard_error(0.5, 100, "mAP") is None
+def test_an_accuracy_has_wilson_s_interval_and_average_precision_none() -> None:
+    assert interval_of(0.5, 100, "top-1") == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert interval_of(1.0, 6, "top-1") == (pytest.approx(0.6097, abs=1e-4), 1.0)
+    assert interval_of(0.0, 6, "video@1") == (0.0, pytest.approx(0.3903, abs=1e-4))
+    assert interval_of(0.5, 0, "top-1") == (0.0, 1.0)
+    assert interval_of(0.5, 100, "mAP") is None
+
+
+@pytest.mark.parametrize("top1", [0.0, 1.0])
+def test_nothing_prints_an_error_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], top1: float) -> None:
+    path, page, plot = tmp_path / "study.db", tmp_path / "page.html", tmp_path / "front.html"
+    store = full_study(path, trials=12)
+    with store.write() as connection:
+        connection.execute(tables.evaluation.update().values(top1=top1, num_clips=6, low=None, high=None))
+    assert next(point.interval for point in gather(store).points) == interval_of(top1, 6, "top-1")
+    store.close()
+    shown = "0.610 to 1.000" if top1 else "0.000 to 0.390"
+    commands = [["status"], ["pareto", "--plot", str(plot)], ["export", "--latex", "--table", "front"]]
+    for words in [*commands, ["report", "-o", str(page)]]:
+        assert main([words[0], str(path), *words[1:]]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert "±" not in text and (shown in text or words[0] not in ("status", "pareto"))
+    shown = "61.0 to 100.0" if top1 else "0.0 to 39.0"
+    text = page.read_text("utf-8").replace("\u00a0", " ")
+    assert shown in text
+    with nas.open(path) as study:
+        front = study.front()
+        assert (front["high"] - front["low"] > 0.3).all() and "±" not in study._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("videos", "per_class", "said"),
+    [
+        (6, (2, 4), "val has 6 videos, 2 of its rarest class"),
+        (1, (1,), "val has 1 video, 1 of its rarest class"),
+        (48, (40, 4, 4), "val has 48 videos, 4 of its rarest class"),
+        (99, (49, 50), "val has 99 videos; with under 100 in all"),
+        (1000, (971, 29), "val has 1,000 videos, 29 of its rarest class"),
+        (99, (), "val has 99 videos; with"),
+        (100, (50, 50), None),
+        (60_000, (), None),
+    ],
+)
+def test_few_videos_of_val_are_warned_of(videos: int, per_class: tuple[int, ...], said: str | None) -> None:
+    text = few_videos(videos, per_class)
+    assert (text is None) == (said is None) and (said or "") in (text or "") and len(text or "") <= 500
+
+
+def test_the_runner_up_within_the_error_of_the_best_is_named(tmp_path: Path) -> None:
+    store = full_study(tmp_path / "study.db")
+    study = store.study("demo")
+    rows = [row for row in store.evaluations(1) if row["epochs"] == 27]
+    best, second = sorted(rows, key=lambda row: -row["top1"])[:2]
+    text = rivals(store, study, best["digest"], 10**15)
+    low, high = wilson(best["top1"], best["num_clips"])
+    assert (text is not None) == (second["top1"] >= low)
+    with store.write() as connection:
+        table = tables.evaluation
+        connection.execute(table.update().where(table.c.id == second["id"]).values(top1=low + 1e-6))
+    text = rivals(store, study, best["digest"], 10**15) or ""
+    assert best["digest"][:10] in text and second["digest"][:10] in text and f"({low:.3f} to {high:.3f})" in text
+    assert "fresh seeds" in text
+    assert rivals(store, study, best["digest"], best["macs"] - 1) is None
+    with store.write() as connection:  # beyond its error
+        connection.execute(table.update().where(table.c.id != best["id"]).values(top1=low - 0.01))
+    assert rivals(store, study, best["digest"], 10**15) is None
+    store.close()
 
 
 @pytest.mark.parametrize(
@@ -64,13 +133,13 @@ def test_broken_clips_in_words(broken: dict[str, Any] | None, text: str) -> None
 
 
 def test_a_chart_of_average_precision_names_it_and_draws_no_chance() -> None:
-    usual: dict[str, Any] = {"number": 0, "rung": 0, "epochs": 1, "error": 0.1, "num_clips": 9, "settings": {}}
-    points = [Point(digest="a", accuracy=0.5, macs=10, front=True, **usual)]
+    usual: dict[str, Any] = {"number": 0, "rung": 0, "epochs": 1, "num_clips": 9, "settings": {}, "front": True}
+    points = [Point(digest="a", accuracy=0.5, interval=(0.4, 0.6), macs=10, **usual)]
     curves = [Curve(number=0, digest="a", kind="front", values=((1, 0.5),))]
     for metric, rules in (("top-1", 1), ("mAP", 0)):
-        points = [replace(point, error=0.1 if rules else None) for point in points]
+        points = [replace(point, interval=(0.4, 0.6) if rules else None) for point in points]
         assert [mark.bar is not None for mark in front_chart(points, {}, 4, metric).marks] == [bool(rules)]
-        assert any("s.e." in text for _, text in front_chart(points, {}, 4, metric).legend) == bool(rules)
+        assert any("95 %" in text for _, text in front_chart(points, {}, 4, metric).legend) == bool(rules)
         for chart in (front_chart(points, {}, 4, metric), curves_chart(curves, 4, metric)):
             assert chart.y_title == f"{metric} on val"
             assert len(chart.rules) == rules

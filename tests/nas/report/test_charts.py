@@ -157,7 +157,7 @@ def test_an_effect_without_an_interval_has_a_point_alone() -> None:
         (words.amount(950), "950"),
         (words.percent(0.8457), "84.6 %"),
         (words.percent(None), "–"),
-        (words.spread(0.016), "± 1.6"),
+        (words.measured(0.846, 0.812, 0.874), "84.6 % (81.2 to 87.4)"),
         (words.points(0.0234), "+2.3"),
         (words.points(-0.0041), "−0.4"),
         (words.points(-0.0001), "0.0"),
