@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nas.errors import NotFoundError, SearchError
+
 if TYPE_CHECKING:
     from nas.store import Store
 
 TOP1 = "top-1"
 MAP = "mAP"
+BALANCED = "balanced accuracy"  # mean over classes of top-1
 VIDEO1 = "video@1"  # top-1 of a test, from several views of each video
 CONFIDENCE = 0.95  # of the intervals of accuracies
 MANY, MANY_OF_A_CLASS = 100, 30  # videos of val; of fewer there is a warning
@@ -23,37 +26,57 @@ ACCURACY_SQL = (
 )
 
 
+# `search.accuracy`: what networks are chosen by; with `auto`, mAP where videos have several labels, else top-1.
+AUTO = "auto"
+CHOICES = (AUTO, "top1", "balanced", "map")
+_COLUMNS = {"top1": ("top1", TOP1), "balanced": ("balanced", BALANCED), "map": ("map_sample", MAP)}
+
+
 class Measured(Protocol):
     """What `trainer.metrics.Metrics` tells, without an import of torch."""
 
-    @property
-    def accuracy(self) -> float:
-        """What networks and epochs are chosen by."""
-        ...
-
-    @property
-    def map_sample(self) -> float | None:
-        """Mean over videos of average precision; None with one label a video."""
+    def plain(self) -> dict[str, Any]:
+        """The numbers by name, without those that the data has no sense for."""
         ...
 
 
 def accuracy_of(row: Mapping[str, Any]) -> float:
-    """What networks are chosen by, as a share of 1: `map_sample` where videos have several labels, else `top1`.
+    """What networks are chosen by, as a share of 1: as the study says, else `map_sample` where there is one, or `top1`.
 
     Args:
-        row: Of a table that holds a measurement: an evaluation, an epoch, a run.
+        row: Of a table that holds a measurement: an evaluation, an epoch, a run; `chosen_by` is what the study says.
+
+    Raises:
+        NotFoundError: What the study says was not measured.
     """
-    found = row.get("map_sample")
-    return float(row["top1"] if found is None else found)
+    found = row.get(_column(row))
+    if found is None:
+        raise NotFoundError(f"search.accuracy is {row.get('chosen_by')}, but a result of the study lacks it")
+    return float(found)
+
+
+def field_of(chosen_by: str | None) -> str:
+    """The field of `trainer.metrics.Metrics` that a study chooses by; empty where the data decides."""
+    return _COLUMNS[chosen_by][0] if chosen_by in _COLUMNS else ""
+
+
+def _column(row: Mapping[str, Any]) -> str:
+    stated = _COLUMNS.get(row.get("chosen_by") or AUTO)
+    return stated[0] if stated is not None else "top1" if row.get("map_sample") is None else "map_sample"
 
 
 def metric_of(rows: Iterable[Mapping[str, Any]]) -> str:
-    """What that number is called: `mAP` where any of the rows has it, else `top-1`; a study's rows agree."""
-    return MAP if any(row.get("map_sample") is not None for row in rows) else TOP1
+    """What that number is called: as the study says, else `mAP` where any of the rows has it, or `top-1`."""
+    columns = {_column(row) for row in rows}
+    found = [title for column, title in _COLUMNS.values() if column in columns]
+    return found[-1] if found else TOP1
 
 
 def metric_in(store: Store, study_id: int) -> str:
     """The same of all that a study's database holds."""
+    stated = next((row["accuracy"] for row in store.studies() if row["id"] == study_id), None)
+    if stated in _COLUMNS:
+        return _COLUMNS[stated][1]
     tested = (row for split in ("test", "val") for row in store.evaluations(study_id, purpose="promotion", split=split))
     return metric_of((*store.evaluations(study_id), *store.runs(study_id), *tested))
 
@@ -63,9 +86,27 @@ def said(row: Mapping[str, Any]) -> str:
     return f"{metric_of([row])} {accuracy_of(row):.3f}"
 
 
-def told(metrics: Measured) -> str:
-    """The same of what training reports."""
-    return f"{TOP1 if metrics.map_sample is None else MAP} {metrics.accuracy:.3f}"
+def told(metrics: Measured, chosen_by: str | None = None) -> str:
+    """The same of what training reports; `chosen_by` is what the study says."""
+    return said({**metrics.plain(), "chosen_by": chosen_by})
+
+
+def check_choice(chosen_by: str, *, multi_label: bool) -> None:
+    """Refuses what the data has no sense for.
+
+    Raises:
+        SearchError: With the choices that it has.
+    """
+    if chosen_by == "map" and not multi_label:
+        raise SearchError(
+            "search.accuracy is map, which is of data with several labels a video, but these videos have one (choices: "
+            "auto, top1, balanced)"
+        )
+    if chosen_by == "balanced" and multi_label:
+        raise SearchError(
+            "search.accuracy is balanced, which is of data with one label a video, but these videos have several "
+            "(choices: auto, top1, map)"
+        )
 
 
 def in_points(difference: float) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from nas import store as s
 from nas import tables as m
-from nas.accuracies import accuracy_of, broken_text, interval_of, interval_text, metric_of, told
+from nas.accuracies import accuracy_of, broken_text, field_of, interval_of, interval_text, metric_of, told
 from nas.cost import cost_of
 from nas.errors import NotFoundError, SearchError, StoreError
 from nas.exported import load_network, save_network
@@ -195,7 +195,7 @@ def promote(
     promotion = _begin(store, row, old, key, config, folder)
     if not done:
         try:
-            broken = _train(store, row["id"], promotion, job, data, folder, config, listener)
+            broken = _train(store, row, promotion, job, data, folder, config, listener)
             listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
             with named(f"the test on {split}"), disk_space(folder):
                 _report(
@@ -268,7 +268,7 @@ def _begin(store: Store, row: Row, old: Row | None, key: dict[str, Any], config:
 
 def _train(
     store: Store,
-    study: int,
+    study: Row,
     promotion: int,
     job: TrainJob,
     data: VideoData,
@@ -283,7 +283,7 @@ def _train(
     def say(epoch: EpochResult) -> None:
         text = f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}"
         if epoch.val is not None:
-            text += f", val {told(epoch.val)} of {epoch.val.num_clips} clips"
+            text += f", val {told(epoch.val, study['accuracy'])} of {epoch.val.num_clips} clips"
         listener(text, epoch.epoch, job.until_epoch)
 
     fit(
@@ -298,10 +298,11 @@ def _train(
         devices=config.devices,
         checkpoint_steps=config.checkpoint_steps,
         keep_best=config.keep_best,
+        best_by=field_of(study["accuracy"]),
         logs=config.logs,
         on_epoch=say,
     )
-    before = _row(store, study, promotion)["broken"]  # of an earlier start
+    before = _row(store, study["id"], promotion)["broken"]  # of an earlier start
     broken = joined(before, data.met.num_clips, data.met.videos)
     if broken is not None:
         with store.write() as connection:

@@ -150,6 +150,7 @@ class SearchSchema:
     pool: int = 4000
     start_with: list[Any] = field(default_factory=list)
     workers: int = 0
+    accuracy: str = "auto"
 
 
 @dataclass

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from nas.accuracies import TOP1, accuracy_of, interval_of, interval_text, metric_in
+from nas.accuracies import (
+    BALANCED,
+    MAP,
+    TOP1,
+    accuracy_of,
+    interval_of,
+    interval_text,
+    largest_share,
+    metric_in,
+    recorded_counts,
+)
 from nas.cli.output import Progress, duration, print_json, print_line, print_table
 from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
@@ -51,6 +62,10 @@ def status(
         counts = row["data"]["clips"]
         clips = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test") if split in counts)
         print_line(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
+        if report["metric"] != MAP:
+            largest = report["largest_class"]
+            always = "" if largest is None else f"; always naming the largest class: {largest:.3f} of val"
+            print_line(f"chance: {1 / row['num_classes']:.3f}, of balanced accuracy too{always}")
         continues = recorded_fidelity(row).continues
         print_table(
             [{**line, "interval": interval_text(line["low"], line["high"])} for line in report["rungs"]],
@@ -61,6 +76,7 @@ def status(
                 "networks": "networks",
                 "best": f"best {report['metric']}",
                 **({"interval": "95 %"} if any(line["low"] is not None for line in report["rungs"]) else {}),
+                **({"balanced": BALANCED} if _shows_balanced(report) else {}),
                 "num_clips": "val clips",
             },
         )
@@ -94,7 +110,8 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     fidelity = recorded_fidelity(row)
     for rung, epochs in enumerate(fidelity.ends):
         reached = [e for e in evaluations if e["rung"] == rung]
-        best = max(map(accuracy_of, reached), default=None)
+        first = max(reached, key=accuracy_of, default=None)
+        best = None if first is None else accuracy_of(first)
         clips = reached[0]["num_clips"] if reached else 0
         low, high = (None, None) if best is None else interval_of(best, clips, metric) or (None, None)
         label = fidelity.label(rung)
@@ -107,6 +124,7 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
                 "best": best,
                 "low": low,
                 "high": high,
+                "balanced": None if first is None else first["balanced"],
                 "num_clips": clips or None,
             }
         )
@@ -119,6 +137,7 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         "study": row["name"],
         "database": store.location,
         "metric": metric,
+        "largest_class": largest_share(*recorded_counts(row["data"])),
         "rungs": rungs,
         "trials": len(trials),
         "budget": search["trials"],
@@ -139,6 +158,11 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         "promotions": promoted_rows(store, row["id"]),
         "recipes": told_apart(store.promotions(row["id"])),
     }
+
+
+def _shows_balanced(report: Mapping[str, Any]) -> bool:
+    """Whether balanced accuracy stands beside what decides; an earlier version did not measure it."""
+    return report["metric"] != BALANCED and any(line["balanced"] is not None for line in report["rungs"])
 
 
 def _of_ablation(session: Row) -> bool:

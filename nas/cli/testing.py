@@ -151,6 +151,8 @@ def show_test(result: Judged, title: str) -> None:
     columns = {"measure": "", "share": "accuracy", "interval": "95 % over videos", "videos": "videos"}
     print_line(title)
     print_table(rows, columns)
+    if result.balanced is not None:
+        print_line(f"balanced accuracy: {result.balanced:.3f}, the mean over classes of video@1")
     if result.map_class is not None:
         print_line(
             f"mAP over classes: {result.map_class:.3f}; clip@1 to video@5 count one of a video's labels as right"

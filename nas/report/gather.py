@@ -86,6 +86,7 @@ def points_of(evaluations: Sequence[Row], front: set[str]) -> tuple[Point, ...]:
             macs=row["macs"],
             settings=row["settings"] or {},
             front=row["rung"] == top and row["digest"] in front,
+            balanced=row["balanced"],
         )
         for row in evaluations
     )

@@ -248,11 +248,11 @@ def means_over_seeds(promotions: Sequence[Promotion]) -> list[dict[str, Any]]:
 
 
 def _charts(report: Report) -> dict[str, Any]:
-    classes, metric = report.study["num_classes"], report.metric
+    classes, metric, largest = report.study["num_classes"], report.metric, report.largest_class
     epochs = {rung.rung: rung.epochs for rung in report.rungs}
     return {
-        "front": charts.front_chart(report.points, report.networks, classes, metric, report.fidelity),
-        "curves": charts.curves_chart(report.curves, classes, metric, report.fidelity),
+        "front": charts.front_chart(report.points, report.networks, classes, metric, report.fidelity, largest),
+        "curves": charts.curves_chart(report.curves, classes, metric, report.fidelity, largest),
         "steps": charts.hypervolume_chart(report.steps, epochs, report.fidelity),
         "marginals": [charts.marginal_chart(marginal, metric) for marginal in report.marginals],
     }

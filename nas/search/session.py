@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from nas import store as s
 from nas import tables as m
-from nas.accuracies import few_videos
+from nas.accuracies import AUTO, check_choice, few_videos
 from nas.cost import cost_of
 from nas.errors import SearchError, StoreError
 from nas.search.pool import Pool
@@ -75,7 +75,7 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
     """The study's data, decoded on first use; tells the listener how far it is.
 
     Raises:
-        SearchError: The data does not have the classes that the study states.
+        SearchError: The data does not have the classes that the study states, or no sense for its accuracy.
     """
     data = open_data(
         study.located_data(), progress=lambda done, total: listener(News(kind="pack", done=done, total=total))
@@ -91,6 +91,7 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
             f"data.num_classes is {study.num_classes}, but {study.data.root} has {len(data.classes)} classes; "
             "name the data that the study is about, or leave data.num_classes out"
         )
+    check_choice(study.search.accuracy, multi_label=data.multi_label)
     warning = few_videos(len(data.split("val")), class_counts(data, "val"))
     if warning is not None:
         listener(News(kind="pack", text=warning))
@@ -158,6 +159,7 @@ def study_row(store: Store, study: Study, data: VideoData) -> Row:
             num_classes=len(data.classes),
             config=config,
             data=data_record(study, data),
+            accuracy=None if study.search.accuracy == AUTO else study.search.accuracy,
         )
         return store.study(study.name)
     if found[0]["name"] != study.name:

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+import sqlite3
+import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
 
 import nas
 from nas import tables
-from nas.accuracies import accuracy_of, broken_text, few_videos, in_points, interval_of, metric_of, said, told, wilson
+from nas.accuracies import (
+    ACCURACY_SQL,
+    accuracy_of,
+    broken_text,
+    check_choice,
+    few_videos,
+    field_of,
+    in_points,
+    interval_of,
+    largest_share,
+    metric_in,
+    metric_of,
+    said,
+    told,
+    wilson,
+)
 from nas.cli.main import main
+from nas.errors import NotFoundError, SearchError
 from nas.promote import rivals
 from nas.report.charts import curves_chart, front_chart
 from nas.report.gather import gather
 from nas.report.values import Curve, Point
+from nas.search.record import objectives_of
+from nas.store import Store
 from tests.nas.report.generated import full_study
-from trainer.metrics import Metrics
+from tests.nas.studies import write_study
+from trainer.config import ConfigError
+from trainer.metrics import Metrics, measure
 
 SHARES = st.floats(0, 1)
 
@@ -32,6 +57,74 @@ def test_a_row_decides_by_what_training_decides_by(top1: float, found: float | N
     assert said(row) == told(metrics)
     assert said(row).startswith("top-1 " if found is None else "mAP ")
     assert accuracy_of({"top1": top1}) == top1  # as a row of an earlier version
+
+
+@given(
+    top1=SHARES,
+    balanced=st.one_of(st.none(), SHARES),
+    found=st.one_of(st.none(), SHARES),
+    stated=st.sampled_from([None, "auto", "top1", "balanced", "map"]),
+)
+def test_a_row_is_chosen_by_what_the_study_says(
+    top1: float, balanced: float | None, found: float | None, stated: str | None
+) -> None:
+    metrics = Metrics(top1=top1, top5=1.0, loss=0.0, num_clips=8, map_sample=found, balanced=balanced)
+    row = {**asdict(metrics), "chosen_by": stated}
+    names = {"top1": (top1, "top-1"), "balanced": (balanced, "balanced accuracy"), "map": (found, "mAP")}
+    value, name = names.get(stated or "auto", names["top1" if found is None else "map"])
+    assert metric_of([row]) == name
+    if value is None:  # never another number in its place
+        with pytest.raises(NotFoundError, match=f"search.accuracy is {stated}"):
+            accuracy_of(row)
+        with pytest.raises(ConfigError):
+            metrics.by(field_of(stated))
+    else:
+        assert accuracy_of(row) == metrics.by(field_of(stated)) == value
+        assert said(row) == told(metrics, stated) == f"{name} {value:.3f}"
+    with sqlite3.connect(":memory:") as connection:  # and the view does the same
+        connection.execute("CREATE TABLE s (accuracy)")
+        connection.execute("INSERT INTO s VALUES (?)", (None if stated == "auto" else stated,))
+        connection.execute("CREATE TABLE e (top1, balanced, map_sample)")
+        connection.execute("INSERT INTO e VALUES (?, ?, ?)", (top1, balanced, found))
+        assert connection.execute(f"SELECT {ACCURACY_SQL} FROM s, e").fetchone() == (value,)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("stated", "several", "refused"),
+    [
+        ("map", False, "one \\(choices"),
+        ("balanced", True, "several \\(choices"),
+        ("top1", True, ""),
+        ("auto", True, ""),
+    ],
+)
+def test_an_accuracy_that_the_data_has_no_sense_for_is_refused(stated: str, several: bool, refused: str) -> None:
+    if not refused:
+        check_choice(stated, multi_label=several)
+        return
+    with pytest.raises(SearchError, match=f"search.accuracy is {stated}.* {refused}"):
+        check_choice(stated, multi_label=several)
+
+
+@given(st.integers(2, 6), st.data())
+def test_balanced_accuracy_is_that_of_scikit_learn(num_classes: int, data: st.DataObject) -> None:
+    labels = data.draw(st.lists(st.integers(0, num_classes - 1), min_size=1, max_size=40))
+    order = data.draw(st.randoms(use_true_random=False))
+    rows = [order.sample(range(num_classes), num_classes) for _ in labels]
+    probabilities = torch.tensor(rows, dtype=torch.float32).softmax(1)
+    found = measure(probabilities, torch.tensor(labels)).balanced
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that only predictions have
+        expected = balanced_accuracy_score(labels, probabilities.argmax(1).numpy())
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_always_naming_the_largest_class_earns_its_share_and_balanced_chance() -> None:
+    labels = torch.tensor([0] * 40 + [1] * 4 + [2] * 4)
+    metrics = measure(torch.tensor([[0.8, 0.1, 0.1]]).repeat(48, 1), labels)
+    assert metrics.top1 == pytest.approx(40 / 48) and metrics.balanced == pytest.approx(1 / 3)
+    assert largest_share(48, (40, 4, 4)) == metrics.top1
 
 
 def test_no_row_at_all_is_of_one_label() -> None:
@@ -145,3 +238,61 @@ def test_a_chart_of_average_precision_names_it_and_draws_no_chance() -> None:
             assert len(chart.rules) == rules
             labels = [mark.label for mark in chart.marks] + [line.label for line in chart.lines if line.label]
             assert all(f"{metric} 50.0" in label for label in labels) and labels
+
+
+def test_a_study_is_searched_and_read_by_balanced_accuracy(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uneven = tmp_path / "uneven"  # val has four videos of the first class, and one of each other
+    shutil.copytree(motion, uneven)
+    first, *others = sorted(path for path in (uneven / "val").iterdir() if path.is_dir())
+    for place in others:
+        for path in sorted(place.iterdir())[1:]:
+            path.unlink()
+    for number, path in enumerate(sorted((uneven / "train" / first.name).iterdir())[:2]):
+        shutil.copy(path, first / f"more{number}{path.suffix}")
+    search = {"trials": 3, "initial": 3, "rungs": [1], "accuracy": "balanced"}
+    data = {"root": str(uneven), "cache": str(tmp_path / "cache")}
+    settings = {"family": "resnet", "depth": "1-1", "stem_width": 8, "stem": "1x3x3/2", "kind": "3d"}
+    ablation = {
+        "base": settings,
+        "factors": {"kind": ["2d"]},
+        "seeds": 2,
+        "min_seeds": 2,
+        "epochs": 1,
+        "control": False,
+    }
+    file, db = write_study(tmp_path / "tiny.yaml", {"search": search, "data": data, "ablation": ablation}), "study.db"
+    assert main(["search", str(file), "--db", db, "--workers", "0"]) == 0
+    captured = capsys.readouterr()
+    assert "balanced accuracy 0." in captured.out + captured.err
+    assert "val has 11 videos, 1 of its rarest class" in captured.out + captured.err
+    store = Store(db)
+    study = store.study()
+    assert study["accuracy"] == "balanced" and study["data"]["by_class"]["val"] == [4, 1, 1, 1, 1, 1, 1, 1]
+    rows = store.evaluations(1)
+    assert any(row["balanced"] != row["top1"] for row in rows) and metric_in(store, 1) == "balanced accuracy"
+    assert [row["accuracy"] for row in store.pareto_front("tiny")][-1] == max(row["balanced"] for row in rows)
+    assert all(epoch["balanced"] is not None for epoch in store.epoch_rows(1))
+    assert objectives_of(rows[0], ["error"]) == (1 - rows[0]["balanced"],)
+    store.close()
+    assert main(["status", db]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "always naming the largest class: 0.364 of val" in text and "best balanced accuracy" in text
+    assert main(["ablate", str(file), "--db", db, "--workers", "0"]) == 0
+    assert "differences of val balanced accuracy in points" in " ".join(capsys.readouterr().out.split())
+    store = Store(db)
+    runs = store.arm_runs(1)
+    assert [accuracy_of(run) for run in runs] == [run["balanced"] for run in runs]
+    assert all(effect["se_clips"] is None for effect in store.effects(1))  # marks of videos say nothing of it
+    store.close()
+    page = tmp_path / "page.html"
+    assert main(["report", db, "-o", str(page)]) == 0
+    assert "Balanced accuracy against MACs" in page.read_text("utf-8")
+    assert main(["search", str(file), "search.accuracy=top1", "--db", db, "--workers", "0"]) == 2
+    assert "search.accuracy=balanced" in capsys.readouterr().err  # one database, one question
+    assert main(["search", str(file), "search.accuracy=map", "--db", "other.db", "--workers", "0"]) == 2
+    assert "several labels" in capsys.readouterr().err
+    assert main(["search", str(file), "search.accuracy=balancd", "--db", "other.db"]) == 2
+    assert "did you mean balanced" in capsys.readouterr().err
