@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import time
@@ -19,6 +20,8 @@ from nas.errors import StoreError
 WAIT_SECONDS = 300.0  # for another process that writes, before a writer gives up
 _TRY_SECONDS = 1  # at a time, so that Ctrl-C is heard meanwhile
 _READ_SECONDS = 30
+_QUERY_SECONDS = 60.0  # of one that reads; what takes longer goes round in circles, in a damaged file
+_STEPS = 1_000_000  # of SQLite's machine between two looks at the clock
 
 T = TypeVar("T")
 
@@ -26,8 +29,12 @@ T = TypeVar("T")
 def url_of(path: Path) -> str:
     """SQLAlchemy's URL of an SQLite file; any character may stand in its path."""
     query = {"uri": "true", **({"immutable": "1"} if is_settled(path) else {})}
-    url = URL.create("sqlite", database=f"file:{quote(str(path.absolute()))}", query=query)
-    return url.render_as_string(hide_password=False)
+    return URL.create("sqlite", database=uri_of(path), query=query).render_as_string(hide_password=False)
+
+
+def uri_of(path: Path) -> str:
+    """SQLite's own address of a file."""
+    return f"file:{quote(str(path.absolute()))}"
 
 
 def optuna_options() -> dict[str, Any]:
@@ -63,10 +70,15 @@ def engine_of(path: Path, *, create: bool) -> Engine:
         connection.execute(f"PRAGMA busy_timeout = {_READ_SECONDS * 1000}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.set_progress_handler(lambda: int(time.monotonic() > until[0]), _STEPS)
+
+    until = [math.inf]
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if not connection.get_execution_options().get("writes"):
+        writes = connection.get_execution_options().get("writes")
+        until[0] = math.inf if writes else time.monotonic() + _QUERY_SECONDS
+        if not writes:
             connection.exec_driver_sql("BEGIN")
             return
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {_TRY_SECONDS * 1000}")

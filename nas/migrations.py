@@ -129,6 +129,9 @@ def _replace_front(connection: Connection, view: str) -> None:
     connection.execute(text(view))
 
 
+VIEWS = {"pareto_front": _FRONT, "ablation_effects": _EFFECTS, "importance": _IMPORTANCE, "motion_tests": _MOTION_TESTS}
+"""The statements that made the views of the latest version."""
+
 STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("first schema", _first_schema),
     ("ablations, motion tests, importances, verdicts", _ablations),
@@ -153,6 +156,8 @@ def version_of(connection: Connection, location: str) -> int:
             )
         return 0
     version = connection.execute(select(m.migrations.c.version).order_by(m.migrations.c.version.desc())).scalar()
+    if version is not None and (type(version) is not int or version < 1):
+        raise StoreError(f"{location} is damaged: its schema version cannot be {str(version)[:40]!r}")
     if version is not None and version > LATEST:
         raise StoreError(
             f"the database {location} has schema version {version}, and this nas knows versions "

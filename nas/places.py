@@ -24,6 +24,10 @@ def moved(recorded: str, root: Path) -> Path:
     return beside if beside.is_dir() or not path.is_dir() else path
 
 
+OPENED: list[str] = []
+"""Databases that this process has opened, the newest last; what went wrong since may come from damage in them."""
+
+
 def path_of(text: str | Path) -> Path:
     """The path of a study file or a database, as people write it.
 

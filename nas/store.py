@@ -5,24 +5,27 @@ One driver writes; readers may look at any moment. It is an SQLite file in WAL m
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Table, case, func, inspect, select, text
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy import Connection, String, Table, func, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from nas import lookup, migrations
+from nas import damage, lookup, migrations
 from nas import tables as m
 from nas.counted import Cost
-from nas.engine import engine_of, is_settled
+from nas.engine import WAIT_SECONDS, engine_of, is_settled, uri_of
 from nas.errors import NotFoundError, StoreError
-from nas.places import path_of
+from nas.places import OPENED, path_of
 from search_spaces import codec
 from search_spaces.spec import ArchSpec
 
@@ -62,13 +65,18 @@ class Store:
         """Opens the database."""
         path = path_of(location)
         self.location = str(location)
+        if self.location not in OPENED:
+            OPENED.append(self.location)
+        self._lacking = damage.alone(path)  # before a connection makes the file anew
         self.engine = engine_of(path, create=create)
         self._finalizer = weakref.finalize(self, self.engine.dispose)  # for one that nobody closes
         try:
             with self.engine.begin() as connection:
                 version = migrations.version_of(connection, self.location)
                 if not create and not version:
-                    raise StoreError(f"the database {self.location} holds no study; `nas search` makes one")
+                    raise StoreError(
+                        f"the database {self.location} holds no study{self._lacking}; `nas search` makes one"
+                    )
             if version < migrations.LATEST:
                 if not create and is_settled(path):
                     raise StoreError(
@@ -78,6 +86,11 @@ class Store:
                 # It takes the right to write before it reads, so that of two that open it at once the second waits.
                 with self.engine.execution_options(writes=True).begin() as connection:
                     migrations.migrate(connection, self.location)
+            with self.engine.connect() as connection:
+                damage.check_schema(connection, self.location)
+                said = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar() if create else "ok"
+            if said != "ok":  # nothing is built on what is damaged
+                raise damage.damaged(self.location, str(said))
             if create:
                 # Readers go on while the driver writes. Set only now: it is written into the file, which is ours.
                 with self.engine.connect() as connection:
@@ -85,12 +98,9 @@ class Store:
         except StoreError:
             self.close()
             raise
-        except OperationalError as error:
+        except (DBAPIError, ValueError, TypeError, OverflowError) as error:
             self.close()
-            raise StoreError(f"the database {self.location} cannot be opened: {_cause(error)}") from error
-        except DatabaseError as error:
-            self.close()
-            raise StoreError(f"{self.location} is not a database that nas can use: {_cause(error)}") from error
+            raise damage.refused(error, self.location, verb="written" if create else "read") from error
 
     def __enter__(self) -> Store:
         return self
@@ -116,13 +126,23 @@ class Store:
                 yield connection
         except IntegrityError:
             raise
-        except OperationalError as error:
-            raise StoreError(f"{self.location} cannot be written: {_cause(error)}") from error
+        except DBAPIError as error:
+            raise damage.refused(error, self.location, verb="written") from error
 
-    def rows(self, query: Any, **values: Any) -> list[Row]:
-        """The rows of a query as mappings."""
-        with self.engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query, values).mappings()]
+    def rows(self, query: Any) -> list[Row]:
+        """The rows of a query as mappings.
+
+        Raises:
+            StoreError: The database is damaged, or cannot be read.
+        """
+        try:
+            with self.engine.connect() as connection:
+                result = connection.execute(query)
+                names, rows = list(result.keys()), result.all()
+        except (DBAPIError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise damage.refused(error, self.location) from error
+        damage.check_types(list(query.selected_columns), rows, self.location)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     # --- studies -------------------------------------------------------------------------------------------------
 
@@ -139,7 +159,9 @@ class Store:
         found = [row for row in self.studies() if name is None or row["name"] == name]
         if len(found) == 1:
             return found[0]
-        names = ", ".join(row["name"] for row in self.studies()) or "none"
+        names = ", ".join(row["name"] for row in self.studies())
+        if not names:
+            raise NotFoundError(f"the database {self.location} holds no study{self._lacking}; `nas search` makes one")
         raise NotFoundError(f"study {name!r} is not in {self.location} (studies: {names})")
 
     def add_study(self, **values: Any) -> int:
@@ -165,7 +187,6 @@ class Store:
                 m.cost.c.activation_bytes,
                 m.trial.c.number,
                 m.trial.c.params.label("settings"),
-                case((m.evaluation.c.purpose == "search", m.study.c.accuracy)).label("chosen_by"),
             )
             .join(m.architecture, m.architecture.c.digest == m.evaluation.c.digest)
             .join(m.study, m.study.c.id == m.evaluation.c.study_id)
@@ -187,7 +208,7 @@ class Store:
 
     def pareto_front(self, study: str) -> list[Row]:
         """The rows of the view `pareto_front` for one study."""
-        return self.rows(text("SELECT * FROM pareto_front WHERE study = :study"), study=study)
+        return self._view(m.pareto_front, study)
 
     def jobs(self, study_id: int, state: str | None = None) -> list[Row]:
         """Jobs with the number and digest of their trial, oldest first."""
@@ -242,14 +263,12 @@ class Store:
 
     def runs(self, study_id: int) -> list[Row]:
         """Every training of the study's ablations, oldest first."""
-        query = select(m.run, m.study.c.accuracy.label("chosen_by")).join(m.study, m.study.c.id == m.run.c.study_id)
-        return self.rows(query.where(m.run.c.study_id == study_id).order_by(m.run.c.id))
+        return self.rows(select(m.run).where(m.run.c.study_id == study_id).order_by(m.run.c.id))
 
     def arm_runs(self, ablation_id: int) -> list[Row]:
         """The runs of an ablation with their arm's position and their pair."""
         query = (
-            select(m.run, m.arm.c.position, m.arm_run.c.pair, m.study.c.accuracy.label("chosen_by"))
-            .join(m.study, m.study.c.id == m.run.c.study_id)
+            select(m.run, m.arm.c.position, m.arm_run.c.pair)
             .join(m.arm_run, m.arm_run.c.run_id == m.run.c.id)
             .join(m.arm, m.arm.c.id == m.arm_run.c.arm_id)
             .where(m.arm.c.ablation_id == ablation_id)
@@ -296,7 +315,7 @@ class Store:
 
     def motion_tests(self, study: str) -> list[Row]:
         """The rows of the view `motion_tests` for one study."""
-        return self.rows(text("SELECT * FROM motion_tests WHERE study = :study"), study=study)
+        return self._view(m.motion_tests, study)
 
     def motion_outcomes(self, source: str, source_id: int, *, epochs: int, split: str) -> list[Row]:
         """The motion tests of one trained network on one split, in the order in which they were made."""
@@ -323,20 +342,22 @@ class Store:
 
     def view(self, name: Literal["ablation_effects", "importance"], study: str) -> list[Row]:
         """The rows of a view for one study."""
-        return self.rows(text(f"SELECT * FROM {name} WHERE study = :study"), study=study)
+        return self._view({"ablation_effects": m.ablation_effects, "importance": m.importance_view}[name], study)
+
+    def _view(self, view: Table, study: str) -> list[Row]:
+        return self.rows(select(view).where(view.c.study == study))
 
     # --- looking -------------------------------------------------------------------------------------------------
 
     def holds_optuna(self) -> bool:
         """Whether Optuna's tables are there; they come with the first start of a search."""
-        return inspect(self.engine).has_table("studies")
+        return bool(self.rows(text("SELECT name FROM sqlite_master WHERE name = 'studies'").columns(name=String)))
 
     def epoch_rows(self, study_id: int) -> list[Row]:
         """Every stored epoch of every trial with the trial's number and digest, in this order."""
         query = (
-            select(m.trial.c.number, m.trial.c.digest, m.epoch, m.study.c.accuracy.label("chosen_by"))
+            select(m.trial.c.number, m.trial.c.digest, m.epoch)
             .join(m.trial, m.trial.c.id == m.epoch.c.trial_id)
-            .join(m.study, m.study.c.id == m.trial.c.study_id)
             .where(m.trial.c.study_id == study_id)
             .order_by(m.trial.c.number, m.epoch.c.epoch)
         )
@@ -422,6 +443,51 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def backup(source: Path, target: Path) -> None:
+    """Copies a database as it is at this moment, while others may write to it, and checks the copy.
+
+    Args:
+        source: The SQLite file.
+        target: The copy, one file that needs no other beside it.
+
+    Raises:
+        StoreError: There is no such database, the copy is there already or cannot be written, or the database is
+            damaged.
+    """
+    if not source.is_file():
+        raise StoreError(f"there is no database at {source}; `nas search` makes it, or name another with --db")
+    if target.exists():
+        raise StoreError(f"a backup must be a new file, but {target} is there already; name another")
+    part = target.with_name(f"{target.name}.part")
+    until = time.monotonic() + WAIT_SECONDS
+
+    def waited(status: int, remaining: int, total: int) -> None:
+        if time.monotonic() > until:
+            raise StoreError(f"another process has held {source} for {WAIT_SECONDS:.0f} s; end it, or wait for it")
+
+    try:
+        part.unlink(missing_ok=True)
+        with (
+            closing(sqlite3.connect(f"{uri_of(source)}?mode=ro", uri=True)) as old,
+            closing(sqlite3.connect(uri_of(part), uri=True)) as new,
+        ):
+            old.backup(new, progress=waited)
+            new.execute("PRAGMA journal_mode = DELETE")
+            (said,) = new.execute("PRAGMA integrity_check(1)").fetchone()
+        if said != "ok":
+            raise damage.damaged(str(source), str(said))
+        part.replace(target)
+    except OSError as error:
+        raise StoreError(f"the backup {target} cannot be written: {error.strerror}") from error
+    except sqlite3.Error as error:
+        if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
+            raise StoreError(f"the backup {target} cannot be written: {error}") from error
+        raise damage.refused(error, str(source)) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
 def is_database(path: str | Path) -> bool:
     """Whether a path is (or is named like) an SQLite file.
 
@@ -439,7 +505,3 @@ def is_database(path: str | Path) -> bool:
 
 
 _SUFFIXES: Sequence[str] = (".db", ".sqlite", ".sqlite3")
-
-
-def _cause(error: DatabaseError) -> str:
-    return str(error.orig).splitlines()[0] if error.orig else type(error).__name__

@@ -335,3 +335,41 @@ FOURTH = (
     (effect, "confidence"),
     (session, "seen_at"),
 )
+
+# The views as they are read: their statements stand in `nas/migrations.py`.
+views = MetaData()
+pareto_front = Table(
+    "pareto_front",
+    views,
+    *(Column(name, String) for name in ("study", "digest", "description")),
+    Column("accuracy", Float),
+    *(Column(name, Integer) for name in ("num_clips", "macs", "params", "epochs")),
+)
+ablation_effects = Table(
+    "ablation_effects",
+    views,
+    *(Column(name, String) for name in ("study", "ablation", "factor", "level", "reference")),
+    Column("pairs", Integer),
+    *(Column(name, Float) for name in ("difference", "low", "high", "effect_size", "se_seeds", "se_clips")),
+    *(Column(name, Float) for name in ("p", "p_holm", "p_wilcoxon", "p_equivalent", "visible", "macs_ratio")),
+    Column("word", String),
+    Column("confidence", Float),
+)
+importance_view = Table(
+    "importance",
+    views,
+    Column("study", String),
+    *(Column(name, Integer) for name in ("rung", "epochs")),
+    *(Column(name, String) for name in ("method", "objective", "factor", "other")),
+    Column("importance", Float),
+    Column("networks", Integer),
+)
+motion_tests = Table(
+    "motion_tests",
+    views,
+    *(Column(name, String) for name in ("study", "digest", "description", "source")),
+    *(Column(name, Integer) for name in ("seed", "epochs")),
+    Column("split", String),
+    Column("num_clips", Integer),
+    *(Column(name, Float) for name in ("forward", "reversed", "shuffled", "frozen", "single")),
+)

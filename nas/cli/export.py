@@ -1,4 +1,4 @@
-"""`nas export`."""
+"""`nas export` and `nas backup`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from nas.cli.inspect import DB, STUDY
 from nas.cli.output import print_line, print_text
-from nas.cli.resolve import open_study
+from nas.cli.resolve import database_of, open_study
 
 
 def export(
@@ -61,3 +61,22 @@ def export(
         part.unlink(missing_ok=True)
         raise NasError(f"the file {path} cannot be written: {error.strerror}") from error
     print_line(f"{len(rows)} rows: {path}")
+
+
+def backup(
+    study: str = STUDY,
+    file: str = typer.Argument(..., metavar="FILE", help="The copy; it must not be there yet."),
+    db: str = DB,
+) -> None:
+    """Copy the database of a study, also while a search or another command is writing to it.
+
+    A plain copy of `study.db` would lack what lies in `study.db-wal` beside it.
+
+    Example: nas backup runs/kinetics_small/study.db kinetics_small-copy.db
+    """
+    from nas.places import path_of
+    from nas.store import backup
+
+    path = path_of(file)
+    backup(database_of(study, db), path)
+    print_line(f"backup: {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -33,7 +33,8 @@ from nas.cli import (
     watch,
 )
 from nas.cli.output import print_error, print_usage, visible
-from nas.errors import NasError, one_line
+from nas.errors import NasError, StudyError, one_line
+from nas.places import OPENED
 
 app = typer.Typer(
     name="nas",
@@ -52,6 +53,7 @@ app.command("watch")(watch.watch)
 app.command("dashboard")(dashboard.dashboard)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
+app.command("backup")(export.backup)
 app.command("promote")(promote.promote)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
@@ -91,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    OPENED.clear()
     try:
         return int(app(arguments, prog_name="nas", standalone_mode=False) or 0)
     except SystemExit as stop:
@@ -117,6 +120,9 @@ def _code_and_text(error: Exception) -> tuple[int, str]:
     if hasattr(error, "format_message"):  # of the parser
         command = getattr(getattr(error, "ctx", None), "command_path", "nas")
         return 2, f"{error.format_message().rstrip('.')} (`{command} --help` lists what it takes)"
+    damage = _damage_behind(error)
+    if damage is not None:
+        return 2, str(damage)
     if isinstance(error, NasError):
         return 2, str(error)
     if isinstance(error, OSError):
@@ -129,6 +135,16 @@ def _code_and_text(error: Exception) -> tuple[int, str]:
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
     return 3, f"a fault of nas, {type(error).__name__} at {place}: {error} (the same command with --debug says more)"
+
+
+def _damage_behind(error: Exception) -> NasError | None:
+    """What is damaged in a database that was opened, where an error may come from that; None where nothing is."""
+    if not OPENED or (isinstance(error, NasError | OSError | MemoryError) and not isinstance(error, StudyError)):
+        return None
+    from nas.damage import damage_of, damaged
+
+    found = ((location, damage_of(location)) for location in dict.fromkeys(OPENED))
+    return next((damaged(location, where) for location, where in found if where is not None), None)
 
 
 def _is_of_parts(error: ValueError) -> bool:

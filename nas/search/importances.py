@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from nas import store as s
 from nas import tables as m
+from nas.damage import reading_optuna
 from nas.errors import StoreError
 from nas.fidelity import recorded_fidelity
 from nas.importance import beyond_cost, factor_of, level_of
@@ -101,9 +102,10 @@ def importances(store: Store, study: Row) -> list[RungImportances]:
         return []
     if not store.holds_optuna():
         return [_too_few(rung, rows[0]["epochs"], 0) for rung, rows in sorted(rungs.items())]
-    storage = storage_of(store.location, create=False)
+    with reading_optuna(store.location):
+        storage = storage_of(store.location, create=False)
     try:
-        return [_rung(storage, study, rung, rows) for rung, rows in sorted(rungs.items())]
+        return [_rung(storage, store.location, study, rung, rows) for rung, rows in sorted(rungs.items())]
     finally:
         close_storage(storage)
 
@@ -138,14 +140,15 @@ def keep(database: Path, found: Sequence[Importance]) -> str | None:
     return None
 
 
-def _rung(storage: RDBStorage, study: Row, rung: int, rows: Sequence[Row]) -> RungImportances:
+def _rung(storage: RDBStorage, location: str, study: Row, rung: int, rows: Sequence[Row]) -> RungImportances:
     epochs = rows[0]["epochs"]
     name = rung_name(study["name"], rung, recorded_fidelity(study))
     macs = {row["id"]: row["macs"] for row in rows}
-    try:
-        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-    except KeyError:  # no driver has got as far as to copy this rung
-        trials = []
+    with reading_optuna(location):
+        try:
+            trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+        except KeyError:  # no driver has got as far as to copy this rung
+            trials = []
     trials = [trial for trial in trials if trial.params and trial.user_attrs.get("evaluation") in macs]
     if len(trials) < MIN_NETWORKS:
         return _too_few(rung, epochs, len(trials))

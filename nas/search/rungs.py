@@ -16,6 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
 from nas.accuracies import accuracy_of
+from nas.damage import reading_optuna
 from nas.engine import optuna_options, patiently, url_of
 from nas.fidelity import Fidelity
 from nas.search.sampler import distributions_of
@@ -41,17 +42,19 @@ class Rungs:
     ) -> None:
         """Opens or makes the studies."""
         self._location = location
-        self._storage = patiently(lambda: storage_of(location), location)
+        with reading_optuna(location):
+            self._storage = patiently(lambda: storage_of(location), location)
         self._space = space
         self._objectives = tuple(objectives)
         try:
-            self._studies = [
-                patiently(functools.partial(self._opened, rung_name(study, rung, fidelity)), location)
-                for rung in range(len(fidelity))
-            ]
-            self._known = [
-                {t.user_attrs["evaluation"] for t in opened.get_trials(deepcopy=False)} for opened in self._studies
-            ]
+            with reading_optuna(location):
+                self._studies = [
+                    patiently(functools.partial(self._opened, rung_name(study, rung, fidelity)), location)
+                    for rung in range(len(fidelity))
+                ]
+                self._known = [
+                    {t.user_attrs["evaluation"] for t in opened.get_trials(deepcopy=False)} for opened in self._studies
+                ]
         except BaseException:
             self.close()
             raise
@@ -98,7 +101,8 @@ class Rungs:
                     "params": row["params"],
                 },
             )
-            patiently(functools.partial(self._studies[rung].add_trial, trial), self._location)
+            with reading_optuna(self._location):
+                patiently(functools.partial(self._studies[rung].add_trial, trial), self._location)
             self._known[rung].add(row["id"])
 
     def close(self) -> None:

@@ -18,7 +18,6 @@ from filelock import FileLock, Timeout
 
 from nas import store as s
 from nas import tables as m
-from nas.accuracies import AUTO, check_choice, few_videos
 from nas.cost import cost_of
 from nas.errors import SearchError, StoreError
 from nas.search.pool import Pool
@@ -75,7 +74,7 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
     """The study's data, decoded on first use; tells the listener how far it is.
 
     Raises:
-        SearchError: The data does not have the classes that the study states, or no sense for its accuracy.
+        SearchError: The data does not have the classes that the study states.
     """
     data = open_data(
         study.located_data(), progress=lambda done, total: listener(News(kind="pack", done=done, total=total))
@@ -91,10 +90,6 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
             f"data.num_classes is {study.num_classes}, but {study.data.root} has {len(data.classes)} classes; "
             "name the data that the study is about, or leave data.num_classes out"
         )
-    check_choice(study.search.accuracy, multi_label=data.multi_label)
-    warning = few_videos(len(data.split("val")), class_counts(data, "val"))
-    if warning is not None:
-        listener(News(kind="pack", text=warning))
     videos = len(data.split("train"))
     if study.recipe.batch_size > videos:
         text = (
@@ -102,15 +97,6 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
         )
         listener(News(kind="pack", text=text))
     return data
-
-
-def class_counts(data: VideoData, split: str) -> tuple[int, ...]:
-    """Videos of each class of a split; one with several labels counts for each of them."""
-    counts = [0] * len(data.classes)
-    for entry in map(data.split(split).entry, range(len(data.split(split)))):
-        for label in entry.labels if data.multi_label else (entry.label,):
-            counts[label] += 1
-    return tuple(counts)
 
 
 def environment() -> dict[str, Any]:
@@ -138,7 +124,6 @@ def data_record(study: Study, data: VideoData) -> dict[str, Any]:
         "checksum": data.checksum,
         "classes": list(data.classes),
         "clips": {name: len(split) for name, split in data.splits.items()},
-        "by_class": {name: list(class_counts(data, name)) for name in data.splits},
         "broken": [{"path": str(item.path), "reason": item.reason} for item in data.broken],
     }
 
@@ -159,7 +144,6 @@ def study_row(store: Store, study: Study, data: VideoData) -> Row:
             num_classes=len(data.classes),
             config=config,
             data=data_record(study, data),
-            accuracy=None if study.search.accuracy == AUTO else study.search.accuracy,
         )
         return store.study(study.name)
     if found[0]["name"] != study.name:
