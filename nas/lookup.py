@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ def architecture(store: Store, prefix: str) -> Mapping[str, Any]:
     Raises:
         NotFoundError: None or several do, it has too few letters, or it is the number of a trial.
     """
-    names = f"`nas status {store.location} --trials` lists those of the search"
+    names = f"`nas status {shlex.quote(store.location)} --trials` lists those of the search"
     numbered = _digest_of_trial(store, prefix)
     if numbered is not None:  # some digest may well begin with these digits, but who writes them means the trial
         raise NotFoundError(

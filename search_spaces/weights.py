@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import stat
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.spec import SpecError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights
 
@@ -29,6 +32,8 @@ def read_weights(source: str) -> dict[str, Tensor]:
     Raises:
         SpecError: There is no such file or name, it cannot be read or downloaded, or it does not hold named tensors.
     """
+    import torch
+
     hub, colon, name = source.partition(":")
     if colon and hub in _HUBS:
         try:
@@ -62,8 +67,44 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return _named_tensors(content, str(path))
 
 
+def check_source(source: str) -> None:
+    """Makes sure that weights can be there, without torch and without a look into them.
+
+    Args:
+        source: As for `read_weights`.
+
+    Raises:
+        SpecError: There is no such file, or the hub's package has no such model.
+    """
+    hub, colon, name = source.partition(":")
+    if not colon or hub not in _HUBS:
+        if not Path(source).is_file():
+            raise SpecError(f"there is no file {source} with weights (names on a hub begin with timm: or torchvision:)")
+        return
+    known, texts = _models(hub)
+    stem = name.partition(".")[0]
+    # Old names of models stand in quotes; what is called otherwise, only the package itself can know.
+    if known and stem not in known and f'"{stem}"' not in texts and f"'{stem}'" not in texts:
+        raise SpecError(f"{hub} has no model {name}{nearest(name, known)}")
+
+
+@cache
+def _models(hub: str) -> tuple[tuple[str, ...], str]:
+    """The names of the functions that a package registers as models, and its source; neither where it is missing."""
+    spec = find_spec(hub)
+    if spec is None or not spec.submodule_search_locations:
+        return (), ""
+    files = sorted(Path(spec.submodule_search_locations[0], "models").glob("*.py"))
+    texts = "\n".join(file.read_text("utf-8", errors="replace") for file in files)
+    return tuple(
+        re.findall(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n|[ )][^\n]*\n)*def (\w+)", texts, re.MULTILINE)
+    ), texts
+
+
 def checksum(state: Mapping[str, Tensor]) -> str:
     """Returns the SHA-256 of names, types, shapes and values: equal for equal weights, whichever file they are in."""
+    import torch
+
     total = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu()
@@ -73,6 +114,8 @@ def checksum(state: Mapping[str, Tensor]) -> str:
 
 
 def _read_file(path: Path) -> Any:
+    import torch
+
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -95,13 +138,15 @@ def _read_file(path: Path) -> Any:
 
 
 def _named_tensors(content: Any, source: str) -> dict[str, Tensor]:
+    import torch
+
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise SpecError(f"{source} must hold tensors by name, but holds {type(content).__name__}")
     for name, value in content.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(value, torch.Tensor):
             raise SpecError(f"{source} must hold tensors by name, but {name} is {type(value).__name__}")
     # DataParallel's prefix
     cut = len("module.") if all(name.startswith("module.") for name in content) else 0

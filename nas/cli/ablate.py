@@ -136,6 +136,10 @@ def _run(
             _show_plan(study, config, store, path, kind=kind, workers=workers, as_json=as_json)
         return
 
+    from nas.search.session import check_start
+
+    check_start(study, path)
+
     from nas.ablation.prepare import prepared, priced
     from nas.ablation.runner import check_arms, run_plan
     from nas.search.cluster import joined

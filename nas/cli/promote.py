@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -54,29 +55,43 @@ def promote(
     bound = parse_number(best_under) if best_under is not None else None
     path = database_of(study, db)
 
-    from nas.promote import choose, put_spec
-    from nas.promote import promote as train
-    from nas.search.session import locked, opened_data, study_row
+    from nas.search.session import check_init, check_start, locked, opened_data, study_row
     from nas.store import Store, is_database
-    from nas.weights import settled_study
-    from trainer.optim import check_optimizer
 
     own = [word for word in words if word.startswith("promote.") or word.partition("=")[0] in MOVABLE]
     named = bool(names) and has_name(names[0])
     stated = None
     # A network that has a name needs no search: the file says what the study is, the same as what the database says.
     if named and not is_database(study) and (len(own) < len(words) or not path.is_file()):
-        stated = settled_study(load_study(study, [word for word in words if not word.startswith("promote.")]))
+        stated = load_study(study, [word for word in words if not word.startswith("promote.")])
         # What is wrong is said before videos are decoded.
         find_spec(names[0], study=None, db=None, frames=stated.data.clip.frames)
-        check_optimizer(_with_settings(stated.config, own, study).promote.recipe)
+        check_start(_with_settings(stated.config, own, study), path)
     elif names and not named and not path.is_file():
         raise NotFoundError(
             f"{not_a_preset(names[0])}; a digest needs a search before it, but there is no database {path} "
             "(`nas presets` lists names)"
         )
-    elif not path.is_file():
-        Store(path)  # says what is missing
+    else:
+        check_start(None, path)
+        with Store(path) as store:  # says what is missing
+            row = store.study()
+            if not is_database(study):
+                words = _without_variant(study, row, words)
+            recorded = _with_settings(row["config"], words, store.location)
+            if any(word.startswith("promote.recipe") for word in words):
+                check_init(recorded.promote.recipe.init)
+            if names and not named:
+                store.find(names[0])
+
+    from nas.promote import choose, put_spec
+    from nas.promote import promote as train
+    from nas.weights import settled_study
+    from trainer.optim import check_optimizer
+
+    if stated is not None:
+        check_optimizer(_with_settings(stated.config, own, study).promote.recipe)
+        stated = settled_study(stated)
     with locked(path):
         with closing(SearchProgress()) as shown:
             data = None if stated is None else opened_data(stated, shown)
@@ -176,6 +191,26 @@ def _show(results: Sequence[Promoted], title: str, config: PromoteConfig, *, as_
     print_line(f"{what}: evaluation.json in each folder, or `nas evaluate FOLDER DATA`")
 
 
+def _without_variant(study: str, row: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+    """Settings without `data=NAME`, which has to name the variant that the search was made with.
+
+    Raises:
+        StoreError: It names another.
+    """
+    from nas.config import load_study
+    from nas.errors import StoreError
+
+    variant = [word for word in words if word.partition("=")[0] == "data"]
+    if variant:
+        named, was = load_study(study, variant).data.name, row["config"]["data"]["name"]
+        if named != was:
+            raise StoreError(
+                f"a promotion keeps the search's data, which are {was}, but {variant[-1]} takes {named}; give --db the "
+                "database of a search on those"
+            )
+    return [word for word in words if word not in variant]
+
+
 def _not_used(study: str, recorded: Mapping[str, Any], words: Sequence[str]) -> list[str]:
     """What the file says of promotions by now, where the record of the search goes first, a line each."""
     from nas.config import load_study
@@ -188,7 +223,7 @@ def _not_used(study: str, recorded: Mapping[str, Any], words: Sequence[str]) -> 
     was, given = recorded["promote"], {word.partition("=")[0] for word in words}
     return [
         f"note: {study} now says promote.{key}={value}, but its search was recorded with {was.get(key)}, which counts;"
-        f" give promote.{key}={value} to change it"
+        f" give {shlex.quote(f'promote.{key}={value}')} to change it"
         for key, value in now.items()
         if not isinstance(value, Mapping) and value != was.get(key, value) and f"promote.{key}" not in given
     ]

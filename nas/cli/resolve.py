@@ -121,7 +121,10 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
             f"{not_a_preset(name)}; a digest needs --study STUDY|DB, a file ends in .json (`nas presets` lists names)"
         )
     with Store(database_of(study or "", db)) as store:
-        return codec.decode(store.find(name)["spec"])
+        try:
+            return codec.decode(store.find(name)["spec"])
+        except NotFoundError as error:
+            raise NotFoundError(f"{not_a_preset(name)}, and {error}; `nas presets` lists names") from error
 
 
 def _spec_in(text: str) -> str:

@@ -31,7 +31,11 @@ def search(
     machines = machines_of(ray, cpus, workers)
     path = database_for(loaded.name, db)
 
-    from nas.search.driver import run_search  # imports torch; only now, so that a bad study is refused at once
+    from nas.search.session import check_start
+
+    check_start(loaded, path)
+
+    from nas.search.driver import run_search  # imports torch; only now, so that what is wrong is said at once
 
     progress = SearchProgress()
     try:

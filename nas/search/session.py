@@ -6,14 +6,13 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from nas import store as s
@@ -24,7 +23,12 @@ from nas.search.pool import Pool
 from nas.store import Row, Store
 from nas.study import Study, changes
 from search_spaces import codec, edit
-from trainer.data.clips import VideoData, open_data
+from search_spaces.spec import SpecError
+from search_spaces.weights import check_source
+from trainer.config import Init
+
+if TYPE_CHECKING:
+    from trainer.data.clips import VideoData
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +63,7 @@ def locked(database: Path) -> Iterator[None]:
         lock = FileLock(f"{database}.lock")
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise StoreError(
-            f"one driver at a time: another process holds {database}; wait for it, or give --db another file"
-        ) from error
+        raise _held(database) from error
     except OSError as error:
         raise StoreError(f"the folder of {database} cannot be written: {error.strerror}") from error
     try:
@@ -70,12 +72,70 @@ def locked(database: Path) -> Iterator[None]:
         lock.release()
 
 
+def _held(database: Path) -> StoreError:
+    return StoreError(f"one driver at a time: another process holds {database}; wait for it, or give --db another file")
+
+
+def check_start(study: Study | None, database: Path) -> None:
+    """Refuses a start for what can be known before torch is imported, which takes seconds.
+
+    Args:
+        study: As its file says; None where the record says what the study is.
+        database: The SQLite file, which may not be there yet.
+
+    Raises:
+        StoreError: Another driver holds the database, or it was made with other settings.
+        SearchError: There is no file or name of the initial weights.
+    """
+    if Path(f"{database}.lock").is_file():
+        try:
+            with FileLock(f"{database}.lock").acquire(timeout=0):
+                pass
+        except Timeout as error:
+            raise _held(database) from error
+        except OSError:  # who takes the lock says so
+            pass
+    if study is None:
+        return
+    check_init(study.recipe.init)
+    if database.is_file():
+        with Store(database) as store:
+            for row in store.studies()[:1]:
+                _check_same(store, row, study, apart=("recipe.init.weights", "recipe.init.checksum"))
+
+
+def check_init(init: Init) -> None:
+    """Raises SearchError where there is no file or name of initial weights; reads none, and imports no torch."""
+    if init.weights:
+        try:
+            check_source(init.weights)
+        except SpecError as error:
+            raise SearchError(f"recipe.init.weights: {error}") from error
+
+
+def _check_same(store: Store, row: Row, study: Study, apart: Sequence[str] = ()) -> None:
+    """Raises StoreError where a record is of another study, or of other settings, those `apart` aside."""
+    if row["name"] != study.name:
+        raise StoreError(f"{store.location} holds the study {row['name']}, not {study.name}; give --db another file")
+    config: Mapping[str, Any] = json.loads(json.dumps(study.config))
+    differ = {key: values for key, values in changes(row["config"], config).items() if key not in apart}
+    if differ:
+        key, (old, new) = next(iter(differ.items()))
+        more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+        raise StoreError(
+            f"{store.location} was made with {key}={old}, but the study now says {new}{more}; undo the change, or give "
+            "--db another file (search.trials and search.workers may change)"
+        )
+
+
 def opened_data(study: Study, listener: Listener) -> VideoData:
     """The study's data, decoded on first use; tells the listener how far it is.
 
     Raises:
         SearchError: The data does not have the classes that the study states.
     """
+    from trainer.data.clips import open_data
+
     data = open_data(
         study.located_data(), progress=lambda done, total: listener(News(kind="pack", done=done, total=total))
     )
@@ -101,6 +161,8 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
 
 def environment() -> dict[str, Any]:
     """Machine and versions, as they are recorded with every session."""
+    import torch
+
     packages = ("torch", "torchvision", "timm", "optuna", "av", "lightning-fabric", "video-nas")
     return {
         "python": platform.python_version(),
@@ -146,18 +208,7 @@ def study_row(store: Store, study: Study, data: VideoData) -> Row:
             data=data_record(study, data),
         )
         return store.study(study.name)
-    if found[0]["name"] != study.name:
-        raise StoreError(
-            f"{store.location} holds the study {found[0]['name']}, not {study.name}; give --db another file"
-        )
-    differ = changes(found[0]["config"], config)
-    if differ:
-        key, (old, new) = next(iter(differ.items()))
-        more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
-        raise StoreError(
-            f"{store.location} was made with {key}={old}, but the study now says {new}{more}; undo the change, or give "
-            "--db another file (search.trials and search.workers may change)"
-        )
+    _check_same(store, found[0], study)
     if found[0]["data"]["checksum"] != data.checksum:
         raise StoreError(
             f"the videos under {study.data.root} have changed since {store.location} was made, so results could not be "

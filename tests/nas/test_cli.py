@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from nas.cli.main import app, main
 from nas.store import Store
+from search_spaces.weights import check_source
 from tests.nas.studies import content_of, write_study
 
 COMMANDS = [
@@ -53,7 +55,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, motion: Path) -> Path:
     """A folder with a study, and in it a finished search and its promotion."""
     folder = tmp_path_factory.mktemp("cli")
     over = {"data": {"root": str(motion), "cache": str(motion.parent / "cache")}, "search": {"trials": 3}}
-    write_study(folder / "tiny.yaml", over)
+    write_study(folder / "tiny.yaml", {**over, "variants": {"other": {"data": {"name": "other"}}}})
     return folder
 
 
@@ -95,6 +97,65 @@ def test_starting_up_and_looking_import_no_torch(argv: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+LIGHT = [
+    (["search", "tiny.yaml", "recipe.init.weights=none.pth", "--db", "b.db"], "there is no file none.pth with weights"),
+    (["search", "tiny.yaml", "recipe.init.weights=timm:resnt50", "--db", "b.db"], "timm has no model resnt50; did you"),
+    (["search", "tiny.yaml", "recipe.init.weights=torchvision:resnt50"], "torchvision has no model resnt50; did you"),
+    (["search", "tiny.yaml", "recipe.lr=0.5"], "was made with recipe.lr=0.003, but the study now says 0.5"),
+    (["ablate", "tiny.yaml", "--base", "r2d_18", "recipe.lr=0.5"], "was made with recipe.lr=0.003, but the study now"),
+    (["promote", "tiny.yaml", "r2d_18", "recipe.lr=0.5"], "was made with recipe.lr=0.003, but the study now says 0.5"),
+    (
+        ["promote", "tiny.yaml", "--front", "promote.recipe.init.weights=none.pt"],
+        "there is no file none.pt with weights",
+    ),
+    (["promote", "tiny.yaml", "abcdabcd"], "no digest in runs/tiny/study.db begins with 'abcdabcd'"),
+    (["search", "tiny.yaml", "--db", "held.db"], "one driver at a time: another process holds held.db"),
+    (["promote", "tiny.yaml", "r2d_18", "--db", "held.db"], "one driver at a time: another process holds held.db"),
+    (
+        ["ablate", "tiny.yaml", "--base", "r2d_18", "--db", "held.db"],
+        "one driver at a time: another process holds held.db",
+    ),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), LIGHT, ids=[" ".join(argv)[:60] for argv, _ in LIGHT])
+def test_what_needs_no_torch_to_be_known_is_said_before_it_is_imported(argv: list[str], message: str) -> None:
+    code = (
+        "import sys\nfrom nas.cli.main import main\n"
+        f"assert main({argv!r}) == 2\n"
+        "heavy = {'torch', 'torchvision', 'timm'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    with FileLock("held.db.lock"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert message in done.stderr and done.stderr.count("\n") == 1
+    assert not Path("b.db").exists()
+
+
+def test_every_model_of_the_hubs_is_known_without_them() -> None:
+    import timm
+    from torchvision import models
+
+    for name in (*timm.list_models(), *timm.list_models(pretrained=True)):
+        check_source(f"timm:{name}")
+    for name in models.list_models(module=models):
+        check_source(f"torchvision:{name}")
+
+
+def test_a_promotion_takes_the_variant_that_the_search_was_made_with(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "promote", "tiny.yaml", "--best-under", "1T", "data=motion", "promote.epochs=1")
+    assert code == 0
+    assert "tiny: promoted" in out
+
+
+def test_fewer_trials_than_there_are_read_sensibly(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree("runs/tiny", "fewer", dirs_exist_ok=True)
+    assert run(capsys, "search", "tiny.yaml", "search.trials=2", "--db", "fewer/study.db")[0] == 0
+    out = run(capsys, "status", "fewer/study.db")[1]
+    assert "trials: 3, search.trials is now 2 (3 stopped)" in out
 
 
 def test_search_ends_with_the_front_and_the_database(capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,6 +360,12 @@ BAD = [
     ),
     (["show", "", "--study", "tiny.yaml"], "the beginning of a digest must have at least 4 letters, but is ''"),
     (["show", "zz", "--study", "tiny.yaml"], "the beginning of a digest must have at least 4 letters, but is 'zz'"),
+    (
+        ["versus", "r3d_81", "r2d_18", "--study", "tiny.yaml"],
+        "no preset is called 'r3d_81' (did you mean r3d_18?), and",
+    ),
+    (["promote", "tiny.yaml", "--front", "data=movies"], "data 'movies' is not known; did you mean motion?"),
+    (["promote", "tiny.yaml", "--front", "data=other"], "the search's data, which are motion, but data=other takes"),
     (["promote", "tiny.yaml", "1"], "a network goes by its digest, not by a number, but got 1; trial 1 is "),
     (["show", "none.json"], "the network file none.json cannot be read"),
     (["show", "tiny.yaml"], "tiny.yaml does not hold a network"),
