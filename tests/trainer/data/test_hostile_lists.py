@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -95,6 +96,89 @@ def test_a_hostile_label_is_refused_in_one_line_or_left_out(plain: Path, name: s
         assert found.classes == ("a b", "c") or found.left_out or name == "cvdf as it comes"
     else:
         assert Path(file).name in found or "data.root" in found or "classes" in found
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_hostile_label_among_several_of_a_video(plain: Path, label: str) -> None:
+    root = build(plain, "slowfast")
+    row = f"clips with blanks/x.mp4 0 {LABELS[label]}\n".encode("utf-8", "surrogatepass")
+    (root / "train.csv").write_bytes((root / "train.csv").read_bytes() + row)
+    try:
+        found = find_videos(root, name="mine", layout="multi-label-videos")
+    except DataError as error:
+        assert len(str(error)) <= 500 and "\n" not in str(error)
+    else:
+        assert [one.kind for one in found.left_out] == ["missing"]
+
+
+FOLDERS = {
+    "escape": "\x1b]0;title\x07",
+    "break": "a\nb",
+    "return": "a\rb",
+    "tab": "\t",
+    "blank": " ",
+    "right to left": "\u202eabc",
+    "brackets": "[red]x",
+    "long": "x" * 255,
+    "digits": "9" * 255,
+    "backslash": "a\\b",
+    "quotes": '"\'"',
+    "minus": "-rf",
+    "not UTF-8": os.fsdecode(b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("layout", ["folders", "mmaction2", "cvdf"])
+def test_a_class_folder_with_a_hostile_name(tmp_path: Path, layout: str, name: str, everywhere: bool) -> None:
+    root = tmp_path / "data"
+    for split in ("train", "val"):
+        base = {"folders": split, "mmaction2": f"videos_{split}", "cvdf": f"videos/{split}"}[layout]
+        for title in ("a", *([FOLDERS[name]] if everywhere or split == "train" else [])):
+            (root / base / title).mkdir(parents=True)
+            (root / base / title / "x.mp4").touch()
+    try:
+        found = find_videos(root, name="mine")
+    except DataError as error:
+        assert len(str(error)) <= 500 and "\n" not in str(error)
+        assert not everywhere or name == "not UTF-8"
+    else:
+        assert everywhere
+        assert set(found.classes) == {"a", FOLDERS[name]}
+
+
+CLASS_FILES: dict[str, bytes] = {
+    "nested": b"[" * 100_000,
+    "digits": b'{"a": ' + b"9" * 100_000 + b"}",
+    "surrogate": b'["a b", "\\ud800"]',
+    "number": b"5",
+    "null": b'["a b", null]',
+    "true": b'{"a b": false, "c": true, "d": []}',
+    "blank": b'["a b", " "]',
+    "nan": b'{"a b": NaN, "c": Infinity}',
+    "zero": b'["a b", "c\0"]',
+    "not UTF-8": b"\xff\xff",
+    "nothing": b"",
+    "lines of digits": b"1" * 9_000 + b" a b\n" + b"2" * 9_000 + b" c\n",
+    "long line": b"x" * 10_000_000,
+    "quotes": b'"\n"\n',
+    "comma": b"," * 9_000,
+}
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "classes.csv", "classes.json"])
+@pytest.mark.parametrize("content", CLASS_FILES)
+def test_a_hostile_list_of_classes(plain: Path, file: str, content: str) -> None:
+    root = build(plain, "slowfast")
+    (root / "classes.txt").unlink()
+    (root / file).write_bytes(CLASS_FILES[content])
+    try:
+        found = find_videos(root, name="mine")
+    except DataError as error:
+        assert len(str(error)) <= 500 and "\n" not in str(error)
+    else:
+        assert len(found.classes) == 2
 
 
 @pytest.mark.parametrize("name", LISTS)

@@ -42,6 +42,7 @@ def test_a_whole_file_is_taken_by_every_reader(tmp_path, name):
     assert missing(path) == ""
     assert verdicts(path, count) == {"cache": count, "pack": count, "direct": count, "header": ""}
     assert verdicts(path, count + 1)["header"] == "short"
+    assert "cut off" not in read_header(str(path)).remarks
     assert read_header(str(path), decode=True).kind == ""
 
 
