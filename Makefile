@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: search test test-slow test-all lint types imports setup bench clean
+.PHONY: search test test-slow test-all test-python lint types imports setup bench clean
 
 search: $(STAMP)
 	$(BIN)/nas data make motion
@@ -19,6 +19,11 @@ test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n $(JOBS) --dist loadfile
 
 test-all: test test-slow
+
+# What differs most between versions of Python: processes, connections, the command line. For another PYTHON in a VENV of its own.
+test-python: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow" tests/faults tests/nas/test_cli.py \
+		tests/nas/test_local_pool.py tests/nas/test_migrations.py tests/nas/test_search.py tests/nas/test_store.py tests/nas/looking
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -43,4 +48,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-newest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,7 +20,7 @@ from search_spaces import codec
 from search_spaces.catalogue import build
 from search_spaces.inflate import inflate
 from trainer.checkpoint import load_weights
-from trainer.config import DataConfig, Init
+from trainer.config import DataConfig, Init, ZeroInit
 from trainer.data import clips
 from trainer.data.clips import VideoData, open_data
 from trainer.evaluate import Batches
@@ -120,6 +120,7 @@ def network(
     seed: int,
     init: Init = Init(),  # noqa: B008
     planes: int = 3,
+    zero_init: ZeroInit = "as_published",
 ) -> torch.nn.Module:
     """Builds the network of a spec with initial values that depend on `seed` and the 2D weights of `init` alone.
 
@@ -130,6 +131,7 @@ def network(
         seed: Of the values that are drawn.
         init: 2D weights to begin with.
         planes: Planes of a clip.
+        zero_init: Whether residual branches add nothing at first.
 
     Raises:
         SearchError: The weights cannot be read, or are not those that they were.
@@ -138,7 +140,8 @@ def network(
     state = weights_of(init) if init.weights else None  # before the seed: a hub may draw numbers
     torch.manual_seed(derived_seed(seed, "weights"))
     arch = codec.loads(spec)
-    model = build(arch, num_classes=num_classes, dropout=dropout, planes=planes)
+    at_zero = zero_init if isinstance(zero_init, bool) else None
+    model = build(arch, num_classes=num_classes, dropout=dropout, planes=planes, zero_init=at_zero)
     if state is not None:
         inflate(model, arch, state, init.mode)
     return model
@@ -154,6 +157,7 @@ def first_network(job: TrainJob) -> torch.nn.Module:
         seed=seed,
         init=recipe.init,
         planes=job.data.planes,
+        zero_init=recipe.zero_init,
     )
     model = make(job.spec)
     if job.paired_with and job.paired_with != job.spec:

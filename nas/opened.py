@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nas import tabular
-from nas.accuracies import accuracy_of, metric_in
+from nas.accuracies import accuracy_of, interval_text, metric_in
 from nas.errors import NotFoundError
 from nas.fidelity import recorded_fidelity
 from nas.importance import rungs_of
@@ -195,7 +195,7 @@ class Opened:
         )
         front = "".join(
             f"<tr><td><code>{html.escape(row['digest'][:10])}</code></td>"
-            f"<td>{row['accuracy']:.3f}{_spread(row['se'])}</td>"
+            f"<td>{row['accuracy']:.3f}{_interval(row)}</td>"
             f"<td>{short_number(row['macs'])}</td><td>{short_number(row['params'])}</td>"
             f"<td style='text-align:left'>{html.escape(row['description'])}</td></tr>"
             for row in tabular.rows_of(self._store, self._row, "front")
@@ -211,5 +211,5 @@ class Opened:
         )
 
 
-def _spread(error: float | None) -> str:
-    return "" if error is None else f" ± {error:.3f}"
+def _interval(row: dict[str, Any]) -> str:
+    return "" if row["low"] is None else f" ({interval_text(row['low'], row['high'])})"

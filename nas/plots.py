@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.accuracies import MAP, accuracy_of, metric_of, standard_error
+from nas.accuracies import TOP1, accuracy_of, interval_of, metric_of
 from nas.errors import NasError, NotFoundError
 from nas.fidelity import recorded_fidelity
 from nas.store import Row
@@ -80,7 +80,7 @@ def _html(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pa
         name="front",
         line={"shape": "hv", "color": "#0b6e4f"},
         marker={"size": 11},
-        error_y=None if errors is None else {"array": errors, "thickness": 1},
+        error_y=None if errors is None else {"array": errors[1], "arrayminus": errors[0], "thickness": 1},
         text=[_hover(row["digest"], row["description"], row["macs"], row["params"]) for row in front],
         hovertemplate=hover,
     )
@@ -121,13 +121,15 @@ def _png(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pat
 
 
 def _axis(metric: str) -> str:
-    return metric if metric == MAP else f"{metric} (bars: one standard error of the clips)"
+    return f"{metric} (bars: 95 % interval over clips)" if metric == TOP1 else metric
 
 
 def _hover(digest: str, description: str, macs: int, params: int) -> str:
     return f"{digest[:10]}<br>{description}<br>{short_number(macs)} MACs, {short_number(params)} params"
 
 
-def _errors(front: Sequence[Row], metric: str) -> list[float] | None:
-    found = [standard_error(row["accuracy"], row["num_clips"], metric) for row in front]
-    return [error for error in found if error is not None] or None
+def _errors(front: Sequence[Row], metric: str) -> tuple[list[float], list[float]] | None:
+    """How far each bar goes down and up; None where the metric has none."""
+    ends = [(row["accuracy"], interval_of(row["accuracy"], row["num_clips"], metric)) for row in front]
+    known = [(share - ends[0], ends[1] - share) for share, ends in ends if ends is not None]
+    return ([down for down, _ in known], [up for _, up in known]) if known else None

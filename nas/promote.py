@@ -14,7 +14,7 @@ import torch
 
 from nas import store as s
 from nas import tables as m
-from nas.accuracies import broken_text, told
+from nas.accuracies import accuracy_of, broken_text, field_of, interval_of, interval_text, metric_of, told
 from nas.cost import cost_of
 from nas.errors import NotFoundError, SearchError, StoreError
 from nas.exported import load_network, save_network
@@ -23,7 +23,7 @@ from nas.objective import first_network, network, opened
 from nas.places import moved
 from nas.promotions import Promoted, joined, promoted_of
 from nas.store import Row, Store
-from nas.study import PromoteConfig, Study
+from nas.study import PromoteConfig, Study, short_number
 from nas.using.promoted import tested_once
 from nas.using.views import Views
 from nas.weights import check_networks, settled
@@ -70,6 +70,43 @@ def choose(store: Store, study: Row, *, prefix: str | None, best_under: int | No
             f"no network of the front has at most {best_under:,} MACs; the cheapest has {front[0]['macs']:,}"
         )
     return [max(inside, key=lambda row: (row["accuracy"], -row["macs"]))["digest"]]
+
+
+def rivals(store: Store, study: Row, digest: str, best_under: int) -> str | None:
+    """Which networks may be as good as the one that `--best-under` takes, in words; None where none may.
+
+    The most accurate of many is partly the luckiest, so what lies in its interval is as good a choice.
+
+    Args:
+        store: The database.
+        study: The study's row.
+        digest: The network that was taken.
+        best_under: Most MACs.
+    """
+    rows = store.evaluations(study["id"])
+    metric = metric_of(rows)
+    epochs = max((row["epochs"] for row in rows), default=0)
+    inside = [row for row in rows if row["epochs"] == epochs and row["macs"] <= best_under]
+    best = next((row for row in inside if row["digest"] == digest), None)
+    if best is None:
+        return None
+    accuracy = accuracy_of(best)
+    interval = interval_of(accuracy, best["num_clips"], metric)
+    others = sorted((row for row in inside if row is not best), key=lambda row: (-accuracy_of(row), row["macs"]))
+    near = [row for row in others if interval is None or accuracy_of(row) >= interval[0]]
+    if not near:
+        return None
+    second = near[0]
+    if interval is None:
+        error, more = f"{metric} {accuracy:.3f}, whose error is not known", ""
+    else:
+        error = f"{metric} {accuracy:.3f} ({interval_text(*interval)})"
+        more = f", as are {len(near) - 1} more" if len(near) > 2 else ", as is 1 more" if len(near) == 2 else ""
+    place = "the runner-up is" if interval is None else "within its error is the runner-up"
+    return (
+        f"{digest[:10]} has {error}; {place} {second['digest'][:10]} with {accuracy_of(second):.3f} at "
+        f"{short_number(second['macs'])} MACs{more}; `nas versus` says which is better, with fresh seeds"
+    )
 
 
 def put_spec(store: Store, study: Study, row: Row, spec: ArchSpec) -> str:
@@ -158,7 +195,7 @@ def promote(
     promotion = _begin(store, row, old, key, config, folder)
     if not done:
         try:
-            broken = _train(store, row["id"], promotion, job, data, folder, config, listener)
+            broken = _train(store, row, promotion, job, data, folder, config, listener)
             listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
             with named(f"the test on {split}"), disk_space(folder):
                 _report(
@@ -231,7 +268,7 @@ def _begin(store: Store, row: Row, old: Row | None, key: dict[str, Any], config:
 
 def _train(
     store: Store,
-    study: int,
+    study: Row,
     promotion: int,
     job: TrainJob,
     data: VideoData,
@@ -246,7 +283,7 @@ def _train(
     def say(epoch: EpochResult) -> None:
         text = f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}"
         if epoch.val is not None:
-            text += f", val {told(epoch.val)} of {epoch.val.num_clips} clips"
+            text += f", val {told(epoch.val, study['accuracy'])} of {epoch.val.num_clips} clips"
         listener(text, epoch.epoch, job.until_epoch)
 
     fit(
@@ -261,10 +298,11 @@ def _train(
         devices=config.devices,
         checkpoint_steps=config.checkpoint_steps,
         keep_best=config.keep_best,
+        best_by=field_of(study["accuracy"]),
         logs=config.logs,
         on_epoch=say,
     )
-    before = _row(store, study, promotion)["broken"]  # of an earlier start
+    before = _row(store, study["id"], promotion)["broken"]  # of an earlier start
     broken = joined(before, data.met.num_clips, data.met.videos)
     if broken is not None:
         with store.write() as connection:

@@ -130,6 +130,7 @@ class RecipeSchema:
     checkpointing: bool = False
     compile: bool = False
     phases: list[PhaseSchema] = field(default_factory=list)
+    zero_init: Any = "as_published"
 
 
 @dataclass
@@ -149,6 +150,7 @@ class SearchSchema:
     pool: int = 4000
     start_with: list[Any] = field(default_factory=list)
     workers: int = 0
+    accuracy: str = "auto"
 
 
 @dataclass

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from sqlalchemy import Connection, String, Table, func, select, text
+from sqlalchemy import Connection, String, Table, case, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from nas import damage, lookup, migrations
@@ -187,6 +187,7 @@ class Store:
                 m.cost.c.activation_bytes,
                 m.trial.c.number,
                 m.trial.c.params.label("settings"),
+                case((m.evaluation.c.purpose == "search", m.study.c.accuracy)).label("chosen_by"),
             )
             .join(m.architecture, m.architecture.c.digest == m.evaluation.c.digest)
             .join(m.study, m.study.c.id == m.evaluation.c.study_id)
@@ -263,12 +264,14 @@ class Store:
 
     def runs(self, study_id: int) -> list[Row]:
         """Every training of the study's ablations, oldest first."""
-        return self.rows(select(m.run).where(m.run.c.study_id == study_id).order_by(m.run.c.id))
+        query = select(m.run, m.study.c.accuracy.label("chosen_by")).join(m.study, m.study.c.id == m.run.c.study_id)
+        return self.rows(query.where(m.run.c.study_id == study_id).order_by(m.run.c.id))
 
     def arm_runs(self, ablation_id: int) -> list[Row]:
         """The runs of an ablation with their arm's position and their pair."""
         query = (
-            select(m.run, m.arm.c.position, m.arm_run.c.pair)
+            select(m.run, m.arm.c.position, m.arm_run.c.pair, m.study.c.accuracy.label("chosen_by"))
+            .join(m.study, m.study.c.id == m.run.c.study_id)
             .join(m.arm_run, m.arm_run.c.run_id == m.run.c.id)
             .join(m.arm, m.arm.c.id == m.arm_run.c.arm_id)
             .where(m.arm.c.ablation_id == ablation_id)
@@ -356,8 +359,9 @@ class Store:
     def epoch_rows(self, study_id: int) -> list[Row]:
         """Every stored epoch of every trial with the trial's number and digest, in this order."""
         query = (
-            select(m.trial.c.number, m.trial.c.digest, m.epoch)
+            select(m.trial.c.number, m.trial.c.digest, m.epoch, m.study.c.accuracy.label("chosen_by"))
             .join(m.trial, m.trial.c.id == m.epoch.c.trial_id)
+            .join(m.study, m.study.c.id == m.trial.c.study_id)
             .where(m.trial.c.study_id == study_id)
             .order_by(m.trial.c.number, m.epoch.c.epoch)
         )

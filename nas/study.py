@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
+from nas.accuracies import AUTO, CHOICES
 from nas.errors import StudyError, one_of
 from nas.fidelity import Fidelity, fidelity_of
 from nas.schema import InitSchema, PhaseSchema, RecipeSchema, StudySchema, kinds_of, typed
@@ -55,6 +56,8 @@ class SearchConfig:
         pool: At most this many networks are held ready to be proposed.
         start_with: Networks that are tried first, by name or as settings.
         workers: Processes that train; 0 trains in the driver itself.
+        accuracy: What networks are chosen by: `top1`, `balanced`, `map`, or `auto`, which is `map` where videos have
+            several labels and `top1` elsewhere.
     """
 
     sampler: str
@@ -68,6 +71,7 @@ class SearchConfig:
     pool: int
     start_with: tuple[str | Mapping[str, Any], ...]
     workers: int
+    accuracy: str = AUTO
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -336,6 +340,8 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
         raise StudyError(one_of("search.sampler", raw["sampler"], SAMPLERS))
     if raw["order"] not in get_args(OrderBy):
         raise StudyError(one_of("search.order", raw["order"], get_args(OrderBy)))
+    if raw["accuracy"] not in CHOICES:
+        raise StudyError(one_of("search.accuracy", raw["accuracy"], CHOICES))
     objectives = tuple(raw["objectives"])
     for name in objectives:
         if name not in OBJECTIVES:
@@ -354,6 +360,7 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
         pool=_at_least("search.pool", raw["pool"], 1),
         start_with=tuple(_start(value) for value in raw["start_with"]),
         workers=_at_least("search.workers", raw["workers"], 0),
+        accuracy=raw["accuracy"],
     )
 
 

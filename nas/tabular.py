@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nas import tables as m
-from nas.accuracies import MAP, broken_text, metric_in, standard_error
+from nas.accuracies import MAP, broken_text, interval_of, metric_in
 from nas.errors import NasError, one_of
 from nas.fidelity import recorded_fidelity
 from nas.importance import levels_of
@@ -66,7 +66,8 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         **_NETWORK,
         "accuracy": Column("share", "top-1 on val (mAP where videos have several labels), a share of 1", r"top-1 (\%)"),
         "metric": Column("text", "which of them: top-1 or mAP"),
-        "se": Column("share", "standard error of top-1 from its number of clips; empty for mAP", "s.e."),
+        "low": Column("share", "lower end of the 95 % interval of top-1 over videos (Wilson's)", r"low (\%)"),
+        "high": Column("share", "upper end of it", r"high (\%)"),
         "num_clips": Column("count", "val videos"),
         **_COST,
         "epochs": _EPOCHS,
@@ -194,7 +195,7 @@ def columns_of(table: str, rows: Sequence[Row]) -> dict[str, Column]:
         raise NasError(one_of("table", table, COLUMNS))
     fixed = dict(COLUMNS[table])
     if any(row.get("map_sample") is not None or row.get("metric") == MAP for row in rows):  # then mAP has decided
-        for name, title in (("top1", ""), ("map_sample", r"mAP (\%)"), ("accuracy", r"mAP (\%)"), ("se", "")):
+        for name, title in (("top1", ""), ("map_sample", r"mAP (\%)"), ("accuracy", r"mAP (\%)")):
             if name in fixed:
                 fixed[name] = replace(fixed[name], title=title)
     if table == "promotions" and are_several(rows):
@@ -251,7 +252,7 @@ def _front(store: Store, study: Row) -> list[dict[str, Any]]:
     rows, metric = [dict(row) for row in store.pareto_front(study["name"])], metric_in(store, study["id"])
     for row in rows:
         row["metric"] = metric
-        row["se"] = standard_error(row["accuracy"], row["num_clips"], metric)
+        row["low"], row["high"] = interval_of(row["accuracy"], row["num_clips"], metric) or (None, None)
     return rows
 
 

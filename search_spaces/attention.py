@@ -101,6 +101,10 @@ class NonLocal(nn.Module):
         self.norm = FaintNorm(planes, eps=norm.eps, momentum=norm.momentum)
         self.pool = nn.MaxPool3d((1, 2, 2))
 
+    def last_norms(self) -> list[nn.Module]:
+        """Returns the norm at the end of its branch."""
+        return [self.norm]
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, planes, T, H, W) to the same shape."""
         seen = self.pool(x) if min(x.shape[3:]) >= 4 else x

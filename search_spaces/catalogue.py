@@ -36,7 +36,9 @@ def family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def build(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> nn.Module:
+def build(
+    spec: ArchSpec, *, num_classes: int, dropout: float = 0.0, planes: int = 3, zero_init: bool | None = None
+) -> nn.Module:
     """Builds the network that a spec describes, with weights drawn from torch's generator.
 
     Args:
@@ -44,6 +46,7 @@ def build(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0, planes: int
         num_classes: Classes.
         dropout: Share of features dropped before the classifier in training.
         planes: Planes of a clip: 3 of RGB, 2 of optical flow.
+        zero_init: Whether the last norm of every residual branch begins with a weight of 0; None is as published.
 
     Returns:
         A module from clips (N, planes, T, H, W) to logits (N, num_classes); in training mode, a network with side heads
@@ -60,6 +63,8 @@ def build(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0, planes: int
     canonical = spec.canonical()
     network = Network(links(canonical, num_classes=num_classes, dropout=dropout, planes=planes))
     canonical.initialise(network)
+    if zero_init is not None or canonical.begins_at_zero():
+        canonical.start_branches(network, at_zero=zero_init is not False)
     return network
 
 

@@ -12,12 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.spec import POINTWISE_KINDS, PORT_KINDS, SpecError, TemporalOp, same_padding
+from search_spaces.spec import (
+    NORM_EPS,
+    NORM_MOMENTUM,
+    POINTWISE_KINDS,
+    PORT_KINDS,
+    SpecError,
+    TemporalOp,
+    same_padding,
+)
 
 Triple = tuple[int, int, int]
 
@@ -160,14 +169,12 @@ class Norm:
     """Settings of batch norms.
 
     Attributes:
-        eps: Added to the variance. Torch's default, as in torchvision's ResNets. The released networks of the R(2+1)D
-            paper used 1e-3; it changes neither parameters nor cost, and the parity with torchvision is exact only with
-            1e-5. Inception networks have 1e-3.
+        eps: Added to the variance. It changes neither parameters nor cost, but outputs.
         momentum: Share of a batch in the running statistics.
     """
 
-    eps: float = 1e-5
-    momentum: float = 0.1
+    eps: float = NORM_EPS
+    momentum: float = NORM_MOMENTUM
 
     def __call__(self, planes: int) -> nn.BatchNorm3d:
         """Returns a norm of so many planes."""
@@ -522,6 +529,14 @@ class Classifier(nn.Module):
         return out
 
 
+@runtime_checkable
+class Residual(Protocol):
+    """A module that adds a branch to what it sees."""
+
+    def last_norms(self) -> list[nn.Module]:
+        """Returns the norms at the end of its branch; where their weights are 0, it adds nothing."""
+
+
 def initialise(module: nn.Module) -> None:
     """Draws weights as torchvision does: Kaiming normal by fan-out, norms at identity, linear by 0.01, biases at 0."""
     for layer in module.modules():
@@ -535,6 +550,22 @@ def initialise(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, 0, 0.01)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def zero_last_norms(module: nn.Module) -> None:
+    """Sets the weights of the last norm of every residual branch to 0 (Goyal et al. 2017, section 5.1)."""
+    for layer in module.modules():
+        if isinstance(layer, Residual):
+            for norm in layer.last_norms():
+                nn.init.zeros_(norm.get_parameter("weight"))
+
+
+def end_norms(unit: nn.Module) -> list[nn.Module]:
+    """Returns the norms that a unit of this module ends in; those of P3D-B and C are two, whose outputs are added."""
+    if isinstance(unit, P3D):
+        return [*end_norms(unit.spatial), *end_norms(unit.temporal)] if unit.form != "a" else end_norms(unit.temporal)
+    assert isinstance(unit, ConvNorm)
+    return [unit.norm]
 
 
 def _padding(kernel: Triple, dilation: int) -> Triple:

@@ -58,6 +58,9 @@ POINTWISE_KINDS: tuple[Kind, ...] = ("t1x1_first", "t1x1_both", "t1x1_all")
 KERNELS: tuple[int, ...] = (1, 3, 5, 7)
 MIDPLANES: tuple[Midplanes, ...] = ("per_conv", "shared", "equal")
 ATTENTIONS: tuple[Attention, ...] = ("none", "se", "gate", "nonlocal")
+# Of batch norms where a spec says nothing else: torch's defaults.
+NORM_EPS = 1e-5
+NORM_MOMENTUM = 0.1
 # Fields that came later. They are left out of a spec's JSON at their default, so that digests stay.
 ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 
@@ -90,6 +93,12 @@ def at_least(field: str, value: int, low: int) -> None:
     """Raises SpecError unless `value >= low`."""
     if value < low:
         raise SpecError(f"{field} must be at least {low}, but is {value}")
+
+
+def within(field: str, value: float) -> None:
+    """Raises SpecError unless `0 < value <= 1`."""
+    if not 0 < value <= 1:
+        raise SpecError(f"{field} must be above 0 and at most 1, but is {value}")
 
 
 def one_of(field: str, value: object, choices: tuple[object, ...]) -> None:
@@ -255,11 +264,22 @@ class ArchSpec(ABC):
     def scaled(self, multiplier: float, *, multiple: int = 8) -> Self:
         """Returns the same network with all widths times a multiplier, as multiples of `multiple`."""
 
+    def begins_at_zero(self) -> bool:
+        """Returns whether, as published, the last norm of every residual branch has a weight of 0 at first."""
+        return False
+
     def initialise(self, network: nn.Module) -> None:
         """Draws the network's initial values from torch's generator."""
         from search_spaces.layers import initialise
 
         initialise(network)
+
+    def start_branches(self, network: nn.Module, *, at_zero: bool) -> None:
+        """Sets whether every residual branch adds nothing at first, of a network that was just initialised."""
+        from search_spaces.layers import zero_last_norms
+
+        if at_zero:
+            zero_last_norms(network)
 
     def twin(self) -> tuple[Twin, ...]:
         """Returns which layers can take the weights of which 2D network's; none unless the family says so."""

@@ -19,6 +19,7 @@ Source = Literal["cache", "pack", "decode"]
 Precision = Literal["auto", "fp32", "bf16"]
 Loss = Literal["cross_entropy", "bce", "lsep", "warp"]
 ClassWeights = Literal["none", "balanced", "sqrt", "frequency", "sqrt_frequency"]
+ZeroInit = bool | Literal["as_published"]
 InitMode = Literal["replicate", "centre", "random", "identity"]
 
 # Fields that came later. An identity leaves them out at their default, so that what was begun without them goes on.
@@ -294,6 +295,8 @@ class Recipe:
             memory, about a third more time, the same weights.
         compile: Compile the network with `torch.compile`; needs a C++ compiler.
         phases: Stretches of training on other clips, such as 8 frames first and 32 then.
+        zero_init: Whether the last norm of every residual branch begins with a weight of 0, so that the branch adds
+            nothing; `as_published` is as the network's authors have it.
     """
 
     batch_size: int = 16
@@ -326,6 +329,7 @@ class Recipe:
     checkpointing: bool = field(default=False, metadata=_ADDED)
     compile: bool = field(default=False, metadata=_ADDED)
     phases: tuple[Phase, ...] = field(default=(), metadata=_ADDED)
+    zero_init: ZeroInit = field(default="as_published", metadata=_ADDED)
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
@@ -366,6 +370,8 @@ class Recipe:
             raise ConfigError(f"recipe.step_factor must be in (0, 1], but is {self.step_factor}")
         if not all(a < b < math.inf for a, b in zip((0.0, *self.steps), self.steps, strict=False)):
             raise ConfigError(f"recipe.steps must be ascending and above 0, and finite, but is {list(self.steps)}")
+        if not isinstance(self.zero_init, bool) and self.zero_init != "as_published":
+            raise ConfigError(f"recipe.zero_init must be true, false or as_published, but is {self.zero_init}")
         if bool(self.steps) != (self.schedule == "steps"):
             raise ConfigError(
                 f"recipe.steps must be given with schedule steps and no other, but is {list(self.steps)} with "

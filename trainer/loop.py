@@ -37,6 +37,7 @@ def fit(
     checkpoint_steps: int = 0,
     devices: int = 1,
     keep_best: bool = False,
+    best_by: str = "",
     logs: Sequence[Log] = (),
     batches: Batches = video_clips,
 ) -> FitResult:
@@ -69,6 +70,7 @@ def fit(
         keep_best: Whether the weights of the epoch that is most accurate on val are kept too, in `best.pt` (where two
             are alike, those of the smaller loss). What an epoch reports is of its own weights in any case. Weights of
             an epoch before this was asked for, or of a file that is damaged, are gone: an epoch has to be better.
+        best_by: The metric by which `keep_best` compares epochs, such as `balanced`; empty for the data's own.
         logs: Logs beside the lines: `csv` (`progress.csv`) and `tensorboard` (`tensorboard/`).
         batches: Where clips come from.
 
@@ -95,6 +97,7 @@ def fit(
         checkpoint_every=checkpoint_every,
         checkpoint_steps=checkpoint_steps,
         keep_best=keep_best,
+        best_by=best_by,
         logs=tuple(logs),
     )
     if devices == 1:

@@ -29,6 +29,9 @@ class Metrics:
             what is called mAP in Multi-Moments in Time. `None` with one label.
         map_class: With several labels a video, the mean over classes of the average precision of the videos' order;
             what is called mAP elsewhere. `None` with one label.
+        balanced: With one label a video, the mean over classes of the share of their videos whose class is the most
+            probable one (balanced accuracy; Brodersen et al. 2010); classes without a video do not count. Always naming
+            one class earns 1 / K, however frequent it is. `None` with several labels.
     """
 
     top1: float
@@ -37,11 +40,23 @@ class Metrics:
     num_clips: int
     map_sample: float | None = None
     map_class: float | None = None
+    balanced: float | None = None
 
     @property
     def accuracy(self) -> float:
         """What networks and epochs are chosen by: top-1, or with several labels a video `map_sample`."""
         return self.top1 if self.map_sample is None else self.map_sample
+
+    def by(self, name: str) -> float:
+        """The number that epochs are chosen by: a field such as `balanced`, or for an empty name `accuracy`.
+
+        Raises:
+            ConfigError: The data has no sense for it.
+        """
+        found = getattr(self, name) if name else self.accuracy
+        if found is None:
+            raise ConfigError(f"epochs cannot be chosen by {name}, which is not measured of this data")
+        return float(found)
 
     def plain(self) -> dict[str, Any]:
         """The numbers by name, without those that the data has no sense for."""
@@ -102,7 +117,31 @@ def measure(probabilities: Tensor, labels: Tensor) -> Metrics:
     tiny = torch.finfo(probabilities.dtype).tiny
     top1, top5 = (_share_in_top(probabilities, labels, k) for k in (1, min(5, num_classes)))
     loss = -chosen.clamp_min(tiny).log().double().mean().item()
-    return Metrics(top1=top1, top5=top5, loss=loss, num_clips=num_videos)
+    return Metrics(
+        top1=top1, top5=top5, loss=loss, num_clips=num_videos, balanced=balanced_accuracy(probabilities, labels)
+    )
+
+
+def balanced_accuracy(probabilities: Tensor, labels: Tensor) -> float:
+    """Mean over the classes that have a video of the share of their videos that are right.
+
+    What is right is as for top-1: of equal probabilities, the class that torchmetrics takes.
+
+    Args:
+        probabilities: (V, K).
+        labels: (V,).
+
+    Returns:
+        In 0..1.
+    """
+    num_classes = probabilities.shape[1]
+    right: Tensor = multiclass_accuracy(
+        probabilities, labels, num_classes=num_classes, top_k=1, average="none", ignore_index=None
+    )
+    counts = torch.bincount(labels, minlength=num_classes)
+    here = counts > 0
+    # The shares are of float32; the counts behind them are integers.
+    return ((right[here].double() * counts[here]).round() / counts[here]).mean().item()
 
 
 def measure_several(probabilities: Tensor, targets: Tensor) -> Metrics:

@@ -68,6 +68,7 @@ class Plan:
     checkpoint_every: int = 1
     checkpoint_steps: int = 0
     keep_best: bool = False
+    best_by: str = ""
     logs: tuple[Log, ...] = ()
 
 
@@ -150,7 +151,7 @@ def run(
             damaged += harm
             best = held = None if line is None else from_line(line)
             for done in map(from_line, this.lines):  # one of them may be better, but its weights are gone
-                best = done if _better(done, best) else best
+                best = done if _better(done, best, plan.best_by) else best
             if best is not None and best is not held and best.epoch == start and partial is None:
                 held = best
                 files.write_best(learner.weights_only(start, identity, this.lines[-1]))
@@ -160,7 +161,7 @@ def run(
                 this.lines.append(to_line(result))
                 if leads:
                     files.append(this.lines[-1])
-                    if plan.keep_best and _better(result, best):
+                    if plan.keep_best and _better(result, best, plan.best_by):
                         best = held = result
                         files.write_best(learner.weights_only(epoch, identity, this.lines[-1]))
                     if epoch % plan.checkpoint_every == 0 or epoch == plan.until_epoch:
@@ -257,13 +258,13 @@ def _write_partial(this: _Run, epoch: int, losses: Losses, began: float) -> None
         this.files.write(this.learner.checkpoint(epoch - 1, this.identity, this.lines, partial))
 
 
-def _better(result: EpochResult, best: EpochResult | None) -> bool:
+def _better(result: EpochResult, best: EpochResult | None, by: str) -> bool:
     """Whether an epoch is more accurate on val; where two are alike, the one with the smaller loss is."""
     if result.val is None:
         return False
     if best is None or best.val is None:
         return True
-    return (result.val.accuracy, -result.val.loss) > (best.val.accuracy, -best.val.loss)
+    return (result.val.by(by), -result.val.loss) > (best.val.by(by), -best.val.loss)
 
 
 def _weights(plan: Plan) -> Tensor | None:

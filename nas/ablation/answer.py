@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas.ablation.config import BASE, CONTROL, AblationConfig
-from nas.accuracies import accuracy_of, in_points
+from nas.accuracies import TOP1, accuracy_of, in_points, metric_of
 from nas.store import Row, Store
 
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ def results_of(store: Store, ablation: int) -> dict[int, dict[int, Any]]:
     chosen = selecting(store, _study_of(store, ablation))
     for row in store.arm_runs(ablation):
         if row["state"] == "done" and (row["digest"], row["seed"]) not in chosen:
-            # Marks of right and wrong say nothing of mean average precision: then runs are compared by seeds alone.
-            by_clip = row["correct"] and row["map_sample"] is None
+            # Marks of right and wrong say nothing of mean average precision, and weigh classes by their videos: where
+            # networks are chosen by other than top-1, runs are compared by seeds alone.
+            by_clip = row["correct"] and row["map_sample"] is None and metric_of([row]) == TOP1
             accuracy = accuracy_of(row)
             result = Result.of(row["correct"], top1=accuracy) if by_clip else Result(top1=accuracy)
             found.setdefault(row["position"], {})[row["pair"]] = result

@@ -224,7 +224,10 @@ class _Runner:
                 self.trained += 1
             val = result.epochs[-1].val
             assert val is not None
-            self._say("result", f"{what}: {told(val)} of {val.num_clips} clips ({result.seconds:.1f} s)")
+            self._say(
+                "result",
+                f"{what}: {told(val, self.study['accuracy'])} of {val.num_clips} clips ({result.seconds:.1f} s)",
+            )
         return None
 
     def _pair_is_whole(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.accuracies import in_points, intervals, metric_in
+from nas.accuracies import few_videos, in_points, intervals, metric_in, recorded_counts
 from nas.cli.machines import CPUS, RAY, machines_of
 from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line, print_table
 
@@ -284,6 +284,10 @@ def _show_plan(
     print_table(arms, columns, f"{study.name}: {_name(config, kind)}, clip {study.data.shape}")
     for line in _plan_lines(plan, priced_plan, num):
         print_line(line)
+    counted = recorded_counts(row["data"]) if row is not None else (0, ())
+    warning = few_videos(*counted) if counted[0] else None
+    if warning is not None:
+        print_line(warning)
 
 
 def _arm_rows(plan: Plan) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.accuracies import few_videos, largest_share
 from nas.cli.flow import flow
 from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.pack import pack
@@ -115,6 +116,14 @@ def get(
     checksums: str = typer.Option(None, "--checksums", metavar="FILE", help="Lines of `sha256  train/part_0.tar.gz`."),
     flat: bool = typer.Option(False, "--flat", help="Leave the videos flat, instead of in folders by class."),
     keep: bool = typer.Option(False, "--keep", help="Keep the archives."),
+    unpack_limit: float = typer.Option(
+        None,
+        "--unpack-limit",
+        metavar="GIB",
+        min=0.001,
+        max=1e6,
+        help="What an archive may have and unpack to; 4 times its size and 64 GiB at most unless given.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Fetch Kinetics-400 from CVDF, unpack and arrange it; exit code 1 if an archive is broken.
@@ -139,6 +148,7 @@ def get(
             checksums=_checksums(checksums),
             arrange=not flat,
             keep=keep,
+            unpack_limit=round(unpack_limit * 2**30) if unpack_limit else 0,
             listener=lambda text, done, total: progress.update(done, total, text),
         )
     finally:
@@ -192,6 +202,7 @@ def _print(config: DataConfig, report: DataReport) -> None:
             "videos": split.num_videos,
             "left out": split.num_broken,
             "per class": _span(min(split.per_class.values()), max(split.per_class.values())),
+            "largest class": largest_share(split.num_videos, tuple(split.per_class.values())),
             "frames": _range(split.frames),
             "seconds": _range(split.seconds),
             "height": _range(split.height),
@@ -203,6 +214,10 @@ def _print(config: DataConfig, report: DataReport) -> None:
     print_line(report.line)
     how = "every frame was decoded" if report.decoded else "by their headers"
     print_table(rows, {key: key for key in rows[0]}, f"{config.name}: {len(report.classes)} classes, {how}")
+    val = report.splits.get("val")
+    warning = None if val is None else few_videos(val.num_videos, tuple(val.per_class.values()))
+    if warning is not None:
+        print_line(warning)
     if report.counts:
         print_line("left out: " + ", ".join(f"{count:,} {kind}" for kind, count in report.counts.items()))
     for item in report.broken[:_SHOWN]:

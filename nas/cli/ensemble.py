@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.accuracies import interval_text
 from nas.cli.output import Progress, print_json, print_line, print_table
-from nas.cli.testing import CACHE, CLIPS, CROPS, FULL, JSON, SIDES, interval_text, located, views_asked
+from nas.cli.testing import CACHE, CLIPS, CROPS, FULL, JSON, SIDES, located, views_asked
 
 if TYPE_CHECKING:
     from nas.using.accuracy import Judged, Share

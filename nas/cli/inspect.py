@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from nas.accuracies import TOP1, accuracy_of, metric_in, standard_error
+from nas.accuracies import (
+    BALANCED,
+    MAP,
+    TOP1,
+    accuracy_of,
+    interval_of,
+    interval_text,
+    largest_share,
+    metric_in,
+    recorded_counts,
+)
 from nas.cli.output import Progress, duration, print_json, print_line, print_table
 from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
@@ -23,7 +34,7 @@ JSON = typer.Option(False, "--json", help="Print JSON.")
 FRONT_COLUMNS = {
     "digest": "digest",
     "accuracy": TOP1,
-    "error": "±1 s.e.",
+    "interval": "95 %",
     "macs": "MACs",
     "params": "params",
     "description": "network",
@@ -51,15 +62,21 @@ def status(
         counts = row["data"]["clips"]
         clips = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test") if split in counts)
         print_line(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
+        if report["metric"] != MAP:
+            largest = report["largest_class"]
+            always = "" if largest is None else f"; always naming the largest class: {largest:.3f} of val"
+            print_line(f"chance: {1 / row['num_classes']:.3f}, of balanced accuracy too{always}")
         continues = recorded_fidelity(row).continues
         print_table(
-            report["rungs"],
+            [{**line, "interval": interval_text(line["low"], line["high"])} for line in report["rungs"]],
             {
                 "rung": "rung",
                 **({} if continues else {"fidelity": "fidelity"}),
                 "epochs": "epochs" if continues else "epochs in all",
                 "networks": "networks",
                 "best": f"best {report['metric']}",
+                **({"interval": "95 %"} if any(line["low"] is not None for line in report["rungs"]) else {}),
+                **({"balanced": BALANCED} if _shows_balanced(report) else {}),
                 "num_clips": "val clips",
             },
         )
@@ -86,15 +103,17 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     """What `nas status` shows, as plain values."""
     from nas.recipes import told_apart
 
-    search = row["config"]["search"]
+    search, metric = row["config"]["search"], metric_in(store, row["id"])
     evaluations = store.evaluations(row["id"])
     trials = store.trials(row["id"])
     rungs = []
     fidelity = recorded_fidelity(row)
     for rung, epochs in enumerate(fidelity.ends):
         reached = [e for e in evaluations if e["rung"] == rung]
-        best = max(map(accuracy_of, reached), default=None)
-        clips = reached[0]["num_clips"] if reached else None
+        first = max(reached, key=accuracy_of, default=None)
+        best = None if first is None else accuracy_of(first)
+        clips = reached[0]["num_clips"] if reached else 0
+        low, high = (None, None) if best is None else interval_of(best, clips, metric) or (None, None)
         label = fidelity.label(rung)
         rungs.append(
             {
@@ -103,7 +122,10 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
                 "epochs": epochs,
                 "networks": len(reached),
                 "best": best,
-                "num_clips": clips,
+                "low": low,
+                "high": high,
+                "balanced": None if first is None else first["balanced"],
+                "num_clips": clips or None,
             }
         )
     by_kind: dict[bool, list[Row]] = {True: [], False: []}
@@ -114,7 +136,8 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     return {
         "study": row["name"],
         "database": store.location,
-        "metric": metric_in(store, row["id"]),
+        "metric": metric,
+        "largest_class": largest_share(*recorded_counts(row["data"])),
         "rungs": rungs,
         "trials": len(trials),
         "budget": search["trials"],
@@ -135,6 +158,11 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         "promotions": promoted_rows(store, row["id"]),
         "recipes": told_apart(store.promotions(row["id"])),
     }
+
+
+def _shows_balanced(report: Mapping[str, Any]) -> bool:
+    """Whether balanced accuracy stands beside what decides; an earlier version did not measure it."""
+    return report["metric"] != BALANCED and any(line["balanced"] is not None for line in report["rungs"])
 
 
 def _of_ablation(session: Row) -> bool:
@@ -173,7 +201,7 @@ def front_rows(store: Store, study: str) -> list[Row]:
 
 
 def print_front(store: Store, study: str) -> None:
-    """Prints the front, with the standard error that its number of clips gives each top-1; of mAP it gives none."""
+    """Prints the front, with the 95 % interval (Wilson's) that its number of clips gives each top-1."""
     rows = front_rows(store, study)
     if not rows:
         print_line(f"{study}: no network has reached a rung yet")
@@ -184,11 +212,11 @@ def print_front(store: Store, study: str) -> None:
         {
             **row,
             "digest": row["digest"][:10],
-            "error": standard_error(row["accuracy"], row["num_clips"], metric),
+            "interval": interval_text(*(interval_of(row["accuracy"], row["num_clips"], metric) or (None, None))),
         }
         for row in rows
     ]
-    columns = {name: title for name, title in FRONT_COLUMNS.items() if name != "error" or metric == TOP1}
+    columns = {name: title for name, title in FRONT_COLUMNS.items() if name != "interval" or metric == TOP1}
     place = recorded_fidelity(record).at_epochs(rows[0]["epochs"])
     title = f"{study}: Pareto front {place}, on {rows[0]['num_clips']} val clips of {record['clip']} (MACs of one clip)"
     print_table(lines, {**columns, "accuracy": metric}, title)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.accuracies import TOP1, metric_in
+from nas.accuracies import MAP, metric_in
 from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.resolve import database_of
 
@@ -89,7 +89,7 @@ def motion(
     if as_json:
         print_json([as_plain(one) for one in measured])
         return
-    of = f"chance {1 / row['num_classes']:.3f}" if metric == TOP1 else "one of a video's labels counts"
+    of = f"chance {1 / row['num_classes']:.3f}" if metric != MAP else "one of a video's labels counts"
     show(measured, f"{row['name']}: motion tests on {split}, top-1 ({of})")
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.accuracies import interval_text
 from nas.cli.output import Progress, SearchProgress, print_json, print_line, print_table
 from nas.cli.resolve import database_of, find_spec, has_name, not_a_preset
-from nas.cli.testing import interval_text
 
 if TYPE_CHECKING:
     from nas.promotions import Promoted
@@ -84,7 +84,7 @@ def promote(
             if names and not named:
                 store.find(names[0])
 
-    from nas.promote import choose, put_spec
+    from nas.promote import choose, put_spec, rivals
     from nas.promote import promote as train
     from nas.weights import settled_study
     from trainer.optim import check_optimizer
@@ -104,6 +104,9 @@ def promote(
             for text in [] if stated is not None or is_database(study) else _not_used(study, row["config"], words):
                 progress.line(text)
             digests = choose(store, row, prefix=names[0] if names else None, best_under=bound, whole_front=front)
+            near = None if bound is None else rivals(store, row, digests[0], bound)
+            if near is not None:
+                progress.line(near)
             config = recorded.promote if devices is None else replace(recorded.promote, devices=devices)
             results: list[Promoted] = []
             failed: list[SearchError] = []

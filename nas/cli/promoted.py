@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.accuracies import MAP, TOP1, VIDEO1, accuracy_of, broken_text
+from nas.accuracies import MAP, VIDEO1, accuracy_of, broken_text, interval_text
 from nas.cli.output import print_line, print_table
-from nas.cli.testing import interval_text
 from nas.store import Store
 
-_TESTED = ("split", "top1", "top5", "map_sample", "map_class", "clip1", "low", "high", "views", "num_clips")
+_TESTED = ("split", "top1", "top5", "map_sample", "map_class", "balanced", "clip1", "low", "high", "views", "num_clips")
 _COLUMNS = {
     "digest": "digest",
     "seed": "seed",
@@ -21,6 +20,7 @@ _COLUMNS = {
     "clip1": "clip@1",
     "accuracy": VIDEO1,
     "interval": "95 % over videos",
+    "balanced": "balanced",
     "top5": "video@5",
     "num_clips": "videos",
     "views": "views",
@@ -68,7 +68,9 @@ def print_promoted(rows: Sequence[Mapping[str, Any]], recipes: Mapping[str, str]
         for p in rows
     ]
     columns = {name: title for name, title in _COLUMNS.items() if name != "recipe" or recipes}
-    print_table(lines, {**columns, "accuracy": VIDEO1 if metric == TOP1 else MAP}, "promoted")
+    if all(p.get("balanced") is None for p in rows):  # of several labels, or of an earlier version
+        del columns["balanced"]
+    print_table(lines, {**columns, "accuracy": MAP if metric == MAP else VIDEO1}, "promoted")
     for line in recipe_lines(recipes):
         print_line(f"  {line}")
     for p in rows:

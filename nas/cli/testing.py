@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.accuracies import interval_text
 from nas.cli.output import print_line, print_table
 from nas.cli.resolve import folder_settings, load_target
 from nas.places import path_of
@@ -126,11 +127,6 @@ def views_asked(
     return dataclasses.replace(usual, **over)
 
 
-def interval_text(low: float | None, high: float | None) -> str:
-    """An interval as `.512 to .688`; empty where there is none."""
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-
-
 def share_row(name: str, share: Share) -> dict[str, Any]:
     """One accuracy as a row."""
     return {
@@ -155,6 +151,8 @@ def show_test(result: Judged, title: str) -> None:
     columns = {"measure": "", "share": "accuracy", "interval": "95 % over videos", "videos": "videos"}
     print_line(title)
     print_table(rows, columns)
+    if result.balanced is not None:
+        print_line(f"balanced accuracy: {result.balanced:.3f}, the mean over classes of video@1")
     if result.map_class is not None:
         print_line(
             f"mAP over classes: {result.map_class:.3f}; clip@1 to video@5 count one of a video's labels as right"

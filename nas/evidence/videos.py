@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.accuracies import wilson
+
 _FEW = 200  # different values, up to which counting them is cheaper than drawing videos
 _CELLS = 4_000_000  # drawn at once: 64 MB
 
@@ -18,14 +20,15 @@ def interval_over_videos(
     resamples: int = 9999,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean over videos (Efron 1979; Efron and Tibshirani 1993, chapter 13).
+    """Interval of a mean over videos: Wilson's where each is right or wrong, else that of a percentile bootstrap.
 
-    For an accuracy a video's value is 1 or 0, or its share of clips or seeds that are right; for a difference of two
-    networks it is the difference of theirs, so that the interval is paired by video.
+    (Efron 1979; Efron and Tibshirani 1993, chapter 13.) For an accuracy a video's value is 1 or 0, or its share of
+    clips or seeds that are right; for a difference of two networks it is the difference of theirs, so that the interval
+    is paired by video.
 
     Where every video has one and the same value, there is nothing to draw from, and an interval of no width would be a
     lie. Then the bound is the one that holds for what was never seen: in V videos, something that did not happen has a
-    share of at most 1 - (alpha / 2)^(1 / V) (Clopper and Pearson 1934). The interval of an accuracy of 1 is theirs.
+    share of at most 1 - (alpha / 2)^(1 / V) (Clopper and Pearson 1934).
 
     Args:
         values: (V,) one a video, V at least 1.
@@ -41,6 +44,8 @@ def interval_over_videos(
     values = np.asarray(values, dtype=np.float64)
     total, tail = len(values), (1 - confidence) / 2
     kinds, counts = np.unique(values, return_counts=True)
+    if least == 0.0 and most == 1.0 and set(kinds.tolist()) <= {0.0, 1.0}:
+        return wilson(float(values.mean()), total, confidence)
     if len(kinds) == 1:
         unseen = 1 - tail ** (1 / total)
         return float(kinds[0] - unseen * (kinds[0] - least)), float(kinds[0] + unseen * (most - kinds[0]))

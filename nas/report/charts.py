@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nas.accuracies import TOP1
+from nas.accuracies import MAP, TOP1
 from nas.fidelity import EPOCHS, Fidelity
 from nas.report.scales import Scale, linear, logarithmic
 from nas.report.values import Ablation, Curve, Effect, Level, Marginal, Network, Point, Step
@@ -76,11 +76,12 @@ def front_chart(
     num_classes: int,
     metric: str = TOP1,
     fidelity: Fidelity = EPOCHS,
+    largest: float | None = None,
 ) -> Chart:
-    """Accuracy against MACs: every rung's networks, the higher the stronger, and the front with its standard errors."""
-    chance = _chances(num_classes, metric)
+    """Accuracy against MACs: every rung's networks, the higher the stronger, and the front with its intervals."""
+    chance = _chances(num_classes, metric, largest)
     x = logarithmic([p.macs for p in points])
-    y = _accuracy([*chance, *(end for p in points for end in _ends(p))])
+    y = _accuracy([*chance.values(), *(end for p in points for end in _ends(p))])
     top = max((p.rung for p in points), default=0)
     front = sorted((p for p in points if p.front), key=lambda p: p.macs)
     marks = [
@@ -90,7 +91,7 @@ def front_chart(
             kind="front" if p.front else "top" if p.rung == top else "low",
             digest=p.digest,
             label=point_label(p, metric, fidelity),
-            bar=(_down(y, max(_ends(p))), _down(y, min(_ends(p)))) if p.front and p.error is not None else None,
+            bar=(_down(y, max(_ends(p))), _down(y, min(_ends(p)))) if p.front and p.interval is not None else None,
         )
         for p in sorted(points, key=lambda p: (p.front, p.rung, p.macs))
     ]
@@ -98,12 +99,12 @@ def front_chart(
     texts = [str(number) if fidelity.continues else fidelity.label(rung) for rung, number in epochs if rung < top]
     lower = ", ".join(texts) + (" epochs" if fidelity.continues else "")
     best, place = (fidelity.label_of(epochs[-1][1]), fidelity.at_epochs(epochs[-1][1])) if epochs else ("", "")
-    bars = ", bars of ± 1 s.e." if metric == TOP1 else ""
+    bars = ", bars of 95 %" if metric == TOP1 else ""
     legend = [("front", f"front {place}{bars}"), ("top", f"beaten, {best}")]
     if texts:
         legend.append(("low", f"lower rungs ({lower})"))
     return Chart(
-        title=f"{'Top-1' if metric == TOP1 else metric} against MACs of "
+        title=f"{metric[:1].upper() + metric[1:] if metric != MAP else metric} against MACs of "
         f"{plural(len({p.digest for p in points}), 'network')}; {len(front)} on the front",
         x_title="MACs of one clip (log)",
         y_title=f"{metric} on val",
@@ -119,16 +120,22 @@ def front_chart(
 def point_label(point: Point, metric: str, fidelity: Fidelity = EPOCHS) -> str:
     """One measurement in words."""
     return (
-        f"{metric} {measured(point.accuracy, point.error)} ({point.num_clips:,} clips), "
+        f"{metric} {measured(point.accuracy, *(point.interval or (None, None)))} ({point.num_clips:,} clips), "
         f"{fidelity.label_of(point.epochs)}, trial {point.number}"
     )
 
 
-def curves_chart(curves: Sequence[Curve], num_classes: int, metric: str = TOP1, fidelity: Fidelity = EPOCHS) -> Chart:
+def curves_chart(
+    curves: Sequence[Curve],
+    num_classes: int,
+    metric: str = TOP1,
+    fidelity: Fidelity = EPOCHS,
+    largest: float | None = None,
+) -> Chart:
     """Learning curves; those that were stopped early lie below the others."""
     x = linear([0, *(epoch for c in curves for epoch, _ in c.values)], text=lambda v: f"{v:g}")
-    chance = _chances(num_classes, metric)
-    y = _accuracy([*chance, *(value for c in curves for _, value in c.values)])
+    chance = _chances(num_classes, metric, largest)
+    y = _accuracy([*chance.values(), *(value for c in curves for _, value in c.values)])
     order = ("stopped", "failed", "running", "top", "front")
     words = {
         "front": "on the front",
@@ -272,13 +279,19 @@ def thin(values: Sequence[tuple[int, float]], most: int = VERTICES) -> list[tupl
     return [value for i, value in enumerate(values) if i % stride == 0 or i in (best, len(values) - 1)]
 
 
-def _chances(num_classes: int, metric: str) -> list[float]:
-    """Accuracy of guessing; of mean average precision it depends on how many labels videos have."""
-    return [1 / max(1, num_classes)] if metric == TOP1 else []
+def _chances(num_classes: int, metric: str, largest: float | None) -> dict[str, float]:
+    """Accuracies without looking, by name; of mean average precision it depends on how many labels videos have."""
+    if metric == MAP:
+        return {}
+    chance = {"chance": 1 / max(1, num_classes)}
+    # Where classes are equally frequent, that is chance.
+    if metric == TOP1 and largest is not None and largest > chance["chance"] + 0.005:
+        chance["largest class"] = largest
+    return chance
 
 
-def _chance(y: Scale, chance: Sequence[float]) -> tuple[Rule, ...]:
-    return tuple(Rule(y=_down(y, value), text=f"chance {percent(value)}") for value in chance)
+def _chance(y: Scale, chance: Mapping[str, float]) -> tuple[Rule, ...]:
+    return tuple(Rule(y=_down(y, value), text=f"{name} {percent(value)}") for name, value in chance.items())
 
 
 def _accuracy(values: Sequence[float]) -> Scale:
@@ -288,9 +301,8 @@ def _accuracy(values: Sequence[float]) -> Scale:
 
 
 def _ends(point: Point) -> tuple[float, float]:
-    """Of the bar of a point; the point itself where its standard error is not known."""
-    error = point.error or 0.0
-    return point.accuracy - error, point.accuracy + error
+    """Of the bar of a point; the point itself where its interval is not known."""
+    return point.interval or (point.accuracy, point.accuracy)
 
 
 def _down(y: Scale, value: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from nas.accuracies import accuracy_of, metric_in, metric_of, standard_error
+from nas.accuracies import accuracy_of, interval_of, metric_in, metric_of
 from nas.fidelity import recorded_fidelity
 from nas.recipes import told_apart
 from nas.report import evidence
@@ -81,11 +81,12 @@ def points_of(evaluations: Sequence[Row], front: set[str]) -> tuple[Point, ...]:
             rung=row["rung"],
             epochs=row["epochs"],
             accuracy=accuracy_of(row),
-            error=standard_error(accuracy_of(row), row["num_clips"], metric_of([row])),
+            interval=interval_of(accuracy_of(row), row["num_clips"], metric_of([row])),
             num_clips=row["num_clips"],
             macs=row["macs"],
             settings=row["settings"] or {},
             front=row["rung"] == top and row["digest"] in front,
+            balanced=row["balanced"],
         )
         for row in evaluations
     )

@@ -19,7 +19,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from nas.accuracies import intervals, standard_error
+from nas.accuracies import intervals
 from nas.errors import NasError
 from nas.recipes import DIGITS, recipe_lines
 from nas.report import charts, words
@@ -102,7 +102,6 @@ def environment() -> jinja2.Environment:
     made.filters |= {
         "amount": words.amount,
         "percent": words.percent,
-        "spread": words.spread,
         "points": words.points,
         "duration": words.duration,
         "moment": words.moment,
@@ -115,7 +114,6 @@ def environment() -> jinja2.Environment:
         "levels": intervals,
         "shares": words.shares,
         "measured": words.measured,
-        "standard_error": standard_error,
         "by_split": lambda accuracies: {accuracy.split: accuracy for accuracy in accuracies},
     }
     return made
@@ -139,18 +137,17 @@ def payload(report: Report) -> dict[str, Any]:
             [
                 f"search, {report.fidelity.label_of(point.epochs)}",
                 "val",
-                words.measured(point.accuracy, point.error),
+                words.measured(point.accuracy, *(point.interval or (None, None))),
             ]
         )
     for promotion in report.promotions:
         for a in promotion.accuracies:
-            error = standard_error(a.accuracy, a.num_clips, report.metric)
             recipe = f", recipe {promotion.recipe[:DIGITS]}" if report.recipes else ""
             results.setdefault(promotion.digest, []).append(
                 [
                     f"promotion, {words.plural(promotion.epochs, 'epoch')}, seed {promotion.seed}{recipe}",
                     a.split,
-                    words.measured(a.accuracy, error),
+                    words.measured(a.accuracy, a.low, a.high),
                 ]
             )
     networks = []
@@ -251,11 +248,11 @@ def means_over_seeds(promotions: Sequence[Promotion]) -> list[dict[str, Any]]:
 
 
 def _charts(report: Report) -> dict[str, Any]:
-    classes, metric = report.study["num_classes"], report.metric
+    classes, metric, largest = report.study["num_classes"], report.metric, report.largest_class
     epochs = {rung.rung: rung.epochs for rung in report.rungs}
     return {
-        "front": charts.front_chart(report.points, report.networks, classes, metric, report.fidelity),
-        "curves": charts.curves_chart(report.curves, classes, metric, report.fidelity),
+        "front": charts.front_chart(report.points, report.networks, classes, metric, report.fidelity, largest),
+        "curves": charts.curves_chart(report.curves, classes, metric, report.fidelity, largest),
         "steps": charts.hypervolume_chart(report.steps, epochs, report.fidelity),
         "marginals": [charts.marginal_chart(marginal, metric) for marginal in report.marginals],
     }

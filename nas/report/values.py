@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nas.accuracies import largest_share, recorded_counts
 from nas.fidelity import Fidelity, recorded_fidelity
 
 Block = Mapping[str, str]
@@ -44,7 +45,8 @@ class Point:
         rung: From 0.
         epochs: Trained.
         accuracy: Share of 1 on the validation clips: top-1, or mAP where videos have several labels.
-        error: One standard error, from the number of clips; None for mAP, of which that number does not tell it.
+        interval: The 95 % interval over clips (Wilson's); None for mAP, of which their number does not tell it.
+        balanced: Mean over classes of top-1; None where it was not measured.
         num_clips: On which it was measured.
         macs: Of one clip.
         settings: What the search space was asked for.
@@ -56,11 +58,12 @@ class Point:
     rung: int
     epochs: int
     accuracy: float
-    error: float | None
+    interval: tuple[float, float] | None
     num_clips: int
     macs: int
     settings: Mapping[str, Any]
     front: bool
+    balanced: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -311,6 +314,11 @@ class Report:
     failures: tuple[Failure, ...]
     preempted: int
     run_seconds: float
+
+    @property
+    def largest_class(self) -> float | None:
+        """The share of val that always naming the most frequent class gets right; None where it is not recorded."""
+        return largest_share(*recorded_counts(self.study["data"]))
 
     @property
     def fidelity(self) -> Fidelity:

@@ -25,14 +25,10 @@ def percent(share: float | None, *, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f}{SPACE}%"
 
 
-def spread(share: float | None) -> str:
-    """A standard error or deviation, a share of 1, in points: `± 1.6`."""
-    return "" if share is None else f"±{SPACE}{100 * share:.1f}"
-
-
-def measured(accuracy: float, error: float | None) -> str:
-    """An accuracy with its standard error, where that is known: `84.6 % ± 1.6`, `84.6 %`."""
-    return f"{percent(accuracy)} {spread(error)}".strip(" ")
+def measured(accuracy: float, low: float | None, high: float | None) -> str:
+    """An accuracy with its interval, where that is known: `84.6 % (81.2 to 87.4)`, `84.6 %`."""
+    found = percent(accuracy)
+    return found if low is None or high is None else f"{found} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def points(difference: float | None) -> str:

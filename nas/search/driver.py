@@ -263,8 +263,8 @@ class _Driver:
         assert val is not None
         self._say(
             "result",
-            f"trial {row['number']} has {told(val)} on {val.num_clips} clips {self.fidelity.at(row['rung'])} "
-            f"({result.seconds:.1f} s){f'; {result.detail}' if result.detail else ''}",
+            f"trial {row['number']} has {told(val, self.row['accuracy'])} on {val.num_clips} clips "
+            f"{self.fidelity.at(row['rung'])} ({result.seconds:.1f} s){f'; {result.detail}' if result.detail else ''}",
         )
 
     def _again(self, job: int, result: JobResult) -> None:

@@ -228,7 +228,7 @@ def replay(
 
 
 def _epoch(epoch: Any) -> dict[str, Any]:
-    names = ("top1", "top5", "loss", "num_clips", "map_sample", "map_class")
+    names = ("top1", "top5", "loss", "num_clips", "map_sample", "map_class", "balanced")
     return {
         "epoch": epoch.epoch,
         "train_loss": epoch.train_loss,

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from nas import store as s
 from nas import tables as m
+from nas.accuracies import AUTO, check_choice, few_videos
 from nas.cost import cost_of
 from nas.errors import SearchError, StoreError
 from nas.search.pool import Pool
@@ -132,7 +133,7 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
     """The study's data, decoded on first use; tells the listener how far it is.
 
     Raises:
-        SearchError: The data does not have the classes that the study states.
+        SearchError: The data does not have the classes that the study states, or no sense for its accuracy.
     """
     from trainer.data.clips import open_data
 
@@ -150,6 +151,10 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
             f"data.num_classes is {study.num_classes}, but {study.data.root} has {len(data.classes)} classes; "
             "name the data that the study is about, or leave data.num_classes out"
         )
+    check_choice(study.search.accuracy, multi_label=data.multi_label)
+    warning = few_videos(len(data.split("val")), class_counts(data, "val"))
+    if warning is not None:
+        listener(News(kind="pack", text=warning))
     videos = len(data.split("train"))
     if study.recipe.batch_size > videos:
         text = (
@@ -157,6 +162,15 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
         )
         listener(News(kind="pack", text=text))
     return data
+
+
+def class_counts(data: VideoData, split: str) -> tuple[int, ...]:
+    """Videos of each class of a split; one with several labels counts for each of them."""
+    counts = [0] * len(data.classes)
+    for entry in map(data.split(split).entry, range(len(data.split(split)))):
+        for label in entry.labels if data.multi_label else (entry.label,):
+            counts[label] += 1
+    return tuple(counts)
 
 
 def environment() -> dict[str, Any]:
@@ -186,6 +200,7 @@ def data_record(study: Study, data: VideoData) -> dict[str, Any]:
         "checksum": data.checksum,
         "classes": list(data.classes),
         "clips": {name: len(split) for name, split in data.splits.items()},
+        "by_class": {name: list(class_counts(data, name)) for name in data.splits},
         "broken": [{"path": str(item.path), "reason": item.reason} for item in data.broken],
     }
 
@@ -206,6 +221,7 @@ def study_row(store: Store, study: Study, data: VideoData) -> Row:
             num_classes=len(data.classes),
             config=config,
             data=data_record(study, data),
+            accuracy=None if study.search.accuracy == AUTO else study.search.accuracy,
         )
         return store.study(study.name)
     _check_same(store, found[0], study)

@@ -97,6 +97,14 @@ class Judged:
     map_class: float | None = None
 
     @property
+    def balanced(self) -> float | None:
+        """Mean over classes of video@1, of those that have a video; None where videos have several labels."""
+        if self.map_sample is not None:
+            return None
+        found = [row.accuracy.value for row in self.classes if row.accuracy is not None]
+        return sum(found) / len(found)
+
+    @property
     def accuracy(self) -> Share:
         """What networks are compared by: video@1, or `map_sample` where videos have several labels."""
         return self.video1 if self.map_sample is None else self.map_sample

@@ -75,6 +75,7 @@ def measured(result: Judged) -> dict[str, Any]:
         "num_clips": result.num_videos,
         "map_sample": None if result.map_sample is None else result.map_sample.value,
         "map_class": result.map_class,
+        "balanced": result.balanced,
         "clip1": result.clip1.value,
         "low": result.accuracy.low,
         "high": result.accuracy.high,

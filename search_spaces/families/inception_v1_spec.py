@@ -39,7 +39,7 @@ from search_spaces.families.inception_v1_blocks import (
 )
 from search_spaces.families.inception_v1_show import describe, rows
 from search_spaces.parts import Attend
-from search_spaces.spec import ADDED, ArchSpec, Link, SpecError, Twin, at_least, one_of, scale
+from search_spaces.spec import ADDED, ArchSpec, Link, SpecError, Twin, at_least, one_of, scale, within
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,8 +93,7 @@ class InceptionV1Spec(ArchSpec):
         one_of("padding", self.padding, PADDINGS)
         if len(self.stages) != 3:
             raise SpecError(f"stages must hold 3 stages, but hold {len(self.stages)}")
-        if not 0 < self.norm_momentum <= 1:
-            raise SpecError(f"norm_momentum must be above 0 and at most 1, but is {self.norm_momentum}")
+        within("norm_momentum", self.norm_momentum)
 
     def walk(self) -> Iterator[tuple[int, int, int, Mixed]]:
         """Yields (stage index, block index, planes into the block, block) in order."""

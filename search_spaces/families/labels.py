@@ -64,6 +64,13 @@ def read_factor(name: str, value: Scalar) -> Scalar:
     return float(value)
 
 
+def read_share(name: str, value: Scalar) -> Scalar:
+    """Returns a share, as a float; raises SpecError unless it is a number above 0 and at most 1."""
+    if isinstance(value, str | bool) or not 0 < value <= 1:
+        raise SpecError(f"{name} must be a number above 0 and at most 1, but is {value}")
+    return float(value)
+
+
 def read_count(name: str, value: Scalar) -> Scalar:
     """Returns a number of things; raises SpecError unless it is a whole number of at least 1."""
     if isinstance(value, str | bool | float) or value < 1:

@@ -32,6 +32,9 @@ def _sample() -> dict[str, object]:
             "time_pool": ["none", "1-2", "2-2", "2-1-1", "1-2-1", "2-2-2-1"],
             "attention": {"values": list(ATTENTIONS), "per": "block"},
             "head": list(HEAD_POOLS),
+            "norm_eps": [1e-5, 1e-3],
+            "norm_momentum": [0.1, 0.01],
+            "zero_init": [False, True],
         },
         "forbid": [
             {"kind": ["p3d_b", "p3d_mixed"], "kernel": 5},

@@ -20,7 +20,7 @@ from search_spaces.families.resnet_blocks import (
 from search_spaces.families.resnet_make import depth_blocks
 from search_spaces.families.resnet_spec import ResNetSpec
 from search_spaces.parts import HeadPool
-from search_spaces.spec import Attention, TemporalOp, canonical_op
+from search_spaces.spec import NORM_EPS, NORM_MOMENTUM, Attention, TemporalOp, canonical_op
 
 
 @lru_cache(maxsize=65536)
@@ -46,6 +46,9 @@ class Extras:
         pools: How many frames the pool behind each stage makes one; empty where there is none.
         head: How the classifier pools.
         first_stride: Spatial stride of the first stage.
+        norm_eps: Of the norms.
+        norm_momentum: Of the norms.
+        zero_init: Whether residual branches add nothing at first, as published.
     """
 
     stride_on: Callable[[int, int], StrideOn] = lambda s, b: "3x3"
@@ -53,6 +56,9 @@ class Extras:
     pools: Sequence[int] = ()
     head: HeadPool = "avg"
     first_stride: int = 1
+    norm_eps: float = NORM_EPS
+    norm_momentum: float = NORM_MOMENTUM
+    zero_init: bool = False
 
 
 def make_resnet(
@@ -102,6 +108,9 @@ def make_resnet(
             for blocks, pool in zip(stages, pools, strict=True)
         ),
         head=extras.head,
+        norm_eps=extras.norm_eps,
+        norm_momentum=extras.norm_momentum,
+        zero_init=extras.zero_init,
     )
 
 

@@ -43,7 +43,8 @@ At = tuple[int, int]
 _OPERATOR = ("kind", "kernel", "dilation", "midplanes")
 _FIRST = ("depth", "widths", "stem_width", "width", "first_stride")
 _PLACES = ("placement", "cut", "stem")
-_LAST = ("kernel", "dilation", "midplanes", "temporal_stride", "stride_on", "time_pool", "attention", "head")
+_WHOLE = ("head", "norm_eps", "norm_momentum", "zero_init")
+_LAST = ("kernel", "dilation", "midplanes", "temporal_stride", "stride_on", "time_pool", "attention", *_WHOLE)
 
 
 class ResNetSites:
@@ -173,7 +174,7 @@ class ResNetSites:
             attention=partial(self.value, settings, "attention"),
             first_stride=self.value(settings, "first_stride", 0, 0),
             pools=pools if isinstance(pools, tuple) else time_pools(str(pools), len(counts)),
-            head=self.value(settings, "head", 0, 0),
+            **{name: self.value(settings, name, 0, 0) for name in _WHOLE},
         )
         strides = partial(stage_strides, self._whole(settings, "temporal_stride", len(counts)))
         return make_resnet(

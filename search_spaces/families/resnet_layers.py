@@ -8,15 +8,20 @@ them every network whose blocks each choose their own temporal operator.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from search_spaces.families.resnet_blocks import Block, Stem, block_midplanes, has_projection
 from search_spaces.layers import (
+    NORM,
     Conv2Plus1D,
     Conv3d,
     ConvNorm,
+    Norm,
     Spatial,
     Triple,
+    end_norms,
     spatial_conv,
     temporal_conv,
     temporal_unit,
@@ -27,8 +32,8 @@ from search_spaces.spec import POINTWISE_KINDS, Attention, ClipError, TemporalOp
 class StemLayers(ConvNorm):
     """Convolution (or spatial and temporal pair), norm, ReLU and, where the spec says so, max pooling."""
 
-    def __init__(self, stem: Stem, in_planes: int = 3) -> None:
-        """Makes the stem for clips of so many planes."""
+    def __init__(self, stem: Stem, in_planes: int = 3, *, norm: Norm = NORM) -> None:
+        """Makes the stem for clips of so many planes, with norms of these settings."""
         size, kernel = stem.spatial_kernel, stem.temporal_kernel
         stride = stem.spatial_stride
         padding = kernel // 2 if stem.temporal_padding else 0
@@ -36,14 +41,16 @@ class StemLayers(ConvNorm):
             temporal = temporal_conv(stem.midplanes, stem.width, kernel, stride=(stem.temporal_stride, 1, 1))
             temporal.padding = (padding, 0, 0)
             conv: nn.Module = Conv2Plus1D(
-                spatial_conv(in_planes, stem.midplanes, Spatial(kernel=(size, size), stride=stride)), temporal
+                spatial_conv(in_planes, stem.midplanes, Spatial(kernel=(size, size), stride=stride)),
+                temporal,
+                norm=norm,
             )
         else:
             conv = temporal_conv(
                 in_planes, stem.width, kernel, stride=(stem.temporal_stride, stride, stride), size=(size, size)
             )
             conv.padding = (padding, size // 2, size // 2)
-        super().__init__(conv, stem.width, act=True)
+        super().__init__(conv, stem.width, act=True, norm=norm)
         self.pool: nn.Module = nn.Identity()
         self.min_frames, frames = stem.min_frames, stem.pool_frames
         if stem.pool == "max":
@@ -64,30 +71,29 @@ class StemLayers(ConvNorm):
 class ResidualBlock(nn.Module):
     """A basic block (two temporal units) or a bottleneck (one between two 1x1x1), and its shortcut."""
 
-    def __init__(self, block: Block, in_planes: int) -> None:
+    def __init__(self, block: Block, in_planes: int, *, norm: Norm = NORM) -> None:
         """Makes the block.
 
         Args:
             block: Its spec.
             in_planes: Planes into it.
+            norm: Settings of its norms.
         """
         super().__init__()
         op, width, out = block.temporal, block.width, block.out_planes
         s_stride, t_stride = block.spatial_stride, block.temporal_stride
         strided = Spatial(stride=s_stride)
         mids = block_midplanes(block, in_planes)
+        unit, conv_norm = partial(temporal_unit, op, norm=norm), partial(ConvNorm, norm=norm)
         if block.kind == "basic":
-            self.conv1 = temporal_unit(
-                op, in_planes, width, midplanes=mids[0], spatial=strided, temporal_stride=t_stride, act=True
-            )
-            self.conv2 = temporal_unit(op, width, width, midplanes=mids[1], act=False)
+            self.conv1 = unit(in_planes, width, midplanes=mids[0], spatial=strided, temporal_stride=t_stride, act=True)
+            self.conv2 = unit(width, width, midplanes=mids[1], act=False)
             self.conv3: nn.Module = nn.Identity()
         else:
             early = block.stride_on == "1x1"
             first = (t_stride, s_stride, s_stride) if early else (1, 1, 1)
-            self.conv1 = ConvNorm(_pointwise(op, 0, in_planes, width, first), width, act=True)
-            self.conv2 = temporal_unit(
-                op,
+            self.conv1 = conv_norm(_pointwise(op, 0, in_planes, width, first), width, act=True)
+            self.conv2 = unit(
                 width,
                 width,
                 midplanes=mids[0],
@@ -95,16 +101,20 @@ class ResidualBlock(nn.Module):
                 temporal_stride=1 if early else t_stride,
                 act=True,
             )
-            self.conv3 = ConvNorm(_pointwise(op, 1, width, out, (1, 1, 1)), out, act=False)
+            self.conv3 = conv_norm(_pointwise(op, 1, width, out, (1, 1, 1)), out, act=False)
         if has_projection(block, in_planes):
             conv = _pointwise(op, 2, in_planes, out, (t_stride, s_stride, s_stride))
-            self.shortcut: nn.Module = ConvNorm(conv, out, act=False)
+            self.shortcut: nn.Module = conv_norm(conv, out, act=False)
         else:
             self.shortcut = nn.Identity()
         behind = block.attention == "nonlocal"
         self.gate = nn.Identity() if behind else _attention(block.attention, out)
         self.last = _attention(block.attention, out) if behind else nn.Identity()
         self.act = nn.ReLU(inplace=True)
+
+    def last_norms(self) -> list[nn.Module]:
+        """Returns the norms at the end of its branch."""
+        return end_norms(self.conv2 if isinstance(self.conv3, nn.Identity) else self.conv3)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, in_planes, T, H, W) to (N, out_planes, T', H', W')."""

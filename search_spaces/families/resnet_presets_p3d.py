@@ -2,8 +2,8 @@
 
 P3D: Qiu et al. 2017, "Learning Spatio-Temporal Representation with Pseudo-3D Residual Networks", as in the prototxts
 that the authors released (https://github.com/ZhaofanQiu/pseudo-3d-residual-networks): frames are pooled behind the stem
-and the first three stages, so that the last stage is 2D, and blocks have their strides on the first 1x1x1. In B and C, T has
-no ReLU before the sum, and one follows it.
+and the first three stages, so that the last stage is 2D, and blocks have their strides on the first 1x1x1. In B and C,
+T has no ReLU before the sum, and one follows it.
 Differences: Caffe pools behind the stem without padding, here the windows lie one pixel earlier; and in block C the
 authors halve the sum of both paths, which the convolution and norm behind it undo.
 

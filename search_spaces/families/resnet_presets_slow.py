@@ -1,7 +1,8 @@
 """Published residual networks of one pathway by name: C2D, I3D, non-local I3D, Slow-only and Fast-only.
 
 C2D and I3D on ResNet-50: Wang et al. 2018, "Non-local Neural Networks" (https://arxiv.org/abs/1711.07971), as released
-in the SlowFast code and in pytorchvideo. The pathways of Feichtenhofer et al. 2019, "SlowFast Networks for Video
+in the SlowFast code and in pytorchvideo. All begin with a weight of 0 in the last norm of every residual branch, as
+their configurations say (`ZERO_INIT_FINAL_BN`). The pathways of Feichtenhofer et al. 2019, "SlowFast Networks for Video
 Recognition" (https://arxiv.org/abs/1812.03982), each by itself. All have time in the first 1x1x1 of a bottleneck.
 
 `fast_*_wide` is the fast pathway without its reduction of planes: that of team Efficient in the Multi-Moments in Time
@@ -33,7 +34,10 @@ _NON_LOCAL = ((), (1, 3), (1, 3, 5), ())
 
 def _c2d(_frames: int) -> ResNetSpec:
     return of_depth(
-        50, stem=make_stem("1x7x7/2+max"), op_at=lambda _s, _b, _index: FLAT, extras=Extras(pools=(2, 1, 1, 1))
+        50,
+        stem=make_stem("1x7x7/2+max"),
+        op_at=lambda _s, _b, _index: FLAT,
+        extras=Extras(pools=(2, 1, 1, 1), zero_init=True),
     )
 
 
@@ -43,17 +47,30 @@ def _i3d(_frames: int, *, non_local: bool) -> ResNetSpec:
         stem=make_stem("5x7x7/2+max"),
         op_at=lambda s, b, _index: _OP if _I3D[s](b) else FLAT,
         extras=Extras(
-            pools=(2, 1, 1, 1), attention=lambda s, b: "nonlocal" if non_local and b in _NON_LOCAL[s] else "none"
+            pools=(2, 1, 1, 1),
+            attention=lambda s, b: "nonlocal" if non_local and b in _NON_LOCAL[s] else "none",
+            zero_init=True,
         ),
     )
 
 
 def _slow(_frames: int, *, depth: int) -> ResNetSpec:
-    return of_depth(depth, stem=make_stem("1x7x7/2+max"), op_at=lambda s, _b, _index: _OP if s >= 2 else FLAT)
+    return of_depth(
+        depth,
+        stem=make_stem("1x7x7/2+max"),
+        op_at=lambda s, _b, _index: _OP if s >= 2 else FLAT,
+        extras=Extras(zero_init=True),
+    )
 
 
 def _fast(_frames: int, *, depth: int, width: int) -> ResNetSpec:
-    return of_depth(depth, width=width, stem=make_stem("5x7x7/2+max", width=width), op_at=lambda _s, _b, _index: _OP)
+    return of_depth(
+        depth,
+        width=width,
+        stem=make_stem("5x7x7/2+max", width=width),
+        op_at=lambda _s, _b, _index: _OP,
+        extras=Extras(zero_init=True),
+    )
 
 
 def _moments(value: float, frames: int) -> Published:

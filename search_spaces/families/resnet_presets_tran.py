@@ -1,11 +1,13 @@
 """Published networks of Tran et al. by name: the R(2+1)D family of 2018, channel-separated networks of 2019.
 
 R(2+1)D: https://arxiv.org/abs/1711.11248; accuracies are those of the models that its authors released
-(https://github.com/facebookresearch/VMZ), on Kinetics-400 with 10 clips of a video. The `_torchvision` networks are
-those of torchvision.models.video, which differ in the midplanes of (2+1)D; `r2plus1d_r50` is that of pytorchvideo,
-whose temporal convolution comes first.
+(https://github.com/facebookresearch/VMZ), on Kinetics-400 with 10 clips of a video. Their norms add 1e-3 to the
+variance. torchvision.models.video has three of them, which add 1e-5: its `r3d_18` and `mc3_18` have their names here,
+and those of VMZ are `r3d_18_vmz` and `mc3_18_vmz`; its R(2+1)D, `_torchvision`, differs in the midplanes, too.
+`r2plus1d_r50` is that of pytorchvideo, whose temporal convolution comes first.
 
-CSN: https://arxiv.org/abs/1904.02811, "interaction-reduced": the 3x3x3 convolution of each bottleneck is depthwise.
+CSN: https://arxiv.org/abs/1904.02811, "interaction-reduced": the 3x3x3 convolution of each bottleneck is depthwise. As
+released in VMZ; `csn_r101_pytorchvideo` is that of pytorchvideo, whose norms add 1e-5.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ CSN_PAPER = "Tran et al. 2019, Video Classification with Channel-Separated Convo
 VMZ = "models released by the authors, github.com/facebookresearch/VMZ"
 PYTORCHVIDEO = "model zoo of pytorchvideo"
 K400 = "Kinetics-400 val"
+_VMZ = Extras(norm_eps=1e-3)
 NAMES = ("r2d", "f_r2d", "mc2", "mc3", "mc4", "mc5", "rmc2", "rmc3", "rmc4", "rmc5", "r3d", "r2plus1d")
 
 # Clip top-1 and video top-1, of 8 and of 16 frames.
@@ -43,7 +46,7 @@ _VMZ_18: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
 }
 
 
-def _tran(frames: int, *, name: str, depth: int, midplanes: Midplanes = "per_conv") -> ResNetSpec:
+def _tran(frames: int, *, name: str, depth: int, midplanes: Midplanes = "per_conv", vmz: bool = True) -> ResNetSpec:
     label = {"r2d": "none", "f_r2d": "none", "r3d": "all", "r2plus1d": "all"}.get(name, name)
     placement = place(label, DEPTHS[depth][1])
     op = TemporalOp(kind="2plus1d" if name == "r2plus1d" else "3d", midplanes=midplanes)
@@ -57,6 +60,7 @@ def _tran(frames: int, *, name: str, depth: int, midplanes: Midplanes = "per_con
         stem=stem,
         op_at=lambda _s, _b, index: op if index in placement.blocks else FLAT,
         strides=partial(temporal_strides, "as_paper"),
+        extras=_VMZ if vmz else Extras(),
     )
 
 
@@ -67,17 +71,18 @@ def _r2plus1d_r50(_frames: int) -> ResNetSpec:
         stem=make_stem("1x7x7"),
         op_at=lambda _s, _b, _index: op,
         strides=partial(temporal_strides, "1-1-2-2"),
-        extras=Extras(first_stride=2),
+        extras=Extras(first_stride=2, zero_init=True),
     )
 
 
-def _csn(_frames: int, *, depth: int) -> ResNetSpec:
+def _csn(_frames: int, *, depth: int, extras: Extras = _VMZ) -> ResNetSpec:
     op = TemporalOp(kind="csn")
     return of_depth(
         depth,
         stem=make_stem("3x7x7/2+max"),
         op_at=lambda _s, _b, _index: op,
         strides=partial(temporal_strides, "as_paper"),
+        extras=extras,
     )
 
 
@@ -104,27 +109,30 @@ def zoo(value: float, frames: int, *, size: int = 256, source: str = PYTORCHVIDE
     )
 
 
-def _preset(name: str, depth: int, midplanes: Midplanes = "per_conv") -> Preset:
+def _preset(name: str, depth: int, midplanes: Midplanes = "per_conv", *, vmz: bool = True) -> Preset:
+    """The network of VMZ, or of torchvision, which has some of the names."""
+    both = (name, depth) in (("r3d", 18), ("mc3", 18))
+    suffix = "_vmz" if both and vmz else "_torchvision" if midplanes == "shared" else ""
     return Preset(
-        name=f"{name}_{depth}" + ("_torchvision" if midplanes == "shared" else ""),
+        name=f"{name}_{depth}{suffix}",
         family="resnet",
         paper=PAPER,
         year=2018,
         clip=(16 if depth == 18 else 32, 112, 112),
         published=_released(name, depth) if midplanes == "per_conv" else (),
-        make=partial(_tran, name=name, depth=depth, midplanes=midplanes),
+        make=partial(_tran, name=name, depth=depth, midplanes=midplanes, vmz=vmz),
     )
 
 
-def _csn_preset(depth: int, *published: Published) -> Preset:
+def _csn_preset(depth: int, *published: Published, suffix: str = "", extras: Extras = _VMZ) -> Preset:
     return Preset(
-        name=f"csn_r{depth}",
+        name=f"csn_r{depth}{suffix}",
         family="resnet",
         paper=CSN_PAPER,
         year=2019,
         clip=(32, 224, 224),
         published=published,
-        make=partial(_csn, depth=depth),
+        make=partial(_csn, depth=depth, extras=extras),
     )
 
 
@@ -132,8 +140,10 @@ PRESETS = (
     *(
         entry
         for depth in (18, 34)
-        for entry in (*(_preset(name, depth) for name in NAMES), _preset("r2plus1d", depth, "shared"))
+        for entry in (*(_preset(name, depth) for name in NAMES), _preset("r2plus1d", depth, "shared", vmz=False))
     ),
+    _preset("r3d", 18, vmz=False),
+    _preset("mc3", 18, vmz=False),
     Preset(
         name="r2plus1d_r50",
         family="resnet",
@@ -144,7 +154,8 @@ PRESETS = (
         make=_r2plus1d_r50,
     ),
     _csn_preset(50),
-    _csn_preset(101, zoo(77.0, 32)),
+    _csn_preset(101),
+    _csn_preset(101, zoo(77.0, 32), suffix="_pytorchvideo", extras=Extras(zero_init=True)),
     _csn_preset(
         152,
         Published(metric="video top-1", value=76.5, frames=32, size=224, views="not stated", data=K400, source=VMZ),

@@ -12,7 +12,18 @@ from search_spaces.families.resnet_flow import block_flow, stem_flow
 from search_spaces.families.resnet_show import block_row, block_text, pool_row, stem_row, stem_text
 from search_spaces.flow import Flow, Shape
 from search_spaces.parts import HEAD_POOLS, Head, HeadPool, Pool
-from search_spaces.spec import ADDED, ArchSpec, Link, SpecError, Twin, one_of, scale
+from search_spaces.spec import (
+    ADDED,
+    NORM_EPS,
+    NORM_MOMENTUM,
+    ArchSpec,
+    Link,
+    SpecError,
+    Twin,
+    one_of,
+    scale,
+    within,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,16 +38,24 @@ class ResNetSpec(ArchSpec):
         stem: Layers before the first block.
         stages: Residual stages in order.
         head: `avg` over space and time; `avg_max` is the average over space, then the maximum over time (BesNet).
+        norm_eps: Added to the variance in norms. Torch's default, which torchvision has; every release of VMZ has 1e-3.
+        norm_momentum: Share of a batch in the running statistics of norms.
+        zero_init: As published, the last norm of every residual branch begins with a weight of 0.
     """
 
     family: Literal["resnet"] = "resnet"
     stem: Stem
     stages: tuple[Stage, ...]
     head: HeadPool = field(default="avg", metadata=ADDED)
+    norm_eps: float = field(default=NORM_EPS, metadata=ADDED)
+    norm_momentum: float = field(default=NORM_MOMENTUM, metadata=ADDED)
+    zero_init: bool = field(default=False, metadata=ADDED)
 
     def __post_init__(self) -> None:
         """Raises SpecError if there is no stage."""
         one_of("head", self.head, HEAD_POOLS)
+        within("norm_eps", self.norm_eps)
+        within("norm_momentum", self.norm_momentum)
         if not self.stages:
             raise SpecError("stages must hold at least 1 stage, but is empty")
 
@@ -59,21 +78,22 @@ class ResNetSpec(ArchSpec):
         blocks: list[list[Block]] = [[] for _ in self.stages]
         for s, _, planes, block in self.walk():
             blocks[s].append(canonical_block(block, planes))
-        return ResNetSpec(
+        return replace(
+            self,
             stem=canonical_stem(self.stem),
             stages=tuple(
                 Stage(blocks=tuple(group), time_pool=stage.time_pool)
                 for group, stage in zip(blocks, self.stages, strict=True)
             ),
-            head=self.head,
         )
 
     def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns stem, blocks, time pools and head."""
-        links = [Link("stem", StemUnit(self.stem, planes))]
+        norm = (self.norm_eps, self.norm_momentum)
+        links = [Link("stem", StemUnit(self.stem, planes, norm))]
         planes = self.stem.width
         for s, b, in_planes, block in self.walk():
-            links.append(Link(f"stages.{s}.{b}", BlockUnit(block, in_planes)))
+            links.append(Link(f"stages.{s}.{b}", BlockUnit(block, in_planes, norm)))
             planes = block.out_planes
             pool = self.stages[s].time_pool
             if pool > 1 and b == len(self.stages[s].blocks) - 1:
@@ -92,7 +112,14 @@ class ResNetSpec(ArchSpec):
             runs = [(text, len(list(group))) for text, group in groupby(block_text(block) for block in stage.blocks)]
             pool = f" pool {stage.time_pool}" if stage.time_pool > 1 else ""
             parts.append(", ".join(f"{text} x{n}" if n > 1 else text for text, n in runs) + pool)
-        return " | ".join(parts) + ("" if self.head == "avg" else f" | {self.head}")
+        parts += [] if self.head == "avg" else [self.head]
+        parts += [] if self.norm_eps == NORM_EPS else [f"eps {self.norm_eps:g}"]
+        parts += [] if self.norm_momentum == NORM_MOMENTUM else [f"momentum {self.norm_momentum:g}"]
+        return " | ".join([*parts, "zero init"] if self.zero_init else parts)
+
+    def begins_at_zero(self) -> bool:
+        """Returns `zero_init`."""
+        return self.zero_init
 
     def rows(self) -> list[dict[str, object]]:
         """Returns one row for the stem, one for each block and one for each time pool, all with the same columns."""
@@ -134,16 +161,18 @@ class ResNetSpec(ArchSpec):
 
 @dataclass(frozen=True, slots=True)
 class StemUnit:
-    """The stem as a link of the chain, with the planes of the clip."""
+    """The stem as a link of the chain, with the planes of the clip, and eps and momentum of its norms."""
 
     stem: Stem
     in_planes: int = 3
+    norm: tuple[float, float] = (NORM_EPS, NORM_MOMENTUM)
 
     def build(self) -> nn.Module:
         """Returns the module."""
         from search_spaces.families.resnet_layers import StemLayers
+        from search_spaces.layers import Norm
 
-        return StemLayers(self.stem, self.in_planes)
+        return StemLayers(self.stem, self.in_planes, norm=Norm(eps=self.norm[0], momentum=self.norm[1]))
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost; raises ClipError for a clip that is too short."""
@@ -152,16 +181,18 @@ class StemUnit:
 
 @dataclass(frozen=True, slots=True)
 class BlockUnit:
-    """A block as a link of the chain."""
+    """A block as a link of the chain, with eps and momentum of its norms."""
 
     block: Block
     in_planes: int
+    norm: tuple[float, float] = (NORM_EPS, NORM_MOMENTUM)
 
     def build(self) -> nn.Module:
         """Returns the module."""
         from search_spaces.families.resnet_layers import ResidualBlock
+        from search_spaces.layers import Norm
 
-        return ResidualBlock(self.block, self.in_planes)
+        return ResidualBlock(self.block, self.in_planes, norm=Norm(eps=self.norm[0], momentum=self.norm[1]))
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""

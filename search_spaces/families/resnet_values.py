@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from search_spaces.domains import ANY_SCOPE, Scalar
-from search_spaces.families.labels import placement_fits, read_dilation, read_factor, read_placement
+from search_spaces.families.labels import placement_fits, read_dilation, read_factor, read_placement, read_share
 from search_spaces.families.resnet_make import (
     HEAVY,
     depth_blocks,
@@ -18,7 +18,18 @@ from search_spaces.families.resnet_make import (
     time_pools,
 )
 from search_spaces.parts import HEAD_POOLS
-from search_spaces.spec import ATTENTIONS, KERNELS, KINDS, MIDPLANES, SpecError, TemporalOp, nearest, scale
+from search_spaces.spec import (
+    ATTENTIONS,
+    KERNELS,
+    KINDS,
+    MIDPLANES,
+    NORM_EPS,
+    NORM_MOMENTUM,
+    SpecError,
+    TemporalOp,
+    nearest,
+    scale,
+)
 
 # What a domain is where a space leaves it out: together, R3D-18. A cut says something only beside a placement that asks
 # for one, and those need the domain.
@@ -40,6 +51,9 @@ DEFAULTS: Mapping[str, Scalar] = {
     "time_pool": "none",
     "attention": "none",
     "head": "avg",
+    "norm_eps": NORM_EPS,
+    "norm_momentum": NORM_MOMENTUM,
+    "zero_init": False,
 }
 SCOPES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(DEFAULTS, ("network",)),
@@ -65,7 +79,7 @@ def normalise(domain: str, value: object, scope: str) -> Scalar:
         if domain not in _JOINED or not value:
             raise SpecError(f"a value of {domain} cannot be the list {list(value)}")
         value = _JOINED[domain].join(map(str, value))
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if (isinstance(value, bool) and domain != "zero_init") or not isinstance(value, str | int | float):
         raise SpecError(f"a value of {domain} must be text or a number, but is {value}")
     if scope == "stage" and domain == "temporal_stride" and value not in ("none", "as_paper", 1, 2):
         raise SpecError(f"temporal_stride of a stage must be none, as_paper, 1 or 2, but is {value}")
@@ -204,4 +218,7 @@ _READ: Mapping[str, Callable[[Scalar], Scalar]] = {
     "time_pool": _time_pool,
     "attention": partial(_choice, "attention", ATTENTIONS),
     "head": partial(_choice, "head", HEAD_POOLS),
+    "norm_eps": partial(read_share, "norm_eps"),
+    "norm_momentum": partial(read_share, "norm_momentum"),
+    "zero_init": partial(_choice, "zero_init", (False, True)),
 }

@@ -3,6 +3,10 @@
 Networks are named after frames and temporal stride of the slow pathway. Accuracies are those of the models that the
 authors released (https://github.com/facebookresearch/pytorchvideo, model zoo), on Kinetics-400, 3 crops of each of 10
 clips; those of 11x8 are of "Efficient" in the Multi-Moments in Time challenge of 2019, whose networks had 101 layers.
+
+`slowfast_8x8_r101` is the paper's: of the third stage, the first six blocks alone have time, as many as with 50 layers.
+In pytorchvideo, all 23 have it: `slowfast_8x8_r101_pytorchvideo`. Those of 152 and 200 layers are such as the latter,
+since no document says where they have time.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ from search_spaces.spec import ATTENTIONS, FLAT, KERNELS, KINDS, Attention, Kind
 PAPER = "Feichtenhofer et al. 2019, SlowFast Networks for Video Recognition"
 REPORT = "Team Efficient, Multi-Moments in Time challenge 2019: temporal interlacing network"
 
-DEPTHS: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+DEPTHS: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 _WIDTH = 64
 _INTS = re.compile(r"\d+(-\d+)+")
 _STANDARD = TemporalOp(kind="t1x1_first")
@@ -48,7 +52,7 @@ def depths(depth: Scalar) -> tuple[int, ...]:
     """Returns blocks of each stage.
 
     Args:
-        depth: 50, 101, 152, or the blocks themselves, as 1-2-1.
+        depth: 50, 101, 152, 200, or the blocks themselves, as 1-2-1.
 
     Raises:
         SpecError: Neither of these.
@@ -70,11 +74,12 @@ def make_slowfast(
     stem_kernels: tuple[int, int] = (1, 5),
     pool: bool = True,
     block: Callable[[int, int, int], SlowFastBlock],
+    zero_init: bool = False,
 ) -> SlowFastSpec:
     """Returns a canonical spec.
 
     Args:
-        depth: 50, 101, 152, or blocks of each stage; see `depths`.
+        depth: 50, 101, 152, 200, or blocks of each stage; see `depths`.
         width: Multiplier of the slow pathway's widths.
         alpha: Frames of the fast pathway for each of the slow one.
         beta: Planes of the slow pathway for each of the fast one.
@@ -82,6 +87,7 @@ def make_slowfast(
         stem_kernels: Temporal kernels of the slow and the fast pathway's stem.
         pool: Max pool behind the stem.
         block: From stage index, block index and global block index to the operators.
+        zero_init: Whether residual branches add nothing at first, as published.
     """
     stages, index = [], 0
     for s, count in enumerate(depths(depth)):
@@ -90,7 +96,8 @@ def make_slowfast(
         index += count
     slow, fast = stem_kernels
     stem = SlowFastStem(width=scale(_WIDTH, width), slow_kernel=slow, fast_kernel=fast, pool="max" if pool else "none")
-    return SlowFastSpec(alpha=alpha, beta=beta, fusion=fusion, stem=stem, stages=tuple(stages)).canonical()
+    spec = SlowFastSpec(alpha=alpha, beta=beta, fusion=fusion, stem=stem, stages=tuple(stages), zero_init=zero_init)
+    return spec.canonical()
 
 
 def _published(*, depth: int, alpha: int, kernel: int, short_res4: bool = False) -> SlowFastSpec:
@@ -107,7 +114,7 @@ def _published(*, depth: int, alpha: int, kernel: int, short_res4: bool = False)
         late = short_res4 and s == 2 and b >= 6
         return SlowFastBlock(slow=_STANDARD if s >= 2 and not late else FLAT, fast=FLAT if late else _STANDARD)
 
-    return make_slowfast(depth=depth, alpha=alpha, fusion=Fusion(kernel=kernel), block=block)
+    return make_slowfast(depth=depth, alpha=alpha, fusion=Fusion(kernel=kernel), block=block, zero_init=True)
 
 
 def _place(label: Scalar, counts: tuple[int, ...]) -> Placement:
@@ -201,6 +208,7 @@ def _make(pick: Pick) -> SlowFastSpec:
         stem_kernels=(stem_kernel if where["slow"].stem else 1, stem_kernel if where["fast"].stem else 1),
         pool=pick("stem_pool") == "max",
         block=block,
+        zero_init=bool(pick("zero_init")),
     )
 
 
@@ -217,7 +225,7 @@ def _read_depth(value: Scalar) -> Scalar:
     return value
 
 
-# Left alone, they are slowfast_8x8_r50.
+# Left alone, they are slowfast_8x8_r50, but for its initial values.
 DOMAINS = Declared(
     (
         Choice(name="depth", default=50, read=_read_depth),
@@ -240,6 +248,7 @@ DOMAINS = Declared(
         ),
         Choice(name="stem_pool", default="max", valid=("none", "max")),
         Choice(name="attention", default="none", valid=ATTENTIONS, per=ANY_SCOPE),
+        Choice(name="zero_init", default=False, valid=(False, True)),
     ),
     counts=lambda at: depths(cast(Scalar, at("depth"))),
     make=_make,
@@ -270,6 +279,7 @@ def _sample() -> dict[str, object]:
         "stem_kernel": list(KERNELS),
         "stem_pool": ["none", "max"],
         "attention": {"values": list(ATTENTIONS), "per": "stage"},
+        "zero_init": [False, True],
         **operators,
     }
     return {"domains": domains}
@@ -321,10 +331,12 @@ PRESETS = (
     _preset(
         "8x8_r101",
         32,
-        partial(_published, depth=101, alpha=4, kernel=5),
-        (*_kinetics(77.90, 32), *_moments(59.89, 61.52, 32)),
+        partial(_published, depth=101, alpha=4, kernel=5, short_res4=True),
+        _moments(59.89, 61.52, 32),
     ),
+    _preset("8x8_r101_pytorchvideo", 32, partial(_published, depth=101, alpha=4, kernel=5), _kinetics(77.90, 32)),
     _preset("8x8_r152", 32, partial(_published, depth=152, alpha=4, kernel=5), paper=REPORT),
+    _preset("8x8_r200", 32, partial(_published, depth=200, alpha=4, kernel=5), paper=REPORT),
     _preset(
         "16x8_r101",
         64,
@@ -343,5 +355,5 @@ FAMILY = Family(
     domains=DOMAINS,
     presets=PRESETS,
     sample=_sample,
-    usual={"depth": (50, 101, 152)},
+    usual={"depth": tuple(DEPTHS)},
 )

@@ -7,7 +7,7 @@ and its features are joined to the slow one's after the stem and each stage but 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +17,7 @@ from search_spaces.families.resnet_flow import block_flow, stem_flow
 from search_spaces.families.resnet_show import block_row, op_text, stem_row
 from search_spaces.flow import Flow, Forked, Fused, Mapped, Parallel, Shape, classified, convolved
 from search_spaces.spec import (
+    ADDED,
     ATTENTIONS,
     KERNELS,
     ArchSpec,
@@ -134,6 +135,7 @@ class SlowFastSpec(ArchSpec):
         fusion: How fast features reach the slow pathway.
         stem: Layers before the first block.
         stages: Residual stages in order.
+        zero_init: As published, the last norm of every residual branch begins with a weight of 0.
     """
 
     family: Literal["slowfast"] = "slowfast"
@@ -142,6 +144,7 @@ class SlowFastSpec(ArchSpec):
     fusion: Fusion
     stem: SlowFastStem
     stages: tuple[SlowFastStage, ...]
+    zero_init: bool = field(default=False, metadata=ADDED)
 
     def __post_init__(self) -> None:
         """Raises SpecError where a value is out of range, or there is no stage."""
@@ -149,6 +152,10 @@ class SlowFastSpec(ArchSpec):
         at_least("beta", self.beta, 1)
         if not self.stages:
             raise SpecError("stages must hold at least 1 stage, but is empty")
+
+    def begins_at_zero(self) -> bool:
+        """Returns `zero_init`."""
+        return self.zero_init
 
     def fast_width(self, width: int) -> int:
         """Returns the fast pathway's width where the slow one's is this.
@@ -235,7 +242,7 @@ class SlowFastSpec(ArchSpec):
         for stage in self.stages:
             runs = [(text, len(list(group))) for text, group in groupby(map(_block_text, stage.blocks))]
             parts.append(f"({stage.width}) " + ", ".join(f"{text} x{n}" if n > 1 else text for text, n in runs))
-        return " | ".join(parts)
+        return " | ".join([*parts, "zero init"] if self.zero_init else parts)
 
     def rows(self) -> list[dict[str, object]]:
         """Returns a row for the stem of each pathway, for each fusion, and for each block of each pathway."""

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from search_spaces.families.timm_heads import FrameHead, temporal_head
-from search_spaces.families.timm_layers import Clock, FrameWise, factorised, inflated, pseudo3d
+from search_spaces.families.timm_layers import Clock, FrameWise, Pseudo3d, factorised, inflated, pseudo3d
 from search_spaces.families.timm_shift import Interlace, Shift
 from search_spaces.families.timm_sites import Site, branch, part_of, sites
 from search_spaces.families.timm_source import Source, make_trainable
 from search_spaces.families.timm_trace import fixed_size
 from search_spaces.families.timm_walk import plan
+from search_spaces.layers import zero_last_norms
 from search_spaces.spec import POINTWISE_KINDS, TemporalOp
 
 
@@ -78,6 +79,31 @@ def build_head(source: Source, *, kind: str, width: int, frames: int, num_classe
     whole.origins = _paths(whole, origins)
     make_trainable(whole)
     return whole
+
+
+def start_branches(network: nn.Module, *, at_zero: bool) -> None:
+    """Sets the weights of the last norm of each branch, of timm's blocks that can begin at 0 and of attention.
+
+    Args:
+        network: With fresh values.
+        at_zero: 0, or else 1; attention keeps its values then.
+    """
+    if at_zero:
+        zero_last_norms(network)
+    for block in network.modules():
+        if hasattr(block, "zero_init_last"):
+            for norm in _last_norms(block):
+                nn.init.constant_(norm.get_parameter("weight"), 0.0 if at_zero else 1.0)
+
+
+def _last_norms(block: nn.Module) -> list[nn.Module]:
+    """The norms that timm's block sets to 0, or those of the P3D convolution that has taken them along."""
+    found = dict(block.named_modules())
+    unit = found.get("conv2")
+    last = found.get("conv3.bn") or found.get("bn3") or found["bn2"]
+    if not isinstance(unit, Pseudo3d) or isinstance(last, nn.BatchNorm2d):
+        return [last]
+    return [unit.get_submodule("temporal.norm"), *([unit.get_submodule("spatial.norm")] if unit.form != "a" else [])]
 
 
 def _inflate(whole: nn.Module, site: Site, op: TemporalOp, clock: Clock, here: Callable[[str], str]) -> None:

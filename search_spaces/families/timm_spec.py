@@ -265,6 +265,12 @@ class TimmSpec(ArchSpec):
 
             draw_first(network, self.head.std)
 
+    def start_branches(self, network: nn.Module, *, at_zero: bool) -> None:
+        """Sets the last norms of timm's residual blocks, of those that can begin at 0, and of attention."""
+        from search_spaces.families.timm_parts import start_branches
+
+        start_branches(network, at_zero=at_zero)
+
     def take_2d(self, network: nn.Module, state: Mapping[str, Tensor], mode: Mode) -> Inflated:
         """Sets the network's values from those of timm's; see `timm_weights.load_2d`."""
         from search_spaces.families.timm_weights import load_2d

@@ -76,6 +76,8 @@ def make_x3d(
     features: int = 2048,
     strides: Callable[[int], int] = lambda stage: 1,
     block: Callable[[int, int], X3DBlock] = lambda s, b: STANDARD[b % 2],
+    shortcut_norm: bool = False,
+    zero_init: bool = False,
 ) -> X3DSpec:
     """Returns a canonical spec from expansion factors, rounded as the authors do.
 
@@ -87,6 +89,8 @@ def make_x3d(
         features: Features that are classified.
         strides: From stage index to its temporal stride.
         block: From stage index and block index to the block.
+        shortcut_norm: A norm behind the convolution of every shortcut.
+        zero_init: Initial values as published.
     """
     factor = _WIDTH_FACTOR * width
     base, widths = _BASE_WIDTH, []
@@ -107,6 +111,8 @@ def make_x3d(
         stem=X3DStem(width=widths[0], temporal_kernel=stem_kernel),
         stages=stages,
         head=X3DHead(midplanes=stages[-1].midplanes, width=features),
+        shortcut_norm=shortcut_norm,
+        zero_init=zero_init,
     ).canonical()
 
 
@@ -162,6 +168,8 @@ def _make(pick: Pick) -> X3DSpec:
         features=cast(int, pick("features")),
         strides=lambda s: cast(int, pick("temporal_stride", s)),
         block=block,
+        shortcut_norm=bool(pick("shortcut_norm")),
+        zero_init=bool(pick("zero_init")),
     )
 
 
@@ -193,6 +201,8 @@ DOMAINS = Declared(
             per=("network", "stage"),
             when=lambda at: at.block == 0,
         ),
+        Choice(name="shortcut_norm", default=False, valid=(False, True)),
+        Choice(name="zero_init", default=False, valid=(False, True)),
     ),
     counts=lambda at: depths(cast(float | str, at("depth"))),
     make=_make,
@@ -213,6 +223,8 @@ def _sample() -> dict[str, object]:
         "dilation": {"values": [1, 2, [1, 2]], "per": "block"},
         "attention": {"values": ["alternate", *ATTENTIONS], "per": "stage"},
         "temporal_stride": {"values": [1, 2], "per": "stage"},
+        "shortcut_norm": [False, True],
+        "zero_init": [False, True],
     }
     return {"domains": domains}
 
@@ -229,24 +241,34 @@ def _cite(clip: tuple[int, int, int], ten: float, thirty: float, crop: int) -> t
     return (cite(value=ten, size=size, views="10 clips"), cite(value=thirty, size=crop, views="10 clips x 3 crops"))
 
 
-def _preset(name: str, clip: tuple[int, int, int], depth: float, published: tuple[float, float], crop: int) -> Preset:
+def _preset(
+    name: str,
+    clip: tuple[int, int, int],
+    depth: float,
+    published: tuple[float, float],
+    crop: int,
+    *,
+    pytorchvideo: bool = False,
+) -> Preset:
     return Preset(
-        name=f"x3d_{name}",
+        name=f"x3d_{name}{'_pytorchvideo' if pytorchvideo else ''}",
         family="x3d",
         paper=PAPER,
         year=2020,
         clip=clip,
-        make=lambda frames: make_x3d(depth=depth),
-        published=_cite(clip, *published, crop),
+        make=lambda frames: make_x3d(depth=depth, shortcut_norm=not pytorchvideo, zero_init=True),
+        published=() if pytorchvideo else _cite(clip, *published, crop),
     )
 
 
 # Name, clip, depth factor, top-1 of 10 and of 30 views, and the size of the crops of the latter.
-PRESETS = (
-    _preset("xs", (4, 160, 160), 2.2, (68.7, 69.5), 182),
-    _preset("s", (13, 160, 160), 2.2, (73.1, 73.5), 182),
-    _preset("m", (16, 224, 224), 2.2, (75.1, 76.2), 256),
-    _preset("l", (16, 312, 312), 5.0, (76.9, 77.5), 356),
+_PUBLISHED: tuple[tuple[str, tuple[int, int, int], float, tuple[float, float], int], ...] = (
+    ("xs", (4, 160, 160), 2.2, (68.7, 69.5), 182),
+    ("s", (13, 160, 160), 2.2, (73.1, 73.5), 182),
+    ("m", (16, 224, 224), 2.2, (75.1, 76.2), 256),
+    ("l", (16, 312, 312), 5.0, (76.9, 77.5), 356),
 )
+# pytorchvideo has no norm behind the first shortcut, whose convolution keeps the number of planes.
+PRESETS = tuple(_preset(*row, pytorchvideo=theirs) for theirs in (False, True) for row in _PUBLISHED)
 
 FAMILY = Family(name="x3d", spec=X3DSpec, domains=DOMAINS, presets=PRESETS, sample=_sample)

@@ -1,7 +1,7 @@
 """X3D as modules: Feichtenhofer 2020, "X3D: Expanding Architectures for Efficient Video Recognition".
 
-https://arxiv.org/abs/2004.04730, and the authors' code, which decides where the paper is silent (the shortcut without
-a norm, the planes of squeeze-excitation).
+https://arxiv.org/abs/2004.04730, and the authors' code, which decides where the paper is silent (the planes of
+squeeze-excitation).
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class X3DBlockLayers(nn.Module):
         hidden: int,
         spatial_stride: int,
         temporal_stride: int,
+        shortcut_norm: bool = False,
     ) -> None:
         """Makes the block.
 
@@ -79,6 +80,7 @@ class X3DBlockLayers(nn.Module):
             hidden: Inner planes of squeeze-excitation.
             spatial_stride: Stride over rows and columns, of the operator and the shortcut.
             temporal_stride: Stride over frames, of the same.
+            shortcut_norm: A norm behind the shortcut's convolution where it keeps the number of planes, too.
         """
         super().__init__()
         stride = (temporal_stride, spatial_stride, spatial_stride)
@@ -92,13 +94,16 @@ class X3DBlockLayers(nn.Module):
         self.swish = nn.SiLU()
         self.conv3 = ConvNorm(pointwise(midplanes, out_planes), out_planes, act=False)
         self.shortcut: nn.Module = nn.Identity()
-        if in_planes != out_planes:
-            self.shortcut = ConvNorm(pointwise(in_planes, out_planes, stride=stride), out_planes, act=False)
-        elif stride != (1, 1, 1):
-            # As the authors have it: a norm only where the number of planes changes.
-            self.shortcut = pointwise(in_planes, out_planes, stride=stride)
+        if in_planes != out_planes or stride != (1, 1, 1):
+            conv = pointwise(in_planes, out_planes, stride=stride)
+            has_norm = shortcut_norm or in_planes != out_planes
+            self.shortcut = ConvNorm(conv, out_planes, act=False) if has_norm else conv
         self.act = nn.ReLU(inplace=True)
         self.last = attention_unit(attention, out_planes) if behind else nn.Identity()
+
+    def last_norms(self) -> list[nn.Module]:
+        """Returns the norm at the end of its branch."""
+        return [self.conv3.norm]
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, in_planes, T, H, W) to (N, out_planes, T', H', W')."""
@@ -136,6 +141,14 @@ class X3DHeadLayers(nn.Module):
         features: Tensor = self.act(self.expand(self.pool(self.conv(x))))
         logits: Tensor = self.fc(self.dropout(features.flatten(1)))
         return logits
+
+
+def draw_squeeze_excitation(network: nn.Module) -> None:
+    """Draws the linear layers of squeeze-excitation as the authors do, who have convolutions there: by fan-out."""
+    for unit in network.modules():
+        if isinstance(unit, RoundedSqueezeExcite):
+            for layer in (unit.fc1, unit.fc2):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
 
 def channelwise(op: TemporalOp, planes: int, *, stride: Triple) -> nn.Module:

@@ -7,7 +7,7 @@ network whose middle convolutions see one plane each.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +27,7 @@ from search_spaces.flow import (
 )
 from search_spaces.parts import Attend
 from search_spaces.spec import (
+    ADDED,
     ATTENTIONS,
     FLAT,
     ArchSpec,
@@ -142,12 +143,18 @@ class X3DSpec(ArchSpec):
         stem: Layers before the first block.
         stages: Residual stages in order.
         head: Layers behind the last block.
+        shortcut_norm: A norm behind the convolution of every shortcut, as in the authors' repository; else only where
+            the number of planes changes, as in pytorchvideo.
+        zero_init: Initial values as published: a weight of 0 in the last norm of every residual branch, and layers of
+            squeeze-excitation drawn as convolutions are.
     """
 
     family: Literal["x3d"] = "x3d"
     stem: X3DStem
     stages: tuple[X3DStage, ...]
     head: X3DHead
+    shortcut_norm: bool = field(default=False, metadata=ADDED)
+    zero_init: bool = field(default=False, metadata=ADDED)
 
     def __post_init__(self) -> None:
         """Raises SpecError if there is no stage."""
@@ -169,6 +176,7 @@ class X3DSpec(ArchSpec):
                         out_planes=stage.width,
                         spatial_stride=stage.spatial_stride if b == 0 else 1,
                         temporal_stride=stage.temporal_stride if b == 0 else 1,
+                        shortcut_norm=self.shortcut_norm,
                     ),
                 )
                 planes = stage.width
@@ -176,10 +184,12 @@ class X3DSpec(ArchSpec):
     def canonical(self) -> X3DSpec:
         """Returns the one spec of this network.
 
-        What has no effect in an operator takes its default, and `csn` of kernel 1 is `2d`.
+        What has no effect in an operator takes its default, and `csn` of kernel 1 is `2d`; so does `shortcut_norm`
+        where no shortcut has a convolution that keeps the number of planes.
         """
         stages = tuple(replace(stage, blocks=tuple(map(_canonical_block, stage.blocks))) for stage in self.stages)
-        return replace(self, stages=stages)
+        matters = any(unit.has_projection and unit.in_planes == unit.out_planes for _, _, unit in self.walk())
+        return replace(self, stages=stages, shortcut_norm=self.shortcut_norm and matters)
 
     def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns stem, blocks and head."""
@@ -205,7 +215,22 @@ class X3DSpec(ArchSpec):
                 f"{stage.width}({stage.midplanes})/{stage.spatial_stride}{time} "
                 + ", ".join(f"{text} x{n}" if n > 1 else text for text, n in runs)
             )
-        return " | ".join([*parts, f"{head.midplanes}-{head.width}"])
+        parts.append(f"{head.midplanes}-{head.width}")
+        parts += ["shortcut norm"] if self.shortcut_norm else []
+        return " | ".join([*parts, "zero init"] if self.zero_init else parts)
+
+    def begins_at_zero(self) -> bool:
+        """Returns `zero_init`."""
+        return self.zero_init
+
+    def initialise(self, network: nn.Module) -> None:
+        """Draws initial values; where they are as published, squeeze-excitation is drawn as convolutions are."""
+        from search_spaces.families.x3d_layers import draw_squeeze_excitation
+        from search_spaces.layers import initialise
+
+        initialise(network)
+        if self.zero_init:
+            draw_squeeze_excitation(network)
 
     def rows(self) -> list[dict[str, object]]:
         """Returns one row for the stem, one for each block, one for the head."""
@@ -271,6 +296,12 @@ class BlockUnit:
     out_planes: int
     spatial_stride: int
     temporal_stride: int
+    shortcut_norm: bool = False
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether the shortcut is a convolution."""
+        return self.in_planes != self.out_planes or self.spatial_stride > 1 or self.temporal_stride > 1
 
     def build(self) -> nn.Module:
         """Returns the module."""
@@ -285,6 +316,7 @@ class BlockUnit:
             hidden=round_width(self.midplanes, 1 / 16),
             spatial_stride=self.spatial_stride,
             temporal_stride=self.temporal_stride,
+            shortcut_norm=self.shortcut_norm,
         )
 
     def whole(self, shape: Shape) -> Flow:
@@ -304,8 +336,9 @@ class BlockUnit:
             *convolved(mid, out, (1, 1, 1), act=False),
         )
         shortcut: tuple[Step, ...] = ()
-        if self.in_planes != out or stride != (1, 1, 1):
-            shortcut = convolved(self.in_planes, out, (1, 1, 1), stride=stride, act=False, norm=self.in_planes != out)
+        if self.has_projection:
+            norm = self.shortcut_norm or self.in_planes != out
+            shortcut = convolved(self.in_planes, out, (1, 1, 1), stride=stride, act=False, norm=norm)
         return Flow((Summed((branch, shortcut), in_place=True), Rectified(), *last))
 
     def _channelwise(self, stride: tuple[int, int, int]) -> tuple[Step, ...]:

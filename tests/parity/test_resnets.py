@@ -79,7 +79,7 @@ def test_outputs_equal_pytorchvideo(name, blocks):
     golden = read(name)
     logits = torch.tensor(golden["logits"])
     with torch.device("meta"):
-        network = build(preset(name), num_classes=logits.shape[1])
+        network = build(preset(name if name != "csn_r101" else f"{name}_pytorchvideo"), num_classes=logits.shape[1])
     network = network.to_empty(device="cpu").eval()
     rules = pytorchvideo(blocks, pair=name == "r2plus1d_r50")
     names = {key: renamed(key, rules) for key in network.state_dict()}

@@ -37,7 +37,7 @@ RULES = [
 def test_outputs_equal_pytorchvideo():
     golden = read("x3d_s")
     logits = torch.tensor(golden["logits"])
-    network = build(preset("x3d_s"), num_classes=logits.shape[1]).eval()
+    network = build(preset("x3d_s_pytorchvideo"), num_classes=logits.shape[1]).eval()
     names = {name: renamed(name, RULES) for name in network.state_dict()}
     assert checksum(names.values()) == golden["names"]
     fill_as(network, names)

@@ -28,8 +28,8 @@ def check_laws(specs: list[ArchSpec]) -> None:
     for spec in specs:
         assert spec.canonical() == spec
         assert decode(json.loads(json.dumps(encode(spec)))) == loads(dumps(spec)) == spec
-        # Unequal digests are unequal chains of units, and equal ones equal chains.
-        chain = links(spec, num_classes=NUM_CLASSES)
+        # Unequal digests are unequal chains of units or initial values, and equal ones equal chains.
+        chain = (links(spec, num_classes=NUM_CLASSES), spec.begins_at_zero())
         assert structures.setdefault(chain, digest(spec)) == digest(spec)
     assert len(structures) == len({digest(spec) for spec in specs}) == len({spec.describe() for spec in specs})
 

@@ -43,7 +43,7 @@ def test_a_way_leads_between_sampled_networks_of_a_family(family, rng):
 
 
 def test_the_way_to_r2plus1d_goes_block_by_block_and_ends_at_the_stem():
-    found = steps(preset("r3d_18"), preset("r2plus1d_18"))
+    found = steps(preset("r3d_18_vmz"), preset("r2plus1d_18"))
     blocks = [f"stages.{s}.blocks.{b}.temporal.kind" for s in range(4) for b in range(2)]
     assert sorted(step.path for step in found) == sorted([*blocks, "stem"])
     for step in found:
@@ -51,7 +51,7 @@ def test_the_way_to_r2plus1d_goes_block_by_block_and_ends_at_the_stem():
 
 
 def test_depth_changes_a_block_at_a_time():
-    found = [step.path for step in steps(preset("r3d_18"), preset("r3d_34"))]
+    found = [step.path for step in steps(preset("r3d_18_vmz"), preset("r3d_34"))]
     assert found == [f"stages.{s}.blocks" for s, more in enumerate((1, 2, 4, 1)) for _ in range(more)]
 
 

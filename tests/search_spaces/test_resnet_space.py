@@ -66,6 +66,9 @@ def settings_of(spec: ResNetSpec) -> tuple[dict[str, object], dict[str, object]]
         "temporal_stride": "-".join(str(stage.blocks[0].temporal_stride) for stage in spec.stages),
         "time_pool": "-".join(str(stage.time_pool) for stage in spec.stages),
         "head": spec.head,
+        "norm_eps": spec.norm_eps,
+        "norm_momentum": spec.norm_momentum,
+        "zero_init": spec.zero_init,
     }
     each: dict[str, dict[str, object]] = {}
     for s, b, block in blocks:
@@ -120,6 +123,7 @@ def test_the_published_family_lies_in_one_space():
                 "stem": ["3x7x7", "r2plus1d"],
                 "midplanes": ["per_conv", "shared"],
                 "depth": [18, 34],
+                "norm_eps": [1e-5, 1e-3],
             }
         }
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,9 +142,22 @@ def test_one_frame_of_a_channelwise_kernel_is_2d():
     assert small(block=lambda s, b: pair).stages[0].blocks[0].temporal == TemporalOp(kind="2plus1d", kernel=1)
 
 
-def test_the_default_of_every_domain_makes_x3d_s():
+def test_the_default_of_every_domain_makes_x3d_s_but_for_its_initial_values():
     space = parse_space({"family": "x3d", "domains": {"depth": [2.2]}})
-    assert [point.spec for point in space.points()] == [preset("x3d_s")]
+    assert [replace(point.spec, zero_init=True) for point in space.points()] == [preset("x3d_s_pytorchvideo")]
+    assert replace(preset("x3d_s_pytorchvideo"), shortcut_norm=True) == preset("x3d_s")
+
+
+def test_a_norm_behind_every_shortcut_is_that_of_the_first_alone_and_nothing_where_there_is_none():
+    with_norm, without = (
+        dict(build(small(shortcut_norm=norm), num_classes=5).named_parameters()) for norm in (True, False)
+    )
+    assert {name for name in with_norm if "shortcut" in name} - set(without) == {
+        "stages.0.0.shortcut.conv.weight", "stages.0.0.shortcut.norm.weight", "stages.0.0.shortcut.norm.bias"
+    }  # fmt: skip
+    spec = small(shortcut_norm=True)
+    flat = replace(spec, stages=(replace(spec.stages[0], spatial_stride=1), *spec.stages[1:]))
+    assert flat.shortcut_norm and not flat.canonical().shortcut_norm
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 _TIMEOUT = 60.0
 _BLOCK = 1 << 20
 _PAUSE = 1.0  # seconds before the second try; doubled for each further one
+_LONGEST_TEXT = 4 * 2**20  # bytes: the list of the 242 archives of Kinetics-400 has 16,000
 _HASHES = {32: "md5", 40: "sha1", 64: "sha256"}
 
 
@@ -28,6 +29,7 @@ def fetch(
     checksum: str = "",
     tries: int = 5,
     pause: float = _PAUSE,
+    largest: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Fetches a file; what an earlier try has left in `place` with `.part` behind is gone on with by an HTTP range.
@@ -38,13 +40,14 @@ def fetch(
         checksum: MD5, SHA-1 or SHA-256 in hex; empty holds it to an ETag that is an MD5, if the server sends one.
         tries: How often it is tried.
         pause: Seconds before the second try, doubled for each further one.
+        largest: Bytes that it may have; 0 allows any number.
         progress: Called with (bytes there, bytes in all).
 
     Returns:
         The SHA-256 of the file.
 
     Raises:
-        FetchError: Every try has failed.
+        FetchError: Every try has failed, or the file is larger than it may be.
         OSError: The disk is full, or the place cannot be written; what is there stays.
     """
     part = place.with_name(place.name + ".part")
@@ -56,7 +59,7 @@ def fetch(
         if number:
             time.sleep(pause * 2 ** (number - 1))
         try:
-            stated = _rest(address, part, tag, progress)
+            stated = _rest(address, part, tag, largest, progress)
         except urllib.error.HTTPError as error:
             reason = f"the server answers {error.code} {error.reason}"
             error.close()
@@ -68,6 +71,10 @@ def fetch(
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", "") or error) or type(error).__name__
             continue
+        except _LargeError as error:
+            part.unlink(missing_ok=True)
+            tag.unlink(missing_ok=True)
+            raise FetchError(f"{address} is not fetched: {error}") from error
         except _ShortError as error:
             reason = str(error)
             continue
@@ -87,12 +94,15 @@ def fetch_text(address: str, *, head: bool = False) -> str:
     """The text at an address; with `head`, only asks whether there is one.
 
     Raises:
-        FetchError: There is none.
+        FetchError: There is none, or it is longer than a list can be.
     """
     request = urllib.request.Request(address, method="HEAD" if head else "GET")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-            return str(answer.read().decode("utf-8"))
+            text = answer.read(_LONGEST_TEXT + 1)
+            if len(text) > _LONGEST_TEXT:
+                raise FetchError(f"{address} is not fetched: a list must have at most {_LONGEST_TEXT:,} bytes")
+            return str(text.decode("utf-8"))
     except urllib.error.HTTPError as error:
         error.close()
         raise FetchError(f"{address} cannot be fetched: the server answers {error.code} {error.reason}") from error
@@ -100,11 +110,15 @@ def fetch_text(address: str, *, head: bool = False) -> str:
         raise FetchError(f"{address} cannot be fetched: {getattr(error, 'reason', '') or error}") from error
 
 
+class _LargeError(Exception):
+    """The file is larger than it may be."""
+
+
 class _ShortError(Exception):
     """The connection ended before the file did."""
 
 
-def _rest(address: str, part: Path, tag: Path, progress: Callable[[int, int], None] | None) -> str:
+def _rest(address: str, part: Path, tag: Path, largest: int, progress: Callable[[int, int], None] | None) -> str:
     """Fetches what is missing of a file; returns its MD5 by the server, if it tells."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(address)
@@ -115,23 +129,28 @@ def _rest(address: str, part: Path, tag: Path, progress: Callable[[int, int], No
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", "") or "")
+        whole = re.fullmatch(r"bytes \*/(\d{1,18})", error.headers.get("Content-Range", "") or "")
         if error.code == 416 and whole and int(whole[1]) == have:
             error.close()
             return _md5_of(error.headers.get("ETag", "") or "")  # all of it was there
         raise
     with answer:
         etag = answer.headers.get("ETag", "") or ""
-        span = re.match(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", "") or "")
+        span = re.match(r"bytes (\d{1,18})-\d+/(\d{1,18})", answer.headers.get("Content-Range", "") or "")
         if answer.status != 206 or span is None or int(span[1]) != have:
             have = 0  # the server knows no ranges, or the file is another one
-        total = int(span[2]) if span and have else int(answer.headers.get("Content-Length", 0) or 0)
-        if etag and not etag.startswith("W/"):
+        length = re.fullmatch(r"\d{1,18}", answer.headers.get("Content-Length", "") or "")
+        total = int(span[2]) if span and have else int(length[0]) if length else 0
+        if largest and total > largest:
+            raise _LargeError(f"it must have at most {largest:,} bytes, but has {total:,}")
+        if etag and etag.isascii() and not etag.startswith("W/"):
             tag.write_text(etag, "ascii")
         with part.open("ab" if have else "wb") as file:
             while block := answer.read(_BLOCK):
                 file.write(block)
                 have += len(block)
+                if largest and have > largest:
+                    raise _LargeError(f"it must have at most {largest:,} bytes, but has more")
                 if progress is not None:
                     progress(have, max(total, have))
     if total and have < total:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ from trainer.data.layouts import SPLITS, DataError
 from trainer.data.layouts.cvdf import read_flat, replaced, replacements_of, tables
 from trainer.data.layouts.files import Listing
 from trainer.data.layouts.text import read_lines
-from trainer.data.unpack import Unpacked, unpack
+from trainer.data.unpack import LARGEST, Unpacked, unpack
 
 CVDF = "https://s3.amazonaws.com/kinetics/400"
 """Base address of Kinetics-400."""
@@ -31,6 +32,9 @@ REPLACEMENT = "replacement_for_corrupted_k400.tgz"
 _BOOK = "get.jsonl"
 _ARCHIVES = ".archives"
 _LOCK = ".get.lock"
+_ARCHIVE = re.compile(r"[\w.-]{1,100}\.(?:tar\.gz|tgz)", re.ASCII)
+_MOST = 10_000  # archives of a split: Kinetics-400 has 242 of train
+_LARGEST_TABLE = 256 * 2**20  # bytes: that of train has 15 MB
 
 Listener = Callable[[str, int, int], None]
 """Called with (what is done, done, in all): bytes of an archive, or archives."""
@@ -90,6 +94,7 @@ def get_kinetics(
     checksums: Mapping[str, str] | None = None,
     arrange: bool = True,
     keep: bool = False,
+    unpack_limit: int = 0,
     tries: int = 5,
     listener: Listener = lambda text, done, total: None,
 ) -> Got:
@@ -107,6 +112,7 @@ def get_kinetics(
             one name. Without one, an ETag that is an MD5 is held to, and else what gzip and tar check themselves.
         arrange: Move the videos to `videos/<split>/<class>/`; else they stay flat. Either is a layout that is read.
         keep: Keep the archives.
+        unpack_limit: Bytes that an archive may have and unpack to; 0 as `unpack` allows.
         tries: How often an archive is tried, with pauses that grow.
         listener: Hears how far it is.
 
@@ -136,7 +142,8 @@ def get_kinetics(
                 before = book.get((split, name))
                 if before is not None and before.state == "unpacked":
                     continue
-                archive = _one(root, split, name, address, sums.get((split, name), ""), tries, keep, listener)
+                checksum = sums.get((split, name), "")
+                archive = _one(root, split, name, address, checksum, tries, keep, unpack_limit, listener)
                 book[split, name] = archive
                 _note(root, archive)
             listener("archives", len(plan), len(plan))
@@ -174,20 +181,32 @@ def _plan(root: Path, base: str, splits: Sequence[str], limit: int) -> list[tupl
     (root / "annotations").mkdir(exist_ok=True)
     for split in splits:
         address = f"{base}/{split}/k400_{split}_path.txt"
-        names = [PurePosixPath(urlparse(line).path).name for line in fetch_text(address).splitlines() if line.strip()]
-        if not names or not all(name.endswith((".tar.gz", ".tgz")) for name in names):
+        names = [_name(line.strip()) for line in fetch_text(address).split("\n") if line.strip()]
+        odd = next((name for name in names if not _ARCHIVE.fullmatch(name)), None)
+        if not names or odd is not None:
             raise DataError(
-                f"a list of archives must name one .tar.gz a line, but {address} holds {names[:1] or 'nothing'}"
+                f"a list of archives must name one .tar.gz a line, but {address} holds "
+                f"{'nothing' if odd is None else repr(odd[:100])}"
             )
+        if len(names) > _MOST:
+            raise DataError(f"a list must name at most {_MOST:,} archives, but {address} names {len(names):,}")
         plan += [(split, name, f"{base}/{split}/{name}") for name in (names[:limit] if limit else names)]
         table = root / "annotations" / f"{split}.csv"
         if not table.is_file():
-            fetch(f"{base}/annotations/{split}.csv", table)
+            fetch(f"{base}/annotations/{split}.csv", table, largest=_LARGEST_TABLE)
     try:
         fetch_text(f"{base}/{REPLACEMENT}", head=True)
     except FetchError:
         return plan  # a mirror may do without
     return [*plan, ("replacement", REPLACEMENT, f"{base}/{REPLACEMENT}")]
+
+
+def _name(line: str) -> str:
+    """The last part of an address; the line as it is, where it is none."""
+    try:
+        return PurePosixPath(urlparse(line).path).name
+    except ValueError:
+        return line
 
 
 def _sums(plan: Sequence[tuple[str, str, str]], checksums: Mapping[str, str]) -> dict[tuple[str, str], str]:
@@ -207,7 +226,15 @@ def _sums(plan: Sequence[tuple[str, str, str]], checksums: Mapping[str, str]) ->
 
 
 def _one(
-    root: Path, split: str, name: str, address: str, checksum: str, tries: int, keep: bool, listener: Listener
+    root: Path,
+    split: str,
+    name: str,
+    address: str,
+    checksum: str,
+    tries: int,
+    keep: bool,
+    limit: int,
+    listener: Listener,
 ) -> Archive:
     place = root / _ARCHIVES / f"{split}-{name}"
 
@@ -215,10 +242,10 @@ def _one(
         listener(f"{split} {name}: bytes", done, total)
 
     try:
-        digest = fetch(address, place, checksum=checksum, tries=tries, progress=say)
+        digest = fetch(address, place, checksum=checksum, tries=tries, largest=limit or LARGEST, progress=say)
     except FetchError as error:
         return Archive(split=split, name=name, state="broken", reason=str(error))
-    unpacked: Unpacked = unpack(place, root / split)
+    unpacked: Unpacked = unpack(place, root / split, limit=limit)
     if unpacked.problem:
         place.unlink()  # it is whole as it was sent, so only another copy can help
         return Archive(split=split, name=name, state="broken", reason=unpacked.problem, sha256=digest)

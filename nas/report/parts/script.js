@@ -50,7 +50,7 @@
     panel.replaceChildren(close, make("h2", network.text));
     panel.append(facts([["digest", network.digest], ["MACs of one clip", network.macs], ["params", network.params],
       ["activations", network.memory]]));
-    if (network.results.length) panel.append(make("h3", "Results"), table(["after", "split", `${data.metric} ± 1 s.e.`], network.results));
+    if (network.results.length) panel.append(make("h3", "Results"), table(["after", "split", `${data.metric} (95 %)`], network.results));
     panel.append(make("h3", "Blocks"));
     if (network.blocks.length) panel.append(blocksOf(network));
     if (network.note) panel.append(make("p", network.note, "note"));

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
+from nas.accuracies import wilson
 from nas.evidence.videos import interval_over_seeds_and_videos, interval_over_videos
 
 
@@ -20,10 +23,22 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(share: float, v
     assert inside / 400 >= least  # near 1, where nearly all are right, it is on the safe side
 
 
-def test_the_interval_of_a_perfect_accuracy_is_that_of_clopper_and_pearson() -> None:
-    low, high = interval_over_videos(np.ones(57))
-    assert (low, high) == (pytest.approx(0.025 ** (1 / 57)), 1.0)
-    assert interval_over_videos(np.zeros(57)) == (0.0, pytest.approx(1 - low))
+@given(st.integers(1, 400), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
+def test_of_right_and_wrong_videos_the_interval_is_wilson_s(videos: int, data: st.DataObject, level: float) -> None:
+    right = data.draw(st.integers(0, videos))
+    values = np.array([1.0] * right + [0.0] * (videos - right))
+    expected = stats.binomtest(right, videos).proportion_ci(level, method="wilson")
+    assert interval_over_videos(values, confidence=level) == pytest.approx(tuple(expected), abs=1e-12)
+    assert wilson(right / videos, videos, level) == pytest.approx(tuple(expected), abs=1e-12)
+    low, high = proportion_confint(right, videos, alpha=1 - level, method="wilson")
+    assert wilson(right / videos, videos, level) == pytest.approx((low, high), abs=1e-12)
+    assert 0 <= low <= right / videos <= high <= 1 and high - low > 0.01
+
+
+def test_videos_that_all_earn_the_same_part_have_the_bound_of_clopper_and_pearson() -> None:
+    low, high = interval_over_videos(np.full(57, 0.5))
+    unseen = 1 - 0.025 ** (1 / 57)
+    assert (low, high) == (pytest.approx(0.5 - unseen / 2), pytest.approx(0.5 + unseen / 2))
 
 
 def test_networks_that_never_differ_may_still_differ_on_other_videos() -> None:

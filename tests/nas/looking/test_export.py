@@ -98,10 +98,10 @@ def test_latex_is_a_table_with_rules_and_as_many_cells_as_columns(database: Path
     code, out, _ = run("export", database, "--table", "front", "--latex")
     assert code == 0
     lines = out.splitlines()
-    assert lines[1] == r"\begin{tabular}{llrrrrr}"
+    assert lines[1] == r"\begin{tabular}{llrrrrrr}"
     assert [line for line in lines if "rule" in line] == [r"\toprule", r"\midrule", r"\bottomrule"]
     cells = [re.split(r"(?<!\\)&", line) for line in lines if line.endswith(r"\\")]
-    assert {len(row) for row in cells} == {7}
+    assert {len(row) for row in cells} == {8}
     assert len(cells) == 1 + len(Store(database).pareto_front("tiny"))
     assert run("export", database, "--table", "front", "--latex", "-o", tmp_path / "t" / "front.tex")[0] == 0
     assert (tmp_path / "t" / "front.tex").read_text() == out
@@ -120,7 +120,7 @@ def test_numbers_in_latex_are_those_of_papers() -> None:
         "epochs": 27,
     }
     line = formats.to_latex([cost], tabular.for_paper(tabular.columns_of("front", [])), "x").splitlines()[5]
-    assert line == r"\texttt{0123456789} &  & 77.6 &  & 41.5 & 33.4 & 27 \\"
+    assert line == r"\texttt{0123456789} &  & 77.6 &  &  & 41.5 & 33.4 & 27 \\"
     cells = {0.0: "0", 0.0001: "$<$0.001", 1234567.0: "1234567", -0.5: "$-$0.5", 0.04567: "0.0457"}
     names = {"x": tabular.Column("number", "a number", "x")}
     for value, text in cells.items():

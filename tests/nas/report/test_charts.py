@@ -63,13 +63,14 @@ def point(**changes: object) -> Point:
         "rung": 1,
         "epochs": 9,
         "accuracy": 0.8,
-        "error": 0.02,
         "num_clips": 512,
         "macs": 10**8,
         "settings": {},
         "front": True,
     }
-    return Point(**(values | changes))  # type: ignore[arg-type]
+    values |= changes
+    accuracy = float(str(values["accuracy"]))
+    return Point(**{"interval": (accuracy - 0.02, accuracy + 0.02), **values})  # type: ignore[arg-type]
 
 
 def test_the_front_is_drawn_over_the_others_as_steps_that_go_on_to_the_right() -> None:
@@ -82,7 +83,19 @@ def test_the_front_is_drawn_over_the_others_as_steps_that_go_on_to_the_right() -
     assert corners[3][0] == 1000
     top, bottom = chart.marks[-1].bar or (0, 0)
     assert top < chart.marks[-1].y < bottom
-    assert chart.rules[0].text == "chance 12.5\u00a0%"
+    assert [rule.text for rule in chart.rules] == ["chance 12.5\u00a0%"]
+
+
+def test_what_always_naming_the_largest_class_earns_is_drawn_where_it_is_more_than_chance() -> None:
+    def rules(metric: str, largest: float | None) -> list[str]:
+        return [
+            rule.text.replace("\u00a0", " ") for rule in front_chart([point()], {}, 3, metric, largest=largest).rules
+        ]
+
+    assert rules("top-1", 40 / 48) == ["chance 33.3 %", "largest class 83.3 %"]
+    assert rules("top-1", 1 / 3) == rules("top-1", None) == ["chance 33.3 %"]
+    assert rules("balanced accuracy", 40 / 48) == ["chance 33.3 %"]  # which is what it earns there, too
+    assert rules("mAP", 40 / 48) == []
 
 
 def effect(difference: float, low: float | None, high: float | None) -> Effect:
@@ -157,7 +170,7 @@ def test_an_effect_without_an_interval_has_a_point_alone() -> None:
         (words.amount(950), "950"),
         (words.percent(0.8457), "84.6 %"),
         (words.percent(None), "–"),
-        (words.spread(0.016), "± 1.6"),
+        (words.measured(0.846, 0.812, 0.874), "84.6 % (81.2 to 87.4)"),
         (words.points(0.0234), "+2.3"),
         (words.points(-0.0041), "−0.4"),
         (words.points(-0.0001), "0.0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from nas import store as s
 from nas import tables as m
+from nas.accuracies import wilson
 from nas.promoted_folder import read_content, write_content
 from nas.report.front import rungs, share, steps
 from nas.report.gather import gather
@@ -39,10 +41,10 @@ def test_the_front_is_that_of_the_view(full: Store, report: Report) -> None:
     assert report.top_rung == 2
 
 
-def test_every_measurement_is_a_point_with_its_standard_error(full: Store, report: Report) -> None:
+def test_every_measurement_is_a_point_with_its_interval(full: Store, report: Report) -> None:
     assert len(report.points) == len(full.evaluations(1)) > 45
     point = report.points[0]
-    assert point.error == pytest.approx((point.accuracy * (1 - point.accuracy) / 512) ** 0.5)
+    assert point.interval == wilson(point.accuracy, 512)
 
 
 def test_curves_say_who_was_stopped_early_who_went_on_and_who_failed(full: Store, report: Report) -> None:
@@ -86,7 +88,7 @@ points = st.lists(
             rung=rung,
             epochs=3 ** (rung + 1),
             accuracy=top1,
-            error=0.0,
+            interval=None,
             num_clips=10,
             macs=macs,
             settings={},
@@ -119,9 +121,8 @@ def test_the_hypervolume_of_a_rung_never_falls_and_ends_at_that_of_all_its_netwo
 
 
 def test_a_perfect_network_at_the_lowest_cost_dominates_the_whole_rectangle() -> None:
-    perfect = Point(
-        digest="a", number=0, rung=0, epochs=1, accuracy=1.0, error=0, num_clips=1, macs=10, settings={}, front=True
-    )
+    usual: dict[str, Any] = {"number": 0, "rung": 0, "epochs": 1, "num_clips": 1, "settings": {}, "front": True}
+    perfect = Point(digest="a", accuracy=1.0, interval=None, macs=10, **usual)
     assert share([perfect], 10, 1000) == pytest.approx(1.0)
     assert share([], 10, 1000) == 0.0
 

@@ -15,7 +15,7 @@ from tests.trainer.data import built
 from tests.trainer.data.built import CLASSES, Clip
 from tests.trainer.data.conftest import pictures
 from tests.trainer.data.web import Server, archive, publish
-from trainer.data import download
+from trainer.data import download, get
 from trainer.data.download import FetchError, fetch
 from trainer.data.get import REPLACEMENT, get_kinetics
 from trainer.data.layouts import DataError, find_videos
@@ -78,6 +78,66 @@ def test_flat_videos_are_a_data_set_too(server: Server, kinetics: list[Clip], tm
     assert layout.kind == "cvdf-flat"
     assert len(layout.splits["train"]) == 4
     assert len(list((tmp_path / "k400" / ".archives").iterdir())) == 4
+
+
+def test_an_archive_that_would_fill_the_disk_is_refused_and_the_others_go_on(
+    server: Server, kinetics: list[Clip], tmp_path: Path
+) -> None:
+    bomb = {f"{kinetics[0].path.stem}{k}.mp4": bytes(1 << 20) for k in range(40)}
+    server.files["/train/part_0.tar.gz"] = archive(bomb)
+    got = get_kinetics(tmp_path / "k400", base=server.base, arrange=False)
+    assert [(one.split, one.name) for one in got.broken] == [("train", "part_0.tar.gz")]
+    assert "is refused: it must unpack to at most 16,9" in got.broken[0].reason
+    assert dict(got.videos) == {"train": 2, "val": 2}
+    assert not (tmp_path / "k400" / ".archives").exists()
+    again = get_kinetics(tmp_path / "k400", base=server.base, arrange=False, unpack_limit=50 << 20)
+    assert (again.broken, again.videos["train"]) == ((), 42)
+
+
+def test_an_archive_that_is_larger_than_any_is_not_fetched(
+    server: Server, kinetics: list[Clip], tmp_path: Path
+) -> None:
+    largest = 200_000
+    server.files["/train/part_1.tar.gz"] += bytes(largest)
+    got = get_kinetics(tmp_path / "k400", base=server.base, unpack_limit=largest)
+    assert [one.name for one in got.broken] == ["part_1.tar.gz"]
+    assert f"it must have at most {largest:,} bytes, but has" in got.broken[0].reason
+    assert not (tmp_path / "k400" / ".archives").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"http://[bad/part_0.tar.gz", "must name one .tar.gz a line"),
+        (b"https://x/" + b"n" * 300 + b".tar.gz", "must name one .tar.gz a line"),
+        (b"https://x/\x1b]0;t\x07.tar.gz", "must name one .tar.gz a line"),
+        (b"https://x/part 0.tar.gz", "must name one .tar.gz a line"),
+        (b"https://x/..tar.gz/..", "must name one .tar.gz a line"),
+        (b"\n\n", "holds nothing"),
+        (b"".join(b"https://x/part_%d.tar.gz\n" % k for k in range(10_001)), "at most 10,000 archives"),
+        (b"x" * (4 * 2**20 + 1), "a list must have at most 4,194,304 bytes"),
+        (b"\xff\xfe", "cannot be fetched"),
+    ],
+)
+def test_a_hostile_list_of_a_mirror_is_refused_in_one_line(
+    server: Server, kinetics: list[Clip], tmp_path: Path, content: bytes, message: str
+) -> None:
+    server.files["/train/k400_train_path.txt"] = content
+    with pytest.raises(DataError) as error:
+        get_kinetics(tmp_path / "k400", base=server.base)
+    assert message in str(error.value)
+    assert len(str(error.value)) <= 500 and "\n" not in str(error.value)
+    assert not [path for path in (tmp_path / "k400").rglob("*") if path.is_file() and path.name != ".get.lock"]
+
+
+def test_a_table_without_an_end_is_refused_and_leaves_nothing(
+    server: Server, kinetics: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(get, "_LARGEST_TABLE", 10_000)
+    server.files["/annotations/train.csv"] += b"x" * 10_000
+    with pytest.raises(DataError, match=r"train\.csv is not fetched: it must have at most 10,000 bytes, but has"):
+        get_kinetics(tmp_path / "k400", base=server.base)
+    assert list((tmp_path / "k400" / "annotations").iterdir()) == []
 
 
 def test_nothing_is_fetched_twice(server: Server, kinetics: list[Clip], tmp_path: Path) -> None:
