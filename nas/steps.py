@@ -103,5 +103,6 @@ def _(step: NonLocal, shape: Any) -> Counted:
     kept = size_of((inside, places + 2 * seen)) + size_of((places, seen + inside + planes))
     if pooled:
         kept += (size_of((1,)) + _INDEX) * planes * seen
-    cost = Cost(params=4 * planes * inside + 2 * planes, macs=macs, train_macs=macs, activation_bytes=kept)
+    params = 4 * planes * inside + 2 * planes + inside * step.bias
+    cost = Cost(params=params, macs=macs, train_macs=macs, activation_bytes=kept)
     return Counted(cost, shape, (True,), (Made(size_of(shape), False),))

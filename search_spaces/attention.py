@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from search_spaces.layers import NORM, Norm, pointwise
-from search_spaces.spec import ATTENTIONS, Attention, SpecError, nearest, squeezed_planes
+from search_spaces.layers import NORM, Conv3d, Norm, pointwise
+from search_spaces.spec import ATTENTIONS, NONLOCALS, Attention, SpecError, nearest, squeezed_planes
 
 
 class SqueezeExcite(nn.Module):
@@ -80,20 +80,20 @@ class NonLocal(nn.Module):
     The embedded Gaussian of section 3.2 with the bottleneck and the subsampling of section 3.3, as in the authors'
     released code: half the planes inside, products scaled by the root of their length, keys and values taken from x
     after a max pool of 2x2 pixels. Differences: a map below 4x4 is not subsampled, since hardly a key would be left,
-    and the convolutions have no bias, since softmax and norm cancel all of them but one.
-
+    and of the convolutions' biases only that of the queries is there: softmax and norm cancel all others.
     """
 
-    def __init__(self, planes: int, *, norm: Norm = NORM) -> None:
+    def __init__(self, planes: int, *, bias: bool = True, norm: Norm = NORM) -> None:
         """Makes the block.
 
         Args:
             planes: Planes in and out.
+            bias: Queries have one.
             norm: Settings of its norm.
         """
         super().__init__()
         inside = max(1, planes // 2)
-        self.query = pointwise(planes, inside)
+        self.query = Conv3d(planes, inside, (1, 1, 1), bias=bias)
         self.key = pointwise(planes, inside)
         self.value = pointwise(planes, inside)
         self.lookup = SoftLookup()
@@ -125,8 +125,8 @@ def attention_unit(kind: Attention, planes: int) -> nn.Module:
         return SqueezeExcite(planes)
     if kind == "gate":
         return Gate(planes)
-    if kind == "nonlocal":
-        return NonLocal(planes)
+    if kind in NONLOCALS:
+        return NonLocal(planes, bias=kind == "nonlocal")
     raise SpecError(f"attention must be one of its choices, but is {kind}{nearest(kind, ATTENTIONS)}")
 
 

@@ -2,7 +2,8 @@
 
 A network is written in the lowest version that can express it, so its digest is the one that every earlier release gave
 it. What a name means changed from version 1 to version 2: `p3d_b` and `p3d_c` are the authors' blocks now, and were
-those of a port, which are called `p3d_b_port` and `p3d_c_port` here. So a digest never means two networks.
+those of a port, which are called `p3d_b_port` and `p3d_c_port` here; `nonlocal` had no bias for its queries, and what
+it was is `nonlocal_unbiased`. So a digest never means two networks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ VERSION = 2
 # What values of version 1 are called here, by the key that they stand under. One name can only be written in version 2:
 # that which means something else in version 1.
 _FORMER: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {"kind": MappingProxyType({"p3d_b": "p3d_b_port", "p3d_c": "p3d_c_port"})}
+    {
+        "kind": MappingProxyType({"p3d_b": "p3d_b_port", "p3d_c": "p3d_c_port"}),
+        "attention": MappingProxyType({"nonlocal": "nonlocal_unbiased"}),
+    }
 )
 _LATTER = {key: {new: old for old, new in names.items()} for key, names in _FORMER.items()}
 # The same as it stands in canonical JSON, where nothing else can look like it: quotes within texts are escaped there.

@@ -97,6 +97,7 @@ class NonLocal:
     """The block of `attention.NonLocal`, its shortcut included, for so many planes."""
 
     planes: int
+    bias: bool = True
 
 
 @dataclass(frozen=True, slots=True)

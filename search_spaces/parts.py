@@ -18,7 +18,7 @@ from search_spaces.flow import (
     squeezed,
     temporal_steps,
 )
-from search_spaces.spec import FLAT, Attention, TemporalOp, Unit, squeezed_planes
+from search_spaces.spec import FLAT, NONLOCALS, Attention, TemporalOp, Unit, squeezed_planes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -171,7 +171,7 @@ class Attend:
             return Flow((squeezed(self.planes, squeezed_planes(self.planes)),))
         if self.kind == "gate":
             return Flow((gated(self.planes),))
-        return Flow((NonLocal(self.planes),) if self.kind == "nonlocal" else ())
+        return Flow((NonLocal(self.planes, bias=self.kind == "nonlocal"),) if self.kind in NONLOCALS else ())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,7 +32,7 @@ Kind = Literal[
     "p3d_c_port",
 ]
 Midplanes = Literal["per_conv", "shared", "equal"]
-Attention = Literal["none", "se", "gate", "nonlocal"]
+Attention = Literal["none", "se", "gate", "nonlocal", "nonlocal_unbiased"]
 
 KINDS: tuple[Kind, ...] = (
     "2d",
@@ -57,7 +57,10 @@ _FORMS: Mapping[str, Literal["a", "b", "c"]] = MappingProxyType(
 POINTWISE_KINDS: tuple[Kind, ...] = ("t1x1_first", "t1x1_both", "t1x1_all")
 KERNELS: tuple[int, ...] = (1, 3, 5, 7)
 MIDPLANES: tuple[Midplanes, ...] = ("per_conv", "shared", "equal")
-ATTENTIONS: tuple[Attention, ...] = ("none", "se", "gate", "nonlocal")
+ATTENTIONS: tuple[Attention, ...] = ("none", "se", "gate", "nonlocal", "nonlocal_unbiased")
+# Blocks with a shortcut of their own, which stand behind the sum of a residual block. The second is that of networks
+# that were trained when `nonlocal` had no bias for its queries.
+NONLOCALS: tuple[Attention, ...] = ("nonlocal", "nonlocal_unbiased")
 # Of batch norms where a spec says nothing else: torch's defaults.
 NORM_EPS = 1e-5
 NORM_MOMENTUM = 0.1

@@ -7,7 +7,8 @@
 - `s3d_v3_inflated`: with the pairs inflated to 7x1x7, 7x7x1, the report's future work.
 - `s3d_v3_top_heavy_5c`, `s3d_v3_top_heavy_6a`: the report's second network, which is 2D below "layer 9" and keeps the
   temporal strides and pools there. Counting from conv1a with the pools, layer 9 is block 5c; without them, it is the
-  first reduction, 6a. (Neither has "almost half" of the parameters of `s3d_v3`.)
+  first reduction, 6a. (Neither has "almost half" of the parameters of `s3d_v3`, nor has that "almost twice as many" as
+  `s3d_v1`: with five classes it has 4.2 times as many, those of the auxiliary classifier included.)
 - `i3d_v3`: every kernel of n pixels inflated to n frames.
 
 The first pools of `s3d_v3` and its reductions see three frames, as in table 1; the pools inside blocks see as the

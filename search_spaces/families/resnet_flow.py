@@ -5,7 +5,7 @@ from __future__ import annotations
 from search_spaces.families.resnet_blocks import Block, Stem, block_midplanes, has_projection
 from search_spaces.flow import Flow, Pooled, Rectified, Step, Summed, Triple, convolved, temporal_steps
 from search_spaces.parts import Attend
-from search_spaces.spec import POINTWISE_KINDS, ClipError, TemporalOp
+from search_spaces.spec import NONLOCALS, POINTWISE_KINDS, ClipError, TemporalOp
 
 
 def stem_flow(stem: Stem, frames: int, in_planes: int = 3) -> Flow:
@@ -69,7 +69,7 @@ def block_flow(block: Block, in_planes: int) -> Flow:
         )
     shortcut = _pointwise(op, 2, in_planes, out, strides, act=False) if has_projection(block, in_planes) else ()
     attention: tuple[Step, ...] = () if block.attention == "none" else (Attend(block.attention, out),)
-    gate, last = ((), attention) if block.attention == "nonlocal" else (attention, ())
+    gate, last = ((), attention) if block.attention in NONLOCALS else (attention, ())
     return Flow((Summed(((*branch, *gate), shortcut), in_place=True), Rectified(), *last))
 
 

@@ -26,7 +26,7 @@ from search_spaces.layers import (
     temporal_conv,
     temporal_unit,
 )
-from search_spaces.spec import POINTWISE_KINDS, Attention, ClipError, TemporalOp
+from search_spaces.spec import NONLOCALS, POINTWISE_KINDS, Attention, ClipError, TemporalOp
 
 
 class StemLayers(ConvNorm):
@@ -107,7 +107,7 @@ class ResidualBlock(nn.Module):
             self.shortcut: nn.Module = conv_norm(conv, out, act=False)
         else:
             self.shortcut = nn.Identity()
-        behind = block.attention == "nonlocal"
+        behind = block.attention in NONLOCALS
         self.gate = nn.Identity() if behind else _attention(block.attention, out)
         self.last = _attention(block.attention, out) if behind else nn.Identity()
         self.act = nn.ReLU(inplace=True)

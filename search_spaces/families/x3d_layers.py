@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from search_spaces.attention import SqueezeExcite, attention_unit
 from search_spaces.layers import Conv2Plus1D, ConvNorm, Spatial, Triple, pointwise, spatial_conv, temporal_conv
+from search_spaces.spec import NONLOCALS
 
 if TYPE_CHECKING:
     from search_spaces.families.x3d_spec import X3DStem
@@ -86,7 +87,7 @@ class X3DBlockLayers(nn.Module):
         stride = (temporal_stride, spatial_stride, spatial_stride)
         self.conv1 = ConvNorm(pointwise(in_planes, midplanes), midplanes, act=True)
         self.conv2 = ConvNorm(channelwise(op, midplanes, stride=stride), midplanes, act=False)
-        behind = attention == "nonlocal"
+        behind = attention in NONLOCALS
         if attention == "se":
             self.gate: nn.Module = RoundedSqueezeExcite(midplanes, hidden)
         else:

@@ -30,6 +30,7 @@ from search_spaces.spec import (
     ADDED,
     ATTENTIONS,
     FLAT,
+    NONLOCALS,
     ArchSpec,
     Attention,
     Kind,
@@ -323,10 +324,10 @@ class BlockUnit:
         """Returns what it is made of, for its cost."""
         mid, out, kind = self.midplanes, self.out_planes, self.block.attention
         stride = (self.temporal_stride, self.spatial_stride, self.spatial_stride)
-        attention: tuple[Step, ...] = (Attend(kind, out if kind == "nonlocal" else mid),)
+        attention: tuple[Step, ...] = (Attend(kind, out if kind in NONLOCALS else mid),)
         if kind == "se":
             attention = (squeezed(mid, round_width(mid, 1 / 16)),)
-        gate, last = ((), attention) if kind == "nonlocal" else (attention, ())
+        gate, last = ((), attention) if kind in NONLOCALS else (attention, ())
         branch = (
             *convolved(self.in_planes, mid, (1, 1, 1)),
             *self._channelwise(stride),

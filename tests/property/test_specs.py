@@ -97,10 +97,26 @@ def test_what_version_1_called_p3d_is_the_ports_block_under_its_old_digest(name)
 
 @given(specs)
 def test_a_network_is_written_in_the_lowest_version_that_can_express_it(spec):
-    kinds = {block.temporal.kind for _, _, _, block in spec.walk()}
-    version = 1 if kinds.isdisjoint({"p3d_b", "p3d_c"}) else 2
+    names = {name for _, _, _, block in spec.walk() for name in (block.temporal.kind, block.attention)}
+    version = 1 if names.isdisjoint({"p3d_b", "p3d_c", "nonlocal"}) else 2
     assert encode(spec)["version"] == version
-    assert ("_port" in dumps(spec)) == (version == 2 and any(kind.endswith("_port") for kind in kinds))
+    former = {"p3d_b_port", "p3d_c_port", "nonlocal_unbiased"} & names
+    assert all((name in dumps(spec)) == (version == 2) for name in former)
+
+
+def test_what_version_1_called_nonlocal_has_no_bias_and_keeps_its_digest():
+    now = preset("i3d_nln_r50")
+    former = {**encode(replace(now, zero_init=False)), "version": 1}
+    then = decode(former)
+    assert digest(then) == "6ee52e544e52fe5f77aa886f4af18b0aae8401d8b4e997935ff9b2c00df2366a"
+    assert encode(then) == former
+    assert {block.attention for _, _, _, block in then.walk()} == {"none", "nonlocal_unbiased"}
+    with torch.device("meta"):
+        biases = [
+            {name for name, _ in build(spec, num_classes=2).named_parameters() if name.endswith("query.bias")}
+            for spec in (then, now)
+        ]
+    assert [len(names) for names in biases] == [0, 5]
 
 
 @given(specs, specs)

@@ -69,6 +69,7 @@ def test_the_gate_is_a_matrix_without_bias():
 @pytest.mark.parametrize(("size", "num_keys"), [((2, 4, 6), 2 * 2 * 3), ((2, 5, 7), 2 * 2 * 3), ((2, 3, 8), 2 * 3 * 8)])
 def test_a_non_local_block_averages_all_positions_by_similarity(size, num_keys):
     x, unit = clip(16, *size), made(NonLocal(16)).eval()
+    torch.nn.init.normal_(unit.query.bias)
     kept: list[torch.Tensor] = []
     unit.lookup.register_forward_hook(lambda module, inputs, out: kept.append(inputs[1]))
     seen = torch.nn.functional.max_pool3d(x, (1, 2, 2)) if num_keys < x[0, 0].numel() else x
@@ -76,11 +77,25 @@ def test_a_non_local_block_averages_all_positions_by_similarity(size, num_keys):
         torch.einsum("oc,ncp->nop", layer.weight[:, :, 0, 0, 0], source.flatten(2))
         for layer, source in ((unit.query, x), (unit.key, seen), (unit.value, seen))
     )
+    query = query + unit.query.bias[None, :, None]
     shares = torch.einsum("ncp,nck->npk", query, key).div(8**0.5).softmax(2)
     found = torch.einsum("npk,nck->ncp", shares, value)
     added = torch.einsum("oc,ncp->nop", unit.out.weight[:, :, 0, 0, 0], found).view_as(x)
     torch.testing.assert_close(unit(x), x + 0.1 * added / (1 + unit.norm.eps) ** 0.5)
     assert kept[0].shape == (3, 8, num_keys)
+
+
+def test_the_bias_of_the_queries_is_the_only_one_that_matters():
+    """Softmax takes off what is added to all keys, the norm what is added to all values or outputs."""
+    x, unit = clip(), made(NonLocal(16)).train()
+    before = unit(x)
+    torch.nn.init.normal_(unit.query.bias)
+    assert not torch.allclose(unit(x), before, atol=1e-4)
+    unit = made(NonLocal(16)).train()
+    for layer in (unit.key, unit.value, unit.out):
+        layer.bias = nn.Parameter(torch.randn(layer.out_channels))
+    torch.testing.assert_close(unit(x), before, rtol=1e-4, atol=1e-5)
+    assert made(NonLocal(16, bias=False)).query.bias is None
 
 
 def test_a_non_local_block_begins_near_the_identity():
