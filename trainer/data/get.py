@@ -21,7 +21,7 @@ from trainer.data.download import FetchError, fetch, fetch_text
 from trainer.data.layouts import SPLITS, DataError
 from trainer.data.layouts.cvdf import read_flat, replaced, replacements_of, tables
 from trainer.data.layouts.files import Listing
-from trainer.data.layouts.text import read_lines
+from trainer.data.layouts.text import read_text
 from trainer.data.unpack import LARGEST, Unpacked, unpack
 
 CVDF = "https://s3.amazonaws.com/kinetics/400"
@@ -306,7 +306,7 @@ def _count(root: Path, splits: Sequence[str]) -> dict[str, int]:
 def _book(root: Path) -> dict[tuple[str, str], Archive]:
     found: dict[tuple[str, str], Archive] = {}
     path = root / _BOOK
-    for _, line in read_lines(path) if path.is_file() else []:
+    for line in read_text(path).split("\n") if path.is_file() else []:
         try:
             values = json.loads(line)
             archive = Archive(**{**values, "refused": tuple(values["refused"])})

@@ -94,6 +94,14 @@ def test_an_archive_that_would_fill_the_disk_is_refused_and_the_others_go_on(
     assert (again.broken, again.videos["train"]) == ((), 42)
 
 
+def test_a_book_of_archives_may_have_long_lines(server: Server, kinetics: list[Clip], tmp_path: Path) -> None:
+    others = {f"{number}-{'n' * 300}.txt": b"" for number in range(90)}
+    server.files["/train/part_0.tar.gz"] = archive({kinetics[0].path.name: b"x", **others})
+    first = get_kinetics(tmp_path / "k400", base=server.base, arrange=False)
+    assert len(first.archives[0].refused) == 90
+    assert get_kinetics(tmp_path / "k400", base=server.base, arrange=False) == first
+
+
 def test_an_archive_that_is_larger_than_any_is_not_fetched(
     server: Server, kinetics: list[Clip], tmp_path: Path
 ) -> None:
