@@ -169,7 +169,7 @@ def check_comparable(searches: Sequence[Searched], epochs: Mapping[str, Sequence
         epochs: By path, the epochs of all rungs at full fidelity that have results.
 
     Raises:
-        NasError: They differ in clip, classes, data or fidelity, or one stands twice.
+        NasError: They differ in clip, classes, data, accuracy or fidelity, or one stands twice.
     """
     if len(searches) < 2:
         raise NasError(f"a comparison needs two databases or more, but got {len(searches)}")
@@ -183,6 +183,7 @@ def check_comparable(searches: Sequence[Searched], epochs: Mapping[str, Sequence
             ("clip", first.clip, other.clip),
             ("number of classes", first.num_classes, other.num_classes),
             ("data, by checksum,", first.checksum[:10], other.checksum[:10]),
+            ("accuracy", first.metric, other.metric),
         ):
             if mine != its:
                 raise NasError(

@@ -172,7 +172,7 @@ class Opened:
 
     @property
     def metric(self) -> str:
-        """What accuracy is called: `top-1`, or `mAP` where videos have several labels."""
+        """What accuracy is called: `top-1`, `balanced accuracy`, or `mAP`."""
         return metric_in(self._store, self._row["id"])
 
     def _rungs(self) -> list[tuple[int, str, int, float]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nas import tables as m
-from nas.accuracies import MAP, broken_text, interval_of, metric_in
+from nas.accuracies import BALANCED, MAP, broken_text, interval_of, metric_in
 from nas.errors import NasError, one_of
 from nas.fidelity import recorded_fidelity
 from nas.importance import levels_of
@@ -41,16 +41,17 @@ _COST = {
     "macs": Column("macs", "multiply-accumulates of one clip", "GMACs"),
     "params": Column("params", "parameters", "params (M)"),
 }
-_SEVERAL = {
+_BESIDE = {
     "map_sample": Column("share", "where videos have several labels: mAP, the mean over videos; what is optimised"),
     "map_class": Column("share", "where videos have several labels: mAP as the mean over classes"),
+    "balanced": Column("share", "where videos have one label: the mean over classes of top-1"),
 }
 _MEASURED = {
     "top1": Column("share", "top-1 accuracy (of promotions: video@1), a share of 1", r"top-1 (\%)"),
     "top5": Column("share", "top-5 accuracy (of promotions: video@5), a share of 1"),
     "loss": Column("number", "mean cross-entropy"),
     "num_clips": Column("count", "videos that were measured"),
-    **_SEVERAL,
+    **_BESIDE,
 }
 _EPOCHS = Column("count", "epochs of training", "epochs")
 _SEED = Column("count", "seed of the training", "seed")
@@ -64,8 +65,8 @@ _BY_RUNG = ("front", "trials", "evaluations", "importance")
 COLUMNS: Mapping[str, Mapping[str, Column]] = {
     "front": {
         **_NETWORK,
-        "accuracy": Column("share", "top-1 on val (mAP where videos have several labels), a share of 1", r"top-1 (\%)"),
-        "metric": Column("text", "which of them: top-1 or mAP"),
+        "accuracy": Column("share", "what networks are chosen by on val, a share of 1", r"top-1 (\%)"),
+        "metric": Column("text", "what that is: top-1, balanced accuracy or mAP"),
         "low": Column("share", "lower end of the 95 % interval of top-1 over videos (Wilson's)", r"low (\%)"),
         "high": Column("share", "upper end of it", r"high (\%)"),
         "num_clips": Column("count", "val videos"),
@@ -84,7 +85,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         "rung": Column("count", "highest rung with a result"),
         "epochs": Column("count", "epochs of that rung", "epochs"),
         "top1": Column("share", "top-1 on val there, a share of 1", r"top-1 (\%)"),
-        **_SEVERAL,
+        **_BESIDE,
     },
     "evaluations": {
         "number": Column("count", "of the trial", "trial"),
@@ -198,6 +199,11 @@ def columns_of(table: str, rows: Sequence[Row]) -> dict[str, Column]:
         for name, title in (("top1", ""), ("map_sample", r"mAP (\%)"), ("accuracy", r"mAP (\%)")):
             if name in fixed:
                 fixed[name] = replace(fixed[name], title=title)
+    named = {row.get("metric") for row in rows}
+    if table == "front" and named & {MAP, BALANCED}:  # of which the number of videos tells no interval
+        fixed |= {name: replace(fixed[name], title="") for name in ("low", "high")}
+        if BALANCED in named:
+            fixed["accuracy"] = replace(fixed["accuracy"], title=r"balanced (\%)")
     if table == "promotions" and are_several(rows):
         fixed["recipe_digest"] = replace(fixed["recipe_digest"], title="recipe")
     factors = dict.fromkeys(name for row in rows for name in row if name.startswith(SETTING))
@@ -266,7 +272,7 @@ def _trials(store: Store, study: Row) -> list[dict[str, Any]]:
     for row in store.described(study["id"], m.trial):
         reached = last.get(row["id"], {})
         own = {**row, **_settings(row["params"]), "params": row["num_params"]}
-        found.append({**own, **{name: reached.get(name) for name in ("rung", "epochs", "top1", *_SEVERAL)}})
+        found.append({**own, **{name: reached.get(name) for name in ("rung", "epochs", "top1", *_BESIDE)}})
     return found
 
 

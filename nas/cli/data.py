@@ -93,7 +93,10 @@ def check(
     if exclude is not None:
         write_exclude(Path(exclude), listed)
     if as_json:
-        print_json({"name": config.name, "root": config.root, **asdict(report)})
+        shares = {name: largest_share(s.num_videos, tuple(s.per_class.values())) for name, s in report.splits.items()}
+        print_json(
+            {"name": config.name, "root": config.root, **asdict(report), "largest_class": shares, "few": _few(report)}
+        )
     else:
         _print(config, report)
         if exclude is not None:
@@ -214,8 +217,7 @@ def _print(config: DataConfig, report: DataReport) -> None:
     print_line(report.line)
     how = "every frame was decoded" if report.decoded else "by their headers"
     print_table(rows, {key: key for key in rows[0]}, f"{config.name}: {len(report.classes)} classes, {how}")
-    val = report.splits.get("val")
-    warning = None if val is None else few_videos(val.num_videos, tuple(val.per_class.values()))
+    warning = _few(report)
     if warning is not None:
         print_line(warning)
     if report.counts:
@@ -232,6 +234,12 @@ def _print(config: DataConfig, report: DataReport) -> None:
         print_line(f"links are followed: {len(report.outside):,} videos lie out of {config.root} ({first})")
     if report.remarks:
         print_line("also: " + ", ".join(f"{count:,} {word}" for word, count in report.remarks.items()))
+
+
+def _few(report: DataReport) -> str | None:
+    """A warning where val has few videos."""
+    val = report.splits.get("val")
+    return None if val is None else few_videos(val.num_videos, tuple(val.per_class.values()))
 
 
 def _words(same: Same) -> str:

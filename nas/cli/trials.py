@@ -18,7 +18,7 @@ def trial_rows(store: Store, study: Row) -> list[dict[str, Any]]:
     return [
         {
             **{name: row[name] for name in names if name in row},
-            "accuracy": None if row["top1"] is None else accuracy_of(row),
+            "accuracy": None if row["top1"] is None else accuracy_of({**row, "chosen_by": study["accuracy"]}),
         }
         for row in rows_of(store, study, "trials")
     ]

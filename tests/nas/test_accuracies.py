@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import warnings
@@ -280,6 +281,19 @@ def test_a_study_is_searched_and_read_by_balanced_accuracy(
     assert main(["status", db]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "always naming the largest class: 0.364 of val" in text and "best balanced accuracy" in text
+    assert main(["status", db, "--trials", "--json"]) == 0
+    shown = {row["digest"]: row["accuracy"] for row in json.loads(capsys.readouterr().out)["networks"]}
+    assert shown == {row["digest"]: row["balanced"] for row in rows}
+    assert main(["data", "check", str(uneven)]) == 1  # two videos of val are copies of train's
+    text = " ".join(capsys.readouterr().out.split())
+    assert "largest class" in text and "0.364" in text and "warning: val has 11 videos, 1 of its rarest class" in text
+    assert main(["data", "check", str(uneven), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["largest_class"]["val"] == pytest.approx(4 / 11)
+    assert main(["ablate", str(file), "--db", db, "--dry-run"]) == 0
+    assert "warning: val has 11 videos, 1 of its rarest class" in " ".join(capsys.readouterr().out.split())
+    assert main(["export", db, "--table", "front", "--latex"]) == 0
+    text = capsys.readouterr().out
+    assert "balanced" in text and "low" not in text
     assert main(["ablate", str(file), "--db", db, "--workers", "0"]) == 0
     assert "differences of val balanced accuracy in points" in " ".join(capsys.readouterr().out.split())
     store = Store(db)
