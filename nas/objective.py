@@ -23,8 +23,9 @@ from trainer.checkpoint import load_weights
 from trainer.config import DataConfig, Init, ZeroInit
 from trainer.data import clips
 from trainer.data.clips import VideoData, open_data
+from trainer.data.layouts import DataError
 from trainer.evaluate import Batches
-from trainer.failures import TrainingFailed
+from trainer.failures import DataAway, DiskFull, TrainingFailed, environment_failure
 from trainer.loop import fit
 from trainer.metrics import EpochResult
 from trainer.order import motion_tests, outcomes
@@ -47,7 +48,7 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
     folder = Path(job.folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        data = opened(job.opened or job.data)
+        data = _data_of(job)
         data.met.reset()
         model, batches = first_network(job), SignsOfLife(folder)
         result = fit(
@@ -70,10 +71,12 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
             correct=measured[0].correct if measured else "",
             motion=measured if job.motion else (),
         )
-    except TrainingFailed as error:
-        return _failed(start, error.reason, error)
     except Exception as error:
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        failure = environment_failure(error) or error
+        if isinstance(failure, TrainingFailed):
+            return _failed(start, failure.reason, failure)
+        with suppress(OSError):
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return _failed(start, "error", error)
 
 
@@ -189,6 +192,23 @@ def _measured(job: TrainJob, model: torch.nn.Module, data: VideoData, batches: B
     load_weights(Path(job.folder) / "last.pt", model)
     tests = TESTS if job.motion and job.data.clip.frames > 1 else TESTS[:1]
     return outcomes(motion_tests(model, data, job.data, job.recipe, "val", job.device, tests=tests, batches=batches))
+
+
+def _data_of(job: TrainJob) -> VideoData:
+    """The data of a job, which the driver has opened before: what is wrong with it now is not the network's fault.
+
+    Raises:
+        DataAway, DiskFull: It cannot be opened, or is not what it was.
+    """
+    try:
+        data = opened(job.opened or job.data)
+    except (DataError, OSError) as error:
+        failure = environment_failure(error)
+        raise failure if isinstance(failure, DiskFull) else DataAway(" ".join(str(error).split())) from error
+    if job.checksum and data.checksum != job.checksum:
+        opened.cache_clear()  # or the next try would not look again
+        raise DataAway(f"the videos under {job.data.root} are not those that the study began with")
+    return data
 
 
 @lru_cache(maxsize=2)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from nas.accuracies import accuracy_of, broken_text, field_of, interval_of, inte
 from nas.cost import cost_of
 from nas.errors import NotFoundError, SearchError, StoreError
 from nas.exported import load_network, save_network
-from nas.jobs import TrainJob, derived_seed, job_key
+from nas.jobs import JobResult, TrainJob, derived_seed, job_key, next_step, pause, stopped, told_again
 from nas.objective import first_network, network, opened
 from nas.places import moved
 from nas.promotions import Promoted, joined, promoted_of
+from nas.search.crew import lines_of
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study, short_number
 from nas.using.promoted import tested_once
@@ -32,7 +35,7 @@ from search_spaces.inflate import Inflated
 from search_spaces.spec import ArchSpec
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData
-from trainer.failures import TrainingFailed, disk_space, named
+from trainer.failures import EnvironmentFailed, TrainingFailed, disk_space, environment_failure, named
 from trainer.logs import check_logs
 from trainer.loop import check_team, fit
 from trainer.metrics import EpochResult
@@ -151,8 +154,8 @@ def promote(
         listener: Hears each epoch.
 
     Raises:
-        SearchError: The training failed, and the reason is recorded; or it cannot begin with the weights of
-            `recipe.init`, and nothing is.
+        SearchError: The training failed, or was cut short by its environment, and the reason is recorded; or it cannot
+            begin with the weights of `recipe.init`, and nothing is.
         StoreError: The videos are not those of the study.
         NotFoundError: It was promoted, but its folder is gone.
         ConfigError: There are not so many devices, a log cannot be written, or a setting does not fit the data.
@@ -193,36 +196,65 @@ def promote(
         opened(config.test.data(study.data))
         begun = check_networks(config.recipe.init, [spec], num_classes=job.num_classes)
     promotion = _begin(store, row, old, key, config, folder)
-    if not done:
+
+    def carry_out() -> None:
+        broken = _train(store, row, promotion, job, data, folder, config, listener)
+        listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
+        with named(f"the test on {split}"), disk_space(folder):
+            _report(
+                store,
+                row,
+                promotion,
+                job,
+                data,
+                folder,
+                spec,
+                begun,
+                digest=digest,
+                seed=seed,
+                split=split,
+                views=config.test,
+                broken=broken,
+                devices=team,
+            )
+
+    tries: Counter[tuple[str, int]] = Counter()
+    while not done:
         try:
-            broken = _train(store, row, promotion, job, data, folder, config, listener)
-            listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
-            with named(f"the test on {split}"), disk_space(folder):
-                _report(
-                    store,
-                    row,
-                    promotion,
-                    job,
-                    data,
-                    folder,
-                    spec,
-                    begun,
-                    digest=digest,
-                    seed=seed,
-                    split=split,
-                    views=config.test,
-                    broken=broken,
-                    devices=team,
-                )
-        except TrainingFailed as error:
-            _state(store, promotion, "failed", reason=error.reason, detail=str(error))
-            raise SearchError(f"the promotion of {digest[:10]} failed: {error.reason}: {error}") from error
+            carry_out()
+            break
+        except Exception as error:
+            again = _cut_short(store, promotion, error, digest, lines_of(folder / "training"), tries)
+            listener(f"cut short: {again}", 0, config.epochs)
     result = next(
         e for e in store.evaluations(row["id"], purpose="promotion", split=split) if e["promotion_id"] == promotion
     )
     return promoted_of(
         _row(store, row["id"], promotion), result, description=spec.describe(), folder=folder, fresh=not done
     )
+
+
+def _cut_short(
+    store: Store, promotion: int, error: Exception, digest: str, epoch: int, tries: Counter[tuple[str, int]]
+) -> str:
+    """Records what ended a promotion; returns what is said where it goes on at once, and raises otherwise."""
+    failure = environment_failure(error) or error
+    if not isinstance(failure, TrainingFailed):
+        raise error
+    reason, detail = failure.reason, " ".join(str(failure).split())
+    if isinstance(failure, EnvironmentFailed):
+        tries[reason, epoch] += 1
+        result = JobResult(epochs=(), seconds=0.0, reason=reason, detail=detail)
+        step = next_step(reason, tries[reason, epoch])
+        if step == "again":
+            pause(reason, tries[reason, epoch])
+            return told_again(result)
+        if step == "stop":
+            with suppress(StoreError):  # the disk may be full; a promotion that is under way goes on all the same
+                _state(store, promotion, "preempted", reason=reason, detail=detail)
+            raise stopped(result) from error
+    _state(store, promotion, "failed", reason=reason, detail=detail)
+    raise SearchError(f"the promotion of {digest[:10]} failed: {reason}: {detail}") from error
 
 
 def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, old: Row | None) -> Path:
@@ -250,7 +282,7 @@ def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, ol
 def _begin(store: Store, row: Row, old: Row | None, key: dict[str, Any], config: PromoteConfig, folder: Path) -> int:
     """The promotion's id; its row is made, or says that it is under way again."""
     if old is not None:
-        if old["state"] == "failed":
+        if old["state"] in ("failed", "preempted"):
             _state(store, old["id"], "running")
         return int(old["id"])
     with store.write() as connection:

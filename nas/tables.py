@@ -137,7 +137,7 @@ promotion = Table(  # full training of one network under a recipe of its own
     Column("recipe", JSON, nullable=False),
     Column("epochs", Integer, nullable=False),
     Column("folder", Text, nullable=False),
-    Column("state", String(20), nullable=False),  # running, done, failed
+    Column("state", String(20), nullable=False),  # running, preempted, done, failed
     Column("reason", String(40)),
     Column("detail", Text),
     Column("started_at", String(40), nullable=False),

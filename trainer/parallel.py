@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import signal
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -27,7 +28,7 @@ from lightning_fabric.plugins.environments.lightning import find_free_network_po
 
 from trainer.checkpoint import RunFolder
 from trainer.config import ConfigError
-from trainer.failures import OutOfMemory, Stopped, TrainingFailed
+from trainer.failures import Stopped, TrainingFailed, WorkerDied
 from trainer.lifetime import end_with_parent
 from trainer.metrics import EpochResult
 from trainer.run import FitResult, Plan, run
@@ -54,7 +55,7 @@ def run_together(
         should_stop: Asked here, a few times a second.
 
     Raises:
-        ConfigError, TrainingFailed, Stopped: As `fit`. A process that is killed counts as OutOfMemory.
+        ConfigError, TrainingFailed, Stopped: As `fit`. WorkerDied where a process is killed or crashes.
     """
     content = _packed(dataclasses.replace(plan, model=plan.model.cpu()))
     context = multiprocessing.get_context("forkserver")
@@ -170,8 +171,9 @@ def _cause(error: BaseException, pipes: dict[Any, int], processes: list[BaseProc
 
 def _ended(process: BaseProcess, rank: int) -> TrainingFailed:
     process.join(_SECONDS_TO_END)
-    return OutOfMemory(
-        f"out of memory, as a rule: process {rank} of those that train together ended with code {process.exitcode}"
+    return WorkerDied(
+        f"process {rank} of those that train together ended with code {process.exitcode}"
+        f"{'; as a rule, the machine had no memory left' if process.exitcode == -signal.SIGKILL else ''}"
     )
 
 

@@ -15,8 +15,8 @@ from nas.ablation.record import AblationRecord
 from nas.ablation.variants import LevelError
 from nas.accuracies import told
 from nas.errors import SearchError
-from nas.jobs import JobResult
-from nas.search.crew import CUT_SHORT, MAX_TRIES, POLL_SECONDS, Crew, lines_of, told_again
+from nas.jobs import ENVIRONMENT, JobResult, next_step, pause, stopped, told_again
+from nas.search.crew import Crew, lines_of
 from nas.search.session import Listener, News, close_session, open_session
 from nas.store import Row, Store
 from nas.weights import check_networks
@@ -129,6 +129,7 @@ class _Runner:
                         answer = self._look()
                 self._tick()
             answer = self._look(last=True)
+            self._check_hope()
         except KeyboardInterrupt:
             self._preempt_all("interrupted")
             raise
@@ -191,19 +192,17 @@ class _Runner:
     def _ended(self, run: int, result: JobResult) -> Training | None:
         """Records what came of a run; returns its training where it has to be submitted again."""
         training = self.under_way.pop(run)
-        if result.reason == "disk_full":
-            self.record.preempt(run, "disk_full", "")
-            raise SearchError(
-                f"the disk is full: {result.detail}; free some room and give the same command again to go on"
-            )
-        if result.reason in CUT_SHORT:
-            if result.reason == "folder_busy":
-                time.sleep(POLL_SECONDS)
+        if result.reason in ENVIRONMENT:
             place = f"after epoch {lines_of(self.root / 'runs' / f'{training.key}-{training.job.until_epoch}')}"
-            if self.record.preempt(run, result.reason, place) < MAX_TRIES:
+            tries = self.record.preempt(run, result.reason, place)
+            step = next_step(result.reason, tries)
+            if step == "stop":
+                raise stopped(result)
+            if step == "again":
                 self._say("preempt", f"a training was cut short: {told_again(result)}")
+                pause(result.reason, tries)
                 return training
-            result = dataclasses.replace(result, detail=f"cut short {MAX_TRIES} times {place}")
+            result = dataclasses.replace(result, detail=f"cut short {tries} times {place}: {result.detail}")
         self.record.finish(run, result)
         for other in self.plan.trainings:  # another arm may need the very same training
             if (other.key, other.job.until_epoch) == (training.key, training.job.until_epoch):
@@ -229,6 +228,14 @@ class _Runner:
                 f"{what}: {told(val, self.study['accuracy'])} of {val.num_clips} clips ({result.seconds:.1f} s)",
             )
         return None
+
+    def _check_hope(self) -> None:
+        """Raises SearchError where all that was to be trained failed, now or before: that is no answer."""
+        known = self.record.runs()
+        rows = [known[name] for name in self._distinct() if name in known and known[name]["state"] in OVER]
+        if rows and all(row["state"] == "failed" for row in rows):
+            last = rows[-1]
+            raise SearchError(f"all {len(rows)} trainings failed, the last with {last['reason']}: {last['detail']}")
 
     def _pair_is_whole(self) -> bool:
         """Whether no run of the pairs begun so far is missing."""

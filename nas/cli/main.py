@@ -125,13 +125,18 @@ def _code_and_text(error: Exception) -> tuple[int, str]:
         return 2, str(damage)
     if isinstance(error, NasError):
         return 2, str(error)
+    if isinstance(error, ValueError) and _is_of_parts(error):
+        return 2, str(error)
+    from trainer.failures import TrainingFailed, environment_failure
+
+    failure = environment_failure(error)
+    if failure is not None or isinstance(error, TrainingFailed):
+        return 2, str(failure or error)
     if isinstance(error, OSError):
         place = f": {error.filename}" if error.filename is not None else ""
         return 2, f"{error.strerror or str(error) or type(error).__name__}{place}"
     if isinstance(error, MemoryError):
         return 2, f"there is not enough memory; {error}".rstrip("; ")
-    if isinstance(error, ValueError) and _is_of_parts(error):
-        return 2, str(error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
     return 3, f"a fault of nas, {type(error).__name__} at {place}: {error} (the same command with --debug says more)"

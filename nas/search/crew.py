@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 SILENCE_SECONDS = 1800.0  # without a batch, after which a worker counts as lost: more than any batch or start takes
 SLOWER = 20  # how much longer one network's batch may take than the longest so far, where batches take minutes
-CUT_SHORT = ("worker_died", "worker_silent", "folder_busy")  # reasons that are not the training's own
-MAX_TRIES = 10  # that a training is cut short after the same epoch for one reason, before it counts as failed
 
 
 @dataclass(kw_only=True, slots=True)
@@ -141,11 +139,6 @@ def executor(workers: int) -> InProcess | LocalPool:
 def device() -> str:
     """Where networks are trained on this machine."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def told_again(result: JobResult) -> str:
-    """What is said of a job that was cut short."""
-    return f"{result.reason} ({result.detail}); it goes on from its last checkpoint"
 
 
 def _lost(reason: str, detail: str) -> JobResult:

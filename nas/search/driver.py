@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 
 from nas.accuracies import told
-from nas.errors import SearchError
-from nas.jobs import JobResult, TrainJob, job_key
+from nas.errors import SearchError, StoreError
+from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
 from nas.search.cluster import joined
 from nas.search.coverage import gaps
-from nas.search.crew import CUT_SHORT, MAX_TRIES, POLL_SECONDS, Crew, lines_of, told_again
+from nas.search.crew import Crew, lines_of
 from nas.search.machines import Machines
 from nas.search.pool import Pool, build_pool
 from nas.search.record import Record
@@ -155,9 +156,14 @@ class _Driver:
                 if not self.crew:
                     break
                 self._collect()
+            self._give_up_if_hopeless(few=1)
             self.record.close()
         except KeyboardInterrupt:
             self._preempt_all("interrupted")
+            raise
+        except Exception:
+            with suppress(StoreError):  # the disk may be full; the next start finds the jobs all the same
+                self._preempt_all("stopped")
             raise
         finally:
             self.crew.close()
@@ -229,6 +235,7 @@ class _Driver:
             until_epoch=row["epochs"] - before,
             device=self.crew.device,
             opened=self.study.data,
+            checksum=self.row["data"]["checksum"],
         )
         key = job_key(task, self.row["data"]["checksum"])
         folder = self.database.parent / "trials" / f"{row['number']:05d}-{key}"
@@ -242,15 +249,8 @@ class _Driver:
         self._tick()
 
     def _finished(self, job: int, result: JobResult) -> None:
-        if result.reason == "disk_full":
-            self.record.preempt(job, "disk_full")
-            raise SearchError(
-                f"the disk is full: {result.detail}; free some room and give the same command again to go on"
-            )
-        if result.reason in CUT_SHORT:
-            if result.reason == "folder_busy":  # a worker of an earlier driver is about to notice that it is alone
-                time.sleep(POLL_SECONDS)
-            self._again(job, result)
+        if result.reason in ENVIRONMENT:
+            self._cut_short(job, result)
             return
         row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
         self.record.finish(job, _later(result, self.fidelity.before(row["rung"])))
@@ -267,31 +267,38 @@ class _Driver:
             f"{self.fidelity.at(row['rung'])} ({result.seconds:.1f} s){f'; {result.detail}' if result.detail else ''}",
         )
 
-    def _again(self, job: int, result: JobResult) -> None:
-        """Submits a job once more that was cut short for a reason that is not its own."""
+    def _cut_short(self, job: int, result: JobResult) -> None:
+        """Records that a job was cut short for a reason that is not its own, and submits it once more."""
         reason = str(result.reason)
         row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
         epoch = self.fidelity.before(row["rung"]) + lines_of(self.folders[row["number"]])
         place = f"after epoch {epoch}"
         self.record.preempt(job, reason, place)
+        tries = self.record.times_preempted(row, reason, place)
+        step = next_step(reason, tries)
+        if step == "stop":
+            raise stopped(result)
         self._say("preempt", f"trial {row['number']} was cut short: {told_again(result)}")
         again = self.record.resubmit(row)
-        if self.record.times_preempted(row, reason, place) >= MAX_TRIES:
-            detail = f"cut short {MAX_TRIES} times {place}"
-            self.record.finish(again, JobResult(epochs=(), seconds=0.0, reason=reason, detail=detail))
+        if step == "fail":
+            detail = f"cut short {tries} times {place}: {result.detail}"
+            self.record.finish(again, dataclasses.replace(result, detail=detail))
             self._say("fail", f"trial {row['number']} failed: {detail}")
+            self._give_up_if_hopeless()
         else:
+            pause(reason, tries)
             self._submit(again)
 
-    def _give_up_if_hopeless(self) -> None:
-        """A mistake that meets every network alike is not searched to the end of the budget."""
+    def _give_up_if_hopeless(self, few: int = 3) -> None:
+        """A mistake that meets every network alike is not searched to the end of the budget, nor called a success."""
         trials = self.store.trials(self.row["id"])
         failed = [row for row in trials if row["state"] == "failed"]
-        if len(failed) >= 3 and len(failed) == len(
+        if len(failed) >= few and len(failed) == len(
             [row for row in trials if row["state"] not in ("running", "preempted")]
         ):
+            count = f"first {len(failed)} networks" if len(failed) > 1 else "first network"
             raise SearchError(
-                f"the first {len(failed)} networks all failed, the last with {failed[-1]['reason']}: "
+                f"the {count} {'all ' if len(failed) > 1 else ''}failed, the last with {failed[-1]['reason']}: "
                 f"{failed[-1]['detail']} (the rest is in {self.database.parent}/trials)"
             )
 

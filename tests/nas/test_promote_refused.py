@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from nas import load
+from nas import jobs, load
 from nas.cli.main import main
 from nas.store import Store
 from tests.nas.studies import write_study
@@ -96,7 +96,10 @@ def test_a_file_that_says_otherwise_than_the_record_is_named(copy: Path, capsys:
         ) is told
 
 
-def test_one_that_fails_is_said_and_the_others_are_trained(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_that_cannot_go_on_is_said_and_the_others_are_trained(
+    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
     code, said, _ = promote(capsys, copy, "promote.epochs=2", "--seeds", "1")
     training = Path(said["trainings"][0]["folder"]) / "training"
     # The same once more, while somebody else trains there.
@@ -105,9 +108,9 @@ def test_one_that_fails_is_said_and_the_others_are_trained(copy: Path, capsys: p
         connection.execute(text("UPDATE nas_promotion SET state = 'running' WHERE epochs = 2"))
     with RunFolder(training).locked():
         code, said, error = promote(capsys, copy, "promote.epochs=2", "--seeds", "2")
-    assert code == 2 and "1 of 2 promotions failed; the first: the promotion of" in error
+    assert code == 2 and "1 of 2 promotions failed; the first: a folder is in use" in error
     assert [training["seed"] for training in said["trainings"]] == [1]
-    assert [p["state"] for p in Store(copy / "study.db").promotions(1) if p["epochs"] == 2] == ["failed", "done"]
+    assert [p["state"] for p in Store(copy / "study.db").promotions(1) if p["epochs"] == 2] == ["preempted", "done"]
 
 
 def test_the_part_of_the_picture_comes_back_as_it_was(study: Path) -> None:

@@ -420,6 +420,7 @@ def test_a_network_that_kills_every_worker_is_given_up(
 ) -> None:
     from concurrent.futures import Future
 
+    from nas.jobs import MAX_TRIES
     from nas.search import crew
     from nas.search.executors import InProcess, WorkerDied
 
@@ -439,5 +440,5 @@ def test_a_network_that_kills_every_worker_is_given_up(
     store = Store(tmp_path / "study.db")
     assert summary.counts == (8, 2, 0)
     assert [t["number"] for t in store.trials(1) if t["reason"] == "worker_died"] == [1]
-    assert len(store.jobs(1, "preempted")) == crew.MAX_TRIES
+    assert len(store.jobs(1, "preempted")) == MAX_TRIES
     check_promotions(store, study)

@@ -3,20 +3,28 @@ from __future__ import annotations
 import errno
 import math
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from trainer.data.layouts import DataError
+from trainer import failures
+from trainer.data.layouts import DataError, DataGoneError
 from trainer.failures import (
     BrokenClip,
+    DataAway,
+    DiskFailed,
     DiskFull,
+    EnvironmentFailed,
     FolderBusy,
     NonFiniteLoss,
     OutOfMemory,
     TrainingFailed,
+    WorkerDied,
+    disk_space,
+    environment_failure,
     named,
 )
 
@@ -164,3 +172,86 @@ def test_a_folder_is_of_one_run_at_a_time(toy, tmp_path):
 
     assert toy.train(tmp_path, 1, on_epoch=intrude).epochs[0].epoch == 1
     assert toy.train(tmp_path, 2).resumed_from == 1
+
+
+def caused(outer, inner):
+    """An error that another one is the cause of, as `raise ... from` leaves it."""
+    outer.__cause__ = inner
+    return outer
+
+
+def while_handling(outer, inner):
+    outer.__context__ = inner
+    return outer
+
+
+def numbered(code, name=None):
+    return OSError(code, os.strerror(code), name)
+
+
+def sqlite_full(path):
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("CREATE TABLE a (b)")
+        connection.execute("PRAGMA max_page_count = 4")
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            connection.execute("INSERT INTO a VALUES (?)", ("x" * 100_000,))
+        return caught.value
+    finally:
+        connection.close()
+
+
+TORCH = "[enforce fail at inline_container.cc:671] . unexpected pos 768 vs 662"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (numbered(errno.ENOSPC, "last.pt"), DiskFull),
+        (numbered(errno.EDQUOT), DiskFull),
+        (while_handling(RuntimeError(TORCH), numbered(errno.ENOSPC)), DiskFull),
+        (caused(ValueError("cannot be stored"), while_handling(RuntimeError("x"), numbered(errno.ENOSPC))), DiskFull),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), DiskFull),
+        (caused(RuntimeError("the storage failed"), sqlite3.OperationalError("database or disk is full")), DiskFull),
+        (DataGoneError("data.cache must stay in place"), DataAway),
+        (caused(RuntimeError("x"), DataGoneError("data.cache must stay in place")), DataAway),
+        (numbered(errno.EIO, "/data/1.mp4"), DiskFailed),
+        (numbered(errno.ESTALE), DiskFailed),
+        (caused(RuntimeError("x"), numbered(errno.EROFS)), DiskFailed),
+        (FolderBusy("another run has it"), FolderBusy),
+        (WorkerDied("killed"), WorkerDied),
+        (caused(RuntimeError("x"), WorkerDied("killed")), WorkerDied),
+        (NonFiniteLoss(epoch=1, step=1, value=math.nan), None),
+        (OutOfMemory("the network is large"), None),
+        (while_handling(OutOfMemory("the network is large"), numbered(errno.ENOENT)), None),
+        (while_handling(ValueError("shapes differ"), numbered(errno.ENOENT)), None),
+        (RuntimeError("shapes differ"), None),
+        (OSError("weights of that name are not known"), None),
+        (KeyboardInterrupt(), None),
+    ],
+)
+def test_one_place_tells_the_environment_from_the_network(error, kind):
+    found = environment_failure(error)
+    assert (found if kind is None else type(found)) is kind
+    if found is not None:
+        assert "\n" not in str(found)
+        assert isinstance(found, EnvironmentFailed)
+        assert found.reason == kind.reason
+
+
+def test_a_full_database_is_a_full_disk(tmp_path):
+    assert isinstance(environment_failure(caused(ValueError("x"), sqlite_full(tmp_path / "a.db"))), DiskFull)
+
+
+@pytest.mark.parametrize(("free", "kind"), [(100, DiskFull), (2**40, RuntimeError)])
+def test_a_short_write_of_torch_is_a_full_disk_where_there_is_little_room(tmp_path, monkeypatch, free, kind):
+    """Torch's own file writer gives no number, and says only that the file is shorter than what it wrote."""
+    monkeypatch.setattr(failures, "_free", lambda path: free)
+    with pytest.raises(kind), disk_space(tmp_path / "new" / "last.pt"):
+        raise RuntimeError(TORCH)
+
+
+def test_what_is_free_is_asked_of_the_nearest_folder_that_is_there(tmp_path):
+    assert failures._free(tmp_path / "not" / "yet" / "last.pt") == pytest.approx(
+        failures._free(tmp_path / "a"), rel=0.5
+    )

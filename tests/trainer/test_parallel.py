@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trainer.config import Clip, ConfigError, DataConfig
 from trainer.data import clips as video_clips
 from trainer.data.motion import make_motion
-from trainer.failures import NonFiniteLoss, OutOfMemory, Stopped
+from trainer.failures import NonFiniteLoss, Stopped, WorkerDied
 from trainer.team import part_of
 
 EXACT = {"optimizer": "sgd", "momentum": 0.9, "ema_decay": 0.9, "lr": 0.05}
@@ -149,7 +149,7 @@ def test_a_killed_process_ends_the_others_in_one_line(toy, videos, tmp_path):
         pids.extend(process.pid for process in multiprocessing.active_children())
         os.kill(pids[-1], signal.SIGKILL)
 
-    with pytest.raises(OutOfMemory, match=r"process \d of those that train together ended with code -9") as caught:
+    with pytest.raises(WorkerDied, match=r"process \d of those that train together ended with code -9") as caught:
         train(toy, videos, tmp_path, 500, devices=2, batch_size=4, on_epoch=kill)
     assert "\n" not in str(caught.value)
     assert len(pids) == 2

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,11 +18,11 @@ from torch.utils.data._utils.pin_memory import pin_memory as pinned
 
 from trainer.config import Clip, DataConfig
 from trainer.data import clips as video_clips
-from trainer.data.layouts import DataError
-from trainer.data.loading import Batch
+from trainer.data.layouts import DataError, DataGoneError
+from trainer.data.loading import Batch, load
 from trainer.data.motion import make_motion
 from trainer.evaluate import evaluate
-from trainer.failures import BrokenClip
+from trainer.failures import DataAway, WorkerDied, environment_failure
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +72,12 @@ def test_every_video_is_evaluated_once(toy, videos):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_cache_that_vanishes_is_a_broken_clip(toy, videos, tmp_path, num_workers):
+def test_a_cache_that_vanishes_is_data_that_is_away(toy, videos, tmp_path, num_workers):
     data, config = videos
     gone = dataclasses.replace(data.splits["train"], file=tmp_path / "gone")
     data = dataclasses.replace(data, splits=dict(data.splits) | {"train": gone})
     config = dataclasses.replace(config, num_workers=num_workers)
-    with pytest.raises(BrokenClip, match="must stay in place") as caught:
+    with pytest.raises(DataAway, match="must stay in place") as caught:
         train(toy, (data, config), tmp_path / "run", 1)
     assert "\n" not in str(caught.value)
 
@@ -163,3 +164,43 @@ def still_runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+class Deadly:
+    """A plan whose second batch ends the process that makes it."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, number):
+        if number == 1:
+            os.kill(os.getpid(), self.how)
+        numbers = torch.zeros(1, dtype=torch.int64)
+        return Batch(pixels=torch.zeros(1, 1, 1, 1, 3), samples=numbers, videos=numbers, problems=[])
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS])
+def test_a_loader_process_that_ends_is_a_worker_that_died(how):
+    with pytest.raises(
+        WorkerDied, match="loader processes must live, but one ended while it read data/here: "
+    ) as caught:
+        list(load(Deadly(how), 1, torch.device("cpu"), place="data/here", preload=[__name__]))
+    assert "\n" not in str(caught.value)
+    assert environment_failure(caught.value) is caught.value
+
+
+@pytest.mark.parametrize("error", [DataError, DataGoneError])
+def test_an_error_of_a_loader_process_keeps_its_kind(error):
+    with pytest.raises(DataError, match=r"^it is so$") as caught:
+        list(load(Failing(error), 1, torch.device("cpu"), place="data/here", preload=[__name__]))
+    assert type(caught.value) is error
+
+
+class Failing(Deadly):
+    """A plan that raises."""
+
+    def __getitem__(self, number):
+        raise self.how("it is so")

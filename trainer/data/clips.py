@@ -11,9 +11,11 @@ out. Both are counted in `VideoData.met`, and above `data.max_broken` they end t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ from trainer.data.augment import Box, eval_box, place, train_box
 from trainer.data.dataset import PackedSplit, Split, VideoData, open_data
 from trainer.data.decode import DecodeError
 from trainer.data.inputs import shown, turned
-from trainer.data.layouts import DataError
+from trainer.data.layouts import DataError, DataGoneError
 from trainer.data.loading import Batch, load, to
 from trainer.data.pack import Broken, Entry
 from trainer.data.sample import Indices, eval_indices, frames_at, spread, train_indices
@@ -217,6 +219,7 @@ class _Clips(Dataset[Batch]):
                 try:
                     self.write(sample, video, pixels[len(done)])
                 except DecodeError as error:
+                    self.check_place(video)
                     if attempt == 0:  # a clip counts once, however many videos could not stand in
                         problems.append((self.split.entry(video).path, str(error)))
                 else:
@@ -226,6 +229,20 @@ class _Clips(Dataset[Batch]):
         return Batch(
             pixels=torch.from_numpy(pixels[: len(done)]), samples=numbers[:, 0], videos=numbers[:, 1], problems=problems
         )
+
+    def check_place(self, video: int) -> None:
+        """Raises DataGoneError where not a video is at fault, but its folder is away or empty."""
+        if self.config.source != "decode":
+            return
+        folder = (Path(self.config.root) / self.split.entry(video).path).parent
+        try:
+            with os.scandir(folder) as entries:
+                if next(entries, None) is not None:
+                    return
+            reason = "it is empty"
+        except OSError as error:
+            reason = str(error.strerror)
+        raise DataGoneError(f"the folders of data.root must stay in place, but {folder} cannot be read: {reason}")
 
     def videos(self, sample: int) -> Iterator[int]:
         """The numbers of the videos that a sample may be of, the best one first."""

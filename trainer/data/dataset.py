@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import DataConfig
-from trainer.data.layouts import DataError, Layout, find_layout
+from trainer.data.layouts import DataError, DataGoneError, Layout, find_layout
 from trainer.data.pack import Broken, Entry, Pack, Progress, pack
 from trainer.data.sample import frames_at, needed_frames
 from trainer.inputs import FlowSettings, Input
@@ -158,7 +158,7 @@ class PackedSplit:
             # The plain view is what NumPy slices fastest; it keeps the mapping alive.
             return np.memmap(self.file, dtype=np.uint8, mode="r").view(np.ndarray)
         except (OSError, ValueError) as error:
-            raise DataError(f"data.cache must stay in place, but opening {self.file} failed: {error}") from error
+            raise DataGoneError(f"data.cache must stay in place, but opening {self.file} failed: {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the mapping behind: other processes map the file themselves instead of getting a copy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.data.layouts import DataError
+from trainer.failures import WorkerDied
 from trainer.lifetime import end_with_parent
 
 
@@ -59,7 +61,8 @@ def load(plan: Plan, num_workers: int, device: torch.device, *, place: str, prel
         preload: Modules that loader processes need.
 
     Raises:
-        DataError: As in the plan, or a loader process ended.
+        DataError: As in the plan.
+        WorkerDied: A loader process was killed, as a rule because the machine had no memory left, or crashed.
     """
     if num_workers == 0:
         for number in range(len(plan)):
@@ -69,31 +72,35 @@ def load(plan: Plan, num_workers: int, device: torch.device, *, place: str, prel
     context = multiprocessing.get_context("forkserver")
     # The server imports torch once; every epoch then gets its processes by a cheap fork of it.
     context.set_forkserver_preload(list(preload))
-    loader: DataLoader[Batch] = DataLoader(
-        cast("Dataset[Batch]", plan),
-        batch_size=None,
-        num_workers=num_workers,
-        multiprocessing_context=context,
-        pin_memory=device.type == "cuda",
-        collate_fn=_as_it_is,
-        # Otherwise the loader would take a number from the global generator, and the run would depend on
-        # its use.
-        generator=torch.Generator(),
-        worker_init_fn=end_with_parent,
-    )
+    with warnings.catch_warnings():
+        # That there are more processes than cores is said once, by who knows what else runs here (`nas.search.crew`).
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        loader: DataLoader[Batch] = DataLoader(
+            cast("Dataset[Batch]", plan),
+            batch_size=None,
+            num_workers=num_workers,
+            multiprocessing_context=context,
+            pin_memory=device.type == "cuda",
+            collate_fn=_as_it_is,
+            # Otherwise the loader would take a number from the global generator, and the run would depend on
+            # its use.
+            generator=torch.Generator(),
+            worker_init_fn=end_with_parent,
+        )
     try:
         for batch in loader:
             yield replace(batch, pixels=batch.pixels.to(device, non_blocking=True))
     except DataError as error:
         # A loader process hands its traceback on as the message; the error itself, with its name, comes last.
-        name = f"{DataError.__module__}.{DataError.__qualname__}: "
-        raise DataError(str(error).strip().splitlines()[-1].removeprefix(name)) from None
+        kind = type(error)
+        name = f"{kind.__module__}.{kind.__qualname__}: "
+        raise kind(str(error).strip().splitlines()[-1].removeprefix(name)) from None
     except RuntimeError as error:
-        # A decoder that crashes takes its process along. One killed for memory is told apart by its caller.
-        if "DataLoader worker" not in str(error) or "Killed" in str(error):
+        # A decoder that crashes takes its process along.
+        if "DataLoader worker" not in str(error):
             raise
         line = str(error).splitlines()[0]
-        raise DataError(f"loader processes must live, but one ended while it read {place}: {line}") from error
+        raise WorkerDied(f"loader processes must live, but one ended while it read {place}: {line}") from error
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.layouts import DataError
+from trainer.data.layouts import DataGoneError
 from trainer.data.pack import Entry
 from trainer.data.table import Table
 
@@ -87,7 +87,7 @@ class TableSplit:
             # The plain view is what NumPy slices fastest; it keeps the mapping alive.
             return np.memmap(self.file, dtype=np.uint8, mode="r").view(np.ndarray)
         except (OSError, ValueError) as error:
-            raise DataError(
+            raise DataGoneError(
                 f"a pack, or data.cache, must stay in place, but opening {self.file} failed: {error}"
             ) from error
 

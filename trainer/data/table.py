@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.layouts import DataError
+from trainer.data.layouts import DataGoneError
 from trainer.data.pack import Entry
 
 
@@ -66,7 +66,7 @@ class Table:
         try:
             return np.asarray(np.load(self.file, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError) as error:
-            raise DataError(f"an index must stay in place, but opening {self.file} failed: {error}") from error
+            raise DataGoneError(f"an index must stay in place, but opening {self.file} failed: {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the mapping behind."""

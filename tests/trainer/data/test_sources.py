@@ -74,7 +74,6 @@ def test_raw_packs_and_files_give_the_very_batches_of_the_cache(root, sampling):
     assert same(batches(config(root, "decode", sampling=sampling, **EVERYTHING)), expected)
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("source", ["pack", "decode"])
 def test_loader_processes_change_nothing(root, source):
     place = packed(root, "jpeg") if source == "pack" else root

@@ -15,7 +15,7 @@ from trainer.data.layouts.lists import read_lists
 from trainer.data.layouts.official import hmdb_folder, read_hmdb, read_ucf, ucf_folder
 from trainer.data.layouts.rows import FORMS
 from trainer.data.layouts.tree import BASES, read_tree
-from trainer.data.layouts.values import SPLITS, SUFFIXES, DataError, Layout, LeftOut, Video
+from trainer.data.layouts.values import SPLITS, SUFFIXES, DataError, DataGoneError, Layout, LeftOut, Video
 
 __all__ = [
     "KINDS",
@@ -23,6 +23,7 @@ __all__ = [
     "SPLITS",
     "SUFFIXES",
     "DataError",
+    "DataGoneError",
     "Layout",
     "LeftOut",
     "Video",

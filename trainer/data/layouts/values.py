@@ -29,6 +29,10 @@ class DataError(ValueError):
         super().__init__(" ".join(message.split("\n")))
 
 
+class DataGoneError(DataError):
+    """The data was there when it was opened and is not now: a drive that was unmounted, a folder that was moved."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Video:
     """One video.
