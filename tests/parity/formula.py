@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,33 @@ def renamed(name: str, rules: Sequence[tuple[str, str]]) -> str:
 def checksum(names: Iterable[str]) -> int:
     """One number for a set of names."""
     return zlib.crc32("\n".join(sorted(names)).encode())
+
+
+def record(
+    name: str, network: nn.Module, shape: Sequence[int], made_from: str, run: Callable[[Tensor], Tensor]
+) -> None:
+    """Fills a network of others, runs it on clips in evaluation mode, and writes its golden file.
+
+    Args:
+        name: Of the file.
+        network: Theirs.
+        shape: Of the clips (N, 3, T, H, W).
+        made_from: Whose it is, at which version.
+        run: From clips to logits (N, classes), by the network.
+    """
+    network.eval()  # some return nothing
+    fill(network)
+    with torch.no_grad():
+        logits = run(clip(shape))
+    text = {
+        "from": made_from,
+        "clip": list(shape),
+        "names": checksum(network.state_dict()),
+        "logits": [[float(f"{value:.9g}") for value in row] for row in logits.tolist()],
+    }
+    GOLDEN.mkdir(exist_ok=True)
+    (GOLDEN / f"{name}.json").write_text(json.dumps(text, indent=1) + "\n")
+    print(name, logits)
 
 
 def read(name: str) -> dict[str, Any]:

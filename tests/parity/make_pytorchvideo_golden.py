@@ -9,7 +9,6 @@ network: a line in `NETWORKS`, and a test that says which of our names are which
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -21,7 +20,7 @@ from pytorchvideo.models.hub import r2plus1d, resnet, slowfast
 from pytorchvideo.models.x3d import create_x3d
 from torch import Tensor, nn
 
-from tests.parity.formula import GOLDEN, checksum, clip, fill
+from tests.parity.formula import record
 
 NUM_CLASSES = 11
 
@@ -70,22 +69,16 @@ NETWORKS = {
 }
 
 
+def make(name: str) -> None:
+    golden = NETWORKS[name]
+    network = golden.make()
+    made_from = f"pytorchvideo {version('pytorchvideo')}, torch {torch.__version__}"
+    record(name, network, golden.shape, made_from, lambda clips: network(golden.pack(clips)))
+
+
 def main(names: list[str]) -> None:
-    GOLDEN.mkdir(exist_ok=True)
     for name in names or NETWORKS:
-        golden = NETWORKS[name]
-        network = golden.make().eval()
-        fill(network)
-        with torch.no_grad():
-            logits = network(golden.pack(clip(golden.shape)))
-        text = {
-            "from": f"pytorchvideo {version('pytorchvideo')}, torch {torch.__version__}",
-            "clip": list(golden.shape),
-            "names": checksum(network.state_dict()),
-            "logits": [[float(f"{value:.9g}") for value in row] for row in logits.tolist()],
-        }
-        (GOLDEN / f"{name}.json").write_text(json.dumps(text, indent=1) + "\n")
-        print(name, logits)
+        make(name)
 
 
 if __name__ == "__main__":
