@@ -209,14 +209,16 @@ NETWORKS = {
     "i3d_piergiaj": Golden(I3D, "pytorch_i3d.py", i3d, (2, 3, 16, 48, 80), after=lambda x: x.mean(2)),
     "i3d_piergiaj_odd": Golden(I3D, "pytorch_i3d.py", i3d, (2, 3, 15, 51, 77), after=lambda x: x.mean(2)),
     "p3d_63_qijiezhao": Golden(P3D, "p3d_model.py", p3d, (2, 3, 16, 48, 64)),
-    "r2plus1d_34_vmz": Golden(VMZ, "pt/vmz/models/r2plus1d.py", vmz("r2plus1d", "r2plus1d_34"), SMALL),
+    "r2plus1d_34_vmz": Golden(VMZ, "pt/vmz/models/r2plus1d.py", vmz("r2plus1d", "r2plus1d_34"), (2, 3, 4, 32, 48)),
     "ir_csn_152_vmz": Golden(VMZ, "pt/vmz/models/csn.py", vmz("csn", "ir_csn_152"), SMALL),
     "ip_csn_152_vmz": Golden(VMZ, "pt/vmz/models/csn.py", vmz("csn", "ip_csn_152"), SMALL),
     "c3d_mmaction2": Golden(MMACTION, f"{BACKBONES}/c3d.py", mmaction2("c3d", "C3D", 4096), (1, 3, 16, 96, 96)),
     "csn_r50_mmaction2": Golden(
         MMACTION,
         f"{BACKBONES}/resnet3d_csn.py",
-        mmaction2("resnet3d_csn", "ResNet3dCSN", 2048, depth=50, pretrained=None, with_pool2=False),
+        mmaction2(
+            "resnet3d_csn", "ResNet3dCSN", 2048, depth=50, pretrained=None, with_pool2=False, bottleneck_mode="ir"
+        ),
         SMALL,
     ),
     "i3d_r50_mmaction2": Golden(
@@ -246,7 +248,7 @@ NETWORKS = {
         KENSHOHARA, "models/resnet.py", resnet3d(18, no_max_pool=True, shortcut_type="A"), (2, 3, 8, 32, 48)
     ),
     "r3d_50_kenshohara": Golden(
-        KENSHOHARA, "models/resnet.py", resnet3d(50, no_max_pool=True, shortcut_type="B"), (2, 3, 8, 32, 48)
+        KENSHOHARA, "models/resnet.py", resnet3d(50, no_max_pool=True, shortcut_type="B"), (2, 3, 4, 32, 48)
     ),
 }
 
