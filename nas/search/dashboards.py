@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIServer, make_server
 
 import optuna
 from filelock import FileLock, Timeout
@@ -22,6 +26,9 @@ from nas.importance import rungs_of
 from nas.search.rungs import close_storage, rung_name, storage_of
 from nas.store import Row, Store
 from search_spaces import codec
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 FOLDER = "artifacts"  # beside the database
 
@@ -83,12 +90,58 @@ def serve(board: Board, *, host: str, port: int) -> None:
     Raises:
         NasError: The port cannot be had.
     """
-    from optuna_dashboard import run_server
-
     try:
-        run_server(board.storage, host=host, port=port, artifact_store=board.artifacts)
+        with make_server(host, port, application(board, host), server_class=_server(host)) as server:
+            server.serve_forever()
     except OSError as error:
         raise NasError(f"port {port} of {host} cannot be had: {error.strerror}; give --port another number") from error
+
+
+def application(board: Board, host: str) -> WSGIApplication:
+    """What is served: optuna-dashboard, for requests that mean this machine.
+
+    It has no passwords and may delete, so a page of another site must not reach it through the user's browser: neither
+    under a name of its own that points here (DNS rebinding), nor from its own origin. An address in numbers cannot be
+    made to point elsewhere.
+
+    Args:
+        board: The study.
+        host: Which address it listens on.
+    """
+    from optuna_dashboard import wsgi
+
+    served = wsgi(board.storage, artifact_store=board.artifacts)
+    names = {"localhost", host.lower(), socket.gethostname().lower()}
+
+    def is_ours(netloc: str) -> bool:
+        try:
+            name = urlsplit(f"//{netloc}").hostname or ""
+            if name in names:
+                return True
+            ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def guarded(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        asked = environ.get("HTTP_HOST", "")
+        origin = environ.get("HTTP_ORIGIN")
+        if is_ours(asked) and origin in (None, f"http://{asked}", f"https://{asked}"):
+            return cast("Iterable[bytes]", served(environ, start))
+        text = (
+            "the dashboard answers to localhost, addresses in numbers and the name of this machine, for its own pages"
+        )
+        start("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [text.encode()]
+
+    return guarded
+
+
+def _server(host: str) -> type[WSGIServer]:
+    class Server(WSGIServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    return Server
 
 
 def _installed() -> None:

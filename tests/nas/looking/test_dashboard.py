@@ -125,6 +125,51 @@ def test_the_command_serves_the_page(database: Path) -> None:
         server.communicate()
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "served"),
+    [
+        ("127.0.0.1:8080", None, True),
+        ("localhost:8080", "http://localhost:8080", True),
+        ("[::1]:8080", None, True),
+        ("192.168.1.7:8080", "http://192.168.1.7:8080", True),
+        (f"{socket.gethostname()}:8080", None, True),
+        ("evil.example", None, False),
+        ("evil.example:8080", None, False),
+        ("localhost.evil.example", None, False),
+        ("127.0.0.1.evil.example:8080", None, False),
+        ("127.0.0.1:8080", "http://evil.example", False),
+        ("127.0.0.1:8080", "null", False),
+        ("[", None, False),
+        ("", None, False),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_only_requests_that_mean_this_machine_are_served(
+    database: Path, host: str, origin: str | None, served: bool, method: str
+) -> None:
+    from nas.search.dashboards import application, prepared
+
+    with Store(database) as store:
+        board = prepared(store, store.study())
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": "/api/studies/1",
+        "wsgi.input": io.BytesIO(),
+        "QUERY_STRING": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http",
+        "HTTP_HOST": host,
+        **({} if origin is None else {"HTTP_ORIGIN": origin}),
+    }
+    said: list[str] = []
+    b"".join(application(board, "127.0.0.1")(environ, lambda status, headers, exc_info=None: said.append(status)))  # type: ignore[arg-type,return-value]
+    names = {study["study_name"] for study in asked(board, "/api/studies")["study_summaries"]}
+    board.close()
+    assert said[0].startswith("2" if served else "403")
+    assert ("tiny/rung-0-1-epochs" in names) == (not served or method == "GET")
+
+
 def test_a_port_that_is_taken_is_said_in_one_line(database: Path, run: Run) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
