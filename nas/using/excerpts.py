@@ -102,13 +102,19 @@ def frames_of(window: Window, times: NDArray[np.float64], fps: float, config: Da
     return slice(first, end)
 
 
-def length_of(times: NDArray[np.float64], header: Header) -> float:
-    """The length of a decoded video in seconds: as its header says, if its last frame may stand so long."""
+def length_of(times: NDArray[np.float64], header: Header, *, stated: float = 0.0) -> float:
+    """The length of a decoded video in seconds.
+
+    Args:
+        times: (F,) when each frame is shown, in seconds, ascending.
+        header: Its length counts if the last frame may stand so long, being no longer than another one does.
+        stated: Else what the frames themselves say; 0 if they do not.
+    """
     last = float(times[-1])
     gaps = np.diff(times) if len(times) > 1 else np.array([1 / (header.fps or _USUAL_FPS)])
     if last < header.seconds <= last + gaps.max():
         return header.seconds
-    return last + float(np.median(gaps))
+    return stated or last + float(np.median(gaps))
 
 
 def header_of(path: Path) -> Header:
@@ -203,7 +209,7 @@ def whole(path: Path, config: DataConfig) -> Decoded:
     times = decoded.times
     if len(times) and (np.diff(times) > 0).all():
         return decoded
-    return dataclasses.replace(decoded, times=np.arange(len(decoded.frames)) / (decoded.fps or _USUAL_FPS))
+    return dataclasses.replace(decoded, times=np.arange(len(decoded.frames)) / (decoded.fps or _USUAL_FPS), seconds=0.0)
 
 
 def clock(seconds: float) -> str:

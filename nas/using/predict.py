@@ -102,7 +102,7 @@ def predict_video(network: Network, path: Path, *, most: int = 10, length: float
         )
     decoded = whole(path, config)
     check_length(path, len(decoded.frames), config, decoded.fps)
-    frames, seconds = network.flowing(decoded.frames), length_of(decoded.times, header)
+    frames, seconds = network.flowing(decoded.frames), length_of(decoded.times, header, stated=decoded.seconds)
     fps = decoded.fps or len(frames) / seconds
     probabilities = network.probabilities(frames, rate=decoded.fps)
     windows = windows_of(seconds, fps, config, most=most, length=length)

@@ -41,11 +41,13 @@ class Decoded:
         frames: RGB frames (F, H, W, 3), F at least 1.
         fps: Frames a second of what is in `frames`, in the mean; 0 if the file does not say.
         times: (F,) when each frame is shown, in seconds from the first one of the file; empty if it does not say.
+        seconds: Length, to where the last frame of the file ends; 0 if it does not say.
     """
 
     frames: NDArray[np.uint8]
     fps: float
     times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    seconds: float = 0.0
 
 
 def backend() -> str:
@@ -110,6 +112,7 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
     images: list[NDArray[np.uint8]] = []
     total = 0
     shown: list[float | None] = []
+    stands = 0.0
     with open_video(path) as container:
         stream = video_stream(container)
         rate = stream.average_rate or stream.guessed_rate
@@ -117,6 +120,7 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
         for frame in frames_of(container, stream):
             total += 1
             shown.append(frame.time)
+            stands = float((frame.duration or 0) * frame.time_base) if frame.time_base else 0.0
             if limit is None or total <= limit:
                 images.append(scale(frame))
             if limit is None and total * images[0].nbytes > _LARGEST:
@@ -130,14 +134,16 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
     fps = float(rate) if rate else 0.0
     known = [time for time in shown if time is not None]
     times = np.array(known) - known[0] if len(known) == total else np.zeros(0)
+    seconds = float(times[-1]) + stands if len(times) and stands > 0 else 0.0
     if not max_frames or total <= max_frames:
-        return Decoded(frames=stacked(images), fps=fps, times=times)
+        return Decoded(frames=stacked(images), fps=fps, times=times, seconds=seconds)
     keep = (2 * np.arange(max_frames) + 1) * total // (2 * max_frames)
     if limit is not None and total > limit:
         images = _pick(path, short_side, {int(i) for i in keep})
     else:
         images = [images[i] for i in keep]
-    return Decoded(frames=stacked(images), fps=fps * max_frames / total, times=times[keep] if len(times) else times)
+    times = times[keep] if len(times) else times
+    return Decoded(frames=stacked(images), fps=fps * max_frames / total, times=times, seconds=seconds)
 
 
 def stacked(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -292,6 +292,9 @@ def test_a_file_that_the_cache_takes_is_looked_at(
     assert sum(found.probabilities) == pytest.approx(1)
     if name.startswith(("piece", "late.mkv", "late.mp4", "sound.")):
         assert found.seconds == pytest.approx(count / 10, abs=0.2)
+    if name in ("stands.mp4", "stands.mkv", "stands.webm"):
+        assert found.seconds == pytest.approx((count - 1 + 90) / 10, abs=0.2)
+        assert found.timeline[-1].end == found.seconds
 
 
 @pytest.mark.parametrize("windows", [False, True])
