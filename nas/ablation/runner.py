@@ -96,7 +96,8 @@ def run_plan(
     for arm in plan.arms.arms:
         check_networks(arm.variant.recipe.init, [arm.variant.spec], num_classes=study["num_classes"])
     record = AblationRecord(store, study, plan, kind=kind, name=name)
-    return _Runner(store, study, plan, record, root, Crew(workers, cluster), listener).run()
+    crew = Crew(workers, cluster, say=lambda text: listener(News(kind="loaders", text=text)))
+    return _Runner(store, study, plan, record, root, crew, listener).run()
 
 
 class _Runner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -49,13 +50,17 @@ class Crew:
     Args:
         workers: Processes that train; 0 trains in this one.
         cluster: The machines that train instead, if any.
+        say: Hears a line where jobs get fewer loader processes than their study asks for, once.
     """
 
-    def __init__(self, workers: int, cluster: RayPool | None = None) -> None:
+    def __init__(
+        self, workers: int, cluster: RayPool | None = None, *, say: Callable[[str], None] = lambda text: None
+    ) -> None:
         """Starts no process yet."""
         self.executor = cluster if cluster is not None else executor(workers)
         self.workers = cluster.slots if cluster is not None else workers
         self.device = cluster.device if cluster is not None else device()
+        self._say: Callable[[str], None] | None = say
         self.busy_seconds = 0.0  # with at least one job under way
         self._under_way: dict[Future[JobResult], _UnderWay] = {}
         self._longest = 0.0  # seconds without a sign of life after which one came
@@ -76,6 +81,7 @@ class Crew:
             task: What to train.
             tick: Called after each epoch of a job in this process.
         """
+        task = self._shared(task)
         under_way = _UnderWay(job=job, folder=Path(task.folder))
         if not isinstance(self.executor, InProcess):
             self._under_way[self.executor.submit(run_job, task)] = under_way
@@ -103,6 +109,25 @@ class Crew:
                 raise error
             ended.append((job, future.result() if error is None else _lost("worker_died", str(error))))
         return ended
+
+    def _shared(self, task: TrainJob) -> TrainJob:
+        """The job with its share of loader processes, on which no result depends.
+
+        Those of all jobs are no more than the cores; beside a training on the only core of a worker they cost more than
+        they save, while one on a GPU keeps one.
+        """
+        wanted, cores = task.data.num_workers, self.executor.cores
+        share = min(wanted, cores if cores > 1 else int(self.device == "cuda"))
+        if share == wanted:
+            return task
+        if self._say is not None:
+            each = "1 core" if cores == 1 else f"{cores} cores"
+            self._say(
+                f"data.num_workers is {wanted}, but each of {self.executor.slots} trainings at once has {each}: "
+                f"{share} loader process{'' if share == 1 else 'es'} each"
+            )
+            self._say = None
+        return dataclasses.replace(task, data=dataclasses.replace(task.data, num_workers=share))
 
     def _replaced(self, executor: LocalPool | RayPool, seconds: float) -> list[tuple[int, JobResult]]:
         """Ends the jobs that have given no sign of life for longer than is possible."""

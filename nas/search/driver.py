@@ -103,7 +103,7 @@ def run_search(
                 listener(News(kind="cost", text=text))
             _check_weights(study, pool, len(data.classes), listener)
             with joined(machines, database, study, listener) as cluster:
-                crew = Crew(workers, cluster)
+                crew = Crew(workers, cluster, say=lambda text: listener(News(kind="loaders", text=text)))
                 driver = _Driver(study, database, store, row, pool, crew, listener)
                 return driver.run()
 

@@ -31,6 +31,11 @@ class InProcess(Executor):
 
     slots = 1
 
+    @property
+    def cores(self) -> int:
+        """Of this machine, that a job has."""
+        return num_cores()
+
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Runs the job now; an interrupt by the user passes through."""
         future: Future[T] = Future()
@@ -67,6 +72,11 @@ class LocalPool(Executor):
         # Processes that are killed leave semaphores behind, which Python's tracker of them removes. That it says so,
         # after the last word of a command that was stopped, helps nobody; it begins with the first process.
         os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+
+    @property
+    def cores(self) -> int:
+        """Of this machine, that a job has while every slot has one; at least 1."""
+        return max(1, num_cores() // self.slots)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Gives the job to a free slot.
@@ -185,6 +195,11 @@ def _work(pipe: Connection, slot: int, slots: int, num_gpus: int) -> None:
         except Exception:
             content = pickle.dumps((False, RuntimeError(f"{type(answer[1]).__name__}: {answer[1]}")))
         pipe.send_bytes(content)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpu(slot: int, num_gpus: int, visible: str) -> str:

@@ -110,6 +110,11 @@ class RayPool(Executor):
         return "cuda" if self._gpu else "cpu"
 
     @property
+    def cores(self) -> int:
+        """Of a node, that a job has."""
+        return self._machines.cpus
+
+    @property
     def slots(self) -> int:
         """Jobs that the cluster has room for now, at least 1: a job may wait for a node to come."""
         self._refresh()

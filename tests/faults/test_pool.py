@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nas.jobs import JobResult
+from nas.jobs import JobResult, TrainJob, job_key
 from nas.search import crew
 from nas.search.crew import Crew
-from nas.search.executors import LocalPool, WorkerDied
+from nas.search.executors import InProcess, LocalPool, WorkerDied
 from tests.faults.calls import die, double, fail, hang, lasting, lock_and_hang, stubborn
+from trainer.config import Clip, DataConfig, Recipe
 
 PATIENCE = 120.0
 
@@ -120,7 +123,7 @@ def test_a_program_whose_worker_is_killed_ends() -> None:
     """No thread or process of the pool keeps the interpreter: the one that waits for a worker is a daemon."""
     code = (
         "import os, signal, time\n"
-        "from nas.search.executors import LocalPool\n"
+        "from nas.search.executors import InProcess, LocalPool\n"
         "if __name__ == '__main__':\n"
         "    pool = LocalPool(1)\n"
         "    future = pool.submit(time.sleep, 600)\n"
@@ -133,11 +136,9 @@ def test_a_program_whose_worker_is_killed_ends() -> None:
     assert done.stderr == ""
 
 
-class Task:
-    """As much of a `TrainJob` as a crew looks at."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = str(folder)
+def task_in(folder: Path, num_workers: int = 0) -> TrainJob:
+    data = DataConfig(name="x", root="", cache="", clip=Clip(frames=4, height=16, width=16), num_workers=num_workers)
+    return TrainJob(spec="{}", num_classes=2, data=data, recipe=Recipe(), seed=0, folder=str(folder), until_epoch=1)
 
 
 def test_a_driver_that_hears_nothing_replaces_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +147,7 @@ def test_a_driver_that_hears_nothing_replaces_the_worker(tmp_path: Path, monkeyp
     monkeypatch.setattr(crew, "run_job", hang)
     gang = Crew(1)
     try:
-        gang.submit(7, Task(tmp_path), lambda: None)  # type: ignore[arg-type]
+        gang.submit(7, task_in(tmp_path), lambda: None)
         ended: list[tuple[int, JobResult]] = []
         deadline = time.monotonic() + PATIENCE
         while not ended and time.monotonic() < deadline:
@@ -167,7 +168,7 @@ def test_signs_of_life_keep_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(crew, "run_job", hang)
     gang = Crew(1)
     try:
-        gang.submit(0, Task(tmp_path), lambda: None)  # type: ignore[arg-type]
+        gang.submit(0, task_in(tmp_path), lambda: None)
         for turn in range(40):
             os.utime(tmp_path, ns=(turn, turn))
             assert gang.collect() == []
@@ -176,3 +177,48 @@ def test_signs_of_life_keep_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert gang.collect() == []
     finally:
         gang.close()
+
+
+class Slots(InProcess):
+    """An executor with so many cores and slots, which keeps what it is given."""
+
+    def __init__(self, cores: int, slots: int) -> None:
+        self.slots, self._cores, self.given = slots, cores, []
+
+    @property
+    def cores(self) -> int:
+        return max(1, self._cores // self.slots)
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.given.append(args[0])
+        return Future()
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "device", "wanted", "share"),
+    [
+        (2, 2, "cpu", 2, 0),
+        (2, 1, "cpu", 2, 2),
+        (2, 1, "cpu", 8, 2),
+        (16, 4, "cpu", 8, 4),
+        (16, 4, "cpu", 3, 3),
+        (1, 1, "cpu", 1, 0),
+        (4, 8, "cuda", 4, 1),
+        (16, 4, "cuda", 0, 0),
+    ],
+)
+def test_loader_processes_are_shared_out_by_cores_and_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, device: str, wanted: int, share: int
+) -> None:
+    executor = Slots(cores, workers)
+    monkeypatch.setattr(crew, "executor", lambda workers: executor)
+    monkeypatch.setattr(crew, "device", lambda: device)
+    said: list[str] = []
+    gang = Crew(workers, say=said.append)
+    task = task_in(tmp_path, wanted)
+    for job in range(workers):
+        gang.submit(job, task, lambda: None)
+    assert {given.data.num_workers for given in executor.given} == {share}
+    assert {job_key(given, "x") for given in executor.given} == {job_key(task, "x")}
+    assert len(said) == (share != wanted)
+    assert all(f"data.num_workers is {wanted}, but each of {workers} " in text for text in said)
