@@ -212,10 +212,17 @@ class Store:
         return self._view(m.pareto_front, study)
 
     def jobs(self, study_id: int, state: str | None = None) -> list[Row]:
-        """Jobs with the number and digest of their trial, oldest first."""
+        """Jobs with the number and digest of their trial and the MACs of its network, oldest first."""
         query = (
-            select(m.job, m.trial.c.number, m.trial.c.digest)
+            select(m.job, m.trial.c.number, m.trial.c.digest, m.cost.c.macs)
             .join(m.trial)
+            .join(m.study, m.study.c.id == m.trial.c.study_id)
+            .outerjoin(
+                m.cost,
+                (m.cost.c.digest == m.trial.c.digest)
+                & (m.cost.c.clip == m.study.c.clip)
+                & (m.cost.c.num_classes == m.study.c.num_classes),
+            )
             .where(m.trial.c.study_id == study_id, *([m.job.c.state == state] if state else []))
             .order_by(m.job.c.id)
         )

@@ -247,12 +247,13 @@ def parse_number(text: str) -> int:
     return round(float(match[1]) * unit)
 
 
-def short_number(value: float, *, digits: int = 3) -> str:
-    """`value` with so many significant digits and a unit: 40.7G."""
+def short_number(value: float, *, digits: int = 0) -> str:
+    """`value` with a unit and up to three significant digits, 40.7G, or with as many as asked for, 40.70G."""
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
-            return f"{value / size:.{digits}g}{unit}" if value / size < 1000 else f"{value / size:.0f}{unit}"
-    return f"{value:.{digits}g}"
+            short = f"{value / size:#.{digits}g}".rstrip(".") if digits else f"{value / size:.3g}"
+            return f"{short if value / size < 1000 else round(value / size)}{unit}"
+    return f"{value:.3g}"
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

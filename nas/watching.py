@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from nas.accuracies import accuracy_of, metric_of, said
-from nas.fidelity import Fidelity, recorded_fidelity, worth_of
+from nas.eta import Left, search_left
+from nas.fidelity import Fidelity, recorded_fidelity
 from nas.importance import rungs_of
 from nas.store import Row, Store
 
@@ -29,7 +30,7 @@ class Frame:
         states: Number of trials in each state.
         epochs_done: Trained in the search, those of running jobs included.
         epochs_total: Of the whole search if nothing fails; 0 where that is not known.
-        seconds_left: By the rate of the running session; None where it cannot be told.
+        left: The time that the search still needs; None where it cannot be told.
         quiet_for: Seconds since the last event; None without events.
         running: `trial`, `digest`, `description`, `rung`, `epoch` and `until` of each job under way.
         events: The last ones in words, the newest last, each with `at` (UTC) and `text`.
@@ -46,7 +47,7 @@ class Frame:
     states: Mapping[str, int]
     epochs_done: int
     epochs_total: int
-    seconds_left: float | None
+    left: Left | None
     quiet_for: float | None
     running: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
@@ -76,20 +77,11 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
     running = [_job(job, trials, store, folder, fidelity) for job in jobs if job["state"] == "running"]
     done = sum({row["trial_id"]: row["epochs"] for row in evaluations}.values())
     before = {row["number"]: row["epochs"] for row in evaluations}  # of a trial's highest rung: later rows are higher
-    gained = {job["rung"]: 0 for job in running}
-    for job in running:
-        gained[job["rung"]] += max(0, job["epoch"] - before.get(job["trial"], 0))
-    done += sum(gained.values())
+    done += sum(max(0, job["epoch"] - before.get(job["trial"], 0)) for job in running)
     total = total_epochs(search.get("trials", 0), rungs, eta)
     front = store.pareto_front(study["name"])
     ablations = _ablations(store.run_states(study["id"]))
     under_way = bool(sessions) and sessions[-1]["ended_at"] is None
-    left = None
-    if under_way and total > done:
-        planned = _epochs_by_rung(search.get("trials", 0), rungs, eta)
-        whole = sum(epochs * fidelity.worth(rung) for rung, epochs in planned)
-        spent = worth_of(fidelity, evaluations) + sum(n * fidelity.worth(rung) for rung, n in gained.items())
-        left = _seconds_left(sessions[-1], jobs, running, fidelity, whole - spent, now)
     return Frame(
         study=study["name"],
         database=store.location,
@@ -98,7 +90,7 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
         states=_counts(trials),
         epochs_done=min(done, total) if total else done,
         epochs_total=total,
-        seconds_left=left,
+        left=left_of(study, sessions, jobs, running, now),
         quiet_for=(now - datetime.fromisoformat(events[-1]["at"])).total_seconds() if events else None,
         running=running,
         events=[_event(event, evaluations, trials, fidelity) for event in events[-EVENTS:]],
@@ -109,16 +101,28 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
     )
 
 
+def left_of(
+    study: Row, sessions: Sequence[Row], jobs: Sequence[Row], running: Sequence[Mapping[str, Any]], now: datetime
+) -> Left | None:
+    """The time that a search still needs; None unless a driver is at it.
+
+    Args:
+        study: Its row.
+        sessions: Starts of its driver.
+        jobs: Rows of `Store.jobs`.
+        running: As in a frame.
+        now: With a time zone.
+    """
+    if not sessions or sessions[-1]["ended_at"] is not None:
+        return None
+    return search_left(study, sessions[-1], jobs, {job["trial"]: job["epoch"] for job in running}, now)
+
+
 def total_epochs(trials: int, rungs: Sequence[int], eta: int) -> int:
     """Epochs of a search in which nothing fails: floor(n / eta) of a rung's n networks go on."""
-    return sum(epochs for _, epochs in _epochs_by_rung(trials, rungs, eta))
-
-
-def _epochs_by_rung(trials: int, rungs: Sequence[int], eta: int) -> Iterator[tuple[int, int]]:
-    count = trials
-    for rung, (low, high) in enumerate(zip((0, *rungs), rungs, strict=False)):
-        yield rung, count * (high - low)
-        count //= eta
+    return sum(
+        trials // eta**rung * (high - low) for rung, (low, high) in enumerate(zip((0, *rungs), rungs, strict=False))
+    )
 
 
 def _rungs(evaluations: Sequence[Row], fidelity: Fidelity) -> list[dict[str, Any]]:
@@ -160,36 +164,6 @@ def _job(job: Row, trials: Sequence[Row], store: Store, folder: Path, fidelity: 
         "epoch": min(lines, job["epochs"]),
         "until": job["epochs"],
     }
-
-
-def _seconds_left(
-    session: Row,
-    jobs: Sequence[Row],
-    running: Sequence[Mapping[str, Any]],
-    fidelity: Fidelity,
-    left: float,
-    now: datetime,
-) -> float | None:
-    """What is left at the rate of this session.
-
-    Args:
-        session: The one under way.
-        jobs: Of the study.
-        running: Those under way, with the epoch that they are at.
-        fidelity: The rungs.
-        left: Epochs, in those of full fidelity, that no result has yet.
-        now: With a time zone.
-    """
-    starts = (0, *fidelity.ends)
-    seconds = (now - datetime.fromisoformat(session["started_at"])).total_seconds()
-    mine = [job for job in jobs if job["started_at"] >= session["started_at"]]
-    done = [job for job in mine if job["state"] == "done"]
-    epochs = sum((job["epochs"] - starts[job["rung"]]) * fidelity.worth(job["rung"]) for job in done)
-    begun = {job["number"] for job in mine if job["state"] == "running"}
-    for job in running:
-        if job["trial"] in begun:
-            epochs += max(0, job["epoch"] - starts[job["rung"]]) * fidelity.worth(job["rung"])
-    return max(0.0, left) * seconds / epochs if epochs > 0 and seconds > 0 else None
 
 
 def _event(event: Row, evaluations: Sequence[Row], trials: Sequence[Row], fidelity: Fidelity) -> dict[str, str]:

@@ -95,6 +95,8 @@ def status(
             f"spent: {report['epochs_trained']:,} epochs{worth}, {duration(report['seconds'])} in {report['sessions']} "
             f"session(s); {report['preempted']} job(s) were pre-empted"
         )
+        if report["left"]:
+            print_line(f"under way: {report['left']['text']}")
         if report["ablation_sessions"]:
             print_line(f"ablations: {duration(report['ablation_seconds'])} in {report['ablation_sessions']} session(s)")
 
@@ -153,6 +155,7 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         "seconds": sum(session["wall_seconds"] or 0.0 for session in sessions),
         "busy_seconds": sum(session["busy_seconds"] or 0.0 for session in sessions),
         "sessions": len(sessions),
+        "left": _left(store, row),
         "ablation_seconds": sum(session["wall_seconds"] or 0.0 for session in others),
         "ablation_sessions": len(others),
         "promotions": promoted_rows(store, row["id"]),
@@ -163,6 +166,17 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
 def _shows_balanced(report: Mapping[str, Any]) -> bool:
     """Whether balanced accuracy stands beside what decides; an earlier version did not measure it."""
     return report["metric"] != BALANCED and any(line["balanced"] is not None for line in report["rungs"])
+
+
+def _left(store: Store, row: Row) -> dict[str, Any] | None:
+    """The time that a search under way still needs: `low`, `middle`, `high` in seconds, and `text`."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from nas.watching import frame_of
+
+    left = frame_of(store, row, datetime.now(UTC)).left
+    return None if left is None else {**asdict(left), "text": str(left)}
 
 
 def _of_ablation(session: Row) -> bool:

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from nas.eta import Left
     from nas.search.session import News
 
 PIPE_WIDTH = 200  # columns where nobody's window limits them
+NARROWEST = 20
 GAP = "  "  # between two columns
 READABLE = 20  # characters of a text that is broken between words
 LONG = ("description", "network")  # columns that get a line of their own before any other is made narrower
@@ -83,7 +85,7 @@ def print_json(value: Any) -> None:
 def width() -> int:
     """Columns of the window, or those that COLUMNS states; wide where nobody's window limits them."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
-        return shutil.get_terminal_size().columns
+        return max(NARROWEST, shutil.get_terminal_size().columns)
     return PIPE_WIDTH
 
 
@@ -282,16 +284,16 @@ class Progress:
         else:
             print_error(text)
 
-    def update(self, done: int, total: int, label: str = "") -> None:
-        """Moves to `done` of `total`."""
+    def update(self, done: int, total: int, label: str = "", left: Left | None = None) -> None:
+        """Moves to `done` of `total`; the time that is left is by the rate unless it is given."""
         now = time.monotonic()
         if self._first is None:
             self._first, self._began = done, now
         if self._terminal:
-            self._draw(done, total, label)
+            self._draw(done, total, label, left)
         elif now - self._last >= self._every or (done == total and not self._ended and now - self._began > 2):
             self._last, self._ended = now, done == total
-            print_error(f"{label or self._unit}: {self._figures(done, total, now)}")
+            print_error(f"{label or self._unit}: {self._figures(done, total, now, left)}")
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -299,10 +301,10 @@ class Progress:
             self._bar.stop()
             self._bar = None
 
-    def _draw(self, done: int, total: int, label: str) -> None:
+    def _draw(self, done: int, total: int, label: str, left: Left | None) -> None:
         if self._bar is None:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
@@ -310,25 +312,29 @@ class Progress:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}", markup=False),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}", markup=False),
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task("", total=total, rate="")
+            self._task = self._bar.add_task("", total=total, rate="", left="")
             self._bar.start()
-        what = visible(label or self._unit)
-        self._bar.update(self._task, completed=done, total=total, description=what, rate=self._rate(done))
+        what, now = visible(label or self._unit), time.monotonic()
+        rate, eta = self._rate(done, now), self._eta(done, total, now, left)
+        self._bar.update(self._task, completed=done, total=total, description=what, rate=rate, left=eta)
 
-    def _rate(self, done: int) -> str:
-        seconds = time.monotonic() - self._began
-        return f"{(done - (self._first or 0)) / seconds:.2f}/s" if seconds > 0.5 else ""
-
-    def _figures(self, done: int, total: int, now: float) -> str:
+    def _rate(self, done: int, now: float) -> str:
         seconds, gained = now - self._began, done - (self._first or 0)
-        if gained <= 0 or seconds <= 0:
-            return f"{done}/{total} {self._unit}"
-        left = (total - done) * seconds / gained
-        return f"{done}/{total} {self._unit}, {gained / seconds:.2f}/s, ETA {duration(left)}"
+        return f"{gained / seconds:.2f}/s" if gained > 0 and seconds > 0.5 else ""
+
+    def _eta(self, done: int, total: int, now: float, left: Left | None) -> str:
+        seconds, gained = now - self._began, done - (self._first or 0)
+        if left is not None or gained <= 0 or seconds <= 0:
+            return str(left or "")
+        return f"ETA {duration((total - done) * seconds / gained)}"
+
+    def _figures(self, done: int, total: int, now: float, left: Left | None) -> str:
+        figures = (f"{done}/{total} {self._unit}", self._rate(done, now), self._eta(done, total, now, left))
+        return ", ".join(filter(None, figures))
 
 
 def duration(seconds: float) -> str:
@@ -356,7 +362,7 @@ class SearchProgress:
         if news.text:
             progress.line(news.text)
         if news.total:
-            progress.update(news.done, news.total)
+            progress.update(news.done, news.total, left=news.left)
 
     def close(self) -> None:
         """Takes the bars away."""

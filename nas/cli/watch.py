@@ -83,7 +83,7 @@ def frame_lines(frame: Frame, *, columns_wide: int) -> list[str]:
 def _head(frame: Frame) -> str:
     states = ", ".join(f"{count} {state}" for state, count in frame.states.items())
     epochs = f"{frame.epochs_done:,}" + (f" of {frame.epochs_total:,}" if frame.epochs_total else "") + " epochs"
-    if frame.seconds_left is not None:
-        epochs += f", ETA {duration(frame.seconds_left)}"
+    if frame.left is not None:
+        epochs += f", {frame.left}"
     state = "ended" if frame.ended else "running"
     return f"{frame.study} ({frame.database}): {state}; {epochs}; trials: {states or 'none'}"

@@ -6,12 +6,14 @@ import dataclasses
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import optuna
 
 from nas.accuracies import told
 from nas.errors import SearchError, StoreError
+from nas.eta import Left, search_left
 from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
 from nas.search.cluster import joined
 from nas.search.coverage import gaps
@@ -40,6 +42,8 @@ from nas.weights import check_networks, settled_study
 from search_spaces import codec
 from trainer.optim import check_optimizer
 from trainer.ready import check_ready
+
+LEFT_EVERY = 5.0  # seconds after which the time that is left is reckoned anew
 
 
 @dataclass(kw_only=True, slots=True)
@@ -138,6 +142,8 @@ class _Driver:
         self.rungs = Rungs(str(database), study.name, search.fidelity, search.objectives, study.space)
         self.crew = crew
         self.summary = Summary()
+        self.left: Left | None = None
+        self.left_at: float | None = None  # when that was reckoned
         self.epochs_before: dict[int, int] = {}  # trial number -> epochs stored
         self.folders: dict[int, Path] = {}  # trial number -> where it trains
 
@@ -322,11 +328,11 @@ class _Driver:
 
     def _say(self, kind: str, text: str) -> None:
         done, total = self._progress()
-        self.listener(News(kind=kind, text=text, done=done, total=total))
+        self.listener(News(kind=kind, text=text, done=done, total=total, left=self._left()))
 
     def _tick(self) -> None:
         done, total = self._progress()
-        self.listener(News(kind="tick", done=done, total=total))
+        self.listener(News(kind="tick", done=done, total=total, left=self._left()))
 
     def _progress(self) -> tuple[int, int]:
         """Epochs trained, those of running jobs included, and epochs of the whole search."""
@@ -340,6 +346,19 @@ class _Driver:
             if row["number"] in self.folders:
                 done += max(0, lines_of(self.folders[row["number"]]) - self.epochs_before.get(row["number"], 0))
         return min(done, total), total
+
+    def _left(self) -> Left | None:
+        """The time that is left, reckoned anew every few seconds."""
+        if self.left_at is None or time.monotonic() - self.left_at > LEFT_EVERY:
+            epochs = {
+                number: self.fidelity.before(row["rung"]) + lines_of(self.folders[number])
+                for row in self.store.jobs(self.row["id"], "running")
+                if (number := row["number"]) in self.folders
+            }
+            session = self.store.sessions(self.row["id"])[-1]
+            self.left = search_left(self.row, session, self.store.jobs(self.row["id"]), epochs, datetime.now(UTC))
+            self.left_at = time.monotonic()
+        return self.left and self.left.after(time.monotonic() - self.left_at)
 
 
 def _later(result: JobResult, before: int) -> JobResult:

@@ -20,6 +20,7 @@ from nas import tables as m
 from nas.accuracies import AUTO, check_choice, few_videos
 from nas.cost import cost_of
 from nas.errors import SearchError, StoreError
+from nas.eta import Left
 from nas.search.pool import Pool
 from nas.store import Row, Store
 from nas.study import Study, changes
@@ -41,12 +42,14 @@ class News:
         text: One line; empty for a tick.
         done: Epochs (or videos, or networks) done.
         total: Of how many.
+        left: The time that the search still needs, where it can be told.
     """
 
     kind: str
     text: str = ""
     done: int = 0
     total: int = 0
+    left: Left | None = None
 
 
 Listener = Callable[[News], None]

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from nas.cli.main import app, main
+from tests.nas.looking.widths import faults, record
 from tests.nas.world import SMALL, make_world, words_of
 from tests.trainer.data.built import Clip
 from tests.trainer.data.web import Server, publish
@@ -67,6 +68,8 @@ def test_the_example_of_a_command_runs(name: str, place: Path, monkeypatch: pyte
     if name == "data make":
         monkeypatch.chdir(place.parent)
     words = words_of(examples()[name], place)
-    with serving(place) if name == "data get" else nullcontext([]) as more:
+    with monkeypatch.context() as patch, serving(place) if name == "data get" else nullcontext([]) as more:
+        tables = record(patch)
         code = main([*words, *SMALL.get(name, []), *more])
     assert code in ((0, 1) if name == "doctor" else (0,))
+    assert faults(tables) == []

@@ -22,6 +22,8 @@ import search_spaces
 import trainer
 from nas.cli import output
 from tests.nas.looking.conftest import Run
+from tests.nas.looking.made import made
+from tests.nas.looking.widths import Table, faults, record
 from tests.nas.studies import write_study
 
 ROOT = Path(__file__).parents[3]
@@ -32,6 +34,8 @@ PLAIN = ("at", "digest", "state", "kind", "clip", "key", "split", "purpose", "re
 
 PRINTS = ("print", "pprint", "typer.echo", "typer.secho", "Console")
 PRINT_METHODS = (".print", "stdout.write", "stderr.write")
+
+DESCRIBED = "timm test_resnet | 2d, 2d, 2d, p3d_c.5 d2, p3d_c.5 d2 | tsm 1/8 | average"
 
 
 def test_one_file_of_the_project_prints() -> None:
@@ -245,6 +249,89 @@ def test_no_command_that_reads_a_study_prints_a_control_character(
     assert shown > 30
     path.write_bytes(b"name: \xff\x1b[2J\n" + HOSTILE.encode())
     assert hidden(run("status", path)[2]) == []
+
+
+# The rest of the commands is asked by the slow test of the examples, which runs every command there is.
+TABLES = [
+    ["status", "DB"],
+    ["status", "DB", "--trials"],
+    ["pareto", "DB"],
+    ["watch", "DB"],
+    ["compare", "DB", "OTHER"],
+    ["importance", "DB"],
+    ["presets", "--family", "x3d"],
+    ["path", "r3d_18", "mc3_18"],
+    ["diff", "besnet_50", "p3d_50"],
+    ["show", "slowfast_8x8_r50"],
+    ["space", "STUDY", "search.pool=60"],
+    ["ablate", "studies/ablate_r2plus1d.yaml", "data=motion", "--dry-run"],
+    ["versus", "r3d_18", "mc3_18", "--study", "studies/gestures.yaml", "data.num_classes=10", "--dry-run"],
+]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Two searches of different studies, whose names have several words."""
+    folder = tmp_path_factory.mktemp("two")
+    first = made(folder / "a" / "study.db", optuna=False)
+    over = {"name": "Another_study_with_a_long_name", "search": {"trials": 40}}
+    return {
+        "DB": str(first),
+        "OTHER": str(made(folder / "b" / "study.db", over=over, optuna=False, seed=4)),
+        "STUDY": str(first.with_suffix(".yaml")),
+    }
+
+
+@pytest.mark.parametrize("command", TABLES, ids=" ".join)
+def test_tables_break_no_number_and_lose_no_network(
+    command: list[str], two: dict[str, str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    tables = record(monkeypatch)
+    code, _, err = run(*(two.get(word, word) for word in command))
+    assert code == 0, err
+    assert tables
+    assert faults(tables) == []
+
+
+def test_effects_and_classes_break_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nas.cli.ablate import print_effects
+
+    tables = record(monkeypatch)
+    effect = {"factor": "placement of time", "level": "kind=2plus1d, kernel=5", "reference": "kind=2d", "pairs": 12}
+    effect |= {"difference": 0.699, "low": -0.204, "high": 0.738, "effect_size": 23.3, "p_holm": 1.0}
+    print_effects([{**effect, "macs_ratio": 2.812, "word": "undecided"}], "effects of a study, in points")
+    names = [f"class_{number}_of_many" for number in range(10)]
+    matrix = [{"true": name, **dict.fromkeys(names, 100)} for name in names]
+    output.print_table(matrix, {"true": "true \\ predicted", **{name: name for name in names}}, "confusion")
+    assert faults(tables) == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(st.text(), st.text("ab 漢", min_size=50), st.floats(0, 1), st.integers(0, 10**13)), max_size=3),
+    st.integers(60, 200),
+)
+def test_random_tables_break_nothing(rows: list[tuple[str, str, float, int]], wide: int) -> None:
+    keys = ("digest", "description", "accuracy", "macs")
+    columns = {"digest": "digest", "accuracy": "top-1", "macs": "MACs", "description": "network"}
+    named = [{**dict(zip(keys, row, strict=True)), "digest": f"{number:010d}"} for number, row in enumerate(rows)]
+    assert Table(rows=named, columns=columns, title="a title").faults(wide) == []
+
+
+def test_the_front_at_80_columns() -> None:
+    row = {"digest": "0b97ce5d9f", "accuracy": 0.951, "macs": 204_636_288, "params": 477_624}
+    rows = [{**row, "description": DESCRIBED}]
+    columns = {"digest": "digest", "accuracy": "top-1", "macs": "MACs", "params": "params", "description": "network"}
+    assert output.table_lines(rows, columns, "front", columns_wide=80) == [
+        "front",
+        "digest      top-1    MACs   params",
+        "  network",
+        "──────────────────────────────────",
+        "0b97ce5d9f  0.951  204.6M  477,624",
+        f"  {DESCRIBED}",
+    ]
+    assert output.table_lines(rows, columns, "front", columns_wide=120)[3].endswith(f"477,624  {DESCRIBED}")
 
 
 def hidden(text: str) -> list[str]:

@@ -34,6 +34,9 @@ def running(tmp_path: Path) -> Path:
     with store.write() as connection:
         began = (datetime.now(UTC) - timedelta(seconds=100)).isoformat(timespec="seconds")
         s.insert(connection, m.session, study_id=1, started_at=began, workers=1, environment={})
+        for other in store.trials(1)[36:39]:
+            taken = {"started_at": began, "ended_at": s.now(), "seconds": 20.0}
+            s.insert(connection, m.job, trial_id=other["id"], rung=0, epochs=1, state="done", **taken)
         jobs = {"trial_id": trial["id"], "started_at": s.now()}
         s.insert(connection, m.job, **jobs, rung=0, epochs=1, state="done", ended_at=s.now())
         s.insert(connection, m.job, **jobs, rung=2, epochs=3, state="running")
@@ -111,11 +114,15 @@ def test_a_frame_tells_rungs_jobs_epochs_and_ablations(running: Path) -> None:
     }
 
 
-def test_the_time_that_is_left_follows_the_rate_of_the_session(running: Path) -> None:
+def test_the_time_that_is_left_is_that_of_the_networks_that_are_to_come(running: Path, run: Run) -> None:
     store = Store(running)
     frame = frame_of(store, store.study(), datetime.now(UTC))
-    left = frame.epochs_total - frame.epochs_done
-    assert frame.seconds_left == pytest.approx(left * 100 / 1, rel=0.1)  # one epoch in 100 seconds; two were there
+    # An epoch took 20 seconds: 36, 13 and 3 are to come, and one is under way.
+    assert frame.left is not None
+    assert frame.left.middle == pytest.approx(53 * 20, rel=0.01)
+    assert frame.left.low < frame.left.middle < frame.left.high
+    assert str(frame.left) in run("watch", running)[1]
+    assert f"under way: {frame.left}" in run("status", running)[1]
 
 
 def test_a_search_that_ended_has_nothing_left(running: Path) -> None:
@@ -127,7 +134,7 @@ def test_a_search_that_ended_has_nothing_left(running: Path) -> None:
         connection.execute(m.run.update().values(state="done"))
     frame = frame_of(store, store.study(), datetime.now(UTC))
     assert frame.ended
-    assert frame.seconds_left is None
+    assert frame.left is None
 
 
 def test_one_frame_is_printed_where_there_is_no_terminal(running: Path, run: Run) -> None:
