@@ -16,6 +16,7 @@ from nas.cli.main import main
 from nas.config import apply_promote, load_study
 from nas.errors import LONGEST, one_line
 from nas.study import study_of
+from tests.faults import mutations
 from tests.nas.studies import TINY, write_study
 from trainer.files import content_of
 
@@ -180,3 +181,31 @@ def test_a_second_interrupt_ends_at_once_and_in_one_line() -> None:
     _, error = process.communicate()
     assert process.returncode == 130
     assert error == "stopped at once; all that was recorded is kept\n"
+
+
+def test_mutated_studies_and_command_lines_leave_one_line_and_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short run of `python -m tests.faults.mutations 1000 500`, on other draws."""
+    monkeypatch.chdir(tmp_path)
+    digest = mutations.make_world(tmp_path)
+    outcomes = [*mutations.try_studies(tmp_path, 1, 60), *mutations.try_commands(tmp_path, digest, 1, 40)]
+    assert [(list(outcome.argv), outcome.faults, outcome.error) for outcome in outcomes if outcome.faults] == []
+    assert {outcome.code for outcome in outcomes} == {0, 2}
+
+
+def test_a_fault_that_the_mutations_would_find_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text("question: !!int x\n" + yaml.safe_dump(TINY), "utf-8")
+    argv = ["space", "tiny.yaml"]
+    assert mutations.tried(argv, tmp_path).faults == ()
+
+    def broken(*_: object) -> None:
+        (tmp_path / "trace").write_text("x")
+        raise KeyError("nothing")
+
+    monkeypatch.setattr("nas.config.load_study", broken)
+    assert [fault.partition(":")[0] for fault in mutations.tried(argv, tmp_path).faults] == [
+        "traceback, in one line",
+        "a write",
+    ]
