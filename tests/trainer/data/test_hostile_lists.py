@@ -277,6 +277,15 @@ def test_a_file_that_is_named_must_be_one(plain: Path, tmp_path: Path, kind: str
         assert len(str(error.value)) <= 500
 
 
+@pytest.mark.parametrize(
+    "path", ["x" * 300 + "/a.mp4", "a/" * 3_000 + "a.mp4", "clips with blanks/" + "x" * 300 + ".mp4"]
+)
+def test_a_row_with_a_path_that_no_disk_has_is_left_out(plain: Path, path: str) -> None:
+    root = build(plain, "slowfast")
+    (root / "train.csv").write_text((root / "train.csv").read_text() + f"{path} 0\n")
+    assert [one.kind for one in find_videos(root, name="mine").left_out] == ["missing"]
+
+
 def test_a_root_with_a_long_name_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="File name too long"):
         find_videos(tmp_path / ("x" * 300), name="mine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -116,6 +117,8 @@ class Listing:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # of a list: no folder has such a name
+                return {}
             raise DataError(f"data.root must be readable, but reading {place} failed: {error.strerror}") from error
         return dict(sorted(kinds.items()))
 
