@@ -62,7 +62,7 @@ def status(
         counts = row["data"]["clips"]
         clips = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test") if split in counts)
         print_line(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
-        if report["metric"] != MAP:
+        if report["metric"] != MAP and not row["data"].get("multi_label"):
             largest = report["largest_class"]
             always = "" if largest is None else f"; always naming the largest class: {largest:.3f} of val"
             print_line(f"chance: {1 / row['num_classes']:.3f}, of balanced accuracy too{always}")

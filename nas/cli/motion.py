@@ -89,7 +89,11 @@ def motion(
     if as_json:
         print_json([as_plain(one) for one in measured])
         return
-    of = f"chance {1 / row['num_classes']:.3f}" if metric != MAP else "one of a video's labels counts"
+    of = (
+        f"chance {1 / row['num_classes']:.3f}"
+        if metric != MAP and not row["data"].get("multi_label")
+        else "one of a video's labels counts"
+    )
     show(measured, f"{row['name']}: motion tests on {split}, top-1 ({of})")
 
 

@@ -280,10 +280,10 @@ def thin(values: Sequence[tuple[int, float]], most: int = VERTICES) -> list[tupl
 
 
 def _chances(num_classes: int, metric: str, largest: float | None) -> dict[str, float]:
-    """Accuracies without looking, by name; of mean average precision it depends on how many labels videos have."""
-    if metric == MAP:
+    """Accuracies without looking, by name; with several labels they depend on how many of them videos have."""
+    if metric == MAP or not num_classes:
         return {}
-    chance = {"chance": 1 / max(1, num_classes)}
+    chance = {"chance": 1 / num_classes}
     # Where classes are equally frequent, that is chance.
     if metric == TOP1 and largest is not None and largest > chance["chance"] + 0.005:
         chance["largest class"] = largest

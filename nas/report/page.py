@@ -249,6 +249,8 @@ def means_over_seeds(promotions: Sequence[Promotion]) -> list[dict[str, Any]]:
 
 def _charts(report: Report) -> dict[str, Any]:
     classes, metric, largest = report.study["num_classes"], report.metric, report.largest_class
+    if report.study["data"].get("multi_label"):
+        classes = 0  # there is no one chance
     epochs = {rung.rung: rung.epochs for rung in report.rungs}
     return {
         "front": charts.front_chart(report.points, report.networks, classes, metric, report.fidelity, largest),

@@ -203,6 +203,7 @@ def data_record(study: Study, data: VideoData) -> dict[str, Any]:
         "checksum": data.checksum,
         "classes": list(data.classes),
         "clips": {name: len(split) for name, split in data.splits.items()},
+        **({"multi_label": True} if data.multi_label else {}),
         "by_class": {name: list(class_counts(data, name)) for name in data.splits},
         "broken": [{"path": str(item.path), "reason": item.reason} for item in data.broken],
     }

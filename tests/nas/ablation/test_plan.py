@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import statistics
+
 import pytest
 
+from nas.ablation.designs import arms_of
 from nas.ablation.matched import TOLERANCE, matched
-from nas.ablation.plan import CONTROL_SEEDS, Estimate, estimate, plan_of
+from nas.ablation.plan import CONTROL_SEEDS, Estimate, Plan, estimate, plan_of
 from nas.cli.ablate import _plan_lines, print_effects
-from tests.nas.ablation.plans import arms, config
+from search_spaces import codec
+from tests.nas.ablation.plans import LOOKUP, SMALL, arms, base, config
 
 
 def planned(**over: object):  # type: ignore[no-untyped-def]
@@ -76,3 +81,57 @@ def test_the_table_has_no_negative_zero(capsys: pytest.CaptureFixture[str]) -> N
     print_effects([{"factor": "kind", "difference": -0.0001, "low": -0.021, "high": 0.0301}], "effects")
     out = capsys.readouterr().out
     assert " 0.0 " in out and "-2.1" in out and "+3.0" in out and "-0.0" not in out
+
+
+def _table(digest: str, seed: int) -> float:
+    """Accuracy of a network that is trained with a seed: all networks are equally good, seeds differ by 3 points."""
+    return 0.7 + 0.03 * random.Random(f"{digest} {seed}").gauss(0, 1)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_what_won_a_search_by_luck_wins_no_comparison(fresh: bool) -> None:
+    """On a table, 80 searches of eight equal networks: their winners differ from a network that none of them tried."""
+    kinds = ("2d", "3d", "p3d_a", "p3d_b")
+    settings = [{**SMALL, "kind": kind, "stem_width": width} for kind in kinds for width in (8, 16)]
+    other = {**SMALL, "kind": "2plus1d"}
+    plans = {}
+    for stated in settings:
+        read = config(base=stated, factors={"network": {"other": other}}, control=False, seeds=3)
+        plans[codec.digest(base(stated).spec)] = (read, arms_of(read, base(stated), LOOKUP))
+    found = []
+    for study in range(80):
+        seed = 1000 * study
+        searched = dict.fromkeys(plans, seed)  # a search trains all with the seed of its study
+        winner = max(searched, key=lambda digest: _table(digest, seed))
+        stated, compared = plans[winner]
+        plan = plan_of(stated, compared, num_classes=8, seed=seed, checksum="abc", searched=searched if fresh else {})
+        seeds = {training.seed for training in plan.trainings if training.arm == 0}
+        assert (seed in seeds) != fresh and len(seeds) == 3
+        assert plan.searched == ((winner,) if fresh else ())
+        one, two = (
+            statistics.mean(
+                _table(codec.digest(compared.arms[arm].variant.spec), training.seed)
+                for training in plan.trainings
+                if training.arm == arm
+            )
+            for arm in (0, 1)
+        )
+        found.append(one - two)
+    error = statistics.stdev(found) / 80**0.5
+    biased = statistics.mean(found) / error
+    assert abs(biased) < 3 if fresh else biased > 4  # its own training counted, the winner would seem a point better
+
+
+def test_pairs_begin_after_every_seed_that_a_search_had_and_the_name_says_so() -> None:
+    read = config(factors={"kind": ["2d"]}, control=False, seeds=2, min_seeds=2)
+    compared = arms_of(read, base(), LOOKUP)
+    digest = codec.digest(compared.arms[0].variant.spec)
+
+    def plan(searched: dict[str, int]) -> Plan:
+        return plan_of(read, compared, num_classes=8, seed=5, checksum="abc", searched=searched)
+
+    assert plan({}).seeds == plan({"other": 5}).seeds == (5, 6)
+    assert [plan({digest: seed}).seeds for seed in (2, 5, 9)] == [(5, 6), (6, 7), (10, 11)]
+    names = [plan(searched).config.name() for searched in ({}, {"other": 5}, {digest: 2}, {digest: 5}, {digest: 9})]
+    assert names[0] == names[1] == names[2] == read.name() and len(set(names)) == 3
+    assert "first_seed" not in plan({}).config.record()  # ablations that were recorded before keep their names
