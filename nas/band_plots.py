@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nas.bands import Band, Group, trained
 from nas.errors import NasError
+from nas.plots import macs_axis
 
 COLOURS = ("#0b6e4f", "#c2410c", "#1d4ed8", "#7e22ce", "#a16207", "#be185d", "#0e7490", "#4b5563")
 
@@ -96,8 +97,7 @@ def _png(groups: Sequence[Group], bands: Sequence[Band], path: Path) -> None:
         if len(group.members) > 1:
             axes.fill_between(band.macs, band.low, band.high, step="post", color=colour, alpha=0.2, linewidth=0)
         axes.plot(band.macs, band.median, color=colour, drawstyle="steps-post", marker="o", ms=4, label=_name(group))
-    axes.set_xscale("log")
-    axes.set_xlabel("MACs")
+    macs_axis(axes, [macs for group in groups for one in group.members for macs in one.macs])
     axes.set_ylabel(f"best {groups[0].members[0].metric} within the MACs")
     axes.set_title(_title(groups), fontsize=9)
     axes.legend(frameon=False)

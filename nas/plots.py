@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nas.accuracies import TOP1, accuracy_of, interval_of, metric_of
 from nas.errors import NasError, NotFoundError
 from nas.fidelity import recorded_fidelity
+from nas.report.scales import log_places
 from nas.store import Row
 from nas.study import short_number
 
@@ -111,13 +113,22 @@ def _png(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Pat
         capsize=2,
         label="front",
     )
-    axes.set_xscale("log")
-    axes.set_xlabel("MACs")
+    macs_axis(axes, [row["macs"] for row in (*evaluations, *front)])
     axes.set_ylabel(_axis(metric))
     axes.set_title(_title(study, front, metric), fontsize=9)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
     figure.savefig(path)
+
+
+def macs_axis(axes: Any, values: Sequence[float]) -> None:
+    """A logarithmic axis of MACs, which reads 40M and not 4×10⁷; `axes` are matplotlib's."""
+    low, high, places = log_places(values)
+    axes.set_xscale("log")
+    axes.set_xlabel("MACs")
+    axes.set_xlim(low, high)
+    axes.minorticks_off()
+    axes.set_xticks(places, [short_number(place) for place in places])
 
 
 def _axis(metric: str) -> str:

@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from nas.accuracies import intervals
 from nas.errors import NasError
+from nas.importance import MIN_NETWORKS
 from nas.recipes import DIGITS, recipe_lines
 from nas.report import charts, words
 from nas.report.evidence import TESTS
@@ -83,6 +84,7 @@ def html(report: Report) -> str:
             means=means_over_seeds(report.promotions),
             recipe_lines=recipe_lines(report.recipes),
             digits=DIGITS,
+            min_networks=MIN_NETWORKS,
             many=MANY,
             many_classes=MANY_CLASSES,
         )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from nas.report.words import amount
+
+ROOM = 0.16  # share of an axis that the text of a tick needs: 46 of the 286 pixels that a plot has in a window of 400
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +67,16 @@ def linear(
 
 def logarithmic(values: Sequence[float], *, text: Callable[[float], str] = amount) -> Scale:
     """An axis of powers of ten around positive values, with ticks at 1, 2 and 5 where it is short."""
+    low, high, places = log_places(values)
+    ticks = tuple(Tick(at=_at(place, low, high, log=True), text=text(place)) for place in places)
+    return Scale(low=low, high=high, log=True, ticks=ticks)
+
+
+def log_places(values: Sequence[float]) -> tuple[float, float, list[float]]:
+    """The ends of a logarithmic axis around positive values, and where its ticks stand.
+
+    Ticks are as close as `ROOM` at most, so that their texts have room in a window of 400 pixels.
+    """
     low, high = (min(values), max(values)) if values else (1e6, 1e9)
     margin = max(0.03, 0.04 * math.log10(high / low))
     low, high = low / 10**margin, high * 10**margin
@@ -71,16 +84,13 @@ def logarithmic(values: Sequence[float], *, text: Callable[[float], str] = amoun
     span = math.log10(high / low)
     for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         places = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
-        if len(places) <= 6:
+        if all(math.log10(b / a) >= ROOM * span for a, b in pairwise(places)):
             break
+    else:
+        places = places[:: math.ceil(ROOM * span)]
     if len(places) < 2 or span < 0.15:
         places = [10 ** (math.log10(low) + span * part) for part in (0.15, 0.5, 0.85)]
-    return Scale(
-        low=low,
-        high=high,
-        log=True,
-        ticks=tuple(Tick(at=_at(place, low, high, log=True), text=text(place)) for place in places),
-    )
+    return low, high, places
 
 
 def _at(value: float, low: float, high: float, *, log: bool) -> float:

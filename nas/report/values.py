@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nas.accuracies import largest_share, recorded_counts
 from nas.fidelity import Fidelity, recorded_fidelity
+from nas.importance import MIN_NETWORKS
 
 Block = Mapping[str, str]
 
@@ -319,6 +321,12 @@ class Report:
     def largest_class(self) -> float | None:
         """The share of val that always naming the most frequent class gets right; None where it is not recorded."""
         return largest_share(*recorded_counts(self.study["data"]))
+
+    @property
+    def too_few(self) -> int | None:
+        """The most networks that one rung has, where results are too few for importances; None where they are not."""
+        most = max(Counter(point.rung for point in self.points if point.settings).values(), default=0)
+        return most if 0 < most < MIN_NETWORKS else None
 
     @property
     def fidelity(self) -> Fidelity:

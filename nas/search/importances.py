@@ -26,12 +26,11 @@ from nas import tables as m
 from nas.damage import reading_optuna
 from nas.errors import StoreError
 from nas.fidelity import recorded_fidelity
-from nas.importance import beyond_cost, factor_of, level_of
+from nas.importance import MIN_NETWORKS, beyond_cost, factor_of, level_of
 from nas.search.forest import Forest
 from nas.search.rungs import close_storage, rung_name, storage_of
 from nas.store import Row, Store
 
-MIN_NETWORKS = 20
 DEALS = 19  # of the results to the networks, at random
 SMALLEST_PAIR = 0.005  # share of variance below which a pair is left out
 OBJECTIVES = ("accuracy", "accuracy given MACs")

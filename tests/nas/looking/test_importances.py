@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nas.importance import MIN_NETWORKS
 from nas.search import importances as module
 from nas.search.forest import Forest
-from nas.search.importances import MIN_NETWORKS, importances, keep
+from nas.search.importances import importances, keep
 from nas.search.session import locked
 from nas.store import Store
 from tests.nas.looking.conftest import Run

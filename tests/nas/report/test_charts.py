@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nas.plots import macs_axis
 from nas.report import words
 from nas.report.charts import VERTICES, forest, front_chart, thin
-from nas.report.scales import linear, logarithmic
+from nas.report.scales import ROOM, linear, logarithmic
 from nas.report.values import Ablation, Effect, Point
 
 numbers = st.lists(st.floats(-1e6, 1e6).filter(lambda v: v == 0 or abs(v) > 1e-6), min_size=1, max_size=20)
@@ -34,8 +36,22 @@ def test_a_logarithmic_axis_holds_every_value_and_has_room_for_its_ticks(values:
     scale = logarithmic(values)
     assert scale.low < min(values) and max(values) < scale.high
     assert scale.at(min(values)) <= scale.at(max(values))
-    assert 2 <= len(scale.ticks) <= 14
-    assert [t.at for t in scale.ticks] == sorted(t.at for t in scale.ticks)
+    places = [tick.at for tick in scale.ticks]
+    assert 2 <= len(places) <= 7
+    assert all(b - a >= 100 * ROOM - 0.02 for a, b in pairwise(places))
+
+
+def test_ticks_at_150_and_200_stand_apart_on_a_phone() -> None:
+    texts = [tick.text for tick in logarithmic([46e3, 330e3]).ticks]
+    assert texts == ["50\u00a0k", "100\u00a0k", "200\u00a0k"]
+
+
+def test_the_axis_of_a_picture_reads_as_the_tables_do() -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    axes = figure.subplots()
+    macs_axis(axes, [9e6, 60e6])
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["10M", "20M", "50M"]
+    assert [text.get_text() for text in axes.get_xticklabels(minor=True)] == []
 
 
 def test_equal_ratios_have_equal_lengths_on_a_logarithmic_axis() -> None:

@@ -209,6 +209,16 @@ def test_a_study_that_nothing_has_happened_to_says_what_fills_each_section(
     assert content.count("<circle") == 0
 
 
+def test_where_importances_need_more_networks_the_page_does_not_advise_to_compute_them(tmp_path: Path) -> None:
+    values = gather(full_study(tmp_path / "study.db", trials=8))
+    few = replace(values, importances=())
+    told = Tags(html(few)).text
+    assert "Importances need 20 networks with settings at one rung, and the most that a rung has is 8" in told
+    assert "have not been computed" not in told
+    many = replace(few, points=few.points * 5)
+    assert "Importances have not been computed" in Tags(html(many)).text
+
+
 def test_a_search_that_has_just_begun_says_so(tmp_path: Path) -> None:
     values = gather(full_study(tmp_path / "study.db", trials=8))
     running = replace(values, states={"running": 2, "stopped": 6}, points=(), curves=(), steps=())
