@@ -40,6 +40,7 @@ class TrainJob:
         opened: The data as it is opened, where that is not `data`: a search at a lower fidelity takes smaller clips of
             the videos that are long enough for the full one.
         checksum: Of the data that the driver has opened; empty where that is not checked.
+        left_out: Paths of the videos of val that are left out for all networks of the study.
     """
 
     spec: str
@@ -55,6 +56,7 @@ class TrainJob:
     motion: bool = False
     opened: DataConfig | None = None
     checksum: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

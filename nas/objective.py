@@ -208,7 +208,7 @@ def _data_of(job: TrainJob) -> VideoData:
     if job.checksum and data.checksum != job.checksum:
         opened.cache_clear()  # or the next try would not look again
         raise DataAway(f"the videos under {job.data.root} are not those that the study began with")
-    return data
+    return clips.without(data, "val", job.left_out)
 
 
 @lru_cache(maxsize=2)

@@ -25,6 +25,7 @@ from nas.objective import first_network, network, opened
 from nas.places import moved
 from nas.promotions import Promoted, joined, promoted_of
 from nas.search.crew import lines_of
+from nas.search.session import left_out
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study, short_number
 from nas.using.promoted import tested_once
@@ -34,7 +35,7 @@ from search_spaces import codec
 from search_spaces.inflate import Inflated
 from search_spaces.spec import ArchSpec
 from trainer.checkpoint import load_weights
-from trainer.data.clips import VideoData
+from trainer.data.clips import VideoData, without
 from trainer.failures import EnvironmentFailed, TrainingFailed, disk_space, environment_failure, named
 from trainer.logs import check_logs
 from trainer.loop import check_team, fit
@@ -166,6 +167,8 @@ def promote(
             f"a promotion is trained on the videos of its study, but those under {study.data.root} are not those that "
             f"{store.location} was made with; bring them back, or give --db another file"
         )
+    lost = left_out(row)
+    data = without(data, "val", lost)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     team = check_team(config.recipe, device, config.devices)
     check_logs(config.logs)
@@ -185,6 +188,7 @@ def promote(
         folder="",
         until_epoch=config.epochs,
         device=device,
+        left_out=lost,
     )
     key = {"digest": digest, "seed": seed, "recipe_digest": recipe_digest, "epochs": config.epochs}
     old = next((one for one in store.promotions(row["id"]) if key.items() <= one.items()), None)

@@ -17,7 +17,7 @@ from nas.accuracies import told
 from nas.errors import SearchError
 from nas.jobs import ENVIRONMENT, JobResult, next_step, pause, stopped, told_again
 from nas.search.crew import Crew, lines_of
-from nas.search.session import Listener, News, close_session, open_session
+from nas.search.session import Listener, News, close_session, left_out, open_session
 from nas.store import Row, Store
 from nas.weights import check_networks
 from trainer.config import ConfigError
@@ -175,7 +175,9 @@ class _Runner:
             self.found.add(run)
         arm = self.plan.arms.arms[training.arm]
         self._say("start", f"{arm.factor}={arm.level}, seed {training.seed}: {training.job.until_epoch} epochs")
-        job = dataclasses.replace(training.job, folder=str(folder), device=self.crew.device)
+        job = dataclasses.replace(
+            training.job, folder=str(folder), device=self.crew.device, left_out=left_out(self.study)
+        )
         self.crew.submit(run, job, self._tick)
 
     def _begin_from_shorter(self, training: Training, folder: Path) -> None:

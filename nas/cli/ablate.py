@@ -166,7 +166,7 @@ def _run(
             config = plan.config
             check_arms(plan, data)
             with Store(path, create=True) as store:
-                row = study_row(store, study, data)
+                row = study_row(store, study, data, progress)
                 with joined(machines, path, study, progress) as cluster:
                     for line in _plan_lines(plan, priced(plan, store, row), cluster.slots if cluster else num):
                         progress(News(kind="plan", text=line))

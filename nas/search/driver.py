@@ -30,6 +30,7 @@ from nas.search.session import (
     News,
     as_recorded,
     close_session,
+    left_out,
     locked,
     open_session,
     opened_data,
@@ -96,7 +97,7 @@ def run_search(
         check_ready(data, study.data, study.recipe)
         with Store(database, create=True) as store:
             check_rungs(study, data, listener)
-            row = with_budget(store, study_row(store, study, data), study)
+            row = with_budget(store, study_row(store, study, data, listener), study)
             pool = build_pool(
                 study,
                 num_classes=len(data.classes),
@@ -242,6 +243,7 @@ class _Driver:
             device=self.crew.device,
             opened=self.study.data,
             checksum=self.row["data"]["checksum"],
+            left_out=left_out(self.row),
         )
         key = job_key(task, self.row["data"]["checksum"])
         folder = self.database.parent / "trials" / f"{row['number']:05d}-{key}"

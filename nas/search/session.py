@@ -30,7 +30,7 @@ from search_spaces.weights import check_source
 from trainer.config import Init
 
 if TYPE_CHECKING:
-    from trainer.data.clips import VideoData
+    from trainer.data.clips import Broken, VideoData
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,8 +192,11 @@ def environment() -> dict[str, Any]:
     }
 
 
-def data_record(study: Study, data: VideoData) -> dict[str, Any]:
-    """What is recorded of the data: classes, clips a split, checksum, broken videos, layout and definition."""
+def data_record(study: Study, data: VideoData, lost: Sequence[Broken] = ()) -> dict[str, Any]:
+    """What is recorded of the data: classes, clips a split, checksum, broken videos, layout and definition.
+
+    `left_out`, where there is such, are the videos of val that were found to be unreadable after that.
+    """
     layout = {} if data.layout is None else {"layout": data.layout.record()}
     return {
         **layout,
@@ -206,25 +209,57 @@ def data_record(study: Study, data: VideoData) -> dict[str, Any]:
         **({"multi_label": True} if data.multi_label else {}),
         "by_class": {name: list(class_counts(data, name)) for name in data.splits},
         "broken": [{"path": str(item.path), "reason": item.reason} for item in data.broken],
+        **({"left_out": [{"path": str(item.path), "reason": item.reason} for item in lost]} if lost else {}),
     }
 
 
-def study_row(store: Store, study: Study, data: VideoData) -> Row:
-    """The study's row, made on the first start.
+def left_out(row: Row) -> tuple[str, ...]:
+    """Paths of the videos of val that no network of a study is measured on; studies of before have none."""
+    return tuple(one["path"] for one in row["data"].get("left_out", ()))
+
+
+def _readable(study: Study, data: VideoData, listener: Listener) -> tuple[VideoData, tuple[Broken, ...]]:
+    """The data without the videos of val that cannot be read, and those; every network is to see the same videos.
 
     Raises:
+        SearchError: A class would have no video left.
+    """
+    from trainer.data.clips import unreadable, without
+
+    found = unreadable(data, study.data, "val")
+    if not found:
+        return data, ()
+    first, rest = found[0], len(found) - 1
+    line = f"{first.path}, {first.reason}{f', and {rest} more' if rest else ''}"
+    kept = without(data, "val", {one.path for one in found})
+    empty = [title for title, count in zip(data.classes, class_counts(kept, "val"), strict=True) if not count]
+    if empty:
+        raise SearchError(
+            f"a class must have at least one usable video in every split, but all of {empty[0]} in val of "
+            f"{study.data.root} cannot be read ({line}); replace them or leave the class out"
+        )
+    listener(News(kind="pack", text=f"left out of val for all networks: {line}"))
+    return kept, found
+
+
+def study_row(store: Store, study: Study, data: VideoData, listener: Listener = lambda news: None) -> Row:
+    """The study's row, made on the first start; then videos of val that cannot be read are left out for good.
+
+    Raises:
+        SearchError: None of a class of val can be read.
         StoreError: The database holds another study, or this one with other settings or other data.
     """
     found = store.studies()
     config: Mapping[str, Any] = json.loads(json.dumps(study.config))
     if not found:
+        data, lost = _readable(study, data, listener)
         store.add_study(
             name=study.name,
             seed=study.seed,
             clip=study.data.shape,
             num_classes=len(data.classes),
             config=config,
-            data=data_record(study, data),
+            data=data_record(study, data, lost),
             accuracy=None if study.search.accuracy == AUTO else study.search.accuracy,
         )
         return store.study(study.name)

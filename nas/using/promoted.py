@@ -16,6 +16,7 @@ from nas.using.accuracy import Judged, OverSeeds, judged, over_seeds, save_tests
 from nas.using.scores import Scores, read_scores, save_scores, scores_file
 from nas.using.scoring import score
 from nas.using.views import Views
+from trainer.data.clips import without
 
 
 def tested_once(
@@ -40,7 +41,7 @@ def tested_once(
     scored = [
         score(
             model,
-            opened(views.data(job.data)),
+            without(opened(views.data(job.data)), "val", job.left_out),
             job.data,
             views,
             name,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from nas import jobs, objective
+from nas import jobs, objective, tables
 from nas import promote as promotion
 from nas.cli.main import main
 from nas.errors import SearchError
@@ -27,6 +27,7 @@ from nas.store import Store
 from tests.nas.studies import write_study
 from tests.nas.test_search import results_of, study_at
 from trainer.data.layouts import DataGoneError
+from trainer.data.packed import open_packed
 from trainer.failures import BrokenClip, FolderBusy, NonFiniteLoss, WorkerDied
 
 OVER = {"search": {"trials": 3, "initial": 3, "rungs": [1, 2]}}
@@ -329,3 +330,71 @@ def test_a_disk_that_is_really_full_costs_no_trial(
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert found(small / "study.db") == undisturbed
+
+
+@pytest.fixture
+def packed(tmp_path: Path, motion: Path) -> dict[str, Any]:
+    """Settings of a pack of the videos, of which one of val was damaged afterwards."""
+    over = {"data": {"root": str(motion), "cache": str(tmp_path / "cache")}}
+    study = write_study(tmp_path / "packing.yaml", over)
+    assert main(["data", "pack", str(study), "-o", str(tmp_path / "pack")]) == 0
+    damage(tmp_path / "pack", 0)
+    return {"data": {"root": str(tmp_path / "pack"), "cache": str(tmp_path / "cache"), "source": "pack"}}
+
+
+def damage(pack: Path, video: int) -> None:
+    """Overwrites the frames of a video of val; nothing is read of them when a pack is opened."""
+    entry = open_packed(pack).splits["val"].entry(video)
+    with (pack / "val.bin").open("r+b") as file:
+        file.seek(entry.offset)
+        file.write(b"\xff" * 64)
+
+
+def test_a_broken_video_of_val_is_left_out_for_all_networks_once(
+    tmp_path: Path, packed: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of 16 is more than `data.max_broken` allows, but no fault of any network."""
+    study = str(write_study(tmp_path / "tiny.yaml", {**packed, **OVER, **ABLATION}))
+    database = tmp_path / "study.db"
+    capsys.readouterr()
+    assert main(["search", study, "--db", str(database)]) == 0
+    assert capsys.readouterr().err.count("left out of val for all networks: val/") == 1
+    assert main(["search", study, "search.trials=4", "--db", str(database)]) == 0
+    assert main(["ablate", study, "--db", str(database)]) == 0
+    assert main(["promote", str(database), "--best-under", "1T"]) == 0
+    assert "left out of val" not in capsys.readouterr().err
+    with closing(Store(database)) as store:
+        data = store.study()["data"]
+        [lost] = data["left_out"]
+        assert lost["path"].startswith("val/")
+        assert "damaged" in lost["reason"]
+        assert data["clips"]["val"] == 15
+        assert {row["num_clips"] for row in store.evaluations(1)} == {15}
+        assert {row["num_clips"] for row in store.runs(1)} == {15}
+        assert [row["num_clips"] for row in store.evaluations(1, purpose="promotion", split="val")] == [15]
+        assert {len(row["correct"]) for row in store.runs(1)} == {15}
+
+
+def test_a_class_keeps_a_readable_video_of_val(
+    tmp_path: Path, packed: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(tmp_path / "pack", 1)  # of the same class
+    study = str(write_study(tmp_path / "tiny.yaml", {**packed, **OVER}))
+    assert main(["search", study, "--db", str(tmp_path / "study.db")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: a class must have at least one usable video in every split, but all of ")
+    with closing(Store(tmp_path / "study.db")) as store:
+        assert store.studies() == []
+
+
+def test_a_study_of_before_keeps_all_its_videos(
+    tmp_path: Path, packed: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is measured must be on the videos that its finished trainings saw; what is broken now stops the search."""
+    study = str(write_study(tmp_path / "tiny.yaml", {**packed, **OVER}))
+    assert main(["search", study, "search.trials=1", "--db", str(tmp_path / "study.db")]) == 0
+    with closing(Store(tmp_path / "study.db", create=True)) as store, store.write() as connection:
+        data = {key: value for key, value in store.study()["data"].items() if key != "left_out"}
+        connection.execute(tables.study.update().values(data=data))
+    assert main(["search", study, "--db", str(tmp_path / "study.db")]) == 2
+    assert "error: videos cannot be read: at most data.max_broken = 0.05 of the clips" in capsys.readouterr().err

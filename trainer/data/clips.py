@@ -12,10 +12,11 @@ out. Both are counted in `VideoData.met`, and above `data.max_broken` they end t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ __all__ = [
     "num_batches",
     "open_data",
     "train_batches",
+    "unreadable",
+    "without",
 ]
 
 # Streams of random numbers that must not meet.
@@ -165,6 +168,48 @@ def eval_batches(
         if len(batch.videos):
             clips = shown(batch.pixels, config)
             yield clips, to(_targets(data, videos, batch.videos), target), to(batch.videos, target)
+
+
+def unreadable(data: VideoData, config: DataConfig, split: str) -> tuple[Broken, ...]:
+    """Reads the clips of a split once, as evaluation will, and gives the videos that cannot be read, each once.
+
+    Frames of the cache were all decoded when it was made, and cannot be unreadable.
+
+    Args:
+        data: The data.
+        config: How clips are taken.
+        split: Name of the split.
+
+    Raises:
+        DataGoneError: The folder of the data is away.
+    """
+    if config.source == "cache":
+        return ()
+    videos = data.split(split)
+    views = config.eval_clips * config.eval_crops
+    batches = tuple(tuple(range(video * views, (video + 1) * views)) for video in range(len(videos)))
+    plan = _EvalClips(split=videos, config=config, batches=batches)
+    found: dict[str, str] = {}
+    for batch in load(plan, config.num_workers, torch.device("cpu"), place=config.root, preload=_preload(config)):
+        for path, reason in batch.problems:
+            found.setdefault(path, reason)
+    return tuple(Broken(path=path, reason=reason) for path, reason in found.items())
+
+
+def without(data: VideoData, split: str, paths: Collection[str]) -> VideoData:
+    """The data without some videos of a split; its checksum, which names trainings, stays that of the whole.
+
+    Args:
+        data: The data.
+        split: Name of the split.
+        paths: Of the videos.
+    """
+    if not paths:
+        return data
+    videos = data.split(split)
+    kept = [number for number, entry in enumerate(videos.entries) if entry.path not in paths]
+    splits = {**data.splits, split: videos.keep(np.array(kept, dtype=np.int64))}
+    return replace(data, splits=MappingProxyType(splits))
 
 
 @dataclass(kw_only=True, slots=True)
