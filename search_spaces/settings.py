@@ -161,8 +161,9 @@ def _local_domain(family_name: str, name: str, local: Local) -> Domain:
     scopes = sorted({len(place) for place in places})
     if len(scopes) != 1:
         raise SpecError(f"{name} must be stated for stages or for blocks, but is {dict(local)}")
-    values = list(dict.fromkeys(local.values()))
-    return parse_domain(family_name, name, {"values": values, "per": ("stage", "block")[scopes[0] - 2]})
+    scope = ("stage", "block")[scopes[0] - 2]
+    values = dict.fromkeys(normal(family_name, name, value, scope) for value in local.values())
+    return parse_domain(family_name, name, {"values": list(values), "per": scope})
 
 
 def _place(name: str, where: str) -> Place:
