@@ -30,8 +30,9 @@ def test_of_right_and_wrong_videos_the_interval_is_wilson_s(videos: int, data: s
     expected = stats.binomtest(right, videos).proportion_ci(level, method="wilson")
     assert interval_over_videos(values, confidence=level) == pytest.approx(tuple(expected), abs=1e-12)
     assert wilson(right / videos, videos, level) == pytest.approx(tuple(expected), abs=1e-12)
-    low, high = proportion_confint(right, videos, alpha=1 - level, method="wilson")
-    assert wilson(right / videos, videos, level) == pytest.approx((low, high), abs=1e-12)
+    expected = proportion_confint(right, videos, alpha=1 - level, method="wilson")
+    low, high = wilson(right / videos, videos, level)
+    assert (low, high) == pytest.approx(expected, abs=1e-12)
     assert 0 <= low <= right / videos <= high <= 1 and high - low > 0.01
 
 
