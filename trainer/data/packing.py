@@ -8,7 +8,6 @@ video, and goes on. `index.json`, without which a folder is no pack, comes last 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -31,9 +30,8 @@ from trainer.data.packed import FORMAT, INDEX, UNFINISHED, Coding, Packed, diges
 from trainer.data.sample import frames_at, spread
 from trainer.data.table import write_table
 from trainer.data.workers import Job, Task, decode_task, each
+from trainer.failures import DiskFull, environment_failure
 from trainer.inputs import FlowSettings, Input
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +190,7 @@ def write_files(
                     writer.close()
             _finish(folder, key, settings, layout, splits)
     except OSError as error:
-        if error.errno in _FULL:
+        if isinstance(environment_failure(error), DiskFull):
             kept = sum(len(writer.lines) for writer in splits.values())
             raise DataError(
                 f"a pack must have room, but {folder} is full after {kept} of {total} videos; free space and run the"

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from trainer.data.headers import ANY, Header, Needed, read_header
 from trainer.data.layouts.values import DataError, Layout
+from trainer.data.workers import CrashError, alone
 
 FORMAT = 3
 """Raised whenever a line of the journal changes its form or a header its meaning."""
@@ -249,9 +250,11 @@ def _read(
             yield from zip(chunk, headers, strict=True)
     # One of the files made the reader crash: each is read in a process of its own.
     for file in lost:
-        ((_, headers),) = _in_processes([(file,)], needed, decode, 1)
-        crashed = Header(kind="undecodable", reason="the decoder crashed")
-        yield file, crashed if headers is None else headers[0]
+        try:
+            (header,) = alone(_headers, (file,), needed, decode)
+        except CrashError:
+            header = Header(kind="undecodable", reason="the decoder crashed")
+        yield file, header
 
 
 def _in_processes(

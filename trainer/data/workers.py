@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from trainer.data.decode import Decoded, DecodeError, decode_video
 from trainer.data.folders import decode_folder
+from trainer.failures import WorkerDied
 
 _SMALL = 32 * 2**20
 """Bytes of video files that are decoded sooner than processes are started."""
@@ -100,6 +103,9 @@ def each(
 
     Yields:
         A result or a reason, one a task.
+
+    Raises:
+        WorkerDied: A process was killed although it worked alone.
     """
     if num_workers is None:
         num_workers = 0 if _little(tasks) else os.cpu_count() or 1
@@ -145,14 +151,58 @@ def _sizes(path: str) -> Iterator[int]:
             yield entry.stat(follow_symlinks=False).st_size
 
 
-def _alone(function: Callable[[Job], Done | str], task: Job) -> Done | str:
-    pool = _pool(1)
+class CrashError(Exception):
+    """A process ended by a fault of its own in the midst of a call."""
+
+
+def alone(function: Callable[..., Done], *args: Any) -> Done:
+    """Calls a function in a process of its own, and tells a crash, of which a file is the cause, from a kill.
+
+    Args:
+        function: Importable.
+        args: What it is called with.
+
+    Raises:
+        CrashError: The process crashed.
+        WorkerDied: The process was killed, as the system does when memory runs out; what it read may be sound.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_give, args=(theirs, function, args))
+    process.start()
+    theirs.close()
     try:
-        return pool.submit(function, task).result()
-    except BrokenProcessPool:
-        return "the decoder crashed"
+        went_well, value = ours.recv()
+    except EOFError:
+        process.join()
+        if process.exitcode in (-signal.SIGKILL, -signal.SIGTERM):
+            raise WorkerDied(
+                "a process that decodes was killed, as a rule because the machine had no memory left; free some and "
+                "give the same command again"
+            ) from None
+        raise CrashError(f"code {process.exitcode}") from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        ours.close()
+        process.join()
+    if not went_well:
+        raise value
+    return cast("Done", value)
+
+
+def _give(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        answer = True, function(*args)
+    except Exception as error:
+        pipe.send((False, error))
+    else:
+        pipe.send(answer)
+
+
+def _alone(function: Callable[[Job], Done | str], task: Job) -> Done | str:
+    try:
+        return alone(function, task)
+    except CrashError:
+        return "the decoder crashed"
 
 
 def _pool(num_workers: int) -> ProcessPoolExecutor:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import operator
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.trainer.data import crash as crashes
 from trainer.data import workers
 from trainer.data.decode import Decoded
-from trainer.data.workers import Task, decode_all
+from trainer.data.workers import CrashError, Task, alone, decode_all
+from trainer.failures import WorkerDied
 
 
 @pytest.fixture
@@ -45,3 +49,21 @@ def test_a_crash_costs_one_video_and_no_other(tasks, tmp_path, monkeypatch):
     results = list(decode_all(tasks * 2, num_workers=1, function=crash.decode_or_crash))
     lengths = [len(r.frames) if isinstance(r, Decoded) else r for r in results]
     assert lengths == [3, "the decoder crashed", 4, 7, 6, 2] * 2
+
+
+@pytest.mark.parametrize(("how", "kind"), [(signal.SIGKILL, WorkerDied), (signal.SIGSEGV, CrashError)])
+def test_a_killed_decoder_is_told_from_one_that_crashed(how, kind):
+    """A file is at fault for the latter alone."""
+    with pytest.raises(kind):
+        alone(signal.raise_signal, how)
+
+
+def test_what_a_process_of_its_own_gives_or_raises_comes_back():
+    assert alone(operator.mul, 6, 7) == 42
+    with pytest.raises(ZeroDivisionError):
+        alone(operator.truediv, 1, 0)
+
+
+def test_a_killed_decoder_is_never_a_reason_to_leave_a_video_out(tasks):
+    with pytest.raises(WorkerDied, match="free some and give the same command again"):
+        list(decode_all(tasks, num_workers=1, function=crashes.killed))
