@@ -63,7 +63,7 @@ COMMANDS = (
     ["ablate", "tiny.yaml", "--base", "r2d_18", "--dry-run"],
     ["versus", "r3d_18", "r2d_18", "--study", "tiny.yaml", "--seeds", "2", "--dry-run"],
     ["data", "check", "data/motion", "data.per_class=2"],
-    # What could train is given a value besides that is always refused.
+    # What could train is given a value besides that is always refused, or plans.
     ["search", "tiny.yaml", "search.sampler=tpe", "search.trials=0"],
     ["search", "tiny.yaml", "data=other", "--workers", "0", "search.trials=0"],
     ["promote", "tiny.yaml", "DIGEST", "promote.epochs=0"],
@@ -84,8 +84,8 @@ OPTIONS = (
     "--",
     "--ray",
 )
-TRAIN = ("search", "promote")
-SETTINGS = ("space", "ablate", "versus", *TRAIN)
+TRAIN, PLAN = ("search", "promote"), ("ablate", "versus")
+SETTINGS = ("space", *PLAN, *TRAIN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +234,8 @@ def commands(seed: int, count: int, digest: str) -> Iterator[list[str]]:
         if words[0] in TRAIN:  # whatever became of the others; the last of two goes first
             words = [word for word in words if word != "--"]
             words.append("search.trials=0" if words[0] == "search" else "promote.epochs=0")
+        if words[0] in PLAN:
+            words = [*(word for word in words if word not in ("--", "--dry-run")), "--dry-run"]
         yield words
 
 
