@@ -132,7 +132,7 @@ def _run(
     path = database_for(study.name, db)
     config = completed(study, config, _lookup(study, path, _searched(path)))
     if dry_run:
-        with Store(path) if path.is_file() else nullcontext() as store:
+        with Store(path) if path.is_file() and path.stat().st_size else nullcontext() as store:
             _show_plan(study, config, store, path, kind=kind, workers=workers, as_json=as_json)
         return
 
@@ -216,11 +216,11 @@ def _name(config: Any, kind: str) -> str:
 
 
 def _searched(path: Path) -> Searched:
-    """The networks that the search of a database trained; none where there is no database."""
+    """The networks that the search of a database trained; none where there is no database, or nothing in it yet."""
     from nas.ablation.prepare import Searched
     from nas.store import Store
 
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:  # a driver that was killed at once leaves an empty file
         return Searched()
     with Store(path) as store:
         return Searched.of(store)

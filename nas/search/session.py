@@ -102,7 +102,7 @@ def check_start(study: Study | None, database: Path) -> None:
     if study is None:
         return
     check_init(study.recipe.init)
-    if database.is_file():
+    if database.is_file() and database.stat().st_size:  # a driver that was killed at once leaves an empty file
         with Store(database) as store:
             for row in store.studies()[:1]:
                 _check_same(store, row, study, apart=("recipe.init.weights", "recipe.init.checksum"))

@@ -312,6 +312,15 @@ def test_every_network_of_a_search_can_be_ablated_by_the_settings_that_it_was_fo
         assert len(plan.arms.arms) >= 7
 
 
+def test_an_empty_database_of_a_killed_driver_is_begun(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, db = study(tmp_path, motion, {"ablation": {"control": False, "epochs": 1, "factors": {"kind": ["2d"]}}})
+    Path(db).touch()
+    assert "trainings: 4 now, 0 from the record" in run(capsys, "ablate", file, "--db", db, "--workers", "0")
+
+
 def test_an_ablation_of_which_every_level_is_dropped_is_an_error_in_one_line(
     tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,6 +203,19 @@ def test_what_does_not_belong_together_is_refused(
         assert [line for line in err.splitlines() if line.startswith("error: ") and message in line]
 
 
+def test_searches_by_different_accuracies_are_not_compared(
+    databases: dict[str, Path], tmp_path: Path, run: Run
+) -> None:
+    other = tmp_path / "balanced.db"
+    other.write_bytes(databases["b1"].read_bytes())
+    with Store(other, create=True) as store, store.write() as connection:
+        connection.execute(m.study.update().values(accuracy="balanced"))
+        connection.execute(m.evaluation.update().values(balanced=0.5))
+    code, _, err = run("compare", databases["a1"], other)
+    assert code == 2
+    assert "fronts are compared on one accuracy only, but it is top-1 in" in " ".join(err.split())
+
+
 def test_one_seed_twice_is_no_band(databases: dict[str, Path], tmp_path: Path, run: Run) -> None:
     copy = tmp_path / "copy.db"
     copy.write_bytes(databases["a1"].read_bytes())
