@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any, Literal
 
-from search_spaces.spec import POINTWISE_KINDS, PORT_KINDS, TemporalOp, Unit
+from search_spaces.spec import POINTWISE_KINDS, PORT_KINDS, SEPARATED_KINDS, TemporalOp, Unit
 
 Triple = tuple[int, int, int]
 # Of one clip: (C, T, H, W), fewer dimensions behind a mean; or a tuple of such between links that pass on several.
@@ -258,9 +258,10 @@ def temporal_steps(
     over, behind = (k, 1, 1), (temporal_stride, 1, 1)
     if op.kind == "2d" or op.kind in POINTWISE_KINDS:
         return convolved(in_planes, out_planes, (1, h, w), stride=both, padding=padding, act=act)
-    if op.kind in ("3d", "csn"):
-        groups = in_planes if op.kind == "csn" else 1
-        return convolved(
+    if op.kind == "3d" or op.kind in SEPARATED_KINDS:
+        groups = in_planes if op.kind in SEPARATED_KINDS else 1
+        mix = convolved(in_planes, in_planes, (1, 1, 1), act=False) if op.kind == "csn_ip" else ()
+        return mix + convolved(
             in_planes,
             out_planes,
             (k, h, w),

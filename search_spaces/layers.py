@@ -23,6 +23,7 @@ from search_spaces.spec import (
     NORM_MOMENTUM,
     POINTWISE_KINDS,
     PORT_KINDS,
+    SEPARATED_KINDS,
     SpecError,
     TemporalOp,
     same_padding,
@@ -249,6 +250,22 @@ class Conv2Plus1D(nn.Module):
         return out
 
 
+class MixedConv(nn.Module):
+    """A 1x1x1 convolution and its norm before a convolution of each plane alone, so that planes meet (ip-CSN)."""
+
+    def __init__(self, conv: Conv3d, *, norm: Norm = NORM) -> None:
+        """Makes it from the convolution of each plane."""
+        super().__init__()
+        self.mix = pointwise(conv.in_channels, conv.in_channels)
+        self.norm = norm(conv.in_channels)
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, planes, T, H, W) to (N, planes, T', H', W')."""
+        out: Tensor = self.conv(self.norm(self.mix(x)))
+        return out
+
+
 class P3D(nn.Module):
     """The three pseudo-3D blocks. A: relu(T(S(x))). B: relu(S(x) + T(x)). C: relu(S(x) + T(S(x))).
 
@@ -431,9 +448,9 @@ def temporal_unit(
     if op.kind == "2d" or op.kind in POINTWISE_KINDS:
         flat = spatial_conv(in_planes, out_planes, spatial, frames=temporal_stride)
         return ConvNorm(flat, out_planes, act=act, norm=norm)
-    if op.kind in ("3d", "csn"):
-        if op.kind == "csn" and in_planes != out_planes:
-            raise SpecError(f"csn must keep the number of planes, but is asked for {in_planes} to {out_planes}")
+    if op.kind == "3d" or op.kind in SEPARATED_KINDS:
+        if op.kind in SEPARATED_KINDS and in_planes != out_planes:
+            raise SpecError(f"{op.kind} must keep the number of planes, but is asked for {in_planes} to {out_planes}")
         conv = temporal_conv(
             in_planes,
             out_planes,
@@ -442,9 +459,10 @@ def temporal_unit(
             dilations=op.dilation,
             size=spatial.kernel,
             padding=spatial.padded(),
-            groups=in_planes if op.kind == "csn" else 1,
+            groups=in_planes if op.kind in SEPARATED_KINDS else 1,
         )
-        return ConvNorm(conv, out_planes, act=act, norm=norm)
+        whole = MixedConv(conv, norm=norm) if op.kind == "csn_ip" else conv
+        return ConvNorm(whole, out_planes, act=act, norm=norm)
     if op.kind == "2plus1d":
         ends = (in_planes, midplanes, out_planes)
         s_planes, t_planes = (ends[1:], ends[:2]) if op.time_first else (ends[:2], ends[1:])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from search_spaces.layers import P3D, Conv2Plus1D, ConvNorm
+from search_spaces.layers import P3D, Conv2Plus1D, ConvNorm, MixedConv
 from search_spaces.network import Network, SideHead
 from search_spaces.spec import ArchSpec, SpecError, Twin, Unit
 
@@ -100,6 +100,8 @@ def _sources(module: nn.Module, twin: Twin) -> list[tuple[str, str]]:
         unit, path = unit.spatial, _join(path, "spatial")
     if not isinstance(unit, ConvNorm):
         return [(path, twin.conv)]
+    if isinstance(unit.conv, MixedConv):
+        raise SpecError(f"kind csn_ip cannot take 2D weights such as {twin.conv}: its planes are convolved alone")
     if isinstance(unit.conv, Conv2Plus1D):
         raise SpecError(
             f"kind 2plus1d cannot take 2D weights such as {twin.conv}: between its two convolutions are a norm and a "

@@ -25,6 +25,7 @@ Kind = Literal[
     "p3d_b",
     "p3d_c",
     "csn",
+    "csn_ip",
     "t1x1_first",
     "t1x1_both",
     "t1x1_all",
@@ -42,12 +43,15 @@ KINDS: tuple[Kind, ...] = (
     "p3d_b",
     "p3d_c",
     "csn",
+    "csn_ip",
     "t1x1_first",
     "t1x1_both",
     "t1x1_all",
     "p3d_b_port",
     "p3d_c_port",
 )
+# Channel-separated, so that they give as many planes as they see.
+SEPARATED_KINDS: tuple[Kind, ...] = ("csn", "csn_ip")
 # For comparison with the authors' blocks, and for networks that were trained when `p3d_b` and `p3d_c` meant these.
 PORT_KINDS: tuple[Kind, ...] = ("p3d_b_port", "p3d_c_port")
 _FORMS: Mapping[str, Literal["a", "b", "c"]] = MappingProxyType(
@@ -119,9 +123,10 @@ class TemporalOp:
             `p3d_a`, `p3d_b`, `p3d_c` the three blocks of Qiu et al. 2017, section 3.2, as in the authors' prototxts
             (`p3d_a` is the separable unit of S3D, too); `p3d_b_port`, `p3d_c_port` those of a port to PyTorch
             (https://github.com/qijiezhao/pseudo-3d-pytorch), with their ReLUs at other places; `csn` kx3x3 for each
-            plane alone (channel-separated, Tran et al. 2019). The others leave the 3x3 convolution as it is and put
-            kx1x1 into the 1x1x1 convolutions of a bottleneck: `t1x1_first` into the first (SlowFast), `t1x1_both` into
-            both, `t1x1_all` into those and the shortcut's (three readings of BesNet).
+            plane alone (channel-separated, interaction-reduced, Tran et al. 2019), `csn_ip` 1x1x1 and BN before it
+            (interaction-preserved). The others leave the 3x3 convolution as it is and put kx1x1 into the 1x1x1
+            convolutions of a bottleneck: `t1x1_first` into the first (SlowFast), `t1x1_both` into both, `t1x1_all` into
+            those and the shortcut's (three readings of BesNet).
         kernel: Temporal kernel k, in frames.
         dilation: Temporal dilations. One is fixed; from several, each layer draws one per mini-batch in
             training and averages its outputs over all of them in evaluation (BesNet).

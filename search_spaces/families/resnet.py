@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from search_spaces.families.resnet_blocks import SHORTCUTS
 from search_spaces.families.resnet_domains import ResNetDomains
 from search_spaces.families.resnet_make import DEPTHS, PLACEMENTS
 from search_spaces.families.resnet_presets import PRESETS
@@ -31,6 +32,7 @@ def _sample() -> dict[str, object]:
             "stride_on": {"values": ["3x3", "1x1"], "per": "stage"},
             "time_pool": ["none", "1-2", "2-2", "2-1-1", "1-2-1", "2-2-2-1"],
             "attention": {"values": list(ATTENTIONS), "per": "block"},
+            "shortcut": list(SHORTCUTS),
             "head": list(HEAD_POOLS),
             "norm_eps": [1e-5, 1e-3],
             "norm_momentum": [0.1, 0.01],

@@ -11,6 +11,7 @@ from search_spaces.families.resnet_blocks import (
     EXPANSION,
     Block,
     BlockKind,
+    Shortcut,
     Stage,
     Stem,
     StrideOn,
@@ -24,7 +25,9 @@ from search_spaces.spec import NORM_EPS, NORM_MOMENTUM, Attention, TemporalOp, c
 
 
 @lru_cache(maxsize=65536)
-def _block(kind: BlockKind, width: int, s_stride: int, op: TemporalOp, on: StrideOn, attention: Attention) -> Block:
+def _block(
+    kind: BlockKind, width: int, s_stride: int, op: TemporalOp, on: StrideOn, attention: Attention, shortcut: Shortcut
+) -> Block:
     return Block(
         kind=kind,
         width=width,
@@ -33,6 +36,7 @@ def _block(kind: BlockKind, width: int, s_stride: int, op: TemporalOp, on: Strid
         temporal=op,
         stride_on=on,
         attention=attention,
+        shortcut=shortcut,
     )
 
 
@@ -46,6 +50,7 @@ class Extras:
         pools: How many frames the pool behind each stage makes one; empty where there is none.
         head: How the classifier pools.
         first_stride: Spatial stride of the first stage.
+        shortcut: Where planes or size change.
         norm_eps: Of the norms.
         norm_momentum: Of the norms.
         zero_init: Whether residual branches add nothing at first, as published.
@@ -56,6 +61,7 @@ class Extras:
     pools: Sequence[int] = ()
     head: HeadPool = "avg"
     first_stride: int = 1
+    shortcut: Shortcut = "conv"
     norm_eps: float = NORM_EPS
     norm_momentum: float = NORM_MOMENTUM
     zero_init: bool = False
@@ -91,7 +97,7 @@ def make_resnet(
         for b in range(count):
             stride = 1 if b > 0 else 2 if s > 0 else extras.first_stride
             on, attention = extras.stride_on(s, b), extras.attention(s, b)
-            blocks.append(_block(kind, width, stride, op_at(s, b, index), on, attention))
+            blocks.append(_block(kind, width, stride, op_at(s, b, index), on, attention, extras.shortcut))
             inputs.append(planes)
             planes, index = width * EXPANSION[kind], index + 1
         stages.append(blocks)

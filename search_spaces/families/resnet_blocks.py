@@ -11,6 +11,7 @@ from search_spaces.spec import (
     ATTENTIONS,
     MIDPLANES,
     POINTWISE_KINDS,
+    SEPARATED_KINDS,
     Attention,
     Kind,
     SpecError,
@@ -25,11 +26,13 @@ BlockKind = Literal["basic", "bottleneck"]
 StemKind = Literal["conv", "2plus1d"]
 Pool = Literal["none", "max"]
 StrideOn = Literal["3x3", "1x1"]
+Shortcut = Literal["conv", "pad"]
+SHORTCUTS: tuple[Shortcut, ...] = ("conv", "pad")
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 _SPATIAL = 9  # weights of a 3x3 kernel
 # A basic block has no 1x1x1 to hold time or to mix planes.
-BOTTLENECK_KINDS: tuple[Kind, ...] = ("csn", *POINTWISE_KINDS)
+BOTTLENECK_KINDS: tuple[Kind, ...] = (*SEPARATED_KINDS, *POINTWISE_KINDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +48,8 @@ class Block:
         temporal: Operator of the 3x3 units.
         stride_on: Where a bottleneck has its strides: on the `3x3` unit (as torchvision, "v1.5") or on the first `1x1`
             (He et al. 2016, Caffe; P3D).
+        shortcut: Where planes or size change: `conv`, a 1x1x1 convolution and norm (type B of He et al. 2016); `pad`,
+            the input at every stride-th place, with zeros for the planes that it lacks (type A).
         attention: At the end of the residual branch, before the sum: `se` squeeze-excitation, `gate` that of S3D-G;
             `nonlocal` is a non-local block behind the sum.
     """
@@ -56,6 +61,7 @@ class Block:
     temporal: TemporalOp
     stride_on: StrideOn = field(default="3x3", metadata=ADDED)
     attention: Attention = field(default="none", metadata=ADDED)
+    shortcut: Shortcut = field(default="conv", metadata=ADDED)
 
     def __post_init__(self) -> None:
         """Raises SpecError where a value is out of range."""
@@ -65,6 +71,7 @@ class Block:
         at_least("temporal_stride", self.temporal_stride, 1)
         one_of("stride_on", self.stride_on, ("3x3", "1x1"))
         one_of("attention", self.attention, ATTENTIONS)
+        one_of("shortcut", self.shortcut, SHORTCUTS)
         if self.kind == "basic" and self.temporal.kind in BOTTLENECK_KINDS:
             raise SpecError(f"temporal.kind {self.temporal.kind} needs the 1x1x1 convolutions of a bottleneck")
 
@@ -165,7 +172,7 @@ def block_midplanes(block: Block, in_planes: int) -> tuple[int, ...]:
 
 
 def has_projection(block: Block, in_planes: int) -> bool:
-    """Returns whether the shortcut is a convolution, given the planes into the block."""
+    """Returns whether the shortcut has to change planes or size, given the planes into the block."""
     return in_planes != block.out_planes or block.spatial_stride > 1 or block.temporal_stride > 1
 
 
@@ -182,9 +189,10 @@ def canonical_block(block: Block, in_planes: int) -> Block:
             if block_midplanes(replace(block, temporal=other), in_planes) == block_midplanes(block, in_planes):
                 op = other
                 break
-    if op.kind == "t1x1_all" and not has_projection(block, in_planes):
+    shortcut = block.shortcut if has_projection(block, in_planes) else "conv"
+    if op.kind == "t1x1_all" and (shortcut == "pad" or not has_projection(block, in_planes)):
         op = replace(op, kind="t1x1_both")
-    return replace(block, temporal=op, stride_on=stride_on)
+    return replace(block, temporal=op, stride_on=stride_on, shortcut=shortcut)
 
 
 @lru_cache(maxsize=4096)

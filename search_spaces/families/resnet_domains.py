@@ -41,7 +41,7 @@ from search_spaces.spec import FLAT, MIDPLANES, POINTWISE_KINDS, TemporalOp
 At = tuple[int, int]
 
 _OPERATOR = ("kind", "kernel", "dilation", "midplanes")
-_FIRST = ("depth", "widths", "stem_width", "width", "first_stride")
+_FIRST = ("depth", "widths", "stem_width", "width", "first_stride", "shortcut")
 _PLACES = ("placement", "cut", "stem")
 _WHOLE = ("head", "norm_eps", "norm_momentum", "zero_init")
 _LAST = ("kernel", "dilation", "midplanes", "temporal_stride", "stride_on", "time_pool", "attention", *_WHOLE)
@@ -144,6 +144,8 @@ class ResNetSites:
         if domain == "stem":
             where = self._where(settings)
             return make_stem(str(value), temporal=where is None or where.stem)
+        if domain == "shortcut":
+            return value if len(self.counts(settings)) > 1 or self._first_projects(settings) else None
         if domain == "placement":
             return self._placement_effect(settings, value)
         if domain == "temporal_stride":
@@ -174,7 +176,7 @@ class ResNetSites:
             attention=partial(self.value, settings, "attention"),
             first_stride=self.value(settings, "first_stride", 0, 0),
             pools=pools if isinstance(pools, tuple) else time_pools(str(pools), len(counts)),
-            **{name: self.value(settings, name, 0, 0) for name in _WHOLE},
+            **{name: self.value(settings, name, 0, 0) for name in ("shortcut", *_WHOLE)},
         )
         strides = partial(stage_strides, self._whole(settings, "temporal_stride", len(counts)))
         return make_resnet(
@@ -246,12 +248,18 @@ class ResNetSites:
             forms = {(sum(counts[:s]) + b) % 3 for s, b in blocks}
             return f"p3d_{'abc'[forms.pop()]}" if len(forms) == 1 else value
         if value == "t1x1_all":
-            stem_width, width, *_ = self._widths(settings)
-            first = self._first_can_stride or self.value(settings, "first_stride", 0, 0) == 2
-            first = first or stem_width != width * EXPANSION["bottleneck"]
-            if not any(b == 0 and (s > 0 or first) for s, b in blocks):
+            padded = self.value(settings, "shortcut", 0, 0) == "pad"
+            first = self._first_projects(settings)
+            if padded or not any(b == 0 and (s > 0 or first) for s, b in blocks):
                 return "t1x1_both"
         return value
+
+    def _first_projects(self, settings: Settings) -> bool:
+        """Returns whether the shortcut of the first block changes planes or size, or may still do so."""
+        stem_width, width, *_ = self._widths(settings)
+        kind = depth_blocks(settings.get(("depth",), DEFAULTS["depth"]))[0]
+        strided = self._first_can_stride or self.value(settings, "first_stride", 0, 0) == 2
+        return strided or stem_width != width * EXPANSION[kind]
 
     def _mids(self, settings: Settings, blocks: list[At]) -> Hashable:
         """Returns the midplanes of (2+1)D blocks, or None where all conventions agree in all of them."""

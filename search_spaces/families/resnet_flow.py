@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from search_spaces.families.resnet_blocks import Block, Stem, block_midplanes, has_projection
-from search_spaces.flow import Flow, Pooled, Rectified, Step, Summed, Triple, convolved, temporal_steps
+from search_spaces.flow import (
+    Flow,
+    Mapped,
+    Pooled,
+    Rectified,
+    Shape,
+    Step,
+    Summed,
+    Triple,
+    convolved,
+    temporal_steps,
+)
 from search_spaces.parts import Attend
 from search_spaces.spec import NONLOCALS, POINTWISE_KINDS, ClipError, TemporalOp
 
@@ -35,12 +46,13 @@ def stem_flow(stem: Stem, frames: int, in_planes: int = 3) -> Flow:
     return Flow((*conv, Pooled("max", (stem.pool_frames, 3, 3), (stem.pool_frames, 2, 2), (0, 1, 1))))
 
 
-def block_flow(block: Block, in_planes: int) -> Flow:
+def block_flow(block: Block, in_planes: int, shape: Shape) -> Flow:
     """Returns the steps of a block.
 
     Args:
         block: Its spec.
         in_planes: Planes into it.
+        shape: Of its input.
     """
     op, width, out = block.temporal, block.width, block.out_planes
     s, t = block.spatial_stride, block.temporal_stride
@@ -67,7 +79,11 @@ def block_flow(block: Block, in_planes: int) -> Flow:
             ),
             *_pointwise(op, 1, width, out, (1, 1, 1), act=False),
         )
-    shortcut = _pointwise(op, 2, in_planes, out, strides, act=False) if has_projection(block, in_planes) else ()
+    shortcut: tuple[Step, ...] = ()
+    if has_projection(block, in_planes) and block.shortcut == "pad":
+        shortcut = (Mapped((out, *(-(-size // stride) for size, stride in zip(shape[1:], strides, strict=True)))),)
+    elif has_projection(block, in_planes):
+        shortcut = _pointwise(op, 2, in_planes, out, strides, act=False)
     attention: tuple[Step, ...] = () if block.attention == "none" else (Attend(block.attention, out),)
     gate, last = ((), attention) if block.attention in NONLOCALS else (attention, ())
     return Flow((Summed(((*branch, *gate), shortcut), in_place=True), Rectified(), *last))

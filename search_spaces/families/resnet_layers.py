@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import partial
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from search_spaces.families.resnet_blocks import Block, Stem, block_midplanes, has_projection
 from search_spaces.layers import (
@@ -68,6 +69,21 @@ class StemLayers(ConvNorm):
         return out
 
 
+class PaddedShortcut(nn.Module):
+    """The input at every stride-th place, with zeros for the planes that it lacks; planes too many are left out."""
+
+    def __init__(self, planes: int, stride: Triple) -> None:
+        """Makes it for so many planes out and a stride over (T, H, W)."""
+        super().__init__()
+        self.planes, self.stride = planes, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, T, H, W) to (N, planes, T', H', W')."""
+        t, h, w = self.stride
+        seen = x[:, : self.planes, ::t, ::h, ::w]
+        return F.pad(seen, (0, 0, 0, 0, 0, 0, 0, max(0, self.planes - x.shape[1])))
+
+
 class ResidualBlock(nn.Module):
     """A basic block (two temporal units) or a bottleneck (one between two 1x1x1), and its shortcut."""
 
@@ -102,11 +118,12 @@ class ResidualBlock(nn.Module):
                 act=True,
             )
             self.conv3 = conv_norm(_pointwise(op, 1, width, out, (1, 1, 1)), out, act=False)
-        if has_projection(block, in_planes):
+        self.shortcut: nn.Module = nn.Identity()
+        if has_projection(block, in_planes) and block.shortcut == "pad":
+            self.shortcut = PaddedShortcut(out, (t_stride, s_stride, s_stride))
+        elif has_projection(block, in_planes):
             conv = _pointwise(op, 2, in_planes, out, (t_stride, s_stride, s_stride))
-            self.shortcut: nn.Module = conv_norm(conv, out, act=False)
-        else:
-            self.shortcut = nn.Identity()
+            self.shortcut = conv_norm(conv, out, act=False)
         behind = block.attention in NONLOCALS
         self.gate = nn.Identity() if behind else _attention(block.attention, out)
         self.last = _attention(block.attention, out) if behind else nn.Identity()

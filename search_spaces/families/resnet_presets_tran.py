@@ -6,8 +6,9 @@ variance. torchvision.models.video has three of them, which add 1e-5: its `r3d_1
 and those of VMZ are `r3d_18_vmz` and `mc3_18_vmz`; its R(2+1)D, `_torchvision`, differs in the midplanes, too.
 `r2plus1d_r50` is that of pytorchvideo, whose temporal convolution comes first.
 
-CSN: https://arxiv.org/abs/1904.02811, "interaction-reduced": the 3x3x3 convolution of each bottleneck is depthwise. As
-released in VMZ; `csn_r101_pytorchvideo` is that of pytorchvideo, whose norms add 1e-5.
+CSN: https://arxiv.org/abs/1904.02811, "interaction-reduced": the 3x3x3 convolution of each bottleneck is depthwise;
+`ip_csn_*` are "interaction-preserved", with a 1x1x1 before it. As released in VMZ, where a norm and no ReLU stands
+between those two; `csn_r101_pytorchvideo` is that of pytorchvideo, whose norms add 1e-5.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from search_spaces.families.resnet_blocks import Stem
 from search_spaces.families.resnet_make import DEPTHS, make_stem, place, temporal_strides
 from search_spaces.families.resnet_spec import ResNetSpec
 from search_spaces.family import Preset, Published
-from search_spaces.spec import FLAT, Midplanes, TemporalOp
+from search_spaces.spec import FLAT, Kind, Midplanes, TemporalOp
 
 PAPER = "Tran et al. 2018, A Closer Look at Spatiotemporal Convolutions for Action Recognition"
 CSN_PAPER = "Tran et al. 2019, Video Classification with Channel-Separated Convolutional Networks"
@@ -75,8 +76,8 @@ def _r2plus1d_r50(_frames: int) -> ResNetSpec:
     )
 
 
-def _csn(_frames: int, *, depth: int, extras: Extras = _VMZ) -> ResNetSpec:
-    op = TemporalOp(kind="csn")
+def _csn(_frames: int, *, depth: int, kind: Kind = "csn", extras: Extras = _VMZ) -> ResNetSpec:
+    op = TemporalOp(kind=kind)
     return of_depth(
         depth,
         stem=make_stem("3x7x7/2+max"),
@@ -124,15 +125,17 @@ def _preset(name: str, depth: int, midplanes: Midplanes = "per_conv", *, vmz: bo
     )
 
 
-def _csn_preset(depth: int, *published: Published, suffix: str = "", extras: Extras = _VMZ) -> Preset:
+def _csn_preset(
+    depth: int, *published: Published, kind: Kind = "csn", suffix: str = "", extras: Extras = _VMZ
+) -> Preset:
     return Preset(
-        name=f"csn_r{depth}{suffix}",
+        name=f"{'csn' if kind == 'csn' else 'ip_csn'}_r{depth}{suffix}",
         family="resnet",
         paper=CSN_PAPER,
         year=2019,
         clip=(32, 224, 224),
         published=published,
-        make=partial(_csn, depth=depth, extras=extras),
+        make=partial(_csn, depth=depth, kind=kind, extras=extras),
     )
 
 
@@ -160,4 +163,5 @@ PRESETS = (
         152,
         Published(metric="video top-1", value=76.5, frames=32, size=224, views="not stated", data=K400, source=VMZ),
     ),
+    *(_csn_preset(depth, kind="csn_ip") for depth in (50, 101, 152)),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_spaces.spec import FLAT, POINTWISE_KINDS, TemporalOp
+from search_spaces.spec import FLAT, POINTWISE_KINDS, SEPARATED_KINDS, TemporalOp
 
 if TYPE_CHECKING:
     from search_spaces.families.resnet_blocks import Block, Stem
@@ -37,7 +37,8 @@ def block_row(site: str, block: Block, in_planes: int) -> dict[str, object]:
         "kernel": kernel_text(op),
         "dilation": dilation_text(op.dilation),
         "stride": f"{block.temporal_stride}x{block.spatial_stride}x{block.spatial_stride}"
-        + (" on 1x1" if block.stride_on == "1x1" else ""),
+        + (" on 1x1" if block.stride_on == "1x1" else "")
+        + (", padded shortcut" if block.shortcut == "pad" else ""),
     }
 
 
@@ -62,8 +63,8 @@ def kind_text(op: TemporalOp) -> str:
 
 def kernel_text(op: TemporalOp, spatial: str = "3x3") -> str:
     """Returns the kernels of an operator's convolutions, such as `1x3x3, 3x1x1`."""
-    if op.kind in ("3d", "csn"):
-        return f"{op.kernel}x{spatial}"
+    if op.kind == "3d" or op.kind in SEPARATED_KINDS:
+        return f"{'1x1x1, ' if op.kind == 'csn_ip' else ''}{op.kernel}x{spatial}"
     if op.kind == "2d":
         return f"1x{spatial}"
     flat, time = f"1x{spatial}", f"{op.kernel}x1x1"
@@ -96,6 +97,8 @@ def block_text(block: Block) -> str:
         text += f" t/{block.temporal_stride}"
     if block.stride_on == "1x1":
         text += " on 1x1"
+    if block.shortcut == "pad":
+        text += " pad"
     text += f" {op_text(block.temporal)}"
     return text if block.attention == "none" else f"{text} {block.attention}"
 

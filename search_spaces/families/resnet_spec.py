@@ -154,7 +154,7 @@ class ResNetSpec(ArchSpec):
             convs = 2 if block.kind == "basic" else 3
             pairs += [Twin(f"{ours}.conv{i}", f"{theirs}.conv{i}", f"{theirs}.bn{i}") for i in range(1, convs + 1)]
             # A temporal stride alone asks for a projection that the 2D network does not have.
-            if in_planes != block.out_planes or block.spatial_stride > 1:
+            if block.shortcut == "conv" and (in_planes != block.out_planes or block.spatial_stride > 1):
                 pairs.append(Twin(f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1"))
         return (*pairs, Twin("head.fc", "fc"))
 
@@ -196,7 +196,7 @@ class BlockUnit:
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
-        return block_flow(self.block, self.in_planes)
+        return block_flow(self.block, self.in_planes, shape)
 
 
 def _time_pool(frames: int) -> Pool:

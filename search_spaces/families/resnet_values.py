@@ -8,6 +8,7 @@ from typing import Any
 
 from search_spaces.domains import ANY_SCOPE, Scalar
 from search_spaces.families.labels import placement_fits, read_dilation, read_factor, read_placement, read_share
+from search_spaces.families.resnet_blocks import SHORTCUTS
 from search_spaces.families.resnet_make import (
     HEAVY,
     depth_blocks,
@@ -50,6 +51,7 @@ DEFAULTS: Mapping[str, Scalar] = {
     "stride_on": "3x3",
     "time_pool": "none",
     "attention": "none",
+    "shortcut": "conv",
     "head": "avg",
     "norm_eps": NORM_EPS,
     "norm_momentum": NORM_MOMENTUM,
@@ -217,6 +219,7 @@ _READ: Mapping[str, Callable[[Scalar], Scalar]] = {
     "stride_on": partial(_choice, "stride_on", ("3x3", "1x1")),
     "time_pool": _time_pool,
     "attention": partial(_choice, "attention", ATTENTIONS),
+    "shortcut": partial(_choice, "shortcut", SHORTCUTS),
     "head": partial(_choice, "head", HEAD_POOLS),
     "norm_eps": partial(read_share, "norm_eps"),
     "norm_momentum": partial(read_share, "norm_momentum"),

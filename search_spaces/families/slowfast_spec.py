@@ -322,7 +322,8 @@ class PairUnit:
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
-        slow, fast = block_flow(self.slow, self.slow_planes), block_flow(self.fast, self.fast_planes)
+        slow = block_flow(self.slow, self.slow_planes, shape[0])
+        fast = block_flow(self.fast, self.fast_planes, shape[1])
         return Flow((Parallel((slow.steps, fast.steps)),))
 
 

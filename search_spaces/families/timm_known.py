@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from search_spaces.spec import KINDS, POINTWISE_KINDS, Kind
+from search_spaces.spec import KINDS, POINTWISE_KINDS, SEPARATED_KINDS, Kind
 
 NUM_STAGES = 5
 _ALL = (0, 1, 2, 3, 4)
@@ -72,4 +72,4 @@ def stages_for(model: str, kind: Kind) -> tuple[int, ...]:
 
 
 # Depthwise convolutions would take the place of others, whose 2D weights they could not have.
-TIMM_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "csn")
+TIMM_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind not in SEPARATED_KINDS)

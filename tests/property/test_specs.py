@@ -33,6 +33,7 @@ OTHER = {
     "time_pool": lambda old: 3 - old,
     "time_first": lambda old: not old,
     "stride_on": lambda old: "1x1" if old == "3x3" else "3x3",
+    "shortcut": lambda old: "pad" if old == "conv" else "conv",
     "attention": lambda old: "se" if old != "se" else "gate",
     "head": lambda old: "avg" if old == "avg_max" else "avg_max",
     "norm_eps": lambda old: 1e-3 if old == 1e-5 else 1e-5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from search_spaces.catalogue import FAMILIES
-from search_spaces.families.resnet_blocks import BOTTLENECK_KINDS, Block, Stage, Stem
+from search_spaces.families.resnet_blocks import BOTTLENECK_KINDS, SHORTCUTS, Block, Stage, Stem
 from search_spaces.families.resnet_spec import ResNetSpec
 from search_spaces.parts import HEAD_POOLS
 from search_spaces.space import SearchSpace, parse_space
@@ -52,6 +52,7 @@ def blocks(kind: str, *operator_kinds: str) -> st.SearchStrategy[Block]:
         temporal=operators(*operator_kinds),
         stride_on=st.sampled_from(["3x3", "1x1"]),
         attention=st.sampled_from(ATTENTIONS),
+        shortcut=st.sampled_from(SHORTCUTS),
     )
 
 

@@ -28,7 +28,7 @@ from search_spaces.spec import FLAT, KINDS, PORT_KINDS, Kind, SpecError, Tempora
 from search_spaces.weights import checksum, read_weights
 
 WIDTHS = (8, 16, 16, 24)
-TWINNED = [kind for kind in KINDS if kind not in ("2plus1d", "csn")]
+TWINNED = [kind for kind in KINDS if kind not in ("2plus1d", "csn", "csn_ip")]
 FLAT_OF_BASIC = [kind for kind in TWINNED if not kind.startswith("t1x1")]
 
 
@@ -327,6 +327,7 @@ def test_attention_is_left_as_drawn_save_that_a_non_local_block_does_nothing():
 REFUSED = [
     ("2plus1d", {}, r"kind 2plus1d cannot take 2D weights such as layer1.0.conv2: .* ReLU on 18 planes"),
     ("csn", {}, r"4 of another shape \(layer1.0.conv2.weight 8x8x3x3, not 8x1x3x3,.*channel-separated \(csn\)"),
+    ("csn_ip", {}, r"kind csn_ip cannot take 2D weights such as layer1.0.conv2: its planes are convolved alone$"),
     ("3d", {"conv1.weight": None}, r"1 missing \(conv1.weight\)$"),
     ("3d", {"extra.weight": (1,), "extra.bias": (1,)}, r"2 unexpected \(extra.weight, extra.bias\)$"),
     ("3d", {"conv1.weight": (64, 3, 5, 5)}, r"1 of another shape \(conv1.weight 64x3x5x5, not 64x3x7x7\)$"),

@@ -8,13 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import get_model, resnet18, resnet50
 
+from nas.cost import cost
 from search_spaces.catalogue import build
 from search_spaces.families.resnet_assemble import Extras, make_resnet
-from search_spaces.families.resnet_blocks import Block, block_midplanes
+from search_spaces.families.resnet_blocks import Block, block_midplanes, canonical_block
 from search_spaces.families.resnet_layers import ResidualBlock, StemLayers
 from search_spaces.families.resnet_make import make_stem
-from search_spaces.layers import Classifier, temporal_unit
+from search_spaces.layers import Classifier, Spatial, temporal_unit
 from search_spaces.presets import PRESETS, preset
+from search_spaces.settings import network_of
 from search_spaces.spec import FLAT, SpecError, TemporalOp
 
 Triple = tuple[int, int, int]
@@ -90,6 +92,48 @@ def test_a_channel_separated_block_mixes_planes_in_its_1x1_convolutions_alone():
     assert changed.tolist() == [False, True, False, False]
     with pytest.raises(SpecError, match="csn must keep the number of planes, but is asked for 4 to 6"):
         temporal_unit(op, 4, 6, act=True)
+
+
+def test_an_interaction_preserving_unit_mixes_planes_without_a_relu_before_the_separated_convolution():
+    """1x1x1, norm, depthwise kx3x3, norm, ReLU, as in VMZ."""
+    unit = randomised(temporal_unit(TemporalOp(kind="csn_ip", kernel=5), 4, 4, spatial=Spatial(stride=2), act=True))
+    x, inner = torch.randn(2, 4, 7, 6, 6), unit.conv
+    mixed = inner.norm(torch.einsum("oc,ncthw->nothw", inner.mix.weight[:, :, 0, 0, 0], x))
+    assert mixed.min() < 0
+    found = F.conv3d(mixed, inner.conv.weight, stride=(1, 2, 2), padding=(2, 1, 1), groups=4)
+    torch.testing.assert_close(unit(x), unit.norm(found).relu())
+    with pytest.raises(SpecError, match="csn_ip must keep the number of planes, but is asked for 4 to 6"):
+        temporal_unit(TemporalOp(kind="csn_ip"), 4, 6, act=True)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_shortcut_without_a_convolution_takes_every_second_place_and_pads_planes_with_zeros(frames):
+    """Type A of He et al. 2016, as Hara et al. 2018 have it in their networks of 18 and 34 layers."""
+    op = TemporalOp(kind="3d")
+    block = Block(kind="basic", width=8, spatial_stride=2, temporal_stride=frames, temporal=op, shortcut="pad")
+    module = randomised(ResidualBlock(block, 4))
+    assert not list(module.shortcut.parameters())
+    x = torch.randn(2, 4, 5, 7, 7)
+    branch = module.conv2(module.conv1(x))
+    expected = torch.zeros_like(branch)
+    expected[:, :4] = x[:, :, ::frames, ::2, ::2]
+    torch.testing.assert_close(module(x), (branch + expected).relu())
+
+
+def test_a_shortcut_is_padded_only_where_there_was_a_convolution():
+    op = TemporalOp(kind="t1x1_all")
+    block = Block(kind="bottleneck", width=8, spatial_stride=1, temporal_stride=1, temporal=op, shortcut="pad")
+    assert canonical_block(block, 32).shortcut == "conv"
+    assert canonical_block(block, 16).shortcut == "pad"
+    assert canonical_block(block, 16).temporal.kind == "t1x1_both"
+    spec = network_of("resnet", {"depth": 18, "shortcut": "pad"})
+    assert [block.shortcut for _, _, _, block in spec.walk()] == ["conv", "conv", *["pad", "conv"] * 3]
+    taken = sum(planes * 2 * planes + 2 * 2 * planes for planes in (64, 128, 256))
+    of_both = [
+        cost(one, frames=8, height=32, width=32, num_classes=5).params for one in (network_of("resnet", {}), spec)
+    ]
+    assert of_both[0] - of_both[1] == taken
+    assert not any("downsample" in twin.conv for twin in spec.twin())
 
 
 @pytest.mark.parametrize("time_first", [False, True])

@@ -66,6 +66,7 @@ def settings_of(spec: ResNetSpec) -> tuple[dict[str, object], dict[str, object]]
         "temporal_stride": "-".join(str(stage.blocks[0].temporal_stride) for stage in spec.stages),
         "time_pool": "-".join(str(stage.time_pool) for stage in spec.stages),
         "head": spec.head,
+        "shortcut": next((b.shortcut for _, _, b in blocks if b.shortcut != "conv"), "conv"),
         "norm_eps": spec.norm_eps,
         "norm_momentum": spec.norm_momentum,
         "zero_init": spec.zero_init,

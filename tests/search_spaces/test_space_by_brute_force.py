@@ -71,7 +71,9 @@ def assembled(chosen, kind, counts, space):
         )
     except SpecError:
         return None
-    if kind == "basic" and any(get("kind", *at) in ("csn", "t1x1_first", "t1x1_both", "t1x1_all") for at in every):
+    if kind == "basic" and any(
+        get("kind", *at) in ("csn", "csn_ip", "t1x1_first", "t1x1_both", "t1x1_all") for at in every
+    ):
         return None
     widths = ints(get("widths")) if get("widths") else [(get("stem_width") or 64) * 2**s for s in range(num_stages)]
     if len(widths) != num_stages:
