@@ -6,7 +6,7 @@ faster to count, and without torch; tests hold the two to the same cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Any, Literal
@@ -174,6 +174,15 @@ class Flow:
     """Steps one after the other."""
 
     steps: tuple[Step, ...]
+
+
+def unrectified(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Returns steps without their ReLUs: one in place between a convolution and its norm keeps and makes no tensor."""
+    kept = (step for step in steps if not isinstance(step, Rectified))
+    return tuple(
+        replace(step, branches=tuple(map(unrectified, step.branches))) if isinstance(step, Summed) else step
+        for step in kept
+    )
 
 
 def dropped(shape: Shape, share: float) -> tuple[Step, ...]:

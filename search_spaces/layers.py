@@ -172,10 +172,12 @@ class Norm:
     Attributes:
         eps: Added to the variance. It changes neither parameters nor cost, but outputs.
         momentum: Share of a batch in the running statistics.
+        relu_first: Where a unit has both, its ReLU comes before its norm.
     """
 
     eps: float = NORM_EPS
     momentum: float = NORM_MOMENTUM
+    relu_first: bool = False
 
     def __call__(self, planes: int) -> nn.BatchNorm3d:
         """Returns a norm of so many planes."""
@@ -219,12 +221,14 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = conv
         self.norm = norm(planes)
-        # In place is safe: batch norm keeps its input for the backward pass and never its output.
+        # In place is safe: for the backward pass, batch norm and convolution keep their inputs and never their outputs.
         self.act = nn.ReLU(inplace=True) if act else nn.Identity()
+        self.relu_first = norm.relu_first
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, T, H, W) to (N, planes, T', H', W')."""
-        out: Tensor = self.act(self.norm(self.conv(x)))
+        found = self.conv(x)
+        out: Tensor = self.norm(self.act(found)) if self.relu_first else self.act(self.norm(found))
         return out
 
 
@@ -242,11 +246,13 @@ class Conv2Plus1D(nn.Module):
         self.norm = norm(temporal.out_channels if time_first else spatial.out_channels)
         self.act = nn.ReLU(inplace=True)
         self.temporal = temporal
+        self.relu_first = norm.relu_first
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, T, H, W) to (N, out_planes, T', H', W')."""
         first, last = (self.temporal, self.spatial) if self.time_first else (self.spatial, self.temporal)
-        out: Tensor = last(self.act(self.norm(first(x))))
+        found = first(x)
+        out: Tensor = last(self.norm(self.act(found)) if self.relu_first else self.act(self.norm(found)))
         return out
 
 
@@ -275,7 +281,8 @@ class P3D(nn.Module):
     With `act=False` the unit closes the residual branch of a basic block, a place that the paper does not have (its
     blocks are bottlenecks, with a 1x1x1 behind). There no ReLU stands before or behind the sum: the branch could only
     ever add to the shortcut, never take away from it, and the ReLU after the shortcut's addition would do nothing. T
-    still sees a rectified S in A and C.
+    still sees a rectified S in A and C. Where ReLUs come before norms (`Norm.relu_first`), S and T each have theirs,
+    and none follows the sum.
 
     The temporal stride is on T in A. B needs both strides on both paths. C adds S to T(S), so S has both
     strides.
@@ -330,10 +337,10 @@ class P3D(nn.Module):
                 dilations=op.dilation,
             ),
             out_planes,
-            act=act and (op.form == "a" or op.kind in PORT_KINDS),
+            act=act and (op.form == "a" or op.kind in PORT_KINDS or norm.relu_first),
             norm=norm,
         )
-        summed = act and op.form != "a" and op.kind not in PORT_KINDS
+        summed = act and op.form != "a" and op.kind not in PORT_KINDS and not norm.relu_first
         self.act: nn.Module = nn.ReLU(inplace=True) if summed else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ def _sample() -> dict[str, object]:
             "time_pool": ["none", "1-2", "2-2", "2-1-1", "1-2-1", "2-2-2-1"],
             "attention": {"values": list(ATTENTIONS), "per": "block"},
             "shortcut": list(SHORTCUTS),
+            "relu_first": [False, True],
             "head": list(HEAD_POOLS),
             "norm_eps": [1e-5, 1e-3],
             "norm_momentum": [0.1, 0.01],

@@ -17,6 +17,7 @@ from search_spaces.families.resnet_blocks import (
     StrideOn,
     canonical_block,
     canonical_stem,
+    rectified_first,
 )
 from search_spaces.families.resnet_make import depth_blocks
 from search_spaces.families.resnet_spec import ResNetSpec
@@ -54,6 +55,7 @@ class Extras:
         norm_eps: Of the norms.
         norm_momentum: Of the norms.
         zero_init: Whether residual branches add nothing at first, as published.
+        relu_first: ReLUs come before norms.
     """
 
     stride_on: Callable[[int, int], StrideOn] = lambda s, b: "3x3"
@@ -65,6 +67,7 @@ class Extras:
     norm_eps: float = NORM_EPS
     norm_momentum: float = NORM_MOMENTUM
     zero_init: bool = False
+    relu_first: bool = False
 
 
 def make_resnet(
@@ -97,7 +100,8 @@ def make_resnet(
         for b in range(count):
             stride = 1 if b > 0 else 2 if s > 0 else extras.first_stride
             on, attention = extras.stride_on(s, b), extras.attention(s, b)
-            blocks.append(_block(kind, width, stride, op_at(s, b, index), on, attention, extras.shortcut))
+            op = rectified_first(op_at(s, b, index)) if extras.relu_first else op_at(s, b, index)
+            blocks.append(_block(kind, width, stride, op, on, attention, extras.shortcut))
             inputs.append(planes)
             planes, index = width * EXPANSION[kind], index + 1
         stages.append(blocks)
@@ -117,6 +121,7 @@ def make_resnet(
         norm_eps=extras.norm_eps,
         norm_momentum=extras.norm_momentum,
         zero_init=extras.zero_init,
+        relu_first=extras.relu_first,
     )
 
 

@@ -11,6 +11,7 @@ from search_spaces.spec import (
     ATTENTIONS,
     MIDPLANES,
     POINTWISE_KINDS,
+    PORT_KINDS,
     SEPARATED_KINDS,
     Attention,
     Kind,
@@ -147,6 +148,11 @@ class Stage:
         at_least("time_pool", self.time_pool, 1)
         if not self.blocks:
             raise SpecError("blocks must hold at least 1 block, but is empty")
+
+
+def rectified_first(op: TemporalOp) -> TemporalOp:
+    """The operator where ReLUs come before norms, so that P3D blocks of the port are the authors'."""
+    return replace(op, kind=f"p3d_{op.form}") if op.kind in PORT_KINDS else op  # type: ignore[arg-type]
 
 
 def block_midplanes(block: Block, in_planes: int) -> tuple[int, ...]:

@@ -36,12 +36,12 @@ from search_spaces.families.resnet_values import (
     stage_strides,
     values_of,
 )
-from search_spaces.spec import FLAT, MIDPLANES, POINTWISE_KINDS, TemporalOp
+from search_spaces.spec import FLAT, MIDPLANES, POINTWISE_KINDS, PORT_KINDS, TemporalOp
 
 At = tuple[int, int]
 
 _OPERATOR = ("kind", "kernel", "dilation", "midplanes")
-_FIRST = ("depth", "widths", "stem_width", "width", "first_stride", "shortcut")
+_FIRST = ("depth", "widths", "stem_width", "width", "first_stride", "shortcut", "relu_first")
 _PLACES = ("placement", "cut", "stem")
 _WHOLE = ("head", "norm_eps", "norm_momentum", "zero_init")
 _LAST = ("kernel", "dilation", "midplanes", "temporal_stride", "stride_on", "time_pool", "attention", *_WHOLE)
@@ -155,7 +155,7 @@ class ResNetSites:
         if domain not in (*_OPERATOR, "cut", "stride_on"):
             return value
         blocks = self._blocks_at(settings, here)
-        if domain != "midplanes" and value not in (P3D_MIXED, "t1x1_all"):
+        if domain != "midplanes" and value not in (P3D_MIXED, "t1x1_all", *PORT_KINDS):
             return value if any(self.in_effect(settings, domain, s, b) for s, b in blocks) else None
         active = [at for at in blocks if self.in_effect(settings, domain, *at)]
         if not active:
@@ -176,7 +176,7 @@ class ResNetSites:
             attention=partial(self.value, settings, "attention"),
             first_stride=self.value(settings, "first_stride", 0, 0),
             pools=pools if isinstance(pools, tuple) else time_pools(str(pools), len(counts)),
-            **{name: self.value(settings, name, 0, 0) for name in ("shortcut", *_WHOLE)},
+            **{name: self.value(settings, name, 0, 0) for name in ("shortcut", "relu_first", *_WHOLE)},
         )
         strides = partial(stage_strides, self._whole(settings, "temporal_stride", len(counts)))
         return make_resnet(
@@ -247,6 +247,8 @@ class ResNetSites:
             counts = self.counts(settings)
             forms = {(sum(counts[:s]) + b) % 3 for s, b in blocks}
             return f"p3d_{'abc'[forms.pop()]}" if len(forms) == 1 else value
+        if value in PORT_KINDS and self.value(settings, "relu_first", 0, 0):
+            return str(value).removesuffix("_port")
         if value == "t1x1_all":
             padded = self.value(settings, "shortcut", 0, 0) == "pad"
             first = self._first_projects(settings)

@@ -14,18 +14,20 @@ from search_spaces.flow import (
     Triple,
     convolved,
     temporal_steps,
+    unrectified,
 )
 from search_spaces.parts import Attend
 from search_spaces.spec import NONLOCALS, POINTWISE_KINDS, ClipError, TemporalOp
 
 
-def stem_flow(stem: Stem, frames: int, in_planes: int = 3) -> Flow:
+def stem_flow(stem: Stem, frames: int, in_planes: int = 3, *, relu_first: bool = False) -> Flow:
     """Returns the steps of a stem.
 
     Args:
         stem: Its spec.
         frames: Of the clip.
         in_planes: Planes of the clip.
+        relu_first: ReLUs come before norms.
 
     Raises:
         ClipError: The clip is shorter than an unpadded temporal kernel, or has too few frames for the pool.
@@ -33,6 +35,7 @@ def stem_flow(stem: Stem, frames: int, in_planes: int = 3) -> Flow:
     if frames < stem.min_frames:
         raise ClipError(f"the stem needs a clip of at least {stem.min_frames} frames, but got {frames}")
     padded = stem.temporal_padding
+    conv: tuple[Step, ...]
     s, t, k, size = stem.spatial_stride, stem.temporal_stride, stem.temporal_kernel, stem.spatial_kernel
     if stem.kind == "2plus1d":
         conv = (
@@ -41,18 +44,20 @@ def stem_flow(stem: Stem, frames: int, in_planes: int = 3) -> Flow:
         )
     else:
         conv = convolved(in_planes, stem.width, (k, size, size), stride=(t, s, s), pad_frames=padded)
+    conv = unrectified(conv) if relu_first else conv
     if stem.pool == "none":
         return Flow(conv)
     return Flow((*conv, Pooled("max", (stem.pool_frames, 3, 3), (stem.pool_frames, 2, 2), (0, 1, 1))))
 
 
-def block_flow(block: Block, in_planes: int, shape: Shape) -> Flow:
+def block_flow(block: Block, in_planes: int, shape: Shape, *, relu_first: bool = False) -> Flow:
     """Returns the steps of a block.
 
     Args:
         block: Its spec.
         in_planes: Planes into it.
         shape: Of its input.
+        relu_first: ReLUs come before norms, also at the end of the branch, and none follows the sum.
     """
     op, width, out = block.temporal, block.width, block.out_planes
     s, t = block.spatial_stride, block.temporal_stride
@@ -62,7 +67,7 @@ def block_flow(block: Block, in_planes: int, shape: Shape) -> Flow:
     if block.kind == "basic":
         branch = (
             *temporal_steps(op, in_planes, width, midplanes=mids[0], stride=s, temporal_stride=t, act=True),
-            *temporal_steps(op, width, width, midplanes=mids[1], act=False),
+            *temporal_steps(op, width, width, midplanes=mids[1], act=relu_first),
         )
     else:
         early = block.stride_on == "1x1"
@@ -77,7 +82,7 @@ def block_flow(block: Block, in_planes: int, shape: Shape) -> Flow:
                 temporal_stride=1 if early else t,
                 act=True,
             ),
-            *_pointwise(op, 1, width, out, (1, 1, 1), act=False),
+            *_pointwise(op, 1, width, out, (1, 1, 1), act=relu_first),
         )
     shortcut: tuple[Step, ...] = ()
     if has_projection(block, in_planes) and block.shortcut == "pad":
@@ -86,6 +91,8 @@ def block_flow(block: Block, in_planes: int, shape: Shape) -> Flow:
         shortcut = _pointwise(op, 2, in_planes, out, strides, act=False)
     attention: tuple[Step, ...] = () if block.attention == "none" else (Attend(block.attention, out),)
     gate, last = ((), attention) if block.attention in NONLOCALS else (attention, ())
+    if relu_first:
+        return Flow((Summed(((*unrectified(branch), *gate), shortcut), in_place=True), *last))
     return Flow((Summed(((*branch, *gate), shortcut), in_place=True), Rectified(), *last))
 
 

@@ -103,7 +103,7 @@ class ResidualBlock(nn.Module):
         unit, conv_norm = partial(temporal_unit, op, norm=norm), partial(ConvNorm, norm=norm)
         if block.kind == "basic":
             self.conv1 = unit(in_planes, width, midplanes=mids[0], spatial=strided, temporal_stride=t_stride, act=True)
-            self.conv2 = unit(width, width, midplanes=mids[1], act=False)
+            self.conv2 = unit(width, width, midplanes=mids[1], act=norm.relu_first)
             self.conv3: nn.Module = nn.Identity()
         else:
             early = block.stride_on == "1x1"
@@ -117,7 +117,7 @@ class ResidualBlock(nn.Module):
                 temporal_stride=1 if early else t_stride,
                 act=True,
             )
-            self.conv3 = conv_norm(_pointwise(op, 1, width, out, (1, 1, 1)), out, act=False)
+            self.conv3 = conv_norm(_pointwise(op, 1, width, out, (1, 1, 1)), out, act=norm.relu_first)
         self.shortcut: nn.Module = nn.Identity()
         if has_projection(block, in_planes) and block.shortcut == "pad":
             self.shortcut = PaddedShortcut(out, (t_stride, s_stride, s_stride))
@@ -127,7 +127,7 @@ class ResidualBlock(nn.Module):
         behind = block.attention in NONLOCALS
         self.gate = nn.Identity() if behind else _attention(block.attention, out)
         self.last = _attention(block.attention, out) if behind else nn.Identity()
-        self.act = nn.ReLU(inplace=True)
+        self.act: nn.Module = nn.Identity() if norm.relu_first else nn.ReLU(inplace=True)
 
     def last_norms(self) -> list[nn.Module]:
         """Returns the norms at the end of its branch."""

@@ -12,7 +12,8 @@ a temporal dilation that is drawn for each layer and mini-batch; evaluation aver
 over space, then a maximum over time. It leaves open which 1x1 convolutions are meant. "We inflate 1x1 filters" of
 modules that are "1x1 + 3x3 + 1x1" is read as both, and `besnet_50` is that; the projection of a shortcut is no part of
 the module. `_first` has time in the first alone, `_all` in those of the shortcuts, too. Nor does it say which dilations
-were drawn from: here 1, 2 and 3. `_dilation1` and `_dilation2` are its fixed ones.
+were drawn from: here 1, 2 and 3. `_dilation1` and `_dilation2` are its fixed ones. "It uses ReLU activation followed by
+a Batch-Normalization for each layer": so has `_relu_first`; the others have the order of ResNets, norm and then ReLU.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ BESNET_PAPER = "TwentyBN 2017, Random Dilation Networks for Action Recognition i
 
 # Of 50 layers on UCF101, by the blocks that take turns.
 _UCF101 = {"a": 83.7, "b": 82.8, "c": 83.0, "abc": 84.2}
-_READINGS: dict[str, Kind] = {"": "t1x1_both", "_first": "t1x1_first", "_all": "t1x1_all"}
+_READINGS: dict[str, Kind] = {
+    "": "t1x1_both",
+    "_first": "t1x1_first",
+    "_all": "t1x1_all",
+    "_relu_first": "t1x1_both",
+}
 _DILATIONS = {"": (1, 2, 3), "_dilation1": (1,), "_dilation2": (2,)}
 _KINETICS = {"": 74.0, "_dilation1": 70.0, "_dilation2": 68.0}
 
@@ -45,9 +51,10 @@ def _p3d(_frames: int, *, depth: int, turns: str) -> ResNetSpec:
     )
 
 
-def _besnet(_frames: int, *, kind: Kind, dilation: tuple[int, ...]) -> ResNetSpec:
+def _besnet(_frames: int, *, kind: Kind, dilation: tuple[int, ...], relu_first: bool = False) -> ResNetSpec:
     op = TemporalOp(kind=kind, dilation=dilation)
-    return of_depth(50, stem=make_stem("1x7x7/2+max"), op_at=lambda _s, _b, _index: op, extras=Extras(head="avg_max"))
+    extras = Extras(head="avg_max", relu_first=relu_first)
+    return of_depth(50, stem=make_stem("1x7x7/2+max"), op_at=lambda _s, _b, _index: op, extras=extras)
 
 
 def _p3d_published(depth: int, turns: str) -> tuple[Published, ...]:
@@ -103,7 +110,7 @@ PRESETS = (
             year=2017,
             clip=(16, 224, 224),
             published=_besnet_published(reading, dilation),
-            make=partial(_besnet, kind=kind, dilation=dilations),
+            make=partial(_besnet, kind=kind, dilation=dilations, relu_first=reading == "_relu_first"),
         )
         for reading, kind in _READINGS.items()
         for dilation, dilations in _DILATIONS.items()

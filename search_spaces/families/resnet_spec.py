@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.families.resnet_blocks import Block, Stage, Stem, canonical_block, canonical_stem
+from search_spaces.families.resnet_blocks import Block, Stage, Stem, canonical_block, canonical_stem, rectified_first
 from search_spaces.families.resnet_flow import block_flow, stem_flow
 from search_spaces.families.resnet_show import block_row, block_text, pool_row, stem_row, stem_text
 from search_spaces.flow import Flow, Shape
@@ -41,6 +41,8 @@ class ResNetSpec(ArchSpec):
         norm_eps: Added to the variance in norms. Torch's default, which torchvision has; every release of VMZ has 1e-3.
         norm_momentum: Share of a batch in the running statistics of norms.
         zero_init: As published, the last norm of every residual branch begins with a weight of 0.
+        relu_first: In every layer the ReLU comes before the norm, at the end of a residual branch too, and none follows
+            the sum: "ReLU activation followed by a Batch-Normalization" (BesNet).
     """
 
     family: Literal["resnet"] = "resnet"
@@ -50,6 +52,7 @@ class ResNetSpec(ArchSpec):
     norm_eps: float = field(default=NORM_EPS, metadata=ADDED)
     norm_momentum: float = field(default=NORM_MOMENTUM, metadata=ADDED)
     zero_init: bool = field(default=False, metadata=ADDED)
+    relu_first: bool = field(default=False, metadata=ADDED)
 
     def __post_init__(self) -> None:
         """Raises SpecError if there is no stage."""
@@ -77,7 +80,8 @@ class ResNetSpec(ArchSpec):
         """
         blocks: list[list[Block]] = [[] for _ in self.stages]
         for s, _, planes, block in self.walk():
-            blocks[s].append(canonical_block(block, planes))
+            op = rectified_first(block.temporal) if self.relu_first else block.temporal
+            blocks[s].append(canonical_block(replace(block, temporal=op), planes))
         return replace(
             self,
             stem=canonical_stem(self.stem),
@@ -89,7 +93,7 @@ class ResNetSpec(ArchSpec):
 
     def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns stem, blocks, time pools and head."""
-        norm = (self.norm_eps, self.norm_momentum)
+        norm = (self.norm_eps, self.norm_momentum, self.relu_first)
         links = [Link("stem", StemUnit(self.stem, planes, norm))]
         planes = self.stem.width
         for s, b, in_planes, block in self.walk():
@@ -113,6 +117,7 @@ class ResNetSpec(ArchSpec):
             pool = f" pool {stage.time_pool}" if stage.time_pool > 1 else ""
             parts.append(", ".join(f"{text} x{n}" if n > 1 else text for text, n in runs) + pool)
         parts += [] if self.head == "avg" else [self.head]
+        parts += ["relu first"] if self.relu_first else []
         parts += [] if self.norm_eps == NORM_EPS else [f"eps {self.norm_eps:g}"]
         parts += [] if self.norm_momentum == NORM_MOMENTUM else [f"momentum {self.norm_momentum:g}"]
         return " | ".join([*parts, "zero init"] if self.zero_init else parts)
@@ -148,6 +153,8 @@ class ResNetSpec(ArchSpec):
 
     def twin(self) -> tuple[Twin, ...]:
         """Returns the layers of torchvision's and timm's ResNet of the same depth, by their names there."""
+        if self.relu_first:
+            return ()
         pairs = [Twin("stem", "conv1", "bn1")]
         for s, b, in_planes, block in self.walk():
             ours, theirs = f"stages.{s}.{b}", f"layer{s + 1}.{b}"
@@ -161,42 +168,46 @@ class ResNetSpec(ArchSpec):
 
 @dataclass(frozen=True, slots=True)
 class StemUnit:
-    """The stem as a link of the chain, with the planes of the clip, and eps and momentum of its norms."""
+    """The stem as a link of the chain, with the planes of the clip and the settings of its norms; see `layers.Norm`."""
 
     stem: Stem
     in_planes: int = 3
-    norm: tuple[float, float] = (NORM_EPS, NORM_MOMENTUM)
+    norm: tuple[float, float, bool] = (NORM_EPS, NORM_MOMENTUM, False)
 
     def build(self) -> nn.Module:
         """Returns the module."""
         from search_spaces.families.resnet_layers import StemLayers
         from search_spaces.layers import Norm
 
-        return StemLayers(self.stem, self.in_planes, norm=Norm(eps=self.norm[0], momentum=self.norm[1]))
+        eps, momentum, relu_first = self.norm
+        norm = Norm(eps=eps, momentum=momentum, relu_first=relu_first)
+        return StemLayers(self.stem, self.in_planes, norm=norm)
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost; raises ClipError for a clip that is too short."""
-        return stem_flow(self.stem, shape[1], self.in_planes)
+        return stem_flow(self.stem, shape[1], self.in_planes, relu_first=self.norm[2])
 
 
 @dataclass(frozen=True, slots=True)
 class BlockUnit:
-    """A block as a link of the chain, with eps and momentum of its norms."""
+    """A block as a link of the chain, with the settings of its norms; see `layers.Norm`."""
 
     block: Block
     in_planes: int
-    norm: tuple[float, float] = (NORM_EPS, NORM_MOMENTUM)
+    norm: tuple[float, float, bool] = (NORM_EPS, NORM_MOMENTUM, False)
 
     def build(self) -> nn.Module:
         """Returns the module."""
         from search_spaces.families.resnet_layers import ResidualBlock
         from search_spaces.layers import Norm
 
-        return ResidualBlock(self.block, self.in_planes, norm=Norm(eps=self.norm[0], momentum=self.norm[1]))
+        eps, momentum, relu_first = self.norm
+        norm = Norm(eps=eps, momentum=momentum, relu_first=relu_first)
+        return ResidualBlock(self.block, self.in_planes, norm=norm)
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
-        return block_flow(self.block, self.in_planes, shape)
+        return block_flow(self.block, self.in_planes, shape, relu_first=self.norm[2])
 
 
 def _time_pool(frames: int) -> Pool:

@@ -52,6 +52,7 @@ DEFAULTS: Mapping[str, Scalar] = {
     "time_pool": "none",
     "attention": "none",
     "shortcut": "conv",
+    "relu_first": False,
     "head": "avg",
     "norm_eps": NORM_EPS,
     "norm_momentum": NORM_MOMENTUM,
@@ -81,7 +82,9 @@ def normalise(domain: str, value: object, scope: str) -> Scalar:
         if domain not in _JOINED or not value:
             raise SpecError(f"a value of {domain} cannot be the list {list(value)}")
         value = _JOINED[domain].join(map(str, value))
-    if (isinstance(value, bool) and domain != "zero_init") or not isinstance(value, str | int | float):
+    if (isinstance(value, bool) and domain not in ("zero_init", "relu_first")) or not isinstance(
+        value, str | int | float
+    ):
         raise SpecError(f"a value of {domain} must be text or a number, but is {value}")
     if scope == "stage" and domain == "temporal_stride" and value not in ("none", "as_paper", 1, 2):
         raise SpecError(f"temporal_stride of a stage must be none, as_paper, 1 or 2, but is {value}")
@@ -220,6 +223,7 @@ _READ: Mapping[str, Callable[[Scalar], Scalar]] = {
     "time_pool": _time_pool,
     "attention": partial(_choice, "attention", ATTENTIONS),
     "shortcut": partial(_choice, "shortcut", SHORTCUTS),
+    "relu_first": partial(_choice, "relu_first", (False, True)),
     "head": partial(_choice, "head", HEAD_POOLS),
     "norm_eps": partial(read_share, "norm_eps"),
     "norm_momentum": partial(read_share, "norm_momentum"),

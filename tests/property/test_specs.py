@@ -39,6 +39,7 @@ OTHER = {
     "norm_eps": lambda old: 1e-3 if old == 1e-5 else 1e-5,
     "norm_momentum": lambda old: 0.01 if old == 0.1 else 0.1,
     "zero_init": lambda old: not old,
+    "relu_first": lambda old: not old,
 }
 
 

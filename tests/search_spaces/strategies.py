@@ -72,6 +72,7 @@ specs: st.SearchStrategy[ResNetSpec] = st.builds(
         max_size=3,
     ).map(tuple),
     head=st.sampled_from(HEAD_POOLS),
+    relu_first=st.booleans(),
 )
 
 

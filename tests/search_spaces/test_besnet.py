@@ -9,9 +9,11 @@ from torch.nn import functional as F
 
 from nas.cost import cost
 from search_spaces.catalogue import build
-from search_spaces.layers import RandomDilationConv3d
+from search_spaces.families.resnet_blocks import Block
+from search_spaces.families.resnet_layers import ResidualBlock
+from search_spaces.layers import Norm, RandomDilationConv3d
 from search_spaces.presets import preset
-from search_spaces.spec import ArchSpec
+from search_spaces.spec import ArchSpec, TemporalOp
 
 CLIP = (16, 32, 32)
 
@@ -152,3 +154,24 @@ def test_training_costs_one_dilation_and_evaluation_all(reading):
     assert drawn_from.train_macs == fixed.macs == fixed.train_macs
     assert drawn_from.macs == fixed.macs + 2 * macs
     assert drawn_from.params == fixed.params
+
+
+@pytest.mark.parametrize("kind", ["basic", "bottleneck"])
+def test_relus_come_before_norms_and_none_follows_the_sum(kind):
+    """ "ReLU activation followed by a Batch-Normalization for each layer", as the report has it."""
+    op = TemporalOp(kind="3d") if kind == "basic" else TemporalOp(kind="t1x1_both")
+    block = Block(kind=kind, width=4, spatial_stride=1, temporal_stride=1, temporal=op)
+    module = ResidualBlock(block, 3, norm=Norm(relu_first=True)).eval()
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm3d):
+            nn.init.uniform_(layer.running_mean, 0, 0.5)
+            nn.init.normal_(layer.bias)
+    x = torch.randn(2, 3, 4, 6, 6)
+    found = x
+    for unit in (module.conv1, module.conv2, *([module.conv3] if kind == "bottleneck" else [])):
+        found = unit.norm(unit.conv(found).relu())
+    expected = found + module.shortcut.norm(module.shortcut.conv(x))
+    assert expected.min() < 0
+    torch.testing.assert_close(module(x), expected)
+    assert preset("besnet_50_relu_first").relu_first
+    assert preset("besnet_50_relu_first").twin() == ()

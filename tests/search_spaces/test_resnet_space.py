@@ -67,6 +67,7 @@ def settings_of(spec: ResNetSpec) -> tuple[dict[str, object], dict[str, object]]
         "time_pool": "-".join(str(stage.time_pool) for stage in spec.stages),
         "head": spec.head,
         "shortcut": next((b.shortcut for _, _, b in blocks if b.shortcut != "conv"), "conv"),
+        "relu_first": spec.relu_first,
         "norm_eps": spec.norm_eps,
         "norm_momentum": spec.norm_momentum,
         "zero_init": spec.zero_init,
