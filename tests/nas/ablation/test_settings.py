@@ -44,7 +44,7 @@ def test_the_settings_of_networks_of_a_space_give_them_back(family: str) -> None
     space = parse_space({"family": family, "domains": domains})
     rng = random.Random(1)
     found = 0
-    for _ in range(6):
+    for _ in range(10):
         spec = space.random(rng).spec
         try:
             assert network_of(family, settings_of(spec)) == spec
