@@ -19,6 +19,7 @@ from nas.fidelity import recorded_fidelity
 
 FIFTHS = 1.28  # standard errors on each side, which hold four fifths
 MODEL_ERROR = 0.1  # share of the time by which the range is wide at least: machines are not that even
+RECENT = 12  # jobs after which one counts half in what an epoch takes, for machines get other work
 HALF = 32  # jobs after which one counts half
 PRIOR = 3  # networks that the mean of the rung below counts as
 FEW = 3  # jobs that must have ended before anything is said
@@ -148,7 +149,7 @@ def time_left(
         return work.epochs * (fixed + by_macs * work.macs)
 
     misses = [seconds / predicted(work) - 1.0 for work, seconds in measured]
-    weights = _weights(len(misses))
+    weights = _weights(len(misses), RECENT)
     scatter = sum(w * miss * miss for w, miss in zip(weights, misses, strict=True)) / sum(weights)  # of a job, relative
     total = sum(map(predicted, under_way))
     variance = sum(predicted(work) ** 2 * scatter for work in under_way)
@@ -157,8 +158,8 @@ def time_left(
     mean = sum(design) / len(design)
     spread = sum((cost - mean) ** 2 for cost in design) / len(design)
     for rung, (count, epochs) in sorted(to_come.items()):
-        own = [cost for work, cost in costs if work.rung == rung and (work.drawn or rung)]
-        weights, below = _weights(len(own)), mean
+        own = _without_extremes([cost for work, cost in costs if work.rung == rung and (work.drawn or rung)])
+        weights, below = _weights(len(own), HALF), mean
         weight = sum(weights) + PRIOR
         # A rung that has had few networks is taken to be like the rung below, and the first like the initial design.
         mean = (sum(w * cost for w, cost in zip(weights, own, strict=True)) + PRIOR * below) / weight
@@ -175,14 +176,24 @@ def time_left(
     return Left(low=max(0.0, seconds - half), middle=seconds, high=seconds + half)
 
 
-def _weights(count: int) -> list[float]:
+def _without_extremes(costs: Sequence[float]) -> list[float]:
+    """The dearest tenth, one at least, as dear as the next: a mean of a few costs is otherwise that of one network."""
+    if len(costs) < 2 * FEW:
+        return list(costs)
+    most = sorted(costs)[-1 - max(1, len(costs) // 10)]
+    return [min(cost, most) for cost in costs]
+
+
+def _weights(count: int, half: float) -> list[float]:
     """Of jobs, oldest first: those of before count less, for samplers move on and machines get other work."""
-    return [0.5 ** ((count - 1 - place) / HALF) for place in range(count)]
+    return [0.5 ** ((count - 1 - place) / half) for place in range(count)]
 
 
 def _fit(measured: Sequence[tuple[Work, float]]) -> tuple[float, float]:
     """Least squares of seconds by epochs x (a + b x MACs), neither negative, so that the sum of seconds is right."""
-    rows = [(w, x.epochs, x.epochs * x.macs, s) for w, (x, s) in zip(_weights(len(measured)), measured, strict=True)]
+    rows = [
+        (w, x.epochs, x.epochs * x.macs, s) for w, (x, s) in zip(_weights(len(measured), RECENT), measured, strict=True)
+    ]
     xx, yy = sum(w * x * x for w, x, _, _ in rows), sum(w * y * y for w, _, y, _ in rows)
     xy = sum(w * x * y for w, x, y, _ in rows)
     xs, ys = sum(w * x * s for w, x, _, s in rows), sum(w * y * s for w, _, y, s in rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -146,7 +147,7 @@ class _Column:
     def __init__(self, key: str, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self.key, self.title = key, title
         values = [row.get(key) for row in rows]
-        self.number = all(isinstance(value, int | float) or value is None for value in values)
+        self.number = all(value is None or isinstance(value, int | float) or _is_signed(value) for value in values)
         self.cells = [visible(_cell(key, value)) for value in values]
         self.widest_cell = max(map(_wide, self.cells), default=0)
         self.title_word = max(map(_wide, title.split()), default=0)
@@ -236,6 +237,11 @@ def _wrapped(text: str, wide: int) -> list[str]:
         else:
             lines += chop_cells(word, max(wide, 2)) if _wide(word) > wide else [word]
     return lines if lines[0] else lines[1:]
+
+
+def _is_signed(value: Any) -> bool:
+    """Whether a text is a difference, such as +3.1."""
+    return isinstance(value, str) and re.fullmatch(r"[+-]\d+(\.\d+)?", value) is not None
 
 
 def _wide(text: str) -> int:
