@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 from nas.fidelity import recorded_fidelity
@@ -56,8 +56,13 @@ class Left:
         return Left(low=low, middle=middle, high=high)
 
     def __str__(self) -> str:
+        if self.middle == inf:
+            return ""
         low, high = _rounded(self.low), _rounded(self.high)
         return f"ETA {low}" if low == high else f"ETA {low} to {high}"
+
+
+NOT_YET = Left(low=inf, middle=inf, high=inf)  # of a search of which nothing can be said yet
 
 
 def search_left(

@@ -13,7 +13,7 @@ import optuna
 
 from nas.accuracies import told
 from nas.errors import SearchError, StoreError
-from nas.eta import Left, search_left
+from nas.eta import NOT_YET, Left, search_left
 from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
 from nas.search.cluster import joined
 from nas.search.coverage import gaps
@@ -349,7 +349,7 @@ class _Driver:
                 done += max(0, lines_of(self.folders[row["number"]]) - self.epochs_before.get(row["number"], 0))
         return min(done, total), total
 
-    def _left(self) -> Left | None:
+    def _left(self) -> Left:
         """The time that is left, reckoned anew every few seconds."""
         if self.left_at is None or time.monotonic() - self.left_at > LEFT_EVERY:
             epochs = {
@@ -360,7 +360,7 @@ class _Driver:
             session = self.store.sessions(self.row["id"])[-1]
             self.left = search_left(self.row, session, self.store.jobs(self.row["id"]), epochs, datetime.now(UTC))
             self.left_at = time.monotonic()
-        return self.left and self.left.after(time.monotonic() - self.left_at)
+        return NOT_YET if self.left is None else self.left.after(time.monotonic() - self.left_at)
 
 
 def _later(result: JobResult, before: int) -> JobResult:

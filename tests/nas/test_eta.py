@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from nas.eta import Left, Work, search_left, time_left
+from nas.cli.output import Progress
+from nas.eta import NOT_YET, Left, Work, search_left, time_left
 
 EXACT = [(Work(rung=0, epochs=2, macs=macs), 2 * (1.0 + 1e-6 * macs)) for macs in (1e6, 3e6, 9e6)]
 
@@ -27,6 +29,16 @@ def test_networks_of_a_rung_cost_what_those_cost_that_it_has_had() -> None:
     left = time_left([*EXACT, *dear], [], {1: (10, 1.0)}, at_once=1)
     assert left is not None
     assert left.middle == pytest.approx(210, rel=0.1)
+
+
+def test_the_bar_of_a_search_states_no_rate_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr("sys.stderr", written)
+    progress = Progress("epochs", every=0.0)
+    for done, left in enumerate((NOT_YET, NOT_YET, Left(low=20, middle=50, high=80))):
+        progress.update(done, 9, left=left)
+    assert written.getvalue().count("ETA") == 1
+    assert "ETA 20s to 80s" in written.getvalue()
 
 
 def test_nothing_is_said_before_a_few_jobs_have_ended() -> None:
