@@ -19,7 +19,7 @@ from nas.cli.main import main
 from nas.config import load_study
 from nas.errors import SearchError, StoreError, StudyError
 from nas.jobs import TrainJob, job_key
-from nas.objective import network
+from nas.objective import first_network, network
 from nas.search.driver import run_search
 from nas.search.session import News
 from nas.store import Store
@@ -27,6 +27,8 @@ from nas.study import Study, changes, study_of
 from nas.weights import _kept, check_networks, settled, settled_study
 from search_spaces import codec
 from search_spaces.inflate import MODES, Mode, parent_shapes
+from search_spaces.settings import network_of
+from search_spaces.spec import ArchSpec
 from search_spaces.weights import checksum
 from tests.nas.studies import TINY, merged, write_study
 from trainer.config import Clip, DataConfig, Init, InitMode, Recipe
@@ -297,3 +299,22 @@ def test_the_rooms_agree_on_the_modes() -> None:
     for mode in MODES:
         assert Init(mode=mode).mode == mode
     assert "init" not in TINY["recipe"]
+
+
+def test_the_recipe_says_whether_residual_branches_begin_at_zero(tmp_path: Path) -> None:
+    """As published unless it says otherwise; and what was trained before there was such a key keeps its folder."""
+
+    def at_zero(spec: ArchSpec, over: list[str]) -> int:
+        recipe = load_study(write_study(tmp_path / "tiny.yaml"), over).recipe
+        one = dataclasses.replace(job(), spec=codec.dumps(spec), recipe=recipe)
+        return sum(bool((p == 0).all()) for n, p in first_network(one).named_parameters() if n.endswith("norm.weight"))
+
+    small = {"depth": "1-1", "stem_width": 8}
+    for spec, published in ((network_of("resnet", small), 0), (network_of("resnet", {**small, "zero_init": True}), 2)):
+        assert at_zero(spec, []) == at_zero(spec, ["recipe.zero_init=as_published"]) == published
+        assert at_zero(spec, ["recipe.zero_init=true"]) == 2
+        assert at_zero(spec, ["recipe.zero_init=false"]) == 0
+    assert job_key(job(zero_init="as_published"), "sum") == "190810b23fe6"
+    assert len({job_key(job(zero_init=value), "sum") for value in (True, False, "as_published")}) == 3
+    with pytest.raises(StudyError, match=r"recipe\.zero_init must be true, false or as_published, but is never"):
+        load_study(write_study(tmp_path / "tiny.yaml"), ["recipe.zero_init=never"])
