@@ -63,11 +63,13 @@ def fill_as(network: nn.Module, names: Mapping[str, str]) -> None:
     Args:
         network: Ours.
         names: For each name in its state dict, the name there. A tensor that is there of another shape is reshaped by
-            the loading, which is right for 1x1x1 convolutions and linear layers.
+            the loading, which is right for 1x1x1 convolutions and linear layers. One that is not there has no name:
+            the weight of a norm, which is 1, or a count of batches.
     """
     own = network.state_dict()
     assert set(names) == set(own), set(names) ^ set(own)
-    network.load_state_dict({name: weight(names[name], value.shape) for name, value in own.items()})
+    values = {name: weight(there, own[name].shape) for name, there in names.items() if there}
+    network.load_state_dict({name: values.get(name, torch.ones_like(value)) for name, value in own.items()})
 
 
 def renamed(name: str, rules: Sequence[tuple[str, str]]) -> str:

@@ -3,8 +3,9 @@
     PYTHONPATH=. python -m tests.parity.make_authors_golden FOLDER [NAME ...]
 
 FOLDER holds the repositories of `SOURCES` as FOLDER/owner/name, each at the commit stated there. The Python needs torch
-and torchvision; mmaction2 wants mmcv-lite 2.2.0, mmengine 0.10.7 and addict beside them, SlowFast wants fvcore, iopath,
-yacs, simplejson and pytorchvideo 0.1.5. Each network of `NETWORKS` is filled by the formula of its names and run in
+and torchvision. mmaction2 wants mmcv-lite 2.2.0, mmengine 0.10.7 and addict beside them, SlowFast wants fvcore, iopath,
+yacs, simplejson and pytorchvideo 0.1.5, TF slim wants tensorflow 2.21, tf_keras 2.17, tf_slim 1.1 and
+TF_USE_LEGACY_KERAS=1 in the environment. Each network of `NETWORKS` is filled by the formula of its names and run in
 evaluation mode; golden/NAME.json gets its logits, its clip's shape, a checksum of its names and what it was made from.
 
 What is changed in the authors' networks: pools of a fixed size are those of the whole map, so that small clips do, and
@@ -42,6 +43,8 @@ SOURCES = {
     "deepcs233/TIN": ("801494aeadf453c1fb215a05980cf05644512c2c", "none stated"),
     "zhoubolei/TRN-pytorch": ("060509c4a25bb83d9dfa7c3444e850a49b8bed88", "BSD 2-Clause"),
     "kenshohara/3D-ResNets-PyTorch": ("540a0ea1abaee379fa3651d4d5afbd2d667a1f49", "MIT"),
+    # A copy of research/slim in tensorflow/models.
+    "tl-yang/adanet-gui": ("493108307b77774a82dec5d037c327d2d57a2e5f", "Apache 2.0"),
 }
 
 
@@ -173,6 +176,77 @@ class Mean(nn.Module):
         return x.mean(1, keepdim=True)
 
 
+_TORCH_NAMES = {
+    "weights": "weight",
+    "biases": "bias",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+class Slim(nn.Module):
+    """A network of TensorFlow's graphs, whose variables are here as parameters by torch's names and order of axes."""
+
+    def __init__(self, shape: tuple[int, ...], make: Callable[[Any], Any]) -> None:
+        """Makes it.
+
+        Args:
+            shape: Of clips (N, C, T, H, W).
+            make: From TensorFlow's clips (N, T, H, W, C) to its logits.
+        """
+        import tensorflow.compat.v1 as tf
+
+        super().__init__()
+        n, c, t, h, w = shape
+        self._clips = tf.placeholder(tf.float32, (n, t, h, w, c))
+        self._logits = make(self._clips)
+        self._session = tf.Session()
+        self._variables: dict[str, Any] = {}
+        for variable in tf.global_variables():
+            *path, last = (part for part in variable.op.name.split("/") if part != "InceptionV1")
+            last = _TORCH_NAMES[last]
+            owner: nn.Module = self
+            for part in path:
+                if part not in owner._modules:
+                    owner.add_module(part, nn.Module())
+                owner = owner._modules[part]  # type: ignore[assignment]
+            sizes = variable.shape.as_list()
+            owner.register_buffer(last, torch.empty([*sizes[:-3:-1], *sizes[:-2]] if len(sizes) == 5 else sizes))
+            self._variables[".".join((*path, last))] = variable
+
+    def forward(self, clips: Tensor) -> Tensor:
+        for name, value in self.state_dict().items():
+            value = value.permute(2, 3, 4, 1, 0) if value.dim() == 5 else value
+            self._variables[name].load(value.numpy(), self._session)
+        feed = {self._clips: clips.permute(0, 2, 3, 4, 1).numpy()}
+        return torch.from_numpy(self._session.run(self._logits, feed))
+
+
+def s3d(shape: tuple[int, ...], gating: str) -> Callable[[Path], nn.Module]:
+    """TF slim's S3D, with gates from a layer on; it was written for tf.contrib, which tf_slim is now."""
+
+    def make(folder: Path) -> nn.Module:
+        for name in ("", ".base", ".convolutional", ".core", ".normalization", ".pooling"):
+            layers = importlib.import_module(f"tf_keras.src.legacy_tf_layers{name}")
+            sys.modules[f"tf_keras.legacy_tf_layers{name}"] = layers
+        import tensorflow.compat.v1 as tf
+        import tf_slim
+
+        tf.disable_eager_execution()
+        tf.contrib = types.SimpleNamespace(framework=tf_slim, layers=tf_slim)
+        sys.modules["tensorflow"] = tf
+        module = load(folder, "research.slim.nets.s3dg", "research", "research.slim", "research.slim.nets")
+
+        def logits(clips: Any) -> Any:
+            with tf_slim.arg_scope(module.s3dg_arg_scope()):
+                return module.s3dg(clips, num_classes=NUM_CLASSES, gating_startat=gating, is_training=False)[0]
+
+        return Slim(shape, logits)
+
+    return make
+
+
 def frames_in_a_row(clips: Tensor) -> Tensor:
     """Clips (N, C, T, H, W) as (N, T*C, H, W)."""
     return clips.transpose(1, 2).flatten(1, 2)
@@ -200,14 +274,18 @@ def moved(data: Tensor, shift: Tensor) -> Tensor:
     return out
 
 
-I3D, VMZ, SLOWFAST, P3D, MMACTION, TSM, TIN, TRN, KENSHOHARA = SOURCES
+I3D, VMZ, SLOWFAST, P3D, MMACTION, TSM, TIN, TRN, KENSHOHARA, SLIM = SOURCES
 INFLATED = {"inflate": ((1, 1, 1), (1, 0, 1, 0), (1, 0, 1, 0, 1, 0), (0, 1, 0)), "conv1_kernel": (5, 7, 7)}
 MODELS, BACKBONES, BUILDER = "ops/models.py", "mmaction/models/backbones", "slowfast/models/video_model_builder.py"
 SMALL = (2, 3, 8, 48, 64)
+EVEN = (2, 3, 16, 48, 80)
+SQUARE = (2, 3, 16, 64, 64)  # slim's gates take rows for columns, so that other maps fail
 
 NETWORKS = {
-    "i3d_piergiaj": Golden(I3D, "pytorch_i3d.py", i3d, (2, 3, 16, 48, 80), after=lambda x: x.mean(2)),
+    "i3d_piergiaj": Golden(I3D, "pytorch_i3d.py", i3d, EVEN, after=lambda x: x.mean(2)),
     "i3d_piergiaj_odd": Golden(I3D, "pytorch_i3d.py", i3d, (2, 3, 15, 51, 77), after=lambda x: x.mean(2)),
+    "s3d_slim": Golden(SLIM, "research/slim/nets/s3dg.py", s3d(EVEN, "none"), EVEN),
+    "s3d_g_slim": Golden(SLIM, "research/slim/nets/s3dg.py", s3d(SQUARE, "Conv2d_2c_3x3"), SQUARE),
     "p3d_63_qijiezhao": Golden(P3D, "p3d_model.py", p3d, (2, 3, 16, 48, 64)),
     "r2plus1d_34_vmz": Golden(VMZ, "pt/vmz/models/r2plus1d.py", vmz("r2plus1d", "r2plus1d_34"), (2, 3, 4, 32, 48)),
     "ir_csn_152_vmz": Golden(VMZ, "pt/vmz/models/csn.py", vmz("csn", "ir_csn_152"), SMALL),

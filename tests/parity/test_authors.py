@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import nn
 
+from search_spaces.attention import NonLocal
 from search_spaces.catalogue import build
-from search_spaces.families.resnet_assemble import of_depth
+from search_spaces.families.resnet_assemble import Extras, of_depth
+from search_spaces.families.resnet_blocks import Shortcut
 from search_spaces.families.resnet_make import make_stem, temporal_strides
 from search_spaces.families.resnet_spec import ResNetSpec
 from search_spaces.presets import preset
 from search_spaces.spec import ArchSpec, TemporalOp
-from tests.parity.formula import GOLDEN, checksum, clip, fill_as, read
+from tests.parity.formula import GOLDEN, checksum, clip, fill_as, read, weight
 
 # Replaced one after the other in our names, whose `stages.0` is `layer1` beforehand.
 Rules = Sequence[tuple[str, str]]
@@ -27,6 +29,9 @@ SHORTCUTS = [(r"\.shortcut\.conv\.", ".downsample.0."), (r"\.shortcut\.norm\.", 
 RESNET = [*HEADS, *SHORTCUTS, (r"\.conv(\d)\.conv\.", r".conv\1."), (r"\.conv(\d)\.norm\.", r".bn\1.")]
 # Each unit is a chain there: convolution (a chain of its own where it is a pair), norm, ReLU.
 VMZ = [
+    (r"\.conv\.mix\.", ".0.0."),
+    (r"(layer.*\.conv2)\.conv\.norm\.", r"\1.0.1."),
+    (r"\.conv\.conv\.", ".0.2."),
     (r"\.conv\.spatial\.", ".0.0."),
     (r"\.conv\.norm\.", ".0.1."),
     (r"\.conv\.temporal\.", ".0.3."),
@@ -80,8 +85,38 @@ I3D = [
     (r"\.norm\.", ".bn."),
     (r"^head\.fc\.", "logits.conv3d."),
 ]
+SLIM = [
+    (r"^.*\.norm\.(weight|num_batches_tracked)$", ""),
+    (r"^conv1\.", "Conv2d_1a_7x7."),
+    (r"^conv2b\.", "Conv2d_2b_1x1."),
+    (r"^conv2c\.", "Conv2d_2c_3x3."),
+    (r"^attention2c\.fc\.", "Conv2d_2c_3x3.self_gating.transformer_W."),
+    *((rf"^layer{s + 1}\.{b}\.", f"Mixed_{s + 3}{'bcdef'[b]}.") for s, n in enumerate((2, 5, 2)) for b in range(n)),
+    (r"\.branch0\.(?=1)", ".Branch_0.Conv2d_0a_1x1."),
+    (r"\.branch([12])\.(?=2)", r".Branch_\1.Conv2d_0b_3x3."),
+    (r"\.branch3\.(?=2)", ".Branch_3.Conv2d_0b_1x1."),
+    (r"_(\dx\d)\.\d\.fc\.", r"_\1.self_gating.transformer_W."),
+    (r"\.branch([012])\.0\.", r".Branch_\1.Conv2d_0a_1x1."),
+    (r"\.branch([12])\.1\.", r".Branch_\1.Conv2d_0b_3x3."),
+    (r"\.branch3\.1\.", ".Branch_3.Conv2d_0b_1x1."),
+    (r"\.spatial\.", "."),
+    (r"\.norm\.", ".BatchNorm."),
+    (r"\.conv\.", "."),
+    (r"^head\.fc\.", "Logits.Conv2d_0c_1x1."),
+]
 # Both pathways, or one alone; the letters of the three convolutions of a block.
 SLOWFAST = [
+    *((rf"^layer{s}\.(\d+)\.last\.", rf"s{s + 1}.pathway0_nonlocal\1.") for s in range(1, 5)),
+    *(
+        (rf"(nonlocal\d+)\.{ours}\.", rf"\1.{theirs}.")
+        for ours, theirs in (
+            ("query", "conv_theta"),
+            ("key", "conv_phi"),
+            ("value", "conv_g"),
+            ("out", "conv_out"),
+            ("norm", "bn"),
+        )
+    ),
     *(
         (rf"^layer{s}\.(\d+)\.{path}\.", rf"s{s + 1}.pathway{i}_res\1.")
         for s in range(1, 5)
@@ -146,13 +181,14 @@ def port_of_p3d() -> ArchSpec:
     )
 
 
-def kensho(depth: int) -> ArchSpec:
+def kensho(depth: int, shortcut: Shortcut) -> ArchSpec:
     """R3D with 7x7x7 in the stem and no pool behind it, an option of kenshohara's code."""
     return of_depth(
         depth,
         stem=make_stem("7x7x7"),
         op_at=lambda _s, _b, _index: TemporalOp(kind="3d"),
         strides=partial(temporal_strides, "as_paper"),
+        extras=Extras(shortcut=shortcut),
     )
 
 
@@ -163,21 +199,26 @@ def named(name: str) -> Callable[[], ArchSpec]:
 NETWORKS: list[tuple[str, Callable[[], ArchSpec], Rules]] = [
     ("i3d_piergiaj", named("i3d_piergiaj"), I3D),
     ("i3d_piergiaj_odd", named("i3d_piergiaj"), I3D),
+    ("s3d_slim", named("s3d_slim"), SLIM),
+    ("s3d_g_slim", named("s3d_g_slim"), SLIM),
     ("p3d_63_qijiezhao", port_of_p3d, P3D),
     ("r2plus1d_34_vmz", named("r2plus1d_34"), PAIRS),
     ("ir_csn_152_vmz", named("csn_r152"), CSN),
+    ("ip_csn_152_vmz", named("ip_csn_r152"), CSN),
     ("c3d_mmaction2", named("c3d"), C3D),
     ("csn_r50_mmaction2", named("csn_r50"), MMACTION_CSN),
     ("i3d_r50_mmaction2", named("i3d_r50"), MMACTION),
     ("slowfast_8x8_r50_slowfast", named("slowfast_8x8_r50"), SLOWFAST),
     ("slowfast_8x8_r101_slowfast", named("slowfast_8x8_r101"), SLOWFAST),
+    ("i3d_nln_r50_slowfast", named("i3d_nln_r50"), SLOWFAST),
     ("x3d_s_slowfast", named("x3d_s"), SLOWFAST),
     ("tsm_r50_tsm", named("tsm_r50"), TSM),
     ("tsm_r50_block_tsm", named("tsm_r50_block"), TSM),
     ("tin_r50_tin", named("tin_r50"), TIN),
     ("trn_r50_trn", named("trn_r50"), TRN),
     ("trn_single_r50_trn", named("trn_single_r50"), TRN_SINGLE),
-    ("r3d_50_kenshohara", partial(kensho, 50), RESNET),
+    ("r3d_18_kenshohara", partial(kensho, 18, "pad"), RESNET),
+    ("r3d_50_kenshohara", partial(kensho, 50, "conv"), RESNET),
 ]
 
 
@@ -200,14 +241,33 @@ def test_outputs_equal_the_authors(golden, make, rules):
         network = build(make(), num_classes=logits.shape[1])
     network = network.to_empty(device="cpu").eval()
     names = {name: their_name(name, rules) for name in network.state_dict()}
-    assert checksum(names.values()) == recorded["names"]
+    blocks = [path for path, module in network.named_modules() if isinstance(module, NonLocal)]
+    biases = {
+        path: [f"{their_name(f'{path}.{conv}.', rules)}bias" for conv in ("key", "value", "out")] for path in blocks
+    }
+    theirs = [name for some in (names.values(), *biases.values()) for name in some if name]
+    assert checksum(theirs) == recorded["names"]
     fill_as(network, names)
     negate_offsets(network)
+    for path, (_, value, out) in biases.items():
+        fold_biases(network.get_submodule(path), value, out)
     with torch.no_grad():
         found = network(clip(recorded["clip"]))
     assert logits.abs().max() > 0.3
     scale = logits.abs().max().item()
     torch.testing.assert_close(found, logits, rtol=0, atol=1e-5 * max(1, scale))
+
+
+@torch.no_grad()
+def fold_biases(block: nn.Module, value: str, out: str) -> None:
+    """Puts the biases that the norm cancels into its mean: of the values, whose shares add up to 1, and of the output.
+
+    That of the keys adds the same to all scores of a query, which softmax cancels.
+    """
+    assert isinstance(block, NonLocal)
+    assert block.norm.running_mean is not None
+    planes, inside = block.out.weight.shape[:2]
+    block.norm.running_mean -= block.out.weight.flatten(1) @ weight(value, (inside,)) + weight(out, (planes,))
 
 
 @torch.no_grad()
