@@ -253,9 +253,11 @@ def test_outputs_equal_the_authors(golden, make, rules):
         fold_biases(network.get_submodule(path), value, out)
     with torch.no_grad():
         found = network(clip(recorded["clip"]))
-    assert logits.abs().max() > 0.3
     scale = logits.abs().max().item()
-    torch.testing.assert_close(found, logits, rtol=0, atol=1e-5 * max(1, scale))
+    assert scale > 0.2
+    # Clips differ by far more than outputs may.
+    assert len(logits) == 1 or logits.std(0).max() > 1e-3 * scale
+    torch.testing.assert_close(found, logits, rtol=0, atol=1e-5 * scale)
 
 
 @torch.no_grad()
