@@ -398,3 +398,45 @@ def test_a_study_of_before_keeps_all_its_videos(
         connection.execute(tables.study.update().values(data=data))
     assert main(["search", study, "--db", str(tmp_path / "study.db")]) == 2
     assert "error: videos cannot be read: at most data.max_broken = 0.05 of the clips" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [0, 16, 64, 160])
+@pytest.mark.parametrize("command", ["promote", "ablate", "report", "pack", "backup"])
+def test_every_command_on_a_full_disk_says_so_in_one_line_and_goes_on(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], command: str, free: int
+) -> None:
+    """With so many kilobytes left when it begins."""
+    over = {"data": {"root": str(motion), "cache": str(motion.parent / "cache")}, "search": {"trials": 2, "initial": 2}}
+    study = str(write_study(tmp_path / "tiny.yaml", {**over, **ABLATION}))
+    small = tmp_path / "small"
+    with mounted(small, "20m"):
+        database = str(small / "study.db")
+        assert main(["search", study, "--db", database]) == 0
+        words = {
+            "promote": ["promote", database, "--best-under", "1T"],
+            "ablate": ["ablate", study, "--db", database],
+            "report": ["report", database, "-o", str(small / "report.html")],
+            "pack": ["data", "pack", study, "-o", str(small / "pack")],
+            "backup": ["backup", database, str(small / "copy.db")],
+        }[command]
+        left = shutil.disk_usage(small).free - free * 1024
+        (small / "filler").write_bytes(b"\0" * left)
+        capsys.readouterr()
+        code = main(words)
+        said = capsys.readouterr().err.strip().splitlines()
+        if code:
+            assert code == 2
+            assert said[-1].startswith("error: ")
+            assert "full" in said[-1] or "space" in said[-1].lower() or "disk I/O error" in said[-1]
+            assert len(said[-1]) <= 500
+        else:
+            assert free  # so little was to be written
+        (small / "filler").unlink()
+        assert main(words) == 0
+        with closing(Store(database)) as store:
+            assert not [
+                row
+                for row in (*store.trials(1), *store.promotions(1), *store.runs(1))
+                if row["state"] != "done" and row["state"] not in ("stopped", "finished")
+            ]
