@@ -10,6 +10,7 @@ import contextlib
 import copy
 import hashlib
 import io
+import json
 import os
 import random
 import sys
@@ -143,6 +144,15 @@ def studies(seed: int, count: int) -> Iterator[bytes]:
             at = rng.randrange(len(content))
             content = content[:at] + bytes([rng.randrange(256)]) + content[at + 1 :]
         yield content
+
+
+def records(recorded: dict[str, Any], *, seed: int, count: int) -> Iterator[dict[str, Any]]:
+    """Recorded studies with one or two mutations each, as JSON can hold them."""
+    rng = random.Random(f"records {seed}")
+    for _ in range(count):
+        config = _mutated(recorded, rng)
+        config = _mutated(config, rng) if rng.random() < 0.3 else config
+        yield json.loads(json.dumps(config))
 
 
 def _mutated(study: dict[str, Any], rng: random.Random) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import yaml
 
 from nas.cli.main import main
 from nas.config import apply_promote, load_study
-from nas.errors import LONGEST, one_line
+from nas.errors import LONGEST, StudyError, one_line
 from nas.study import study_of
 from tests.faults import mutations
 from tests.nas.studies import TINY, write_study
@@ -209,3 +209,17 @@ def test_a_fault_that_the_mutations_would_find_is_found(tmp_path: Path, monkeypa
         "traceback, in one line",
         "a write",
     ]
+
+
+def test_a_record_that_was_edited_by_hand_is_a_study_or_one_error(tmp_path: Path) -> None:
+    """What a database holds of a study is checked as its file is, however it came to be other than it was written."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(mutations.full_study()), "utf-8")
+    recorded = load_study(path).config
+    refused = 0
+    for config in mutations.records(dict(recorded), seed=0, count=400):
+        try:
+            study_of(config, "a database")
+        except StudyError:
+            refused += 1
+    assert 100 < refused < 400
