@@ -61,6 +61,21 @@ CONTRAST = """
 })()
 """
 
+# Texts of the axes of one chart that cover one another.
+OVERLAPS = """
+(() => {
+  const found = [];
+  for (const axis of document.querySelectorAll(".plot .axis")) {
+    const texts = [...axis.querySelectorAll("text")].map(e => [e.textContent, e.getBoundingClientRect()]);
+    texts.forEach(([a, p], i) => texts.slice(i + 1).forEach(([b, q]) => {
+      const beside = p.right <= q.left || q.right <= p.left, above = p.bottom - 1 <= q.top || q.bottom - 1 <= p.top;
+      if (p.width && q.width && !beside && !above) found.push([a, b]);
+    }));
+  }
+  return found;
+})()
+"""
+
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
@@ -113,6 +128,14 @@ def test_the_page_opens_without_a_word_on_the_console_and_without_a_request(
     for expression in (f"{LAST_POINT}", "document.querySelector('.curves .plot')", "document.querySelector('.forest')"):
         page.move(*centre(page, expression))
     assert_silent_and_offline(page)
+
+
+@pytest.mark.parametrize("width", [360, *WIDTHS])
+def test_texts_of_axes_do_not_cover_one_another(page: Page, full: Path, width: int) -> None:
+    page.open(full, width=width)
+    page.run("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert page.run("document.querySelectorAll('.plot .axis').length") > 5
+    assert page.run(OVERLAPS) == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)
