@@ -42,3 +42,11 @@ def path_of(text: str | Path) -> Path:
             f"address that begins with {address[1][:20]}://; databases of servers are not supported"
         )
     return Path(text)
+
+
+def lines_of(folder: Path) -> int:
+    """Epochs that a job has written to its `progress.jsonl` so far."""
+    try:
+        return (folder / "progress.jsonl").read_bytes().count(b"\n")
+    except OSError:
+        return 0

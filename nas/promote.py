@@ -22,9 +22,8 @@ from nas.errors import NotFoundError, SearchError, StoreError
 from nas.exported import load_network, save_network
 from nas.jobs import JobResult, TrainJob, derived_seed, job_key, next_step, pause, stopped, told_again
 from nas.objective import first_network, network, opened
-from nas.places import moved
+from nas.places import lines_of, moved
 from nas.promotions import Promoted, joined, promoted_of
-from nas.search.crew import lines_of
 from nas.search.session import left_out
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study, short_number

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nas import tables as m
 from nas.accuracies import accuracy_of, metric_of, said
+from nas.drivers import drivers_of
 from nas.eta import Left, search_left
 from nas.fidelity import Fidelity, recorded_fidelity
 from nas.importance import rungs_of
+from nas.places import lines_of, moved
 from nas.store import Row, Store
 
 EVENTS = 8  # that a frame shows
@@ -25,14 +28,17 @@ class Frame:
         study: Its name.
         database: Where.
         ended: Nothing is under way (any more).
+        driver: What is at work: `search`, `ablation` or `promotion`; empty where nothing is.
+        died_at: When the last driver was last seen alive (UTC), where it was killed; else None.
         rungs: `rung`, `fidelity` in words, `epochs`, `networks` and `best` accuracy of each rung, best None before the
             first result.
         states: Number of trials in each state.
         epochs_done: Trained in the search, those of running jobs included.
         epochs_total: Of the whole search if nothing fails; 0 where that is not known.
         left: The time that the search still needs; None where it cannot be told.
-        quiet_for: Seconds since the last event; None without events.
-        running: `trial`, `digest`, `description`, `rung`, `epoch` and `until` of each job under way.
+        quiet_for: Seconds since the driver at work last gave a sign of life; None where nothing is at work.
+        running: `what` (a trial's number, or a training of an ablation or a promotion by its seed), `digest`,
+            `description`, `epoch` and `until` of each training under way.
         events: The last ones in words, the newest last, each with `at` (UTC) and `text`.
         front: Rows of the view `pareto_front`.
         metric: What accuracy is called: `top-1` or `mAP`.
@@ -43,6 +49,8 @@ class Frame:
     study: str
     database: str
     ended: bool
+    driver: str
+    died_at: str | None
     rungs: Sequence[Mapping[str, Any]]
     states: Mapping[str, int]
     epochs_done: int
@@ -71,51 +79,41 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
     evaluations = store.evaluations(study["id"])
     trials = store.trials(study["id"])
     jobs = store.jobs(study["id"])
-    sessions = store.sessions(study["id"])
+    drivers = drivers_of(store, study["id"], now)
+    last = drivers[-1] if drivers else None
+    at_work = last if last is not None and last.alive else None
     events = store.events(study["id"])
     folder = Path(store.location).parent / "trials"
-    running = [_job(job, trials, store, folder, fidelity) for job in jobs if job["state"] == "running"]
+    under_way = jobs if at_work is not None else ()
+    running = [_job(job, trials, store, folder, fidelity) for job in under_way if job["state"] == "running"]
     done = sum({row["trial_id"]: row["epochs"] for row in evaluations}.values())
     before = {row["number"]: row["epochs"] for row in evaluations}  # of a trial's highest rung: later rows are higher
     done += sum(max(0, job["epoch"] - before.get(job["trial"], 0)) for job in running)
     total = total_epochs(search.get("trials", 0), rungs, eta)
     front = store.pareto_front(study["name"])
     ablations = _ablations(store.run_states(study["id"]))
-    under_way = bool(sessions) and sessions[-1]["ended_at"] is None
+    left = None
+    if at_work is not None and at_work.kind == "search":
+        left = search_left(study, at_work.session, jobs, {job["trial"]: job["epoch"] for job in running}, now)
     return Frame(
         study=study["name"],
         database=store.location,
-        ended=not under_way and not any(row["running"] for row in ablations),
+        ended=at_work is None,
+        driver="" if at_work is None else at_work.kind,
+        died_at=last.seen.isoformat() if last is not None and last.died else None,
         rungs=_rungs(evaluations, fidelity),
         states=_counts(trials),
         epochs_done=min(done, total) if total else done,
         epochs_total=total,
-        left=left_of(study, sessions, jobs, running, now),
-        quiet_for=(now - datetime.fromisoformat(events[-1]["at"])).total_seconds() if events else None,
-        running=running,
+        left=left,
+        quiet_for=None if at_work is None else (now - at_work.seen).total_seconds(),
+        running=[*running, *(_trainings(store, study["id"]) if at_work is not None else ())],
         events=[_event(event, evaluations, trials, fidelity) for event in events[-EVENTS:]],
         front=front,
         metric=metric_of(evaluations),
         front_at=fidelity.at_epochs(front[0]["epochs"]) if front else "",
         ablations=ablations,
     )
-
-
-def left_of(
-    study: Row, sessions: Sequence[Row], jobs: Sequence[Row], running: Sequence[Mapping[str, Any]], now: datetime
-) -> Left | None:
-    """The time that a search still needs; None unless a driver is at it.
-
-    Args:
-        study: Its row.
-        sessions: Starts of its driver.
-        jobs: Rows of `Store.jobs`.
-        running: As in a frame.
-        now: With a time zone.
-    """
-    if not sessions or sessions[-1]["ended_at"] is not None:
-        return None
-    return search_left(study, sessions[-1], jobs, {job["trial"]: job["epoch"] for job in running}, now)
 
 
 def total_epochs(trials: int, rungs: Sequence[int], eta: int) -> int:
@@ -158,12 +156,29 @@ def _job(job: Row, trials: Sequence[Row], store: Store, folder: Path, fidelity: 
     lines = max(found, default=0) if fidelity.continues else sum(found)
     return {
         "trial": job["number"],
+        "what": str(job["number"]),
         "digest": job["digest"],
         "description": store.find(job["digest"])["description"],
         "rung": job["rung"],
         "epoch": min(lines, job["epochs"]),
         "until": job["epochs"],
     }
+
+
+def _trainings(store: Store, study: int) -> Iterator[dict[str, Any]]:
+    """What ablations and promotions train."""
+    root = Path(store.location).parent
+    for table, what, inside in ((m.run, "run", ""), (m.promotion, "promotion", "training")):
+        for row in store.described(study, table):
+            if row["state"] == "running":
+                lines = lines_of(moved(row["folder"], root) / inside)
+                yield {
+                    "what": f"{what}, seed {row['seed']}",
+                    "digest": row["digest"],
+                    "description": row["description"],
+                    "epoch": min(lines, row["epochs"]),
+                    "until": row["epochs"],
+                }
 
 
 def _event(event: Row, evaluations: Sequence[Row], trials: Sequence[Row], fidelity: Fidelity) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,9 @@ from nas.ablation.variants import LevelError
 from nas.accuracies import told
 from nas.errors import SearchError
 from nas.jobs import ENVIRONMENT, JobResult, next_step, pause, stopped, told_again
-from nas.search.crew import Crew, lines_of
-from nas.search.session import Listener, News, close_session, left_out, open_session
+from nas.places import lines_of
+from nas.search.crew import Crew
+from nas.search.session import Heartbeat, Listener, News, close_session, left_out, open_session
 from nas.store import Row, Store
 from nas.weights import check_networks
 from trainer.config import ConfigError
@@ -107,12 +109,14 @@ class _Runner:
         self.store, self.study, self.plan, self.record = store, study, plan, record
         self.root, self.crew, self.listener = root, crew, listener
         self.under_way: dict[int, Training] = {}  # run id -> what it is
+        self.beat: Callable[[], None] = lambda: None
         self.found: set[int] = set()  # run ids that had all their epochs before they were submitted
         self.trained = self.reused = self.failed = 0
 
     def run(self) -> Outcome:
         began = time.perf_counter()
         session = open_session(self.store, self.study, workers=self.crew.workers)
+        self.beat = Heartbeat(self.store, session)
         waiting = self._missing()
         self.reused = len(self._distinct()) - len({(t.key, t.job.until_epoch) for t in waiting})
         answer = answer_of(self.store, self.record.id, self.plan.config)
@@ -270,6 +274,7 @@ class _Runner:
         self.listener(News(kind=kind, text=text, done=done, total=total))
 
     def _tick(self) -> None:
+        self.beat()
         done, total = self._progress()
         self.listener(News(kind="tick", done=done, total=total))
 

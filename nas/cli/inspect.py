@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from nas.cli.output import Progress, duration, print_json, print_line, print_tab
 from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
 from nas.cli.trials import print_trials, trial_rows
+from nas.drivers import died_text, drivers_of, training_seconds
 from nas.fidelity import recorded_fidelity, worth_of
 from nas.store import Row, Store
 
@@ -93,12 +95,19 @@ def status(
         worth = "" if continues else f" (worth {report['full_epochs_worth']:.1f} of full fidelity)"
         print_line(
             f"spent: {report['epochs_trained']:,} epochs{worth}, {duration(report['seconds'])} in {report['sessions']} "
-            f"session(s); {report['preempted']} job(s) were pre-empted"
+            f"session(s), {duration(report['training_seconds'])} of training; {report['preempted']} job(s) were "
+            "pre-empted"
         )
-        if report["left"]:
-            print_line(f"under way: {report['left']['text']}")
-        if report["ablation_sessions"]:
-            print_line(f"ablations: {duration(report['ablation_seconds'])} in {report['ablation_sessions']} session(s)")
+        for kind in ("ablation", "promotion"):
+            seconds, sessions = report[f"{kind}_seconds"], report[f"{kind}_sessions"]
+            if sessions:
+                print_line(f"{kind}s: {duration(seconds)} in {sessions} session(s)")
+        if report["driver"] is not None:
+            print_line(f"a driver is at work: {report['driver']}")
+            if report["left"]:
+                print_line(f"under way: {report['left']['text']}")
+        if report["died_at"] is not None:
+            print_line(died_text(report["died_at"]))
 
 
 def status_report(store: Store, row: Row) -> dict[str, Any]:
@@ -130,10 +139,10 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
                 "num_clips": clips or None,
             }
         )
-    by_kind: dict[bool, list[Row]] = {True: [], False: []}
-    for session in store.sessions(row["id"]):
-        by_kind[_of_ablation(session)].append(session)
-    sessions, others = by_kind[False], by_kind[True]
+    now = datetime.now(UTC)
+    drivers = drivers_of(store, row["id"], now)
+    spent = {kind: [one for one in drivers if one.kind == kind] for kind in ("search", "ablation", "promotion")}
+    latest = drivers[-1] if drivers else None
     last = {e["trial_id"]: e["epochs"] for e in evaluations}
     return {
         "study": row["name"],
@@ -152,12 +161,17 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         "preempted": len(store.jobs(row["id"], "preempted")),
         "epochs_trained": sum(last.values()),
         "full_epochs_worth": worth_of(fidelity, evaluations),
-        "seconds": sum(session["wall_seconds"] or 0.0 for session in sessions),
-        "busy_seconds": sum(session["busy_seconds"] or 0.0 for session in sessions),
-        "sessions": len(sessions),
-        "left": _left(store, row),
-        "ablation_seconds": sum(session["wall_seconds"] or 0.0 for session in others),
-        "ablation_sessions": len(others),
+        "driver": None if latest is None or not latest.alive else latest.kind,
+        "died_at": latest.seen.isoformat() if latest is not None and latest.died else None,
+        "seconds": sum(one.seconds for one in spent["search"]),
+        "busy_seconds": sum(one.session["busy_seconds"] or 0.0 for one in spent["search"]),
+        "training_seconds": training_seconds(store, row["id"], drivers, now),
+        "sessions": len(spent["search"]),
+        "left": _left(store, row, now),
+        "ablation_seconds": sum(one.seconds for one in spent["ablation"]),
+        "ablation_sessions": len(spent["ablation"]),
+        "promotion_seconds": sum(one.seconds for one in spent["promotion"]),
+        "promotion_sessions": len(spent["promotion"]),
         "promotions": promoted_rows(store, row["id"]),
         "recipes": told_apart(store.promotions(row["id"])),
     }
@@ -168,22 +182,14 @@ def _shows_balanced(report: Mapping[str, Any]) -> bool:
     return report["metric"] != BALANCED and any(line["balanced"] is not None for line in report["rungs"])
 
 
-def _left(store: Store, row: Row) -> dict[str, Any] | None:
+def _left(store: Store, row: Row, now: datetime) -> dict[str, Any] | None:
     """The time that a search under way still needs: `low`, `middle`, `high` in seconds, and `text`."""
     from dataclasses import asdict
-    from datetime import UTC, datetime
 
     from nas.watching import frame_of
 
-    left = frame_of(store, row, datetime.now(UTC)).left
+    left = frame_of(store, row, now).left
     return None if left is None else {**asdict(left), "text": str(left)}
-
-
-def _of_ablation(session: Row) -> bool:
-    """Whether a start of the driver was for an ablation or a comparison, by the command that is recorded with it."""
-    command = (session["environment"] or {}).get("command") or []
-    words = [word for word in command[1:] if not str(word).startswith("-")]
-    return words[:1] in (["ablate"], ["versus"])
 
 
 def pareto(

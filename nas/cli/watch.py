@@ -12,6 +12,7 @@ import typer
 from nas.cli.inspect import DB, STUDY
 from nas.cli.output import console, duration, print_line, shown, table_lines, width
 from nas.cli.resolve import open_study
+from nas.drivers import died_text
 
 if TYPE_CHECKING:
     from nas.watching import Frame
@@ -62,12 +63,14 @@ def frame_lines(frame: Frame, *, columns_wide: int) -> list[str]:
     lines = [_head(frame)]
     if frame.quiet_for is not None and frame.quiet_for > QUIET_SECONDS and not frame.ended:
         ago = duration(frame.quiet_for)
-        lines.append(f"nothing new for {ago}; if its driver was killed, the same `nas search` goes on with it")
+        lines.append(f"its driver is there, but has said nothing for {ago}")
+    if frame.died_at is not None:
+        lines.append(died_text(frame.died_at))
     rungs = {"rung": "rung", "fidelity": "fidelity", "networks": "networks", "best": f"best {frame.metric}"}
     lines += table("rungs", frame.rungs, rungs)
     if frame.running:
         jobs = [{**job, "progress": f"{job['epoch']}/{job['until']}"} for job in frame.running[:JOB_ROWS]]
-        columns = {"trial": "trial", "progress": "epochs", "digest": "digest", "description": "network"}
+        columns = {"what": "trial", "progress": "epochs", "digest": "digest", "description": "network"}
         lines += table("under way", jobs, columns)
     if frame.front:
         columns = {"digest": "digest", "accuracy": frame.metric, "macs": "MACs", "description": "network"}
@@ -85,5 +88,5 @@ def _head(frame: Frame) -> str:
     epochs = f"{frame.epochs_done:,}" + (f" of {frame.epochs_total:,}" if frame.epochs_total else "") + " epochs"
     if frame.left is not None:
         epochs += f", {frame.left}"
-    state = "ended" if frame.ended else "running"
+    state = f"{frame.driver} running" if frame.driver else "ended" if frame.died_at is None else "dead"
     return f"{frame.study} ({frame.database}): {state}; {epochs}; trials: {states or 'none'}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
 from nas.accuracies import accuracy_of, interval_of, metric_in, metric_of
+from nas.drivers import Driver, drivers_of
 from nas.fidelity import recorded_fidelity
 from nas.recipes import told_apart
 from nas.report import evidence
@@ -59,7 +61,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         motions=evidence.motions(store.motion_tests(name)),
         promotions=_promotions(store, study, promotions, networks),
         recipes=told_apart(promotions),
-        sessions=tuple(_session(row) for row in store.sessions(key)),
+        sessions=tuple(_session(one) for one in drivers_of(store, key, datetime.now(UTC))),
         failures=failures(trials, promotions, runs),
         preempted=len(store.jobs(key, "preempted")),
         run_seconds=sum(row["seconds"] or 0.0 for row in runs),
@@ -155,12 +157,14 @@ def _promotions(
     return tuple(promotion(row, networks, measured, study, beside) for row in rows)
 
 
-def _session(row: Row) -> Session:
+def _session(driver: Driver) -> Session:
+    row = driver.session
     return Session(
         started=row["started_at"],
         ended=row["ended_at"],
         workers=row["workers"],
-        wall_seconds=row["wall_seconds"],
+        wall_seconds=driver.seconds,
+        state="under way" if driver.alive else "killed" if driver.died else "",
         busy_seconds=row["busy_seconds"],
         environment=row["environment"] or {},
     )

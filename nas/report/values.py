@@ -259,12 +259,13 @@ class Promotion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """One start of the driver."""
+    """One start of the driver; `state` is `under way` or `killed`, and empty where it ended."""
 
     started: str
     ended: str | None
+    state: str
     workers: int
-    wall_seconds: float | None
+    wall_seconds: float
     busy_seconds: float | None
     environment: Mapping[str, Any]
 

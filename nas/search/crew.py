@@ -175,11 +175,3 @@ def _sign_of(folder: Path) -> int:
         return folder.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def lines_of(folder: Path) -> int:
-    """Epochs that a job has written to its `progress.jsonl` so far."""
-    try:
-        return (folder / "progress.jsonl").read_bytes().count(b"\n")
-    except OSError:
-        return 0

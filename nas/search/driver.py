@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,9 +16,10 @@ from nas.accuracies import told
 from nas.errors import SearchError, StoreError
 from nas.eta import NOT_YET, Left, search_left
 from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
+from nas.places import lines_of
 from nas.search.cluster import joined
 from nas.search.coverage import gaps
-from nas.search.crew import Crew, lines_of
+from nas.search.crew import Crew
 from nas.search.machines import Machines
 from nas.search.pool import Pool, build_pool
 from nas.search.record import Record
@@ -26,6 +28,7 @@ from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, propose
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action
 from nas.search.session import (
+    Heartbeat,
     Listener,
     News,
     as_recorded,
@@ -147,10 +150,12 @@ class _Driver:
         self.left_at: float | None = None  # when that was reckoned
         self.epochs_before: dict[int, int] = {}  # trial number -> epochs stored
         self.folders: dict[int, Path] = {}  # trial number -> where it trains
+        self.beat: Callable[[], None] = lambda: None
 
     def run(self) -> Summary:
         began = time.perf_counter()
         session = open_session(self.store, self.row, workers=self.crew.workers)
+        self.beat = Heartbeat(self.store, session)
         waiting = self._take_over()
         self.rungs.sync(self.store.evaluations(self.row["id"]))
         try:
@@ -333,6 +338,7 @@ class _Driver:
         self.listener(News(kind=kind, text=text, done=done, total=total, left=self._left()))
 
     def _tick(self) -> None:
+        self.beat()
         done, total = self._progress()
         self.listener(News(kind="tick", done=done, total=total, left=self._left()))
 

@@ -6,8 +6,9 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -54,6 +55,9 @@ class News:
 
 Listener = Callable[[News], None]
 
+BEAT_SECONDS = 5.0  # between two signs of life of a driver
+LOCK_SECONDS = 1.0  # `nas status` and `nas watch` ask for the lock, too, for a moment
+
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
@@ -65,7 +69,7 @@ def locked(database: Path) -> Iterator[None]:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{database}.lock")
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:
         raise _held(database) from error
     except OSError as error:
@@ -333,9 +337,44 @@ def open_session(store: Store, study: Row, *, workers: int) -> int:
             m.session,
             study_id=study["id"],
             started_at=s.now(),
+            seen_at=s.now(),
             workers=workers,
             environment=environment(),
         )
+
+
+class Heartbeat:
+    """Says in the record that a driver lives, every few seconds at most; the driver calls it as often as it likes.
+
+    Args:
+        store: The database, open for writing.
+        session: Of the driver.
+    """
+
+    def __init__(self, store: Store, session: int) -> None:
+        """The session has just been opened."""
+        self._store, self._session, self._last = store, session, time.monotonic()
+
+    def __call__(self) -> None:
+        """Writes when it is time."""
+        if time.monotonic() - self._last < BEAT_SECONDS:
+            return
+        self._last = time.monotonic()
+        # On a full disk, the next write that counts says so.
+        with suppress(StoreError), self._store.write() as connection:
+            connection.execute(m.session.update().where(m.session.c.id == self._session).values(seen_at=s.now()))
+
+
+@contextmanager
+def session_of(store: Store, study: Row, *, workers: int) -> Iterator[Heartbeat]:
+    """A session for the time of a `with` block, all of which is training."""
+    began = time.perf_counter()
+    session = open_session(store, study, workers=workers)
+    try:
+        yield Heartbeat(store, session)
+    finally:
+        seconds = time.perf_counter() - began
+        close_session(store, session, wall_seconds=seconds, busy_seconds=seconds)
 
 
 def close_session(store: Store, session: int, *, wall_seconds: float, busy_seconds: float) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +19,9 @@ import pytest
 
 from nas import store as s
 from nas import tables as m
+from nas.drivers import is_held
 from nas.errors import NotFoundError, StoreError
+from nas.search.session import Heartbeat, locked, open_session
 from nas.store import Store
 from nas.watching import frame_of, total_epochs
 from tests.nas.looking.conftest import Run
@@ -26,7 +32,7 @@ COMMAND = "import sys; from nas.cli.main import main; sys.exit(main(sys.argv[1:]
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Path:
+def running(tmp_path: Path) -> Iterator[Path]:
     """A search whose driver is at work on trial 39, and an ablation with two runs."""
     path = made(tmp_path / "study.db", rungs=2, optuna=False)
     store = Store(path)
@@ -87,7 +93,8 @@ def running(tmp_path: Path) -> Path:
     folder = tmp_path / "trials" / "00039-abc"
     folder.mkdir(parents=True)
     (folder / "progress.jsonl").write_text("{}\n{}\n")
-    return path
+    with locked(path):
+        yield path
 
 
 def test_a_frame_tells_rungs_jobs_epochs_and_ablations(running: Path) -> None:
@@ -97,8 +104,9 @@ def test_a_frame_tells_rungs_jobs_epochs_and_ablations(running: Path) -> None:
     assert [(rung["epochs"], rung["networks"]) for rung in frame.rungs] == [(1, 40), (2, 13), (3, 0)]
     assert frame.rungs[2]["best"] is None
     assert frame.states == {"stopped": 40}
-    (job,) = frame.running
-    assert (job["trial"], job["epoch"], job["until"]) == (39, 2, 3)
+    job, run = frame.running
+    assert (job["what"], job["epoch"], job["until"]) == ("39", 2, 3)
+    assert (run["what"], run["epoch"], run["until"]) == ("run, seed 2", 0, 3)
     assert frame.epochs_total == total_epochs(40, [1, 2, 3], 3) == 40 + 13 + 4
     known = {row["trial_id"]: row["epochs"] for row in store.evaluations(1)}
     before = known[store.trials(1)[39]["id"]]
@@ -129,9 +137,6 @@ def test_a_search_that_ended_has_nothing_left(running: Path) -> None:
     store = Store(running)
     with store.write() as connection:
         connection.execute(m.session.update().values(ended_at=s.now()))
-    assert not frame_of(store, store.study(), datetime.now(UTC)).ended  # a run of the ablation goes on
-    with store.write() as connection:
-        connection.execute(m.run.update().values(state="done"))
     frame = frame_of(store, store.study(), datetime.now(UTC))
     assert frame.ended
     assert frame.left is None
@@ -142,7 +147,7 @@ def test_one_frame_is_printed_where_there_is_no_terminal(running: Path, run: Run
         code, out, _ = run("watch", running, *argv)
         assert code == 0
         for text in (
-            ": running; ",
+            ": search running; ",
             "ETA ",
             "40 stopped",
             "under way",
@@ -154,12 +159,92 @@ def test_one_frame_is_printed_where_there_is_no_terminal(running: Path, run: Run
         assert "trial 39 goes on to 3 epochs" in out
 
 
-def test_a_silent_search_may_have_lost_its_driver(running: Path, run: Run) -> None:
-    assert "if its driver was killed" not in run("watch", running)[1]
-    store = Store(running)
-    with store.write() as connection:
-        connection.execute(m.event.update().values(at="2020-01-01T00:00:00+00:00"))
-    assert "if its driver was killed, the same `nas search` goes on with it" in run("watch", running)[1]
+def test_a_silent_driver_is_said_to_be_silent(running: Path, run: Run) -> None:
+    assert "has said nothing" not in run("watch", running)[1]
+    long_ago = {"started_at": "2020-01-01T00:00:00+00:00"}
+    with Store(running) as store, store.write() as connection:
+        connection.execute(m.event.update().values(at=long_ago["started_at"]))
+        for table in (m.session, m.job, m.run):
+            connection.execute(table.update().values(**long_ago))
+        connection.execute(m.job.update().values(ended_at=None))
+    assert "its driver is there, but has said nothing for" in run("watch", running)[1]
+
+
+def test_a_driver_that_was_killed_is_said_to_be_dead(running: Path, run: Run, tmp_path: Path) -> None:
+    """The lock goes with its process, however that ends; what it had under way is under way no more."""
+    shutil.copytree(running.parent, tmp_path / "killed")
+    path = tmp_path / "killed" / "study.db"
+    with Store(path) as store, store.write() as connection:
+        row = connection.execute(m.session.select()).mappings().one()
+        seen = datetime.fromisoformat(row["started_at"]) + timedelta(seconds=970)
+        connection.execute(m.session.update().values(seen_at=seen.isoformat(timespec="seconds")))
+    with Store(path) as store:
+        frame = frame_of(store, store.study(), datetime.now(UTC))
+    assert (frame.ended, frame.driver, frame.running, frame.left) == (True, "", [], None)
+    assert frame.died_at == seen.isoformat()
+    text = f"its driver is dead, last seen at {seen:%Y-%m-%d %H:%M:%S} UTC; the same command goes on with it"
+    for command in (("watch", "--once"), ("status",)):
+        code, out, _ = run(command[0], path, *command[1:])
+        assert code == 0
+        assert text in out
+    assert ": dead; " in run("watch", path, "--once")[1]
+    assert "16m10s in 1 session(s)" in run("status", path)[1]
+    assert "a driver is at work" not in run("status", path)[1]
+    assert "a driver is at work: search" in run("status", running)[1]
+    assert "1m4" in run("status", running)[1]  # 100 seconds so far
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [("search", "search"), ("versus", "ablation"), ("ablate", "ablation"), ("promote", "promotion")],
+)
+def test_what_is_at_work_is_named_and_its_trainings_are_shown(running: Path, run: Run, command: str, kind: str) -> None:
+    folder = running.parent / "promoted" / "p"
+    (folder / "training").mkdir(parents=True)
+    (folder / "training" / "progress.jsonl").write_text("{}\n" * 7)
+    with Store(running) as store, store.write() as connection:
+        connection.execute(m.session.update().values(environment={"command": ["nas", "--debug", command, "x"]}))
+        digest = connection.execute(m.architecture.select()).mappings().first()["digest"]  # type: ignore[index]
+        promotion = {"digest": digest, "seed": 1, "recipe_digest": "r", "recipe": {}, "epochs": 9, "state": "running"}
+        s.insert(connection, m.promotion, study_id=1, folder="promoted/p", started_at=s.now(), **promotion)
+    with Store(running) as store:
+        frame = frame_of(store, store.study(), datetime.now(UTC))
+    assert (frame.driver, frame.ended, frame.left is not None) == (kind, False, kind == "search")
+    assert [(job["what"], job["epoch"], job["until"]) for job in frame.running] == [
+        ("39", 2, 3), ("run, seed 2", 0, 3), ("promotion, seed 1", 7, 9)
+    ]  # fmt: skip
+    out = run("watch", running, "--once")[1]
+    assert f": {kind} running; " in out
+    assert "promotion, seed 1" in out and "7/9" in out
+
+
+def test_a_driver_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made(tmp_path / "study.db", optuna=False)
+    with Store(path) as store:
+        beat = Heartbeat(store, open_session(store, store.study(), workers=1))
+
+        def seen() -> str:
+            return str(store.sessions(1)[-1]["seen_at"])
+
+        monkeypatch.setattr("nas.store.now", lambda: "2030-01-01T00:00:00+00:00")
+        beat()
+        assert not seen().startswith("2030")  # it has been opened just now
+        monkeypatch.setattr("nas.search.session.BEAT_SECONDS", 0.0)
+        beat()
+        assert seen().startswith("2030")
+
+
+def test_who_asks_for_the_lock_does_not_keep_a_driver_out(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    assert is_held(path) is False
+    with locked(path):
+        assert is_held(path) is True
+    assert is_held(path) is False
+    asking = os.open(f"{path}.lock", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    threading.Timer(0.2, lambda: os.close(asking)).start()
+    with locked(path):
+        assert is_held(path) is True
 
 
 def test_a_study_without_any_result_can_be_watched(tmp_path: Path, run: Run) -> None:
@@ -195,7 +280,6 @@ def test_on_a_terminal_it_follows_until_the_search_ends_or_ctrl_c(running: Path,
             store = Store(running)
             with store.write() as connection:
                 connection.execute(m.session.update().values(ended_at=s.now()))
-                connection.execute(m.run.update().values(state="done"))
             seen(side, b"ended")
         else:
             watching.send_signal(signal.SIGINT)
