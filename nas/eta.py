@@ -183,7 +183,7 @@ def time_left(
 
 def _without_extremes(costs: Sequence[float]) -> list[float]:
     """The dearest tenth, one at least, as dear as the next: a mean of a few costs is otherwise that of one network."""
-    if len(costs) < 2 * FEW:
+    if len(costs) <= FEW:
         return list(costs)
     most = sorted(costs)[-1 - max(1, len(costs) // 10)]
     return [min(cost, most) for cost in costs]
