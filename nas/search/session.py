@@ -107,7 +107,11 @@ def check_start(study: Study | None, database: Path) -> None:
         return
     check_init(study.recipe.init)
     if database.is_file() and database.stat().st_size:  # a driver that was killed at once leaves an empty file
-        with Store(database) as store:
+        try:
+            opened = Store(database)
+        except StoreError:  # one that holds no study yet is begun by the driver, which says what else is wrong
+            return
+        with opened as store:
             for row in store.studies()[:1]:
                 _check_same(store, row, study, apart=("recipe.init.weights", "recipe.init.checksum"))
 
