@@ -20,7 +20,7 @@ from nas.jobs import TrainJob
 from nas.objective import run_job
 from nas.search.driver import run_search
 from nas.search.pool import build_pool
-from nas.search.session import News
+from nas.search.session import News, locked
 from nas.store import Store
 from nas.study import Study
 from nas.tabular import columns_of, rows_of
@@ -328,14 +328,14 @@ def test_a_job_at_a_higher_rung_is_watched_in_the_epochs_of_its_trial(found: Fou
         if file.parent.name == _folder_of(found, last)
     ]
     progress.write_text(progress.read_text().splitlines(keepends=True)[0])
-    frame = frame_of(store, store.study(), datetime.now(UTC))
+    with locked(tmp_path / "copy" / "study.db"):  # as a driver at work does
+        frame = frame_of(store, store.study(), datetime.now(UTC))
     (job,) = frame.running
     assert (job["trial"], job["rung"], job["epoch"], job["until"]) == (last["number"], 2, 5, 6)
     assert (frame.epochs_done, frame.epochs_total) == (25, 26)
     assert frame.front_at == f"at {LABELS[found.kind][1]}"
-    # Half of the training at the last rung: what such a training took in the search, or thereabouts.
-    assert frame.left is not None
-    assert frame.left.middle <= last["seconds"] * 2
+    assert frame.left is not None  # an epoch of the last rung
+    assert 0 <= frame.left.low < frame.left.middle < frame.left.high
 
 
 def _folder_of(found: Found, job: Any) -> str:
