@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from nas.jobs import JobResult, TrainJob, derived_seed, job_key, next_step, paus
 from nas.objective import first_network, network, opened
 from nas.places import lines_of, moved
 from nas.promotions import Promoted, joined, promoted_of
-from nas.search.session import left_out
+from nas.search.session import left_out, session_of
 from nas.store import Row, Store
 from nas.study import PromoteConfig, Study, short_number
 from nas.using.promoted import tested_once
@@ -200,8 +200,13 @@ def promote(
         begun = check_networks(config.recipe.init, [spec], num_classes=job.num_classes)
     promotion = _begin(store, row, old, key, config, folder)
 
+    def heard(text: str, done: int, total: int) -> None:
+        if beat is not None:
+            beat()
+        listener(text, done, total)
+
     def carry_out() -> None:
-        broken = _train(store, row, promotion, job, data, folder, config, listener)
+        broken = _train(store, row, promotion, job, data, folder, config, heard)
         listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
         with named(f"the test on {split}"), disk_space(folder):
             _report(
@@ -222,13 +227,14 @@ def promote(
             )
 
     tries: Counter[tuple[str, int]] = Counter()
-    while not done:
-        try:
-            carry_out()
-            break
-        except Exception as error:
-            again = _cut_short(store, promotion, error, digest, lines_of(folder / "training"), tries)
-            listener(f"cut short: {again}", 0, config.epochs)
+    with nullcontext() if done else session_of(store, row, workers=0) as beat:
+        while not done:
+            try:
+                carry_out()
+                break
+            except Exception as error:
+                again = _cut_short(store, promotion, error, digest, lines_of(folder / "training"), tries)
+                listener(f"cut short: {again}", 0, config.epochs)
     result = next(
         e for e in store.evaluations(row["id"], purpose="promotion", split=split) if e["promotion_id"] == promotion
     )

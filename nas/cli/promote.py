@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -55,7 +55,7 @@ def promote(
     bound = parse_number(best_under) if best_under is not None else None
     path = database_of(study, db)
 
-    from nas.search.session import check_init, check_start, locked, opened_data, session_of, study_row
+    from nas.search.session import check_init, check_start, locked, opened_data, study_row
     from nas.store import Store, is_database
 
     own = [word for word in words if word.startswith("promote.") or word.partition("=")[0] in MOVABLE]
@@ -95,7 +95,7 @@ def promote(
     with locked(path):
         with closing(SearchProgress()) as shown:
             data = None if stated is None else opened_data(stated, shown)
-        with Store(path, create=True) as store, closing(Progress("epochs")) as progress, ExitStack() as driver:
+        with Store(path, create=True) as store, closing(Progress("epochs")) as progress:
             row = store.study() if stated is None or data is None else study_row(store, stated, data)
             recorded = _with_settings(row["config"], words if stated is None else own, store.location)
             if named:
@@ -110,13 +110,11 @@ def promote(
             config = recorded.promote if devices is None else replace(recorded.promote, devices=devices)
             results: list[Promoted] = []
             failed: list[SearchError] = []
-            beat = driver.enter_context(session_of(store, row, workers=0))
             for digest in digests:
                 for seed in range(seeds or config.seeds):
                     progress.line(f"promoting {digest[:10]}, seed {seed}: {config.epochs} epochs")
 
                     def listen(text: str, done: int, total: int) -> None:
-                        beat()
                         progress.line(text)
                         progress.update(done, total)
 
