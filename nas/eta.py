@@ -3,8 +3,9 @@
 The scheduler gives most epochs to few networks, and networks of a space differ in cost by orders of magnitude, so that
 epochs an hour say little. Here the seconds of jobs that have ended are explained by a + b x MACs an epoch. What is to
 come is the rest of the jobs under way, the networks that are still to be drawn, and those that are still to go on to a
-higher rung, each rung with the costs of the networks that it has had. The range holds four fifths of what may come if
-costs are drawn as they were drawn so far.
+higher rung, each rung with the costs of the networks that it has had. The range is of the mean of what may come if
+costs are drawn as they were drawn so far; it knows nothing of a machine that gets other work. In simulated searches
+it held the time that was needed in about half of the cases.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from nas.fidelity import recorded_fidelity
 
-FIFTHS = 1.28  # standard errors on each side, which hold four fifths
+WIDTH = 1.28  # standard errors on each side
 MODEL_ERROR = 0.1  # share of the time by which the range is wide at least: machines are not that even
 RECENT = 12  # jobs after which one counts half in what an epoch takes, for machines get other work
 HALF = 32  # jobs after which one counts half
@@ -177,7 +178,7 @@ def time_left(
     seconds = total / at_once
     longest = max([predicted(work) for work in under_way], default=0.0)
     seconds = max(seconds, longest)
-    half = max(FIFTHS * sqrt(variance) / at_once, MODEL_ERROR * seconds)
+    half = max(WIDTH * sqrt(variance) / at_once, MODEL_ERROR * seconds)
     return Left(low=max(0.0, seconds - half), middle=seconds, high=seconds + half)
 
 
