@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import NotFoundError
-from nas.promoted_folder import OLD_WEIGHTS, WEIGHTS, Stored, check_file, read_record, write_record, write_whole
+from nas.promoted_folder import OLD_WEIGHTS, WEIGHTS, Stored, check_file, read_record, write_record
 from nas.using.cutting import clips_of, read_video
 from nas.using.views import Views
 from search_spaces.catalogue import build
@@ -21,6 +21,7 @@ from search_spaces.spec import ArchSpec, SpecError
 from search_spaces.weights import read_tensors
 from trainer.config import Clip, DataConfig
 from trainer.data.inputs import normalisation, shown
+from trainer.files import write_whole
 from trainer.inputs import FlowSettings
 
 

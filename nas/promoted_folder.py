@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BufferedReader
@@ -21,6 +19,7 @@ from search_spaces import codec
 from search_spaces.plain import from_plain
 from search_spaces.spec import ArchSpec, SpecError
 from trainer.config import ConfigError, DataConfig
+from trainer.files import regular_file, write_whole
 from trainer.inputs import FlowSettings
 
 FORMAT = 2  # 1 had weights in `weights.pt`, and no digests
@@ -88,20 +87,6 @@ def write_content(folder: Path, content: Mapping[str, Any]) -> None:
     plain = {key: value for key, value in json.loads(json.dumps(content)).items() if key != "sha256"}
     text = json.dumps({**plain, "sha256": _digest(plain)}, indent=2, ensure_ascii=False)
     write_whole(folder / RECORD, f"{text}\n".encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that appears whole or not at all, on the disk when this returns."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def read_content(folder: Path) -> dict[str, Any]:
@@ -219,14 +204,9 @@ def opened_file(path: Path) -> BufferedReader:
         NotFoundError: There is no such file, it cannot be opened, or it is something else.
     """
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise _refused(path, f"it is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}")
-        return path.open("rb")
+        return regular_file(path)
     except OSError as error:
         raise _refused(path, error.strerror or "it cannot be opened") from error
-    except ValueError as error:  # a null byte in the name
-        raise _refused(path, str(error)) from error
 
 
 def _refused(path: Path, reason: str) -> NotFoundError:

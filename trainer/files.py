@@ -1,40 +1,69 @@
-"""Small files that a user names: read whole, where they are regular files of a sensible size."""
+"""Files that are read where they are regular ones of a sensible size, and written whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 
 LARGEST = 64 * 2**20
 """Bytes of the longest list that is read into memory."""
 
 
-def content_of(path: str | Path, *, largest: int = LARGEST) -> bytes:
-    """The bytes of a regular file.
-
-    A pipe or a device would block, or never end.
-
-    Args:
-        path: The file.
-        largest: Bytes that it may hold.
+def regular_file(path: str | Path) -> BufferedReader:
+    """Opens a regular file for reading; a pipe or a device would block, or never end.
 
     Raises:
-        OSError: It cannot be read, is no regular file, or is larger; `strerror` says so in words.
+        OSError: It cannot be read, or is no regular file; `strerror` says so in words.
     """
     name = os.fspath(path)
     if "\0" in name:
         raise OSError(errno.EINVAL, "a file name cannot hold a null character", name)
     # A pipe would otherwise be waited for until somebody writes into it.
     handle = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    with os.fdopen(handle, "rb") as file:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "not a regular file", name)
+    file = os.fdopen(handle, "rb")
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return file
+    file.close()
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    raise OSError(errno.EINVAL, "not a regular file", name)
+
+
+def content_of(path: str | Path, *, largest: int = LARGEST) -> bytes:
+    """The bytes of a regular file.
+
+    Args:
+        path: The file.
+        largest: Bytes that it may hold.
+
+    Raises:
+        OSError: As `regular_file`, or it is larger; `strerror` says so in words.
+    """
+    with regular_file(path) as file:
         content = file.read(largest + 1)
     if len(content) > largest:
-        raise OSError(errno.EFBIG, f"larger than {largest:,} bytes", name)
+        raise OSError(errno.EFBIG, f"larger than {largest:,} bytes", os.fspath(path))
     return content
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that is there whole or not at all, on the disk when this returns."""
+    part = part_of(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def part_of(path: Path) -> Path:
+    """What a file is called until it is whole."""
+    return path.with_name(f".{path.name}.part")

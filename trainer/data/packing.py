@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from trainer.data.sample import frames_at, spread
 from trainer.data.table import write_table
 from trainer.data.workers import Job, Task, decode_task, each
 from trainer.failures import DiskFull, environment_failure
+from trainer.files import part_of, write_whole
 from trainer.inputs import FlowSettings, Input
 
 
@@ -235,13 +235,13 @@ def _begin(folder: Path, key: str, settings: Mapping[str, Any]) -> None:
     except (FileNotFoundError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        ours = (".lock", UNFINISHED, _part(note).name)  # the last one of an attempt that was killed while it began
+        ours = (".lock", UNFINISHED, part_of(note).name)  # the last one of an attempt that was killed while it began
         strange = sorted(path.name for path in folder.iterdir() if path.name not in ours)
         if strange:
             raise DataError(
                 f"a pack must go into a folder of its own, but {folder} holds {', '.join(strange[:3])}; give another"
             ) from error
-        _replace(note, json.dumps({"format": FORMAT, "key": key, "settings": settings}).encode())
+        write_whole(note, json.dumps({"format": FORMAT, "key": key, "settings": settings}).encode())
 
 
 def _finish(
@@ -273,24 +273,5 @@ def _finish(
         "splits": facts,
         "broken": [asdict(one) for one in broken],
     }
-    _replace(folder / INDEX, json.dumps(index, indent=1).encode())
+    write_whole(folder / INDEX, json.dumps(index, indent=1).encode())
     (folder / UNFINISHED).unlink(missing_ok=True)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    part = _part(path)
-    try:
-        with part.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _part(path: Path) -> Path:
-    """What a file is called until it is whole."""
-    return path.with_name(f".{path.name}.part")
