@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import NotFoundError
-from nas.promoted_folder import write_whole
 from nas.using.views import Views, views_of
+from trainer.files import write_whole
 
 FORMAT = 1
 
