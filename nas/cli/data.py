@@ -77,9 +77,16 @@ def check(
     from dataclasses import asdict
 
     from trainer.data.check import check_data, excluded
-    from trainer.data.layouts.definitions import write_exclude
+    from trainer.data.layouts.definitions import check_exclude, write_exclude
 
     config = videos_of(target, overrides or [])
+    if config.source == "pack":
+        raise NasError(
+            f"videos are needed for a check, but data.source is pack and {config.root} is a pack; its index.json "
+            "lists what was left out"
+        )
+    if exclude is not None:
+        check_exclude(Path(exclude))
     place = hashlib.sha256(str(Path(config.root).resolve()).encode()).hexdigest()[:16]
     journal = Path(config.cache) / "check" / f"{place}{'-decoded' if decode else ''}.jsonl"
     if fresh:
@@ -180,14 +187,19 @@ def _checksums(path: str | None) -> dict[str, str]:
     """Checksum by `split/name` or name of archive, from lines as sha256sum and md5sum write them."""
     if path is None:
         return {}
+    from trainer.data.download import HASHES
     from trainer.data.layouts.text import read_lines
     from trainer.data.layouts.values import SPLITS
 
     found: dict[str, str] = {}
     for number, line in read_lines(Path(path)):
         digest, _, name = line.partition(" ")
-        if not name.strip() or not all(letter in "0123456789abcdef" for letter in digest.lower()):
-            raise NasError(f"line {number} of {path} must read `checksum  file`, but is {line[:80]!r}")
+        hexadecimal = len(digest) in HASHES and all(letter in "0123456789abcdef" for letter in digest.lower())
+        if not name.strip() or not hexadecimal:
+            raise NasError(
+                f"line {number} of {path} must read `checksum  file` with a SHA-256, SHA-1 or MD5 in hex, but is "
+                f"{line[:80]!r}"
+            )
         file = Path(name.strip().removeprefix("*"))
         key = f"{file.parent.name}/{file.name}" if file.parent.name in SPLITS else file.name
         if found.setdefault(key, digest.lower()) != digest.lower():

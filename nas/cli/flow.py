@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from nas.cli.output import Progress
-from nas.cli.pack import SHORT_SIDE, check_coding, tell_packed
+from nas.cli.pack import SHORT_SIDE, check_packing, tell_packed
 from nas.cli.resolve import videos_of
 from nas.errors import NasError, one_of
 
@@ -47,9 +47,7 @@ def flow(
         raise NasError(one_of("method", method, _METHODS))
     if not 0 < bound < 1000:
         raise NasError(f"--bound must be pixels a frame above 0 and below 1000, but is {bound:g}")
-    check_coding(coding, quality)
-    if short_side < 0:
-        raise NasError(f"--short-side must be at least 0, but is {short_side}")
+    check_packing(coding, quality, short_side=short_side, max_frames=max_frames, workers=workers)
     config = videos_of(target, overrides or [])
     if config.source == "pack":
         raise NasError(f"videos are needed to compute flow, but data.source is pack and {config.root} is a pack")

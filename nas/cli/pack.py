@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +48,7 @@ def pack(
     from trainer.data.layouts import find_layout
     from trainer.data.packing import write_pack
 
-    check_coding(coding, quality)
-    if short_side < 0 or fps < 0:
-        raise NasError(f"--short-side and --fps must be at least 0, but are {short_side} and {fps:g}")
+    check_packing(coding, quality, short_side=short_side, max_frames=max_frames, workers=workers, fps=fps)
     config = videos_of(target, overrides or [])
     if config.source == "pack":
         raise NasError(f"videos are needed to make a pack, but data.source is pack and {config.root} is one already")
@@ -76,8 +75,19 @@ def pack(
     tell_packed(packed, fps=packed.fps, seconds=time.monotonic() - began, as_json=as_json)
 
 
-def check_coding(coding: str, quality: int) -> None:
-    """Raises NasError unless frames can be coded so."""
+def check_packing(
+    coding: str, quality: int, *, short_side: int, max_frames: int, workers: int, fps: float = 0.0
+) -> None:
+    """Raises NasError unless a pack can be made so."""
+    from trainer.config import MOST_PIXELS
+
+    if not 0 <= short_side <= MOST_PIXELS:
+        raise NasError(f"--short-side must be from 0 to {MOST_PIXELS:,}, but is {short_side}")
+    if not 0 <= fps < math.inf:
+        raise NasError(f"--fps must be at least 0 and finite, but is {fps:g}")
+    for name, value in (("--max-frames", max_frames), ("--workers", workers)):
+        if value < -1:
+            raise NasError(f"{name} must be at least -1, but is {value}")
     if coding not in _CODINGS:
         raise NasError(one_of("coding", coding, _CODINGS))
     if not 1 <= quality <= 100:

@@ -407,6 +407,10 @@ BAD = [
     (["data", "check", "tiny.yaml", "data.definition=mini-kinetics"], "two definitions go by that name"),
     (["data", "get", "imagenet"], "data set 'imagenet' is not known"),
     (["data", "get", "kinetics", "--base", "s3://kinetics"], "a base address must begin with http:// or https://"),
+    (["data", "get", "kinetics", "--base", "http://[::1"], "a base address must read http://HOST/PATH, but is"),
+    (["data", "get", "kinetics", "--base", "http://me:secret@h/k"], "must read http://HOST/PATH without a user, a"),
+    (["data", "check", "tiny.yaml", "--exclude", "runs/tiny/study.db"], "runs/tiny/study.db holds something else"),
+    (["data", "check", "tiny.yaml", "data.source=pack"], "videos are needed for a check, but data.source is pack"),
 ]
 
 

@@ -48,3 +48,12 @@ def test_checksums_are_told_apart_by_the_folders_of_their_files(
     assert not (tmp_path / "k400").exists()
     assert get(server, tmp_path, [f"{digest} *kinetics/400{name}" for name, digest in sums.items()]) == 0
     assert "3 of 3 archives, videos: train 2, val 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("digest", ["00", "z" * 64, "0" * 63, "0" * 65])
+def test_what_is_no_checksum_is_told_before_anything_is_fetched(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], digest: str
+) -> None:
+    assert get(server, tmp_path, [f"{digest}  train/part_0.tar.gz"]) == 2
+    assert "sums.txt must read `checksum file` with a SHA-256, SHA-1 or MD5 in hex" in capsys.readouterr().err
+    assert not (tmp_path / "k400").exists()

@@ -24,6 +24,7 @@ VERSION = 2
 _TIMEOUT = 60.0
 _LARGEST = 8 * 2**30  # bytes of frames of one video that are still decoded at once
 _BUFFER = 600  # small frames that are held in memory before a second pass over the file is the better choice
+_ROOM = 128 * 2**20  # bytes that they have
 
 # Exact rounding, the same on every processor, so that the same files give the same checksum on another machine.
 INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
@@ -123,8 +124,11 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
             stands = float((frame.duration or 0) * frame.time_base) if frame.time_base else 0.0
             if limit is None or total <= limit:
                 images.append(scale(frame))
-            if limit is None and total * images[0].nbytes > _LARGEST:
-                raise DecodeError(f"too long: more than {total - 1} frames; give data.max_frames")
+            if limit is not None and total == 1:
+                limit = max(max_frames, min(_BUFFER, _ROOM // images[0].nbytes))
+            if len(images) * images[0].nbytes > _LARGEST:
+                less = "a smaller data.max_frames" if max_frames else "data.max_frames"
+                raise DecodeError(f"too long: more than {len(images) - 1} frames of its size; give {less}")
         first, last = (shown[0], shown[-1]) if shown else (None, None)
         lack = lack_of(path, container, stream, total, first, last)
     if total == 0:
@@ -139,6 +143,7 @@ def _decode(path: Path, short_side: int, max_frames: int) -> Decoded:
         return Decoded(frames=stacked(images), fps=fps, times=times, seconds=seconds)
     keep = (2 * np.arange(max_frames) + 1) * total // (2 * max_frames)
     if limit is not None and total > limit:
+        images.clear()
         images = _pick(path, short_side, {int(i) for i in keep})
     else:
         images = [images[i] for i in keep]

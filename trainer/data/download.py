@@ -15,7 +15,8 @@ _TIMEOUT = 60.0
 _BLOCK = 1 << 20
 _PAUSE = 1.0  # seconds before the second try; doubled for each further one
 _LONGEST_TEXT = 4 * 2**20  # bytes: the list of the 242 archives of Kinetics-400 has 16,000
-_HASHES = {32: "md5", 40: "sha1", 64: "sha256"}
+HASHES = {32: "md5", 40: "sha1", 64: "sha256"}
+"""Checksums that a file may be held to, by their number of hex digits."""
 
 
 class FetchError(Exception):
@@ -167,7 +168,7 @@ def _md5_of(etag: str) -> str:
 def _wrong(path: Path, checksum: str) -> str:
     if not checksum:
         return ""
-    name = _HASHES.get(len(checksum))
+    name = HASHES.get(len(checksum))
     if name is None:
         return f"a checksum must be an MD5, SHA-1 or SHA-256 in hex, but is {checksum!r}"
     with path.open("rb") as file:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from trainer.data.download import FetchError, fetch, fetch_text
 from trainer.data.layouts import SPLITS, DataError
-from trainer.data.layouts.cvdf import read_flat, replaced, replacements_of, tables
+from trainer.data.layouts.cvdf import is_table, read_flat, replaced, replacements_of, tables
 from trainer.data.layouts.files import Listing
 from trainer.data.layouts.text import read_text
 from trainer.data.unpack import LARGEST, Unpacked, unpack
@@ -124,9 +124,7 @@ def get_kinetics(
             the disk is full; what was done is kept.
     """
     root = Path(root)
-    base = base.rstrip("/")
-    if urlparse(base).scheme not in ("http", "https"):
-        raise DataError(f"a base address must begin with http:// or https://, but is {base!r}")
+    base = _checked(base).rstrip("/")
     for split in splits:
         if split not in SPLITS:
             raise DataError(f"a split must be one of {', '.join(SPLITS)}, but is {split!r}")
@@ -162,6 +160,30 @@ def get_kinetics(
     return Got(root=root, archives=done, videos=_count(root, splits), unlisted=unlisted)
 
 
+def _checked(base: str) -> str:
+    """A base address that can be printed and recorded.
+
+    Raises:
+        DataError: It cannot be used, or there may be a secret in it, which the message does not repeat.
+    """
+    if "@" in base.partition("?")[0] or "?" in base or "#" in base:
+        raise DataError(
+            "a base address must read http://HOST/PATH without a user, a password or a query, since it is printed and "
+            "recorded; what needs a password is fetched by other means"
+        )
+    try:
+        parts = urlparse(base)
+        if parts.scheme not in ("http", "https"):
+            raise DataError(f"a base address must begin with http:// or https://, but is {base[:200]!r}")
+        if not parts.hostname or parts.port == 0:
+            raise ValueError("it names no host or port")
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"a base address must read http://HOST/PATH, but is {base[:200]!r}: {error}") from error
+    return base
+
+
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
     lock = FileLock(root / _LOCK)
@@ -193,12 +215,25 @@ def _plan(root: Path, base: str, splits: Sequence[str], limit: int) -> list[tupl
         plan += [(split, name, f"{base}/{split}/{name}") for name in (names[:limit] if limit else names)]
         table = root / "annotations" / f"{split}.csv"
         if not table.is_file():
-            fetch(f"{base}/annotations/{split}.csv", table, largest=_LARGEST_TABLE)
+            _fetch_table(f"{base}/annotations/{split}.csv", table)
+        elif not is_table(table):
+            raise DataError(f"a table must have a header with a column youtube_id, but {table} has none; remove it")
     try:
         fetch_text(f"{base}/{REPLACEMENT}", head=True)
     except FetchError:
         return plan  # a mirror may do without
     return [*plan, ("replacement", REPLACEMENT, f"{base}/{REPLACEMENT}")]
+
+
+def _fetch_table(address: str, place: Path) -> None:
+    """Fetches a table; what a mirror sends in its place is not kept, since it would stand in the way for ever."""
+    fetch(address, place, largest=_LARGEST_TABLE)
+    if not is_table(place):
+        place.unlink()
+        raise DataError(
+            f"a table must have a header with a column youtube_id, but {address} has none; give the same command again "
+            "once it has, it goes on"
+        )
 
 
 def _name(line: str) -> str:

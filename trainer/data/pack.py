@@ -287,7 +287,7 @@ def _open(folder: Path, key: str) -> Pack | None:
             found.file(split).stat().st_size == sum(entry.num_bytes(found.planes) for entry in entries)
             for split, entries in splits.items()
         )
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return found if complete else None
 

@@ -152,11 +152,18 @@ def open_packed(folder: str | Path) -> Packed:
         flow = FlowSettings(**settings["flow"]) if settings.get("flow") else None
         planes = PLANES["rgb" if flow is None else "flow"]
         # What is coded in another way has a reader of its own, which who wrote it knows.
-        reader = Raw(planes) if settings["coding"] == "raw" else Jpeg(planes)
+        raw = settings["coding"] == "raw"
+        reader = Raw(planes) if raw else Jpeg(planes)
+        if settings["coding"] not in ("jpeg", "raw", "times") or not _are_names(index["classes"]):
+            raise ValueError("its coding or its classes are none")
         splits: dict[str, Split] = {}
         for name, facts in index["splits"].items():
             split = TableSplit(file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"), reader=reader)
             _check(split, key, facts)
+            if raw and len(split):
+                last = split.entry(len(split) - 1)
+                if last.offset + last.num_bytes(planes) != facts["bytes"]:
+                    raise ValueError("its frames are not raw")
             splits[str(name)] = split
         return Packed(
             folder=folder,
@@ -174,13 +181,19 @@ def open_packed(folder: str | Path) -> Packed:
             definition=str(index["definition"]),
             flow=flow,
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{folder / INDEX} must be as `nas data pack` wrote it, but is damaged; {_AGAIN}") from error
 
 
 _AGAIN = "remove the folder and pack again"
+
+
+def _are_names(classes: object) -> bool:
+    """Whether a value of an index is a list of different names."""
+    names = classes if isinstance(classes, list) else []
+    return bool(names) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -199,7 +212,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         else:
             reason = "is not there; make it with `nas data pack`"
         raise DataError(f"data.root must be a pack where data.source is pack, but {folder} {reason}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{folder / INDEX} must be as `nas data pack` wrote it, but is damaged; {_AGAIN}") from error
     found = index.get("format") if isinstance(index, dict) else None
     if not isinstance(index, dict) or found != FORMAT:

@@ -220,3 +220,16 @@ def test_files_are_closed_after_success_and_failure(tmp_path, write_video):
 
 def test_backend_names_versions():
     assert backend().startswith(f"pyav {av.__version__} (libavcodec ")
+
+
+def test_large_frames_are_not_held_by_the_hundred_where_few_are_kept(tmp_path, write_video, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", 20, fps=10)
+    size = decode_video(path, short_side=24, max_frames=4).frames[0].nbytes
+    monkeypatch.setattr(decode, "_ROOM", 3 * size)
+    monkeypatch.setattr(decode, "_LARGEST", 6 * size)
+    few = decode_video(path, short_side=24, max_frames=4)  # 20 are more than may be held at once
+    assert levels(few.frames) == [2, 7, 12, 17]
+    with pytest.raises(DecodeError, match=r"more than 6 frames of its size; give a smaller data\.max_frames"):
+        decode_video(path, short_side=24, max_frames=7)
+    with pytest.raises(DecodeError, match=r"more than 6 frames of its size; give data\.max_frames"):
+        decode_video(path, short_side=24)

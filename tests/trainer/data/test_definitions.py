@@ -201,3 +201,16 @@ def test_an_exclude_list_is_read_as_it_was_written(paths: list[str], tmp_path_fa
 def test_a_normal_name_is_normal_already(name: str) -> None:
     assert normal(normal(name)) == normal(name)
     assert normal(name.replace(" ", "_")) == normal(name)
+
+
+@pytest.mark.parametrize("content", [b"SQLite format 3\0", b"name: a study\n", b"train/a/0.mp4\n", b"#"])
+def test_an_exclude_list_takes_the_place_of_no_other_file(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "study.db"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a new file or one that .* wrote, but .*study\.db holds something else"):
+        write_exclude(file, [("a", "b")])
+    assert file.read_bytes() == content
+    file.write_bytes(b"")
+    write_exclude(file, [("a", "b")])
+    write_exclude(file, [("c", "d")])
+    assert read_exclude(file) == ("c",)

@@ -331,6 +331,10 @@ def test_a_disk_that_fills_up_is_told_and_the_same_call_goes_on(
     ("options", "message"),
     [
         ({"base": "ftp://x"}, "must begin with http:// or https://"),
+        ({"base": "x"}, "must begin with http:// or https://, but is 'x'"),
+        ({"base": "http://[::1"}, r"must read http://HOST/PATH, but is 'http://\[::1': Invalid IPv6"),
+        ({"base": "http://x:port"}, "must read http://HOST/PATH, but is 'http://x:port'"),
+        ({"base": "http://"}, "must read http://HOST/PATH, but is 'http://': it names no host"),
         ({"base": "http://127.0.0.1:1"}, "cannot be fetched: .*refused; give the same command again"),
         ({"splits": ["training"]}, "a split must be one of train, val, test, but is 'training'"),
         ({"splits": ["test"]}, "k400_test_path.txt cannot be fetched: the server answers 404"),
@@ -346,3 +350,28 @@ def test_a_list_that_names_no_archives_is_refused(server: Server, tmp_path: Path
     server.files["/val/k400_val_path.txt"] = b"<html>\n"
     with pytest.raises(DataError, match=r"must name one \.tar\.gz a line, but .* holds"):
         get_kinetics(tmp_path / "k400", base=server.base, splits=["val"])
+
+
+@pytest.mark.parametrize(
+    "base", ["http://me:hunter2@127.0.0.1:1/k", "ftp://me:hunter2@x", "hunter2@x", "http://127.0.0.1:1/k?token=hunter2"]
+)
+def test_an_address_with_a_secret_is_refused_without_repeating_it(tmp_path: Path, base: str) -> None:
+    with pytest.raises(DataError, match="without a user, a password or a query") as error:
+        get_kinetics(tmp_path / "k400", base=base)
+    assert "hunter2" not in str(error.value)
+    assert not (tmp_path / "k400").exists()
+
+
+def test_what_a_mirror_sends_in_place_of_a_table_does_not_stay(
+    server: Server, kinetics: list[Clip], tmp_path: Path
+) -> None:
+    table = server.files["/annotations/train.csv"]
+    server.files["/annotations/train.csv"] = b"<html>be back soon</html>"
+    with pytest.raises(DataError, match=r"a column youtube_id, but http://.*/annotations/train\.csv has none"):
+        get_kinetics(tmp_path / "k400", base=server.base)
+    server.files["/annotations/train.csv"] = table
+    assert dict(get_kinetics(tmp_path / "k400", base=server.base).videos) == {"train": 4, "val": 2}
+    (tmp_path / "k400" / "annotations" / "train.csv").write_text("a list of mine")
+    with pytest.raises(DataError, match=r"youtube_id, but .*k400/annotations/train\.csv has none; remove it"):
+        get_kinetics(tmp_path / "k400", base=server.base)
+    assert (tmp_path / "k400" / "annotations" / "train.csv").read_text() == "a list of mine"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -289,3 +290,18 @@ def test_a_row_with_a_path_that_no_disk_has_is_left_out(plain: Path, path: str) 
 def test_a_root_with_a_long_name_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="File name too long"):
         find_videos(tmp_path / ("x" * 300), name="mine")
+
+
+@pytest.mark.parametrize("last", [2_000_000, 999_999])
+def test_a_label_that_is_far_too_large_is_told_without_a_list_of_all_below_it(plain: Path, last: int) -> None:
+    root = build(plain, "slowfast")
+    (root / "classes.txt").unlink()
+    lines = (root / "train.csv").read_text().splitlines()
+    (root / "train.csv").write_text("\n".join([f"{lines[0].rpartition(' ')[0]} {last}", *lines[1:]]) + "\n")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=rf"the lists go from 0 to {last} without 2, 3, .*\.\.\.; a file classes"):
+            find_videos(root, name="mine")
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()

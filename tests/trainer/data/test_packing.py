@@ -229,8 +229,16 @@ def other(folder: Path, root: Path) -> Path:
     return pack(root, folder.with_name("other"), max_frames=11)[0].folder
 
 
+def as_jpeg(folder: Path, root: Path) -> Path:
+    """The same videos packed as JPEGs in its place."""
+    shutil.rmtree(folder)
+    return pack(root, folder, coding="jpeg")[0].folder
+
+
 def edit(folder: Path, **changes) -> None:
     index = json.loads((folder / "index.json").read_text())
+    if changes.get("settings"):
+        changes["settings"] = {**index["settings"], **changes["settings"]}
     (folder / "index.json").write_text(json.dumps({**index, **changes}))
 
 
@@ -245,6 +253,13 @@ def edit(folder: Path, **changes) -> None:
         (lambda f, r: (f / "val.bin").unlink(), r"cannot be read \(.*val\.bin: No such file"),
         (lambda f, r: (f / "index.json").write_text("{"), r"index\.json must be as `nas data pack` wrote it, but is d"),
         (lambda f, r: edit(f, settings={}), r"index\.json must be as `nas data pack` wrote it, but is damaged"),
+        (lambda f, r: edit(f, settings={"short_side": 1e999}), r"index\.json must be as .* but is damaged"),
+        (lambda f, r: edit(f, settings={"coding": "png"}), r"index\.json must be as .* but is damaged"),
+        (lambda f, r: edit(as_jpeg(f, r), settings={"coding": "raw"}), r"index\.json must be as .* but is damaged"),
+        (lambda f, r: edit(f, classes="ab"), r"index\.json must be as .* but is damaged"),
+        (lambda f, r: edit(f, classes=[1, 2]), r"index\.json must be as .* but is damaged"),
+        (lambda f, r: edit(f, classes=["one", "one"]), r"index\.json must be as .* but is damaged"),
+        (lambda f, r: (f / "index.json").write_text("[" * 100_000), r"index\.json must be as .* but is damaged"),
         (lambda f, r: edit(f, splits=[]), r"index\.json must be as `nas data pack` wrote it, but is damaged"),
         (lambda f, r: (f / "index.json").unlink(), r"data\.root must be a pack where .* but .*pack has no index\.json"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -65,6 +66,25 @@ def narrowed(
     return dataclasses.replace(layout, definition="; ".join(texts), selection=selection)
 
 
+_HEAD = "# Videos that a study leaves out: data.exclude names this file. One path below data.root a line."
+
+
+def check_exclude(path: Path) -> None:
+    """Refuses a file that `write_exclude` would destroy, before a long check.
+
+    Raises:
+        DataError: The file is there, and holds something else than a list that `write_exclude` wrote.
+    """
+    with contextlib.suppress(OSError):  # what cannot be read, writing tells
+        if path.is_file() and path.stat().st_size:
+            with path.open("rb") as file:
+                if file.read(len(_HEAD)) != _HEAD.encode():
+                    raise DataError(
+                        f"the exclude list must be a new file or one that `nas data check --exclude` wrote, but {path} "
+                        "holds something else; name another file, or remove this one"
+                    )
+
+
 def write_exclude(path: Path, left_out: Sequence[tuple[str, str]]) -> None:
     """Writes an exclude list: one path a line and, after a tab, why.
 
@@ -72,7 +92,8 @@ def write_exclude(path: Path, left_out: Sequence[tuple[str, str]]) -> None:
         path: The file.
         left_out: Paths below the root, with reasons.
     """
-    lines = ["# Videos that a study leaves out: data.exclude names this file. One path below data.root a line."]
+    check_exclude(path)
+    lines = [_HEAD]
     for name, reason in left_out:
         odd = name[:1] in ('"', "#") or name != name.strip() or any(sign in name for sign in "\t\n\r")
         lines.append(f"{json.dumps(name) if odd else name}\t{reason}")

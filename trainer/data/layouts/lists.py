@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from trainer.data.layouts.files import Listing, below
@@ -13,6 +14,7 @@ from trainer.data.layouts.values import SPLITS, DataError, Layout, LeftOut, Vide
 
 # Lists of mmaction2 leave the first folder of a path away.
 _PREFIXES = ("", "{split}/", "videos_{split}/", "rawframes_{split}/", "videos/", "rawframes/", "frames/")
+_TOLD = 20  # of the labels that no video has
 _WORDS = {
     "train": ("train", "training"),
     "val": ("val", "validation", "validate", "valid"),
@@ -113,14 +115,15 @@ def _classes(rows: Mapping[str, Sequence[Row]], names: Path | None, lists: Mappi
     if names is not None:
         return class_names(names)
     labels = sorted({label for split in rows.values() for row in split for label in row.labels})
-    if labels == list(range(1, labels[-1] + 1)):
+    if labels[0] == 1 and len(labels) == labels[-1]:
         raise _from_one(labels[-1], lists)
-    expected = range(labels[-1] + 1) if labels[-1] < 1_000_000 else range(0)
-    missing = [str(label) for label in expected if label not in set(labels)]
-    if missing or not expected:
+    if len(labels) <= labels[-1]:
+        present = set(labels)
+        # A label may have nine digits: no more numbers are gone through than are told.
+        missing = islice((str(label) for label in range(labels[-1]) if label not in present), _TOLD)
         raise DataError(
             f"labels must be numbered from 0 without gaps, but the lists go from {labels[0]} to {labels[-1]} without "
-            f"{listed(missing) or labels[-1] - 1}; a file classes.txt beside them may name all classes"
+            f"{listed(list(missing))}; a file classes.txt beside them may name all classes"
         )
     return tuple(f"{label:0{len(str(labels[-1]))}d}" for label in labels)
 
