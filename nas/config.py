@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from math import log
 from pathlib import Path
 from typing import Any, cast
 
@@ -187,7 +188,28 @@ def _names(schema: Any) -> str:
     return ", ".join(f.name for f in dataclasses.fields(schema))
 
 
+def _check_references(raw: Any, where: str) -> None:
+    """Refuses references to keys that could make far more text or values of a study than it holds.
+
+    Each reference to a value with k references of its own makes k of it, and n references in all make at most 3^(n/3).
+    """
+    left, size, count = [raw], 0, 0
+    while left:
+        at = left.pop()
+        size += len(at) + 1 if isinstance(at, str) else 1
+        if isinstance(at, str):
+            count += len(re.findall(r"(?<!\\)\$\{(?!oc\.env:)", at))
+        else:
+            left.extend(at.values() if isinstance(at, Mapping) else at if isinstance(at, list | tuple) else ())
+    if count and (count / 3) * log(3) + log(size) > log(_LARGEST_RESOLVED):
+        raise StudyError(f"a study must be far smaller for its {count} references by ${{...}} (in {where})")
+
+
+_LARGEST_RESOLVED = 2**28  # characters and values, once references are resolved
+
+
 def _typed(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    _check_references(raw, where)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(StudySchema), OmegaConf.create(dict(raw)))
         plain = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from nas.errors import StoreError
@@ -35,13 +36,25 @@ def path_of(text: str | Path) -> Path:
         StoreError: It is the address of a server. The message has no more of it than its beginning, since there may be
             a password in it.
     """
-    address = _ADDRESS.match(str(text))
+    address = _ADDRESS.match(str(text).lstrip())
     if address is not None:
         raise StoreError(
             "a study and its database must be paths of files, such as runs/mine/study.db, an SQLite file, but got an "
             f"address that begins with {address[1][:20]}://; databases of servers are not supported"
         )
     return Path(text)
+
+
+def check_file(path: Path) -> None:
+    """Refuses what can be no database, though it is there: a pipe would be waited for without end.
+
+    Raises:
+        StoreError: It is a folder, a pipe or a device.
+    """
+    with suppress(OSError):  # who opens it says why
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise StoreError(f"a database must be a file such as runs/mine/study.db, but {path} is {what}")
 
 
 def lines_of(folder: Path) -> int:

@@ -12,6 +12,7 @@ from nas.fidelity import recorded_fidelity
 from nas.report.scales import log_places
 from nas.store import Row
 from nas.study import short_number
+from trainer.files import check_replaceable
 
 
 def draw_front(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Path) -> None:
@@ -33,6 +34,7 @@ def draw_front(study: Row, evaluations: Sequence[Row], front: Sequence[Row], pat
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_replaceable(path)
         (_html if path.suffix == ".html" else _png)(study, evaluations, front, part)
         part.replace(path)
     except OSError as error:

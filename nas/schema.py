@@ -228,7 +228,28 @@ DEEPEST, MOST_VALUES, LARGEST_NUMBER = 20, 100_000, 2**63
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which a value that contradicts its tag, such as `!!int x`, has a place as any other fault has."""
+    """YAML in which a value that contradicts its tag, such as `!!int x`, has a place as any other fault has.
+
+    A key stands once, since the last of two would silently be the one that counts; and merges (`<<`) of merges, each of
+    which may double what is there, end at the number of values that a study may have.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    problem = f"a key must stand once, but {key.value[:100]} stands twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+        return node
+
+    def flatten_mapping(self, node: Any) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_VALUES:
+            problem = f"a study must have at most {MOST_VALUES:,} values, but merges have made more"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:

@@ -25,7 +25,7 @@ from nas import tables as m
 from nas.counted import Cost
 from nas.engine import WAIT_SECONDS, engine_of, is_settled, uri_of
 from nas.errors import NotFoundError, StoreError
-from nas.places import OPENED, path_of
+from nas.places import OPENED, check_file, path_of
 from search_spaces import codec
 from search_spaces.spec import ArchSpec
 
@@ -64,6 +64,7 @@ class Store:
     def __init__(self, location: str | Path, *, create: bool = False) -> None:
         """Opens the database."""
         path = path_of(location)
+        check_file(path)
         self.location = str(location)
         if self.location not in OPENED:
             OPENED.append(self.location)

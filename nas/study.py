@@ -177,7 +177,7 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
             texts={key: config[key] for key in TEXTS},
             seed=_at_least("seed", config["seed"], 0, 2**63),
             data=clips,
-            num_classes=num_classes,
+            num_classes=_at_least("data.num_classes", num_classes, 0),
             space=parse_space(config["space"]),
             limits=tuple(limit(text) for text in config["constraints"]),
             recipe=searched,
@@ -200,7 +200,8 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
 
 def _filled(usual: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
     """Stated values, and the usual ones of keys that a record lacks because they are newer."""
-    both = {key: value for key, value in stated.items() if isinstance(value, Mapping) and usual[key]}
+    keys = {key for key, value in usual.items() if value and isinstance(value, Mapping)}
+    both = {key: value for key, value in stated.items() if key in keys and isinstance(value, Mapping)}
     return {**usual, **stated, **{key: _filled(usual[key], value) for key, value in both.items()}}
 
 
@@ -356,7 +357,7 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
         fidelity=fidelity,
         eta=_at_least("search.eta", raw["eta"], 2),
         order=raw["order"],
-        strata=_at_least("search.strata", raw["strata"], 1),
+        strata=_at_least("search.strata", raw["strata"], 1, 1_000),
         objectives=objectives,
         pool=_at_least("search.pool", raw["pool"], 1),
         start_with=tuple(_start(value) for value in raw["start_with"]),

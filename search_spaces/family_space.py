@@ -12,6 +12,7 @@ that every name has one fixed distribution, which is what Optuna's storage deman
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -339,6 +340,11 @@ def parse_rule(family_name: str, index: int, obj: object, scopes: Mapping[str, s
 
 
 def _parse_value(family_name: str, place: str, name: str, value: object, scope: str) -> Scalar:
+    # Far above any network, and low enough for it to be written down, which building it one block after another needs.
+    most = 1_000 if name == "depth" else 1_000_000
+    for number in [value] if isinstance(value, int | float) else map(int, re.findall(r"\d{1,18}", str(value))):
+        if not abs(number) <= most:
+            raise SpecError(f"{place}: a number must be finite and at most {most:,}, but is {number}")
     try:
         return family(family_name).domains.normalise(name, value, scope)
     except SpecError as error:

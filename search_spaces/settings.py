@@ -48,7 +48,13 @@ def network_of(family_name: str, settings: Mapping[str, Any]) -> ArchSpec:
     counts = sites.counts(places)
     for domain in (d for d in domains if d.per != "network"):
         stated = {_place(domain.name, where): value for where, value in local[domain.name].items()}
-        for here in _places(domain, counts):
+        every = _places(domain, counts)
+        if missing := [place for place in stated if place not in every]:
+            raise SpecError(
+                f"{domain.name} must be stated for places of the network, {_where(every[0])} to {_where(every[-1])}, "
+                f"but is for {_where(missing[0])}"
+            )
+        for here in every:
             before = [place for place in stated if place <= here]
             places[here] = normal(family_name, domain.name, stated[max(before) if before else min(stated)], domain.per)
     for here, value in places.items():

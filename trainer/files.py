@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
@@ -50,8 +51,35 @@ def content_of(path: str | Path, *, largest: int = LARGEST) -> bytes:
     return content
 
 
+def check_replaceable(path: Path) -> None:
+    """Refuses a place that no output may take: renaming a file over it would do away with what is there.
+
+    Raises:
+        OSError: There is a folder, a device, a pipe or a database; `strerror` says so in words.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with suppress(PermissionError), regular_file(path) as file:
+        if file.read(len(_SQLITE)) == _SQLITE:
+            raise OSError(errno.EEXIST, "there is a database, which no output replaces", str(path))
+
+
+_SQLITE = b"SQLite format 3\0"
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all, on the disk when this returns."""
+    """Writes a file that is there whole or not at all, on the disk when this returns.
+
+    Raises:
+        OSError: It cannot be written, or `check_replaceable` refuses its place.
+    """
+    check_replaceable(path)
     part = part_of(path)
     try:
         with part.open("wb") as file:

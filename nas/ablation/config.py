@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -189,8 +190,8 @@ def _check(config: AblationConfig) -> None:
         raise StudyError(
             f"design control trains the base against itself and has no factors, but has {config.factors[0].path}"
         )
-    if config.precision < 0:
-        raise StudyError(f"ablation.precision must be at least 0, but is {config.precision}")
+    if not 0 <= config.precision < math.inf:
+        raise StudyError(f"ablation.precision must be finite and at least 0, but is {config.precision}")
     if config.against and config.design != "ofat":
         raise StudyError(f"ablation.against needs design ofat, but ablation.design is {config.design}")
     if config.design == "path" and not config.to:

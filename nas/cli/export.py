@@ -31,6 +31,7 @@ def export(
     """
     from nas import formats, tabular
     from nas.errors import NasError
+    from trainer.files import check_replaceable
 
     chosen = [name for name, given in (("--csv", csv), ("--parquet", parquet), ("--latex", latex)) if given]
     if len(chosen) != 1:
@@ -51,6 +52,7 @@ def export(
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_replaceable(path)
         if parquet:
             formats.write_parquet(rows, shown, part)
         else:

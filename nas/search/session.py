@@ -22,6 +22,7 @@ from nas.accuracies import AUTO, check_choice, few_videos
 from nas.cost import cost_of
 from nas.errors import SearchError, StoreError
 from nas.eta import Left
+from nas.places import check_file
 from nas.search.pool import Pool
 from nas.store import Row, Store
 from nas.study import Study, changes
@@ -95,6 +96,7 @@ def check_start(study: Study | None, database: Path) -> None:
         StoreError: Another driver holds the database, or it was made with other settings.
         SearchError: There is no file or name of the initial weights.
     """
+    check_file(database)
     if Path(f"{database}.lock").is_file():
         try:
             with FileLock(f"{database}.lock").acquire(timeout=0):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import errno
 import io
 import json
-import os
-import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,7 @@ from numpy.typing import NDArray
 
 from nas.errors import NotFoundError
 from nas.using.views import Views, views_of
-from trainer.files import write_whole
+from trainer.files import check_replaceable, write_whole
 
 FORMAT = 1
 
@@ -132,9 +128,7 @@ def check_videos_file(path: Path) -> None:
         raise NotFoundError(f"the file of --videos must end in .csv or .jsonl, but is {str(path)[:200]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISDIR(path.stat().st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        check_replaceable(path)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -197,6 +191,7 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_replaceable(path)
         with part.open("wb") as file:
             np.savez(file, **arrays)
         part.replace(path)

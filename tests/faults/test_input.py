@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from nas.band_plots import draw_bands
 from nas.cli.main import main
 from nas.config import apply_promote, load_study
-from nas.errors import LONGEST, StudyError, one_line
+from nas.errors import LONGEST, NasError, StudyError, one_line
+from nas.plots import draw_front
+from nas.store import Store
 from nas.study import study_of
+from nas.using.scores import check_videos_file, write_arrays
 from tests.faults import mutations
 from tests.nas.studies import TINY, write_study
-from trainer.files import content_of
+from trainer.data.layouts import DataError
+from trainer.data.layouts.definitions import write_exclude
+from trainer.files import content_of, write_whole
 
 LAUGHS = "variants:\n  a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"  {chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
@@ -87,6 +95,65 @@ def test_what_is_no_file_is_refused_and_not_waited_for(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert len(error.strip()) <= LONGEST
+
+
+NO_DATABASE = ["pipe", "folder", "/dev/zero"]
+
+
+@pytest.mark.parametrize("name", NO_DATABASE)
+@pytest.mark.parametrize("command", [["status"], ["search"], ["ablate", "--base", "r3d_18"], ["report"]], ids=" ".join)
+def test_a_database_that_is_no_file_is_refused_before_anything_else(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_study(tmp_path / "tiny.yaml")
+    os.mkfifo("pipe")
+    (tmp_path / "folder").mkdir()
+    there = sorted(tmp_path.iterdir())
+    assert main([command[0], "tiny.yaml", *command[1:], "--db", name]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: a database must be a file such as") and error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == there
+
+
+def _export(path: Path) -> None:
+    if main(["export", str(path.parent / "study.db"), "--table", "front", "--csv", "-o", str(path)]):
+        raise NasError("refused")
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "export": _export,
+    "features": lambda path: write_arrays(path, {}),
+    "videos": check_videos_file,
+    "exclude": lambda path: write_exclude(path, []),
+    "front": lambda path: draw_front({"name": "a"}, [], [{"epochs": 1}], path),
+    "bands": lambda path: draw_bands([], [], path),
+    "whole": lambda path: write_whole(path, b"new"),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("what", ["database", "pipe", "folder"])
+def test_no_output_takes_the_place_of_a_database_or_a_device(tmp_path: Path, writer: str, what: str) -> None:
+    """A file that is renamed over the null device, as root, is the end of the null device."""
+    place = tmp_path / {"videos": "a.csv", "front": "a.html", "bands": "a.html"}.get(writer, "a.db")
+    with Store(tmp_path / "study.db", create=True) as store:
+        store.add_study(name="demo", seed=0, clip="8x32x32", num_classes=4, config={}, data={})
+    if what == "database":
+        shutil.copy(tmp_path / "study.db", place)
+    elif what == "pipe":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    before = place.stat().st_mode, place.read_bytes() if what == "database" else b""
+    with pytest.raises((OSError, NasError, DataError)):
+        WRITERS[writer](place)
+    assert before == (place.stat().st_mode, place.read_bytes() if what == "database" else b"")
+    assert {path.name for path in tmp_path.iterdir()} <= {"study.db", "study.db-wal", "study.db-shm", place.name}
 
 
 def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:

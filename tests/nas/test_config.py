@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,13 @@ BAD: list[tuple[list[str], str]] = [
     (["search.trials"], "an override must read key=value, but is 'search.trials'"),
     (["search.trials=1,2"], "an override must name one value, but 'search.trials=1,2' names several"),
     (["search=fast"], "search must hold keys"),
+    (["search.strata=1000000000"], "search.strata must be at most 1,000, but is 1000000000"),
+    (["data.num_classes=-5"], "data.num_classes must be at least 0, but is -5"),
+    (["recipe.zero_init={a:1}"], "recipe.zero_init must be true, false or as_published, but is {'a': 1}"),
+    (["space.domains.width=[nan]"], "domains.width: a number must be finite and at most 1,000,000, but is nan"),
+    (["space.domains.width=[inf]"], "domains.width: a number must be finite and at most 1,000,000, but is inf"),
+    (["space.domains.stem_width=[99999999]"], "a number must be finite and at most 1,000,000, but is 99999999"),
+    (["space.domains.depth=['1-99999999999']"], "a number must be finite and at most 1,000, but is 99999999999"),
 ]
 
 
@@ -125,6 +133,13 @@ def test_bad_input_gets_one_line(tmp_path: Path, overrides: list[str], message: 
     assert "\n" not in str(caught.value)
 
 
+# Each line doubles the one before, forty times.
+MERGES = "a0: &a0 {x: 1, y: 2}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 41))
+REFERENCES = "promote:\n  recipe:\n    d0: text\n" + "".join(
+    f"    d{i}: '${{promote.recipe.d{i - 1}}}${{promote.recipe.d{i - 1}}}'\n" for i in range(1, 41)
+)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -132,13 +147,31 @@ def test_bad_input_gets_one_line(tmp_path: Path, overrides: list[str], message: 
         ("a: [1,\n", r"tiny.yaml:\d+ must be YAML"),
         ("searhc: {}\n", "key 'searhc' is not known; did you mean search"),
         ("variants: {x: {dat: 1}}\n", r"key 'dat' is not known; did you mean data.*variants\.x"),
+        (
+            "search: {trials: 3}\nseed: 1\nsearch: {eta: 2}\n",
+            r"tiny.yaml:3 .* must stand once, but search stands twice",
+        ),
+        ("search: {trials: 3, eta: 2, trials: 4}\n", r"tiny.yaml:1 .* must stand once, but trials stands twice"),
+        (MERGES, r"tiny.yaml:\d+ must be YAML: a study must have at most 100,000 values, but merges have made more"),
+        (REFERENCES, "must be far smaller for its 80 references"),
     ],
+    ids=lambda value: value[:20],
 )
 def test_a_bad_file_gets_one_line_with_its_place(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(StudyError, match=message):
         load_study(path)
+
+
+def test_a_study_may_merge_and_refer(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "tiny.yaml")
+    more = "promote:\n  recipe: &late {lr: 0.01, ema_decay: 0.5}\nablation:\n  recipe: {<<: *late, lr: 0.02}\n"
+    text = re.sub(r"(?ms)^promote:.*?(?=^\S|\Z)", "", path.read_text(encoding="utf-8"))
+    path.write_text(text + more + "question: ${name}, ${seed} and ${data.name}\n", encoding="utf-8")
+    study = load_study(path)
+    assert study.config["ablation"]["recipe"] == {"lr": 0.02, "ema_decay": 0.5}
+    assert study.texts["question"] == f"{study.name}, {study.seed} and {study.data.name}"
 
 
 def test_a_missing_file_names_those_beside_it(tmp_path: Path) -> None:

@@ -103,3 +103,11 @@ def test_settings_of_places_that_are_none_are_refused_in_one_line(kind: dict[obj
 def test_an_unknown_domain_names_the_nearest() -> None:
     with pytest.raises(SpecError, match="did you mean kernel"):
         network_of("resnet", {"kernl": 3})
+
+
+@pytest.mark.parametrize("place", ["stage4", "stage0.block2", "stage9.block0"])
+def test_a_place_that_the_network_lacks_is_refused(place: str) -> None:
+    with pytest.raises(
+        SpecError, match=f"kind must be stated for places of the network, stage0.* to .*, but is for {place}"
+    ):
+        network_of("resnet", {"kind": {place: "2d"}})
