@@ -19,6 +19,7 @@ from nas import tables as m
 from nas.engine import is_busy, uri_of
 from nas.errors import NasError, StoreError
 from nas.migrations import VIEWS
+from trainer.files import regular_file
 
 _CANNOT = (
     sqlite3.SQLITE_FULL,
@@ -51,7 +52,7 @@ def alone(path: Path) -> str:
     In WAL mode that is in a file beside, until the last program that has the database open closes it.
     """
     try:
-        with path.open("rb") as file:
+        with regular_file(path) as file:
             in_wal_mode = file.read(20)[18:20] == b"\x02\x02"
         missing = in_wal_mode and not Path(f"{path}-wal").exists()
     except OSError:

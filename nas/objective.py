@@ -62,6 +62,7 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
             device=job.device,
             on_epoch=on_epoch,
             batches=batches,
+            network=codec.digest(codec.loads(job.spec)),
         )
         measured = _measured(job, model, data, batches) if job.by_clip else ()
         return JobResult(

@@ -153,9 +153,12 @@ class Opened:
                 f"(promoted: {', '.join(promoted) or 'none'}; `nas promote` trains it)"
             )
         from nas.exported import load_network
+        from nas.promoted_folder import check_promotion
 
         best = max(mine, key=lambda row: (row["epochs"], -row["seed"]))
-        return load_network(moved(best["folder"], self.path.parent), device=device)
+        folder = moved(best["folder"], self.path.parent)
+        check_promotion(folder, digest=whole, seed=best["seed"], epochs=best["epochs"])
+        return load_network(folder, device=device)
 
     def _frame(self, table: str) -> pandas.DataFrame:
         return self._framed(table, tabular.rows_of(self._store, self._row, table))

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nas.errors import StoreError
+from trainer.files import content_of
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 
@@ -60,6 +61,6 @@ def check_file(path: Path) -> None:
 def lines_of(folder: Path) -> int:
     """Epochs that a job has written to its `progress.jsonl` so far."""
     try:
-        return (folder / "progress.jsonl").read_bytes().count(b"\n")
+        return content_of(folder / "progress.jsonl").count(b"\n")
     except OSError:
         return 0

@@ -23,6 +23,7 @@ from nas.exported import load_network, save_network
 from nas.jobs import JobResult, TrainJob, derived_seed, job_key, next_step, pause, stopped, told_again
 from nas.objective import first_network, network, opened
 from nas.places import lines_of, moved
+from nas.promoted_folder import check_promotion
 from nas.promotions import Promoted, joined, promoted_of
 from nas.search.session import left_out, session_of
 from nas.store import Row, Store
@@ -285,6 +286,7 @@ def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, ol
             f"{digest[:10]} was promoted with seed {seed} and its test was looked at, but its folder {folder} is gone; "
             "bring it back, or give --db another file"
         )
+    check_promotion(folder, digest=digest, seed=seed, epochs=old["epochs"])
     return folder
 
 
@@ -342,6 +344,7 @@ def _train(
         best_by=field_of(study["accuracy"]),
         logs=config.logs,
         on_epoch=say,
+        network=codec.digest(codec.loads(job.spec)),
     )
     before = _row(store, study["id"], promotion)["broken"]  # of an earlier start
     broken = joined(before, data.met.num_clips, data.met.videos)

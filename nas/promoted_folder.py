@@ -185,6 +185,24 @@ def check_file(folder: Path, name: str, files: Mapping[str, str]) -> Path:
     return path
 
 
+def check_promotion(folder: Path, *, digest: str, seed: int, epochs: int) -> None:
+    """Holds a folder against the promotion that a database says lies there.
+
+    Raises:
+        NotFoundError: It holds another one, such as after two folders were swapped; or as `read_content`.
+    """
+    record = read_content(folder).get("record")
+    for name, wanted in {"digest": digest, "seed": seed, "epochs": epochs}.items():
+        found = (
+            record.get(name, wanted) if isinstance(record, dict) else wanted
+        )  # a hostile record is refused elsewhere
+        if found != wanted:
+            raise NotFoundError(
+                f"{folder} must hold the promotion of {digest[:10]} with seed {seed} over {epochs} epochs, but its "
+                f"{RECORD} says {name} {str(found)[:10]}; bring back the folder that was there"
+            )
+
+
 def known_files(folder: Path) -> Mapping[str, str]:
     """The digests that `network.json` holds; none where there is no such file, as before a promotion is done.
 

@@ -17,6 +17,7 @@ from nas.jobs import TrainJob, job_key
 from nas.motion import SOURCES
 from nas.objective import opened
 from nas.places import moved
+from nas.promoted_folder import check_promotion
 from nas.store import Row, Store
 from nas.study import Study
 from search_spaces import codec
@@ -134,13 +135,20 @@ def load_trained(training: Trained, study: Study, row: Row, spec: Mapping[str, A
             "data.root=FOLDER"
         )
     if training.source == "promotion":
+        check_promotion(training.folder, digest=training.digest, seed=training.seed, epochs=training.epochs)
         network = load_network(training.folder, device=device)
         config = dataclasses.replace(network.data, **{name: getattr(where, name) for name in PLACES})
-        recipe = _promoted_recipe(network.record["recipe"])
+        recipe = _promoted_recipe(network.record.get("recipe", {}))
         model: nn.Module = network
         epochs, checksum = training.epochs, network.record.get("checksum", row["data"]["checksum"])
     else:
         run = run_of(_weights(training))
+        found = run.get("network", training.digest)  # earlier versions did not write it down
+        if found != training.digest:
+            raise NotFoundError(
+                f"{_weights(training)} must hold the weights of {training.digest[:10]}, but holds those of "
+                f"{found[:10]}; bring back the file that was there"
+            )
         config, recipe = _data_of(run, where), _recipe_of(run, study.recipe)
         model = build(codec.decode(spec), num_classes=row["num_classes"], planes=config.planes)
         epochs, checksum = load_weights(_weights(training), model) + training.before, run["data checksum"]
@@ -211,7 +219,8 @@ def _weights(training: Trained) -> Path:
 
 def _promoted_recipe(values: Mapping[str, Any]) -> Recipe:
     """What a promotion's evaluation used: of its recipe what an evaluation depends on, in float32."""
-    return Recipe(batch_size=values["batch_size"], channels_last=values["channels_last"], precision="fp32")
+    names = ("batch_size", "channels_last")
+    return Recipe(precision="fp32", **{name: values[name] for name in names if name in values})
 
 
 def _data_of(run: Mapping[str, str], where: DataConfig) -> DataConfig:

@@ -16,6 +16,7 @@ from nas.fidelity import Fidelity, recorded_fidelity
 from nas.importance import rungs_of
 from nas.places import lines_of, moved
 from nas.store import Row, Store
+from trainer.files import content_of
 
 EVENTS = 8  # that a frame shows
 
@@ -149,7 +150,7 @@ def _job(job: Row, trials: Sequence[Row], store: Store, folder: Path, fidelity: 
     found = []
     for progress in folder.glob(f"{job['number']:05d}-*/progress.jsonl"):
         try:
-            found.append(progress.read_bytes().count(b"\n"))
+            found.append(content_of(progress).count(b"\n"))
         except OSError:  # the folder goes away when a search is begun anew
             continue
     # Where a rung is a training of its own, it has a folder of its own, too.

@@ -26,7 +26,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ConfigError
+from trainer.config import CheckpointError, ConfigError
 from trainer.failures import FolderBusy, disk_space
 
 _VERSION = 1
@@ -242,7 +242,7 @@ class RunFolder:
         if not content:
             self.progress.unlink(missing_ok=True)
             return
-        if self.progress.exists() and self.progress.read_bytes() == content:
+        if self.progress.is_file() and self.progress.read_bytes() == content:
             return
         temporary = self.progress.with_suffix(".jsonl.tmp")
         with disk_space(self.progress):
@@ -303,7 +303,7 @@ def check_network(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -
     kept = {name: tuple(value.shape) for name, value in weights.items()}
     for name in {**own, **kept}:
         if own.get(name) != kept.get(name):
-            raise ConfigError(
+            raise CheckpointError(
                 f"a run must go on with the same network, but {name} is {own.get(name, 'absent')} and was "
                 f"{kept.get(name, 'absent')} in {path}; use another folder"
             )
@@ -413,7 +413,7 @@ def _read(path: Path) -> Checkpoint:
         raise ValueError(f"it holds no fields, but a {type(fields).__name__}")
     version = fields.pop("version")
     if version != _VERSION:
-        raise ConfigError(f"checkpoints must be of version {_VERSION}, but {path} is of version {version}")
+        raise CheckpointError(f"checkpoints must be of version {_VERSION}, but {path} is of version {version}")
     partial = fields.pop("partial", None)
     return Checkpoint(**fields, partial=None if partial is None else Partial(**partial))
 

@@ -38,6 +38,10 @@ class ConfigError(ValueError):
     """A value is outside what its field allows; the message is one line with rule, value, field and choices."""
 
 
+class CheckpointError(ConfigError):
+    """A checkpoint is of another version, or not of the run that is to go on from it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
     """What a network sees.

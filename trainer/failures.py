@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+from trainer.config import CheckpointError
 from trainer.data.layouts import DataError, DataGoneError
 
 # Torch raises a plain RuntimeError where memory runs out outside of CUDA's caching allocator.
@@ -135,6 +136,8 @@ def environment_failure(error: BaseException) -> EnvironmentFailed | None:
     for one in chain:
         if isinstance(one, DataGoneError):
             return DataAway(_one_line(one))
+        if isinstance(one, CheckpointError):  # where a folder is of one run alone, a file of another was put there
+            return DiskFailed(_one_line(one))
     while error.__cause__ is not None and not isinstance(error, OSError):  # of those that were handled, none counts
         error = error.__cause__
     if isinstance(error, OSError) and error.errno is not None:

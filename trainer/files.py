@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 LARGEST = 64 * 2**20
 """Bytes of the longest list that is read into memory."""
@@ -95,3 +99,17 @@ def write_whole(path: Path, content: bytes) -> None:
 def part_of(path: Path) -> Path:
     """What a file is called until it is whole."""
     return path.with_name(f".{path.name}.part")
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with a digest of all the rest of it, which `is_as_written` looks at."""
+    plain = {key: value for key, value in json.loads(json.dumps(content)).items() if key != _SEAL}
+    return {**plain, _SEAL: hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
+
+
+def is_as_written(content: Mapping[str, Any]) -> bool:
+    """Whether nobody has changed an object since it was sealed; one of an earlier version has no seal, and passes."""
+    return _SEAL not in content or sealed(content)[_SEAL] == content[_SEAL]
+
+
+_SEAL = "sha256"

@@ -40,6 +40,7 @@ def fit(
     best_by: str = "",
     logs: Sequence[Log] = (),
     batches: Batches = video_clips,
+    network: str = "",
 ) -> FitResult:
     """Trains a network until an epoch is done, going on from the folder's last checkpoint.
 
@@ -73,9 +74,12 @@ def fit(
         best_by: The metric by which `keep_best` compares epochs, such as `balanced`; empty for the data's own.
         logs: Logs beside the lines: `csv` (`progress.csv`) and `tensorboard` (`tensorboard/`).
         batches: Where clips come from.
+        network: What tells the network from others whose weights have the same shapes, such as its digest; a checkpoint
+            of another one is refused.
 
     Raises:
-        ConfigError: A setting does not fit the data, or the folder holds another run.
+        ConfigError: A setting does not fit the data.
+        CheckpointError: The folder holds another run.
         TrainingFailed: As NonFiniteLoss, OutOfMemory, BrokenClip, DiskFull or FolderBusy; the last checkpoint
             stands.
         Stopped: As asked.
@@ -99,6 +103,7 @@ def fit(
         keep_best=keep_best,
         best_by=best_by,
         logs=tuple(logs),
+        network=network,
     )
     if devices == 1:
         return run(plan, on_epoch=on_epoch, should_stop=should_stop)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.checkpoint import Partial, RunFolder, check_network
-from trainer.config import ConfigError, DataConfig, Log, Recipe
+from trainer.config import CheckpointError, ConfigError, DataConfig, Log, Recipe
 from trainer.data.share import with_share
 from trainer.evaluate import Batches, evaluate
 from trainer.failures import NonFiniteLoss, Stopped, named
@@ -31,6 +31,7 @@ from trainer.team import ALONE, Team
 
 # What may change between two calls on one folder: what does not reach the weights.
 _FREE = {"eval_every", "checkpointing"}
+_NETWORK = "network"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +71,7 @@ class Plan:
     keep_best: bool = False
     best_by: str = ""
     logs: tuple[Log, ...] = ()
+    network: str = ""
 
 
 @dataclass(slots=True)
@@ -289,13 +291,16 @@ def _identity(plan: Plan) -> dict[str, str]:
     fields = {f"recipe.{name}": value for name, value in plan.recipe.identity().items() if name not in _FREE}
     fields |= {f"data.{name}": value for name, value in plan.data_config.identity().items() if name not in _FREE}
     fields |= {"seed": plan.seed, "data checksum": plan.data.checksum, "classes": tuple(plan.data.classes)}
+    fields |= {_NETWORK: plan.network} if plan.network else {}
     return {name: str(value) for name, value in fields.items()}
 
 
 def _check_same(now: Mapping[str, str], kept: Mapping[str, str], path: Path, *, unused: Sequence[str]) -> None:
+    if _NETWORK not in now or _NETWORK not in kept:  # earlier versions did not write it down
+        unused = (*unused, _NETWORK)
     for name in {**now, **kept}:
         if name not in unused and now.get(name) != kept.get(name):
-            raise ConfigError(
+            raise CheckpointError(
                 f"a run must go on as it began, but {name} is {now.get(name)} and was {kept.get(name)} in "
                 f"{path}; use another folder"
             )

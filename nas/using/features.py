@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import NotFoundError
-from nas.using.scores import FORMAT, read_arrays, write_arrays
+from nas.using.scores import FORMAT, check_array, names, read_arrays, read_as, text, write_arrays
 from nas.using.scoring import batches
 from nas.using.views import Views, views_of
 from search_spaces.features import Tap, last_layers, tapped
@@ -186,23 +186,31 @@ def read_features(path: Path) -> Features:
     Raises:
         NotFoundError: There is no such file, or it holds something else.
     """
-    arrays, about = read_arrays(path, "features that `nas features` wrote")
-    try:
+    what = "features that `nas features` wrote"
+    arrays, about = read_arrays(path, what)
+    with read_as(path, what):
+        count = len(np.atleast_1d(arrays["paths"]))
+        classes = names(arrays["classes"].tolist(), "classes")
+        for name in ("paths", "splits"):
+            check_array(arrays, name, "U", (count,))
+        check_array(arrays, "labels", "iu", (count,), least=0, most=len(classes) - 1)
+        check_array(arrays, "predictions", "iu", (count,), least=-1, most=len(classes) - 1)
+        check_array(arrays, "features", "f", (count, -1, -1))
+        if not np.isfinite(arrays["features"]).all():
+            raise ValueError("its features are not all finite")
         return Features(
-            kind=about["kind"],
-            layer=about["layer"],
-            classes=tuple(arrays["classes"].tolist()),
+            kind=text(about, "kind"),
+            layer=text(about, "layer"),
+            classes=classes,
             splits=tuple(arrays["splits"].tolist()),
             paths=tuple(arrays["paths"].tolist()),
             labels=arrays["labels"],
             values=arrays["features"],
             predictions=arrays["predictions"],
             views=views_of(about["views"]),
-            network=about["network"],
-            checksum=about["checksum"],
+            network=text(about, "network"),
+            checksum=text(about, "checksum"),
         )
-    except (KeyError, TypeError) as error:
-        raise NotFoundError(f"{path} must hold features that `nas features` wrote, but lacks {error}") from error
 
 
 def _seen(model: nn.Module, tap: Tap, clips: Tensor, kind: str) -> tuple[NDArray[np.float32], Tensor]:

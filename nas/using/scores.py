@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from numpy.typing import NDArray
 
 from nas.errors import NotFoundError
 from nas.using.views import Views, views_of
-from trainer.files import check_replaceable, write_whole
+from trainer.config import ConfigError
+from trainer.files import check_replaceable, regular_file, write_whole
 
 FORMAT = 1
+_ROUNDING = 1e-3  # of means of shares
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -100,22 +104,30 @@ def read_scores(path: Path) -> Scores:
     Raises:
         NotFoundError: There is no such file, or it holds something else.
     """
-    arrays, about = read_arrays(path, "scores that `nas promote` wrote")
-    try:
+    what = "scores that `nas promote` wrote"
+    arrays, about = read_arrays(path, what)
+    with read_as(path, what):
+        classes = names(about["classes"], "classes")
+        count = len(np.atleast_1d(arrays["paths"]))
+        several = "targets" in arrays
+        check_array(arrays, "paths", "U", (count,))
+        check_array(arrays, "labels", "iu", (count,), least=-1 if several else 0, most=len(classes) - 1)
+        check_array(arrays, "probabilities", "f", (count, len(classes)), least=-_ROUNDING, most=1 + _ROUNDING)
+        check_array(arrays, "clips_right", "f", (count,), least=-_ROUNDING, most=1 + _ROUNDING)
+        if several:
+            check_array(arrays, "targets", "b", (count, len(classes)))
         return Scores(
-            split=about["split"],
-            classes=tuple(about["classes"]),
+            split=text(about, "split"),
+            classes=classes,
             paths=tuple(arrays["paths"].tolist()),
             labels=arrays["labels"],
             probabilities=arrays["probabilities"],
             clips_right=arrays["clips_right"],
             views=views_of(about["views"]),
-            checksum=about["checksum"],
-            decoded=about["decoded"],
+            checksum=text(about, "checksum"),
+            decoded=text(about, "decoded"),
             targets=arrays.get("targets"),
         )
-    except (KeyError, TypeError) as error:
-        raise NotFoundError(f"{path} must hold scores that `nas promote` wrote, but lacks {error}") from error
 
 
 def check_videos_file(path: Path) -> None:
@@ -209,15 +221,79 @@ def read_arrays(path: Path, what: str) -> tuple[dict[str, Any], dict[str, Any]]:
     import zipfile
 
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with regular_file(path) as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
     except OSError as error:
         reason = error.strerror or "it is damaged"
         raise NotFoundError(f"{path} must hold {what}, but {reason}") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError, RecursionError) as error:
         raise NotFoundError(f"{path} must hold {what}, but is something else or damaged") from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = about.get("format") if isinstance(about, dict) else about
-        raise NotFoundError(f"{path} has format {found}, and this nas reads format {FORMAT}")
+        raise NotFoundError(f"{path} has format {str(found)[:50]}, and this nas reads format {FORMAT}")
     return arrays, about
+
+
+@contextlib.contextmanager
+def read_as(path: Path, what: str) -> Iterator[None]:
+    """Turns what is wrong with the arrays of a file, which are looked at in this block, into one line.
+
+    Raises:
+        NotFoundError: The file does not hold `what`.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise NotFoundError(f"{path} must hold {what}, but lacks {error}") from error
+    except (ValueError, TypeError, ConfigError) as error:
+        raise NotFoundError(f"{path} must hold {what}, but {str(error)[:200]}") from error
+
+
+def check_array(
+    arrays: Mapping[str, NDArray[Any]],
+    name: str,
+    kinds: str,
+    shape: tuple[int, ...],
+    *,
+    least: float = -np.inf,
+    most: float = np.inf,
+) -> None:
+    """Holds an array of a file against what it has to be; what is not a number passes as to its range.
+
+    Args:
+        arrays: By name.
+        name: Of the array.
+        kinds: Letters of NumPy's kinds, such as `iu` for whole numbers.
+        shape: Its shape; a length of -1 is any from 1.
+        least: The smallest value that can be.
+        most: The largest.
+
+    Raises:
+        KeyError: It is not there.
+        ValueError: It is something else.
+    """
+    array = arrays[name]
+    fits = array.ndim == len(shape) and all(
+        a == b or (b == -1 and a > 0) for a, b in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype.kind not in kinds or not fits:
+        raise ValueError(f"its {name} are {array.dtype} of shape {array.shape}")
+    if array.dtype.kind in "iuf" and ((array < least) | (array > most)).any():
+        raise ValueError(f"its {name} are not all from {least:g} to {most:g}")
+
+
+def names(values: object, name: str) -> tuple[str, ...]:
+    """Names that differ; raises ValueError where they are something else."""
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise ValueError(f"its {name} are not all texts")
+    if len(set(values)) != len(values):
+        raise ValueError(f"its {name} are not all different")
+    return tuple(values)
+
+
+def text(about: Mapping[str, Any], name: str) -> str:
+    """A text of what a file says about itself; raises KeyError or ValueError where there is none."""
+    if not isinstance(about[name], str):
+        raise ValueError(f"its {name} is no text")
+    return str(about[name])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nas import jobs, objective, tables
 from nas import promote as promotion
@@ -104,6 +105,28 @@ def test_a_search_goes_on_as_if_nothing_had_been(
         assert len(str(caught.value)) < 500
     run_search(study, path, workers=0)
     assert [row for row in jobs_of(path) if row[0] != "done"] == [("preempted", reason)]
+    assert found(path) == undisturbed
+
+
+def test_a_checkpoint_that_is_not_of_its_trial_stops_the_search_and_fails_nobody(
+    tmp_path: Path, motion: Path, undisturbed: list[tuple[Any, ...]]
+) -> None:
+    study, path = study_at(tmp_path, motion, OVER), tmp_path / "study.db"
+    asked: list[Path] = []
+
+    def newer(news: News) -> None:  # as a later version of nas would leave them
+        if news.kind == "promote":
+            asked.extend(path.parent.glob("trials/*/last.pt"))
+            for file in asked:
+                shutil.copy(file, file.with_name("aside"))
+                torch.save(torch.load(file, weights_only=True) | {"version": 2}, file)
+
+    with pytest.raises(SearchError, match=r"must be of version 1, but .* is of version 2; put that right and give"):
+        run_search(study, path, workers=0, listener=newer)
+    assert jobs_of(path)[-1] == ("preempted", "disk_failed")
+    for file in asked:
+        file.with_name("aside").replace(file)
+    run_search(study, path, workers=0)
     assert found(path) == undisturbed
 
 

@@ -303,6 +303,19 @@ def test_a_damaged_checkpoint_is_refused(folder: Path, capsys: pytest.CaptureFix
     assert f"{place} is damaged" in error
 
 
+def test_weights_of_another_network_are_refused_where_their_shapes_are_equal(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = best(folder)
+    (place,) = (folder / "trials").glob(f"{expected['number']:05d}-*/last.pt")
+    kept = torch.load(place, weights_only=True)
+    assert kept["run"]["network"] == expected["digest"]
+    torch.save(kept | {"run": kept["run"] | {"network": "0" * 64}}, place)
+    error = refused(capsys, expected["digest"][:10], "--study", str(folder / "study.db"))
+    assert f"{place} must hold the weights of {expected['digest'][:10]}, but holds those of 0000000000" in error
+    assert query(folder, "SELECT * FROM nas_motion") == []
+
+
 def test_videos_that_were_moved_are_found_where_the_user_says(
     folder: Path, motion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,27 @@ def test_what_is_loaded_is_ready_to_use(promoted: tuple[Path, dict[str, Any]]) -
     assert len(network.normalisation[0]) == 3
     assert network(torch.zeros(2, 3, 4, 16, 16)).shape == (2, 8)
     assert network.record["epochs"] == 2
+
+
+def test_folders_that_were_swapped_are_refused(
+    promoted: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(promoted[0], folder)
+    one, other = sorted((folder / "promoted").iterdir())
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    digest = promoted[1]["networks"][0]["digest"]
+    message = rf"must hold the promotion of {digest[:10]} with seed 0 over 2 epochs, but its network\.json says seed 1;"
+    with nas.open(folder) as study, pytest.raises(NotFoundError, match=message):
+        study.network(digest)
+    for command in (["motion", digest, "--study"], ["promote", "--best-under", "1T", "--seeds", "2"]):
+        capsys.readouterr()
+        assert main([*command, str(folder / "study.db")]) == 2
+        assert re.search(message, capsys.readouterr().err)
+    with Store(folder / "study.db") as store:
+        assert store.motion_tests("tiny") == []
 
 
 def test_a_seed_is_reproducible(promoted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

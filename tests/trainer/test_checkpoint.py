@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from trainer.checkpoint import load_weights
-from trainer.config import ConfigError
+from trainer.config import CheckpointError, ConfigError
+from trainer.failures import DiskFailed, environment_failure
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,14 @@ def test_code_in_a_checkpoint_is_damage_and_no_advice(toy, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_in_the_place_of_the_lines_is_replaced(toy, two_epochs, tmp_path):
+    put_back(tmp_path, two_epochs[0])
+    (tmp_path / "progress.jsonl").unlink()
+    os.mkfifo(tmp_path / "progress.jsonl")
+    toy.train(tmp_path, 3)
+    assert toy.lines(tmp_path) == toy.lines(two_epochs[1])
+
+
 def test_a_named_pipe_is_no_checkpoint(toy, tmp_path):
     os.mkfifo(tmp_path / "last.pt")
     with pytest.raises(ConfigError, match=r"last\.pt is damaged"):
@@ -197,6 +206,17 @@ def test_a_checkpoint_of_another_version_is_refused(toy, two_epochs, tmp_path):
         toy.train(tmp_path, 3)
     with pytest.raises(ConfigError, match="version 99"):
         load_weights(tmp_path / "last.pt", toy.network())
+
+
+def test_a_checkpoint_of_another_network_of_equal_shapes_is_refused(toy, two_epochs, tmp_path):
+    toy.train(tmp_path / "a", 1, network="one")
+    with pytest.raises(CheckpointError, match=r"must go on as it began, but network is other and was one in") as caught:
+        toy.train(tmp_path / "a", 2, network="other")
+    assert isinstance(environment_failure(caught.value), DiskFailed)  # of the folder, never of the network
+    assert toy.train(tmp_path / "a", 2, network="one").resumed_from == 1
+    (tmp_path / "b").mkdir()
+    put_back(tmp_path / "b", two_epochs[0])  # of a version that did not write the network down
+    assert toy.train(tmp_path / "b", 3, network="one").resumed_from == 2
 
 
 def test_load_weights_refuses_damage_and_other_networks(toy, two_epochs, tmp_path):

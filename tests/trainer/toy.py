@@ -101,6 +101,7 @@ def train(folder, until_epoch, *, seed=0, batches=None, model=None, data=None, c
         "devices",
         "keep_best",
         "logs",
+        "network",
     )
     own = {k: options.pop(k) for k in names if k in options}
     return fit(

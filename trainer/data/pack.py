@@ -27,6 +27,7 @@ from trainer.data.key import key_of, several
 from trainer.data.layouts import DataError, Layout, Video
 from trainer.data.parts import new_part, remove, sweep
 from trainer.data.workers import Result, Task, decode_all
+from trainer.files import is_as_written, regular_file, sealed
 from trainer.inputs import PLANES, Input
 
 FORMAT = 1
@@ -224,7 +225,7 @@ def _write(
     if layout.multi_label:
         index["multi_label"] = True
     with (part / _INDEX).open("wb") as file:
-        file.write(json.dumps(index).encode())
+        file.write(json.dumps(sealed(index)).encode())
         _flush(file)
 
 
@@ -269,8 +270,9 @@ def _publish(part: Path, folder: Path, key: str) -> None:
 def _open(folder: Path, key: str) -> Pack | None:
     """Reads the index of a cache folder; None if there is none, or it does not fit the files beside it."""
     try:
-        index = json.loads((folder / _INDEX).read_bytes())
-        if index["format"] != FORMAT or index["key"] != key:
+        with regular_file(folder / _INDEX) as file:
+            index = json.load(file)
+        if index["format"] != FORMAT or index["key"] != key or not is_as_written(index):
             return None
         splits = {split: tuple(_entry(one) for one in entries) for split, entries in index["splits"].items()}
         found = Pack(

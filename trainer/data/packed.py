@@ -30,6 +30,7 @@ from trainer.data.layouts import DataError
 from trainer.data.pack import Broken, Entry
 from trainer.data.split import TableSplit
 from trainer.data.table import Table
+from trainer.files import is_as_written, regular_file
 from trainer.inputs import PLANES, FlowSettings
 
 if TYPE_CHECKING:
@@ -203,7 +204,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         DataError: There is no complete pack of this format.
     """
     try:
-        index = json.loads((folder / INDEX).read_bytes())
+        with regular_file(folder / INDEX) as file:
+            index = json.load(file)
     except (FileNotFoundError, NotADirectoryError):
         if (folder / UNFINISHED).exists():
             reason = "was not finished; run the same `nas data pack` again and it goes on from where it was"
@@ -217,6 +219,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     found = index.get("format") if isinstance(index, dict) else None
     if not isinstance(index, dict) or found != FORMAT:
         raise DataError(f"a pack must be of format {FORMAT}, but {folder} is of format {found}; {_AGAIN}")
+    if not is_as_written(index):
+        raise DataError(f"{folder / INDEX} must be as `nas data pack` wrote it, but was changed; {_AGAIN}")
     return index
 
 
@@ -226,14 +230,15 @@ def header(key: str) -> bytes:
 
 
 def digest_of(file: Path) -> str:
-    """SHA-256 of a small file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    """SHA-256 of a file."""
+    with regular_file(file) as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _check(split: TableSplit, key: str, facts: Mapping[str, Any]) -> None:
     """Raises DataError unless the files of a split are those that the index is of."""
     try:
-        with split.file.open("rb") as handle:
+        with regular_file(split.file) as handle:
             whole = handle.read(HEADER_BYTES) == header(key) and split.file.stat().st_size == facts["bytes"]
         if whole and digest_of(split.table.file) == facts["table"]:
             return

@@ -30,7 +30,7 @@ from trainer.data.sample import frames_at, spread
 from trainer.data.table import write_table
 from trainer.data.workers import Job, Task, decode_task, each
 from trainer.failures import DiskFull, environment_failure
-from trainer.files import part_of, write_whole
+from trainer.files import content_of, part_of, sealed, write_whole
 from trainer.inputs import FlowSettings, Input
 
 
@@ -231,8 +231,8 @@ def _check_same(folder: Path, kept: dict[str, Any], key: str, settings: Mapping[
 def _begin(folder: Path, key: str, settings: Mapping[str, Any]) -> None:
     note = folder / UNFINISHED
     try:
-        _check_same(folder, json.loads(note.read_bytes()), key, settings)
-    except (FileNotFoundError, ValueError) as error:
+        _check_same(folder, json.loads(content_of(note)), key, settings)
+    except (FileNotFoundError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         ours = (".lock", UNFINISHED, part_of(note).name)  # the last one of an attempt that was killed while it began
@@ -273,5 +273,5 @@ def _finish(
         "splits": facts,
         "broken": [asdict(one) for one in broken],
     }
-    write_whole(folder / INDEX, json.dumps(index, indent=1).encode())
+    write_whole(folder / INDEX, json.dumps(sealed(index), indent=1).encode())
     (folder / UNFINISHED).unlink(missing_ok=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nas.cli.main import main
+from nas.errors import NotFoundError
 from nas.using.ensemble import aligned, best_weights, ensemble
-from nas.using.scores import Scores, save_scores, scores_file
+from nas.using.scores import Scores, read_scores, save_scores, scores_file
 from nas.using.views import Views
 from tests.nas.using.conftest import said_json
 
@@ -93,3 +96,37 @@ def test_the_command_goes_by_val_too(tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert main(["ensemble", *map(str, folders), "--split", "val"]) == 2
     assert "an ensemble's networks have the same classes, but 'c' is only of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("labels", lambda a: a + 3),
+        ("labels", lambda a: a - 1),
+        ("labels", lambda a: a[:-1]),
+        ("labels", lambda a: a.astype(np.float32)),
+        ("probabilities", lambda a: a[:-1]),
+        ("probabilities", lambda a: a[:, :2]),
+        ("probabilities", lambda a: a[:, 0]),
+        ("probabilities", lambda a: a.astype(np.str_)),
+        ("probabilities", lambda a: -a),
+        ("probabilities", lambda a: 7 * a),
+        ("clips_right", lambda a: a[:-1]),
+        ("clips_right", lambda a: a.astype(np.str_)),
+        ("paths", lambda a: np.arange(len(a))),
+        ("targets", lambda a: np.zeros(3)),
+        ("about", lambda a: np.array(str(a).replace('"b"', "5"))),
+        ("about", lambda a: np.array(str(a).replace('"b"', '"a"'))),
+        ("about", lambda a: np.array(str(a).replace('"val"', "5"))),
+        ("about", lambda a: np.array(str(a).replace('"clips": 1', '"clips": 0'))),
+    ],
+)
+def test_scores_that_cannot_be_are_refused_in_one_line(tmp_path: Path, name: str, change: Callable[[Any], Any]) -> None:
+    save_scores(tmp_path / "whole.npz", knowing("val", 0.5))
+    assert read_scores(tmp_path / "whole.npz").split == "val"
+    with np.load(tmp_path / "whole.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "edited.npz", **{**arrays, name: change(arrays.get(name))})
+    with pytest.raises(NotFoundError, match=r"^.*edited\.npz must hold scores that `nas promote` wrote, but") as caught:
+        read_scores(tmp_path / "edited.npz")
+    assert len(str(caught.value).splitlines()) == 1

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from nas.using.features import Features
+import numpy as np
+import pytest
+
+from nas.errors import NotFoundError
+from nas.using.features import Features, read_features, save_features
 from nas.using.probe import COSTS, probed
 from nas.using.views import Views
 
@@ -51,3 +58,56 @@ def test_settings_are_chosen_on_train_whatever_is_reported() -> None:
             assert (probe.accuracy.value == 1) == (train == val)
     assert chosen["hidden", "plain"] == chosen["hidden", "hidden"] >= 1
     assert chosen["plain", "hidden"] == chosen["plain", "plain"] == min(COSTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("labels", lambda a: a + 2),
+        ("labels", lambda a: a - 1),
+        ("labels", lambda a: a[:-1]),
+        ("labels", lambda a: a.astype(np.float32)),
+        ("labels", lambda a: a[:, None]),
+        ("predictions", lambda a: a[:-1]),
+        ("predictions", lambda a: a.astype(np.str_)),
+        ("predictions", lambda a: a + 7),
+        ("features", lambda a: a[:-1]),
+        ("features", lambda a: a[:, 0]),
+        ("features", lambda a: a[:, :0]),
+        ("features", lambda a: a.astype(np.str_)),
+        ("features", lambda a: np.full_like(a, np.nan)),
+        ("splits", lambda a: a[:-1]),
+        ("splits", lambda a: a[0]),
+        ("paths", lambda a: a[0]),
+        ("classes", lambda a: np.arange(2)),
+        ("classes", lambda a: a[0]),
+        ("classes", lambda a: a[[0, 0]]),
+        ("about", lambda a: np.array("[" * 100_000)),
+        ("about", lambda a: np.array('{"format": "' + "x" * 900 + '"}')),
+        ("about", lambda a: np.array(str(a).replace('"clips": 1', '"clips": 0'))),
+        ("about", lambda a: np.array(str(a).replace('"clips": 1', '"clips": "x"'))),
+        ("about", lambda a: np.array(str(a).replace('"head.fc"', "5"))),
+    ],
+)
+def test_features_that_cannot_be_are_refused_in_one_line(
+    tmp_path: Path, name: str, change: Callable[[Any], Any]
+) -> None:
+    labels = np.arange(VIDEOS) % 2
+    x = plain(np.random.default_rng(0), labels)
+    save_features(tmp_path / "whole.npz", features(x, x, labels))
+    assert len(read_features(tmp_path / "whole.npz").labels) == 2 * VIDEOS
+    with np.load(tmp_path / "whole.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "edited.npz", **{**arrays, name: change(arrays[name])})
+    with pytest.raises(
+        NotFoundError, match=r"^.*edited\.npz (must hold features that `nas features` wrote, but|has format)"
+    ) as caught:
+        read_features(tmp_path / "edited.npz")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 500
+
+
+def test_a_named_pipe_holds_no_features(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f.npz")
+    with pytest.raises(NotFoundError, match="not a regular file"):
+        read_features(tmp_path / "f.npz")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import socket
@@ -121,6 +122,15 @@ def test_broken_files_are_left_out_and_listed(root, tmp_path, write_audio):
     assert packed(root, tmp_path / "cache") == (found, [])
 
 
+def turned(index: Path) -> None:
+    """Every video of train gets the label of the next one."""
+    content = json.loads(index.read_text())
+    labels = [entry["label"] for entry in content["splits"]["train"]]
+    for entry, label in zip(content["splits"]["train"], labels[1:] + labels[:1], strict=True):
+        entry["label"] = label
+    index.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -131,6 +141,8 @@ def test_broken_files_are_left_out_and_listed(root, tmp_path, write_audio):
         lambda folder: (folder / "index.json").write_text(
             (folder / "index.json").read_text().replace('"offset"', '"offsets"')
         ),
+        lambda folder: (folder / "index.json").write_text("[" * 100_000),
+        lambda folder: turned(folder / "index.json"),
         lambda folder: (folder / "train.bin").unlink(),
         lambda folder: os.truncate(folder / "val.bin", 100),
         lambda folder: (folder / "val.bin").write_bytes((folder / "val.bin").read_bytes() + b"x"),
@@ -221,3 +233,18 @@ def test_a_cache_that_cannot_be_written_is_an_error_of_one_line(root, tmp_path):
         packed(root, tmp_path / "file" / "cache")
     with pytest.raises(DataError, match=r"data\.cache must be a folder that can be written"):
         packed(root, tmp_path / "file")
+
+
+def test_a_cache_of_the_version_before_is_used(root, tmp_path):
+    found, _ = packed(root, tmp_path / "cache")
+    index = found.folder / "index.json"
+    index.write_text(json.dumps({k: v for k, v in json.loads(index.read_text()).items() if k != "sha256"}))
+    assert packed(root, tmp_path / "cache") == (found, [])
+
+
+def test_a_named_pipe_is_no_index(root, tmp_path):
+    found, _ = packed(root, tmp_path / "cache")
+    (found.folder / "index.json").unlink()
+    os.mkfifo(found.folder / "index.json")
+    with pytest.raises(DataError, match=r"using .*index\.json failed: not a regular file;"):
+        packed(root, tmp_path / "cache")

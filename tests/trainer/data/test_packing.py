@@ -19,6 +19,7 @@ from trainer.data.decode import decode_video
 from trainer.data.layouts import DataError, find_videos
 from trainer.data.packed import Packed, open_packed
 from trainer.data.packing import write_pack
+from trainer.files import sealed
 
 WHOLE = Box(top=0, left=0, height=24, width=32)
 REPOSITORY = Path(__file__).parents[3]
@@ -239,6 +240,16 @@ def edit(folder: Path, **changes) -> None:
     index = json.loads((folder / "index.json").read_text())
     if changes.get("settings"):
         changes["settings"] = {**index["settings"], **changes["settings"]}
+    (folder / "index.json").write_text(json.dumps(sealed({**index, **changes})))
+
+
+def piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def unsealed(folder: Path, **changes) -> None:
+    index = json.loads((folder / "index.json").read_text())
     (folder / "index.json").write_text(json.dumps({**index, **changes}))
 
 
@@ -252,6 +263,11 @@ def edit(folder: Path, **changes) -> None:
         (lambda f, r: os.truncate(f / "val.bin", 1000), r"val\.bin and val\.npy in .* not whole"),
         (lambda f, r: (f / "val.bin").unlink(), r"cannot be read \(.*val\.bin: No such file"),
         (lambda f, r: (f / "index.json").write_text("{"), r"index\.json must be as `nas data pack` wrote it, but is d"),
+        (lambda f, r: (f / "index.json").write_text("[" * 100_000), r"index\.json must be as .* but is damaged"),
+        (lambda f, r: unsealed(f, classes=["b", "a"]), r"index\.json must be as .* but was changed; remove the folder"),
+        (lambda f, r: piped(f / "index.json"), r"index\.json must be as .* but is damaged"),
+        (lambda f, r: piped(f / "val.bin"), r"cannot be read \(.*val\.bin: not a regular file\)"),
+        (lambda f, r: piped(f / "val.npy"), r"cannot be read \(.*val\.npy: not a regular file\)"),
         (lambda f, r: edit(f, settings={}), r"index\.json must be as `nas data pack` wrote it, but is damaged"),
         (lambda f, r: edit(f, settings={"short_side": 1e999}), r"index\.json must be as .* but is damaged"),
         (lambda f, r: edit(f, settings={"coding": "png"}), r"index\.json must be as .* but is damaged"),
@@ -259,7 +275,6 @@ def edit(folder: Path, **changes) -> None:
         (lambda f, r: edit(f, classes="ab"), r"index\.json must be as .* but is damaged"),
         (lambda f, r: edit(f, classes=[1, 2]), r"index\.json must be as .* but is damaged"),
         (lambda f, r: edit(f, classes=["one", "one"]), r"index\.json must be as .* but is damaged"),
-        (lambda f, r: (f / "index.json").write_text("[" * 100_000), r"index\.json must be as .* but is damaged"),
         (lambda f, r: edit(f, splits=[]), r"index\.json must be as `nas data pack` wrote it, but is damaged"),
         (lambda f, r: (f / "index.json").unlink(), r"data\.root must be a pack where .* but .*pack has no index\.json"),
     ],
