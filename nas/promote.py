@@ -210,7 +210,7 @@ def promote(
         broken = _train(store, row, promotion, job, data, folder, config, heard)
         listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
         with named(f"the test on {split}"), disk_space(folder):
-            _report(
+            lost = _report(
                 store,
                 row,
                 promotion,
@@ -226,6 +226,10 @@ def promote(
                 broken=broken,
                 devices=team,
             )
+        for name, videos in lost.items():
+            path, reason = next(iter(videos.items()))
+            text = f"left out of the test on {name}: {len(videos)} of its videos (the first, {path}: {reason})"
+            listener(text, config.epochs, config.epochs)
 
     tries: Counter[tuple[str, int]] = Counter()
     with nullcontext() if done else session_of(store, row, workers=0) as beat:
@@ -373,8 +377,12 @@ def _report(
     views: Views,
     broken: dict[str, Any] | None,
     devices: int,
-) -> None:
-    """Exports the trained network, then measures what was exported, in float32 as it will be used."""
+) -> dict[str, dict[str, str]]:
+    """Exports the trained network, then measures what was exported, in float32 as it will be used.
+
+    Returns:
+        The videos that could not be read: of each split the reason by path.
+    """
     model = network(
         job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed, planes=job.data.planes
     )
@@ -413,6 +421,7 @@ def _report(
         connection.execute(
             m.promotion.update().where(m.promotion.c.id == promotion).values(state="done", ended_at=s.now())
         )
+    return dict(record.get("left_out", {}))
 
 
 def _row(store: Store, study: int, promotion: int) -> Row:

@@ -13,12 +13,25 @@ from numpy.typing import NDArray
 from nas.using.views import Views
 from trainer.config import Clip, DataConfig
 from trainer.data.augment import Box, cut
+from trainer.data.clips import check_place
 from trainer.data.decode import DecodeError, decode_video
 from trainer.data.inputs import turned
 from trainer.data.layouts import DataError
 from trainer.data.sample import eval_indices, needed_frames
 
 Frames = NDArray[np.uint8]
+
+
+class UnreadableError(DataError):
+    """A video of opened data cannot be read.
+
+    Attributes:
+        reason: Why, without its path.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +146,8 @@ def clips_in(videos: Any, number: int, config: DataConfig, views: Views) -> Iter
         views: What is asked for.
 
     Raises:
-        DataError: The video cannot be read any more.
+        UnreadableError: The video cannot be read any more.
+        DataGoneError: Its folder is away.
     """
     entry = videos.entries[number]
     if not hasattr(videos, "read"):
@@ -143,7 +157,8 @@ def clips_in(videos: Any, number: int, config: DataConfig, views: Views) -> Iter
         try:
             pixels = videos.read(number, np.array(view.indices, dtype=np.int64), view.box)
         except DecodeError as error:
-            raise DataError(f"a test looks at every video, but {entry.path} cannot be read: {error}") from error
+            check_place(config, entry.path)
+            raise UnreadableError(f"{entry.path} cannot be read: {error}", reason=str(error)) from error
         out = np.empty((len(view.indices), view.height, view.width, config.planes), dtype=np.uint8)
         inside = Box(top=0, left=0, height=view.box.height, width=view.box.width)
         cut(pixels, np.arange(len(pixels)), inside, out, mirror=False)

@@ -89,7 +89,7 @@ def judged_network(
         digest=str(network.record.get("digest", "")),
         root=config.root,
         checksum=data.checksum,
-        left_out=_left_out(data, split),
+        left_out=(*_left_out(data, split), *scores.left_out),
         result=judged(scores),
         scores=scores,
         backwards=rows,

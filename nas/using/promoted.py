@@ -30,7 +30,8 @@ def tested_once(
         folder: Of the promotion; gets `evaluation.json` and `scores-<split>.npz`.
         splits: To look at.
         views: Of each video.
-        record: Gets `views`, `accuracy`, `predictions` and, where videos have one label, `confusion`.
+        record: Gets `views`, `accuracy`, `predictions`, where videos have one label, `confusion`, and where some could
+            not be read, `left_out`: of each split the reason by path.
 
     Returns:
         A row of `nas_evaluation` for each split, without what says of which promotion.
@@ -51,6 +52,9 @@ def tested_once(
         )
         for name in splits
     ]
+    lost = {one.split: {video.path: video.reason for video in one.left_out} for one in scored if one.left_out}
+    if lost:
+        record["left_out"] = lost
     results = [judged(scores) for scores in scored]
     rows = {result.split: measured(result) for result in results}
     record["views"] = asdict(views)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from nas.errors import NotFoundError
 from nas.using.views import Views, views_of
 from trainer.config import ConfigError
 from trainer.files import check_replaceable, regular_file, write_whole
+
+if TYPE_CHECKING:
+    from trainer.data.pack import Broken
 
 FORMAT = 1
 _ROUNDING = 1e-3  # of means of shares
@@ -38,6 +41,7 @@ class Scores:
         checksum: Of the decoded data.
         decoded: How the data was decoded, on which the checksum depends.
         targets: (V, K) which classes a video has, where it may have several; else None.
+        left_out: Videos of the split that could not be read, with reasons; the file of scores does not hold them.
     """
 
     split: str
@@ -50,6 +54,7 @@ class Scores:
     checksum: str = ""
     decoded: str = ""
     targets: NDArray[np.bool_] | None = None
+    left_out: tuple[Broken, ...] = ()
 
     @property
     def predictions(self) -> NDArray[np.int64]:

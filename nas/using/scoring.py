@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import one_of
-from nas.using.cutting import clips_in
+from nas.using.cutting import UnreadableError, clips_in
 from nas.using.scores import Scores
 from nas.using.views import Views
 from trainer.config import ConfigError, DataConfig
 from trainer.data.clips import VideoData
 from trainer.data.inputs import shown
+from trainer.data.layouts import DataError
+from trainer.data.pack import Broken
 from trainer.evaluate import check_classes
 from trainer.failures import named
 
@@ -39,7 +41,14 @@ class Batch(NamedTuple):
 
 
 def batches(
-    data: VideoData, config: DataConfig, views: Views, split: str, *, batch_size: int, device: torch.device
+    data: VideoData,
+    config: DataConfig,
+    views: Views,
+    split: str,
+    *,
+    batch_size: int,
+    device: torch.device,
+    lost: dict[int, Broken] | None = None,
 ) -> Iterator[Batch]:
     """Yields the views of a split, video by video.
 
@@ -50,10 +59,11 @@ def batches(
         split: Name of the split.
         batch_size: Views of a batch, at most; views of different sizes never share one.
         device: Where the batches are wanted.
+        lost: Gets the videos that cannot be read, by number, which are then left out; without it, one ends all.
 
     Raises:
         ConfigError: A short side is smaller than the crop.
-        DataError: There is no such split.
+        DataError: There is no such split, or more videos than `config.max_broken` allows cannot be read.
     """
     videos = data.split(split)
     pixels: list[NDArray[np.uint8]] = []
@@ -68,7 +78,16 @@ def batches(
         return batch
 
     for number in range(len(videos)):
-        for clip, count in clips_in(videos, number, config, views):
+        try:
+            found = clips_in(videos, number, config, views)
+            found = found if lost is None else iter(list(found))  # all views of a video, or none
+        except UnreadableError as error:
+            if lost is None:
+                raise
+            lost[number] = Broken(path=videos.entries[number].path, reason=error.reason)
+            _check_lost(lost, len(videos), config, split)
+            continue
+        for clip, count in found:
             if pixels and (len(pixels) == batch_size or clip.shape != pixels[0].shape):
                 yield flush()
             pixels.append(clip)
@@ -76,6 +95,16 @@ def batches(
             times.append(count)
     if pixels:
         yield flush()
+
+
+def _check_lost(lost: Mapping[int, Broken], total: int, config: DataConfig, split: str) -> None:
+    """Raises DataError where too many videos of a test cannot be read, or all of them."""
+    first = next(iter(lost.values()))
+    if len(lost) > config.max_broken * total or len(lost) == total:
+        raise DataError(
+            f"at most data.max_broken = {config.max_broken:g} of the videos of a test may be unreadable, and one must "
+            f"not be, but {len(lost)} of {total} are in {split} (the first, {first.path}: {first.reason})"
+        )
 
 
 def score(
@@ -94,6 +123,8 @@ def score(
 ) -> Scores:
     """Tests a network in float32; its mode is afterwards as it was.
 
+    Videos that cannot be read are left out, up to the share that `config.max_broken` allows, and told.
+
     Args:
         model: The network, on the device; takes (N, C, T, H, W), gives logits (N, K).
         data: The opened data.
@@ -110,7 +141,8 @@ def score(
     Raises:
         ConfigError: The split is empty, videos have several labels and the network gives one, the network has other
             classes than the data, or a short side is smaller than the crop.
-        OutOfMemory: As in training.
+        BrokenClip: More videos cannot be read than are allowed.
+        OutOfMemory, DataAway: As in training.
     """
     several = data.multi_label if several is None else several
     if data.multi_label and not several:
@@ -126,11 +158,12 @@ def score(
     labels = np.where(targets.any(1), targets.argmax(1), -1)
     sums = np.zeros((len(videos), len(names)))
     right = np.zeros(len(videos))
+    lost: dict[int, Broken] = {}
     target, was_training = torch.device(device), model.training
     model.eval()
     try:
         with named(f"test on {split}"), torch.inference_mode():
-            for batch in batches(data, config, views, split, batch_size=batch_size, device=target):
+            for batch in batches(data, config, views, split, batch_size=batch_size, device=target, lost=lost):
                 clips = batch.clips
                 if channels_last:
                     clips = clips.to(memory_format=torch.channels_last_3d)
@@ -144,18 +177,20 @@ def score(
                 progress(batch.videos[-1] + 1, len(videos))
     finally:
         model.train(was_training)
+    kept = np.array([number not in lost for number in range(len(videos))])
     return Scores(
         split=split,
         classes=names,
-        paths=tuple(entry.path for entry in videos.entries),
-        labels=labels,
-        probabilities=(sums / views.per_video).astype(np.float32),
-        clips_right=right / views.per_video,
+        paths=tuple(entry.path for number, entry in enumerate(videos.entries) if number not in lost),
+        labels=labels[kept],
+        probabilities=(sums[kept] / views.per_video).astype(np.float32),
+        clips_right=right[kept] / views.per_video,
         views=views,
         checksum=data.checksum,
         decoded=f"short side {views.data(config).short_side}, max_frames {config.max_frames}"
         + (", flow" if config.input == "flow" else ""),
-        targets=targets if several else None,
+        targets=targets[kept] if several else None,
+        left_out=tuple(lost.values()),
     )
 
 

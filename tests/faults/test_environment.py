@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -365,10 +366,10 @@ def packed(tmp_path: Path, motion: Path) -> dict[str, Any]:
     return {"data": {"root": str(tmp_path / "pack"), "cache": str(tmp_path / "cache"), "source": "pack"}}
 
 
-def damage(pack: Path, video: int) -> None:
-    """Overwrites the frames of a video of val; nothing is read of them when a pack is opened."""
-    entry = open_packed(pack).splits["val"].entry(video)
-    with (pack / "val.bin").open("r+b") as file:
+def damage(pack: Path, video: int, split: str = "val") -> None:
+    """Overwrites the frames of a video; nothing is read of them when a pack is opened."""
+    entry = open_packed(pack).splits[split].entry(video)
+    with (pack / f"{split}.bin").open("r+b") as file:
         file.seek(entry.offset)
         file.write(b"\xff" * 64)
 
@@ -396,6 +397,27 @@ def test_a_broken_video_of_val_is_left_out_for_all_networks_once(
         assert {row["num_clips"] for row in store.runs(1)} == {15}
         assert [row["num_clips"] for row in store.evaluations(1, purpose="promotion", split="val")] == [15]
         assert {len(row["correct"]) for row in store.runs(1)} == {15}
+
+
+def test_a_broken_video_of_test_is_left_out_as_far_as_is_allowed_and_told(
+    tmp_path: Path, packed: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(tmp_path / "pack", 0, "test")
+    study = str(write_study(tmp_path / "tiny.yaml", {**packed, **OVER}))
+    database = tmp_path / "study.db"
+    assert main(["search", study, "--db", str(database)]) == 0
+    command = ["promote", study, "--best-under", "1T", "--db", str(database)]
+    assert main(command) == 2
+    assert "at most data.max_broken = 0.05 of the videos of a test may be unread" in capsys.readouterr().err
+    assert main([*command, "data.max_broken=0.1"]) == 0
+    assert "left out of the test on test: 1 of its videos (the first, test/" in capsys.readouterr().err
+    with closing(Store(database)) as store:
+        assert [row["num_clips"] for row in store.evaluations(1, purpose="promotion", split="test")] == [15]
+        [promotion] = store.promotions(1)
+    record = json.loads((Path(promotion["folder"]) / "network.json").read_text())["record"]
+    [(path, reason)] = record["left_out"]["test"].items()
+    assert path.startswith("test/") and "damaged" in reason
+    assert "val" not in record["left_out"]
 
 
 def test_a_class_keeps_a_readable_video_of_val(

@@ -244,6 +244,21 @@ def _epoch(num_videos: int, batch_size: int, *, seed: int, epoch: int, parts: in
     return tuple(batches)
 
 
+def check_place(config: DataConfig, path: str) -> None:
+    """Raises DataGoneError where not the video of a path is at fault, but its folder is away or empty."""
+    if config.source != "decode":
+        return
+    folder = (Path(config.root) / path).parent
+    try:
+        with os.scandir(folder) as entries:
+            if next(entries, None) is not None:
+                return
+        reason = "it is empty"
+    except OSError as error:
+        reason = str(error.strerror)
+    raise DataGoneError(f"the folders of data.root must stay in place, but {folder} cannot be read: {reason}")
+
+
 class _Clips(Dataset[Batch]):
     """Batches of uncooked clips, by their number."""
 
@@ -264,7 +279,7 @@ class _Clips(Dataset[Batch]):
                 try:
                     self.write(sample, video, pixels[len(done)])
                 except DecodeError as error:
-                    self.check_place(video)
+                    check_place(self.config, self.split.entry(video).path)
                     if attempt == 0:  # a clip counts once, however many videos could not stand in
                         problems.append((self.split.entry(video).path, str(error)))
                 else:
@@ -274,20 +289,6 @@ class _Clips(Dataset[Batch]):
         return Batch(
             pixels=torch.from_numpy(pixels[: len(done)]), samples=numbers[:, 0], videos=numbers[:, 1], problems=problems
         )
-
-    def check_place(self, video: int) -> None:
-        """Raises DataGoneError where not a video is at fault, but its folder is away or empty."""
-        if self.config.source != "decode":
-            return
-        folder = (Path(self.config.root) / self.split.entry(video).path).parent
-        try:
-            with os.scandir(folder) as entries:
-                if next(entries, None) is not None:
-                    return
-            reason = "it is empty"
-        except OSError as error:
-            reason = str(error.strerror)
-        raise DataGoneError(f"the folders of data.root must stay in place, but {folder} cannot be read: {reason}")
 
     def videos(self, sample: int) -> Iterator[int]:
         """The numbers of the videos that a sample may be of, the best one first."""

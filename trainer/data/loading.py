@@ -50,6 +50,22 @@ class Plan(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Gives the error of a plan in place of a batch: what a loader process raises has a traceback as its text."""
+
+    plan: Plan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, number: int) -> Batch | DataError:
+        try:
+            return self.plan[number]
+        except DataError as error:
+            return error
+
+
 def load(plan: Plan, num_workers: int, device: torch.device, *, place: str, preload: Sequence[str]) -> Iterator[Batch]:
     """Yields the items of `plan`, in their order: the pixels on `device`, the numbers on the CPU.
 
@@ -75,8 +91,8 @@ def load(plan: Plan, num_workers: int, device: torch.device, *, place: str, prel
     with warnings.catch_warnings():
         # That there are more processes than cores is said once, by who knows what else runs here (`nas.search.crew`).
         warnings.filterwarnings("ignore", "This DataLoader will create")
-        loader: DataLoader[Batch] = DataLoader(
-            cast("Dataset[Batch]", plan),
+        loader: DataLoader[Batch | DataError] = DataLoader(
+            cast("Dataset[Batch | DataError]", _Told(plan)),
             batch_size=None,
             num_workers=num_workers,
             multiprocessing_context=context,
@@ -89,12 +105,9 @@ def load(plan: Plan, num_workers: int, device: torch.device, *, place: str, prel
         )
     try:
         for batch in loader:
+            if isinstance(batch, DataError):
+                raise batch
             yield replace(batch, pixels=batch.pixels.to(device, non_blocking=True))
-    except DataError as error:
-        # A loader process hands its traceback on as the message; the error itself, with its name, comes last.
-        kind = type(error)
-        name = f"{kind.__module__}.{kind.__qualname__}: "
-        raise kind(str(error).strip().splitlines()[-1].removeprefix(name)) from None
     except RuntimeError as error:
         # A decoder that crashes takes its process along.
         if "DataLoader worker" not in str(error):

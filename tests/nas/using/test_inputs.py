@@ -214,7 +214,7 @@ def test_bad_settings_are_one_line(
         (["--bound", "0"], "--bound must be pixels a frame above 0"),
         (["--coding", "png"], "coding 'png' is not known; did you mean jpeg? (choices: jpeg, raw)"),
         (["--quality", "0"], "--quality must be from 1 to 100"),
-        (["--short-side", "-1"], "--short-side must be at least 0"),
+        (["--short-side", "-1"], "--short-side must be from 0 to 16,384, but is -1"),
     ],
 )
 def test_bad_options_of_flow_are_one_line(

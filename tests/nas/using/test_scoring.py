@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from nas.using.views import Views
 from trainer.config import Clip, DataConfig
 from trainer.data.dataset import open_data
 from trainer.data.motion import write_clip
+from trainer.failures import BrokenClip, DataAway
 
 
 class LastFrame(nn.Module):
@@ -45,3 +48,28 @@ def test_views_that_coincide_count_as_often_as_they_stand_for(tmp_path: Path) ->
     result = judged(scores)
     assert (result.clip1.value, result.video1.value) == (pytest.approx(5 / 6), 1)
     assert result.num_clips == 6
+
+
+def test_what_cannot_be_read_is_left_out_of_a_test_and_a_folder_that_is_away_ends_it(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name, level in (("bright", 235), ("dark", 20)):
+            for number in range(2):
+                place = tmp_path / "data" / split / name / f"{number}.mp4"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                write_clip(place, np.full((4, 16, 16, 3), level, np.uint8))
+    clip = Clip(frames=4, height=16, width=16)
+    root, cache = str(tmp_path / "data"), str(tmp_path / "cache")
+    config = DataConfig(name="two", root=root, cache=cache, clip=clip, short_side=16, source="decode", max_broken=0.25)
+    data = open_data(config)
+    (tmp_path / "data" / "val" / "bright" / "1.mp4").write_bytes(b"")
+    scores = score(LastFrame(), data, config, Views(clips=2), "val")
+    assert [(one.path, one.reason) for one in scores.left_out] == [("val/bright/1.mp4", "the file is empty")]
+    assert scores.paths == ("val/bright/0.mp4", "val/dark/0.mp4", "val/dark/1.mp4")
+    assert scores.labels.tolist() == [0, 1, 1]
+    assert scores.right.tolist() == scores.clips_right.tolist() == [1, 1, 1]
+    strict = dataclasses.replace(config, max_broken=0.2)
+    with pytest.raises(BrokenClip, match=r"at most data\.max_broken = 0\.2 of the videos .* but 1 of 4 are in val"):
+        score(LastFrame(), data, strict, Views(clips=2), "val")
+    shutil.rmtree(tmp_path / "data" / "val" / "dark")
+    with pytest.raises(DataAway, match=r"folders of data\.root must stay in place"):
+        score(LastFrame(), data, dataclasses.replace(config, max_broken=1.0), Views(clips=2), "val")
