@@ -60,8 +60,6 @@ def engine_of(path: Path, *, create: bool) -> Engine:
             path.parent.mkdir(parents=True, exist_ok=True)
         elif not path.is_file():
             raise StoreError(f"there is no database at {path}; `nas search` makes it, or name another with --db")
-        if path.exists() and not path.is_file():  # SQLite would wait for a pipe
-            raise StoreError(f"a database must be a file, but {path} is something else; name another with --db")
     except OSError as error:
         raise StoreError(f"the folder {path.parent} for the database cannot be made: {error.strerror}") from error
     engine = create_engine(url_of(path), json_serializer=_dumps)

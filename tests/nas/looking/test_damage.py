@@ -228,17 +228,6 @@ def test_what_a_search_leaves_is_whole(whole: Path, searched: Path) -> None:
     assert damage_of(str(searched)) is None
 
 
-def test_a_named_pipe_is_no_database(tmp_path: Path, run: Run) -> None:
-    os.mkfifo(tmp_path / "study.db")
-    for command in ("status", "pareto", "backup"):
-        end = [tmp_path / "copy.db"] if command == "backup" else []
-        code, _, err = run(command, tmp_path / "study.db", *end)
-        assert code == 2
-        assert f"there is no database at {tmp_path / 'study.db'}; `nas search` makes it" in err
-    with pytest.raises(StoreError, match=r"a database must be a file, but .*study\.db is something else"):
-        Store(tmp_path / "study.db", create=True)
-
-
 def test_a_query_that_never_ends_is_given_up(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.engine._QUERY_SECONDS", 0.0)
     endless = text("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) AS x FROM n")
