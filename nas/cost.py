@@ -13,7 +13,7 @@ share no code with it or with each other; tests hold all three to the same integ
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -28,6 +28,8 @@ from trainer.config import Clip
 
 __all__ = ["Cost", "cost", "cost_of"]
 
+_MOST = 2**63 - 1  # the largest number that a database holds
+
 
 def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: int, planes: int = 3) -> Cost:
     """Returns the exact cost of one clip.
@@ -41,7 +43,8 @@ def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: i
         planes: Planes of the clip: 3 of RGB, 2 of optical flow.
 
     Raises:
-        SpecError: A size is below 1, or the clip is shorter than the network needs.
+        SpecError: A size is below 1, the clip is shorter than the network needs, or a cost is more than a database
+            holds.
     """
     for name, value in (("frames", frames), ("height", height), ("width", width)):
         if value < 1:
@@ -56,7 +59,11 @@ def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: i
             raise ClipError(
                 f"a clip of {frames}x{height}x{width} is too short or too small for the network: at {name}, {reason}"
             ) from error
-    return chain.cost()
+    found = chain.cost()
+    for name, value in asdict(found).items():
+        if value > _MOST:
+            raise SpecError(f"{name} must be at most {_MOST:,}, but the network would have some {value:.0e}")
+    return found
 
 
 def cost_of(spec: ArchSpec, clip: Clip, *, num_classes: int, planes: int) -> Cost:

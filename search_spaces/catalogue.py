@@ -29,9 +29,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 )
 
 
-def family(name: str) -> Family:
+def family(name: object) -> Family:
     """Returns a family by name; raises SpecError, with the nearest name, if there is none."""
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:  # what was read may be a list
         raise SpecError(f"family must be one of the catalogue, but is {name}{nearest(name, FAMILIES)}")
     return FAMILIES[name]
 

@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from search_spaces.spec import SpecError, nearest
+from search_spaces.spec import SpecError, at_most, nearest
 
 T = TypeVar("T")
 
@@ -103,6 +103,8 @@ def _read(hint: Any, obj: object, path: str) -> Any:
     if is_dataclass(hint):
         target: Any = hint
         return from_plain(target, obj, path)
+    if type(obj) is int:
+        at_most(path, abs(obj))
     if hint is float and type(obj) is int:
         return float(obj)
     if type(obj) is not hint:

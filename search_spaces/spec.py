@@ -68,6 +68,8 @@ NONLOCALS: tuple[Attention, ...] = ("nonlocal", "nonlocal_unbiased")
 # Of batch norms where a spec says nothing else: torch's defaults.
 NORM_EPS = 1e-5
 NORM_MOMENTUM = 0.1
+# The largest number that is read, of a spec or a setting: more than any network has of anything.
+MOST = 2**31 - 1
 # Fields that came later. They are left out of a spec's JSON at their default, so that digests stay.
 ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 
@@ -100,6 +102,12 @@ def at_least(field: str, value: int, low: int) -> None:
     """Raises SpecError unless `value >= low`."""
     if value < low:
         raise SpecError(f"{field} must be at least {low}, but is {value}")
+
+
+def at_most(field: str, value: float) -> None:
+    """Raises SpecError unless `value <= MOST`."""
+    if value > MOST:
+        raise SpecError(f"{field} must be at most {MOST:,}, but is {value}")
 
 
 def within(field: str, value: float) -> None:

@@ -317,6 +317,12 @@ def test_a_bad_edit_is_refused_in_one_line(path, value, message, small_spec):
         (lambda o: o.update(stages="x"), "stages: must be a list"),
         (lambda o: o["stem"].update(temporal_padding=1), "stem.temporal_padding: must be bool"),
         (lambda o: o["stages"][0].update(blocks=[3]), "stages.0.blocks.0: must be a mapping"),
+        (lambda o: o.update(family=["resnet"]), "family must be one of the catalogue, but is ['resnet']"),
+        (lambda o: o.update(family={"resnet": 1}), "family must be one of the catalogue, but is {'resnet': 1}"),
+        (lambda o: o.update(norm_eps=10**400), "norm_eps must be at most 2,147,483,647, but is 1000"),
+        (lambda o: o["stem"].update(width=10**30), "stem.width must be at most 2,147,483,647, but is 1000"),
+        (lambda o: o["stem"].update(temporal_stride=-(10**400)), "stem.temporal_stride must be at most"),
+        (lambda o: o["stages"][0]["blocks"][0]["temporal"].update(dilation=[2**31]), "dilation.0 must be at most"),
     ],
 )
 def test_bad_data_is_refused_with_its_path(change, message, small_spec):
