@@ -31,6 +31,7 @@ PLACES = ("root", "cache", "num_workers", "max_broken", "annotations", "exclude"
 # More than any video or machine has: what lies beyond is a slip, and would end in hours or in a full memory.
 MOST_FRAMES = 100_000
 MOST_PIXELS = 16_384
+MOST_FPS = 1_000_000
 MOST_CLIPS = 10_000
 
 
@@ -173,7 +174,7 @@ class DataConfig:
         if not 0 < self.share <= 1:
             raise ConfigError(f"data.share must be above 0 and at most 1, but is {self.share}")
         _one_of("data.source", self.source, ("cache", "pack", "decode"))
-        _at_least("data.fps", self.fps, 0)
+        _within("data.fps", self.fps, 0, MOST_FPS)
         if self.eval_crops not in (1, 3):
             raise ConfigError(f"data.eval_crops must be 1 or 3, but is {self.eval_crops}")
         for name in ("max_broken", "colour", "erasing"):

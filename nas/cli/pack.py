@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +78,12 @@ def check_packing(
     coding: str, quality: int, *, short_side: int, max_frames: int, workers: int, fps: float = 0.0
 ) -> None:
     """Raises NasError unless a pack can be made so."""
-    from trainer.config import MOST_PIXELS
+    from trainer.config import MOST_FPS, MOST_PIXELS
 
     if not 0 <= short_side <= MOST_PIXELS:
         raise NasError(f"--short-side must be from 0 to {MOST_PIXELS:,}, but is {short_side}")
-    if not 0 <= fps < math.inf:
-        raise NasError(f"--fps must be at least 0 and finite, but is {fps:g}")
+    if not 0 <= fps <= MOST_FPS:
+        raise NasError(f"--fps must be from 0 to {MOST_FPS:,}, but is {fps:g}")
     for name, value in (("--max-frames", max_frames), ("--workers", workers)):
         if value < -1:
             raise NasError(f"{name} must be at least -1, but is {value}")

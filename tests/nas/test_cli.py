@@ -410,6 +410,7 @@ BAD = [
     (["data", "get", "kinetics", "--base", "http://[::1"], "a base address must read http://HOST/PATH, but is"),
     (["data", "get", "kinetics", "--base", "http://me:secret@h/k"], "must read http://HOST/PATH without a user, a"),
     (["data", "check", "tiny.yaml", "--exclude", "runs/tiny/study.db"], "runs/tiny/study.db holds something else"),
+    (["search", "tiny.yaml", "data.fps=1e308", "--db", "b.db"], "data.fps must be at most 1,000,000, but is 1e+308"),
     (["data", "check", "tiny.yaml", "data.source=pack"], "videos are needed for a check, but data.source is pack"),
 ]
 

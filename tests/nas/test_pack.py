@@ -91,9 +91,10 @@ def test_a_folder_is_packed_as_it_is_asked(motion: Path, tmp_path: Path) -> None
     [
         (["--coding", "jpg"], r"coding 'jpg' is not known; did you mean jpeg\? \(choices: jpeg, raw\)"),
         (["--quality", "0"], r"--quality must be from 1 to 100, but is 0"),
-        (["--fps", "-1"], r"--fps must be at least 0 and finite, but is -1"),
-        (["--fps", "nan"], r"--fps must be at least 0 and finite, but is nan"),
-        (["--fps", "inf"], r"--fps must be at least 0 and finite, but is inf"),
+        (["--fps", "-1"], r"--fps must be from 0 to 1,000,000, but is -1"),
+        (["--fps", "nan"], r"--fps must be from 0 to 1,000,000, but is nan"),
+        (["--fps", "1000001"], r"--fps must be from 0 to 1,000,000, but is 1e\+06"),
+        (["--fps", "inf"], r"--fps must be from 0 to 1,000,000, but is inf"),
         (["--short-side", "-1"], r"--short-side must be from 0 to 16,384, but is -1"),
         (["--short-side", "16385"], r"--short-side must be from 0 to 16,384, but is 16385"),
         (["--max-frames", "-2"], r"--max-frames must be at least -1, but is -2"),
