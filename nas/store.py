@@ -142,7 +142,7 @@ class Store:
                 names, rows = list(result.keys()), result.all()
         except (DBAPIError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise damage.refused(error, self.location) from error
-        damage.check_types(list(query.selected_columns), rows, self.location)
+        damage.check_types(list(getattr(query, "selected_columns", ())), rows, self.location)  # text states no types
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     # --- studies -------------------------------------------------------------------------------------------------

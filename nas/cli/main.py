@@ -97,6 +97,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(app(arguments, prog_name="nas", standalone_mode=False) or 0)
     except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # the parser's exit where `head`, say, has read enough
+            return 0
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     except KeyboardInterrupt:
         print_error("stopped")
@@ -163,6 +165,9 @@ def _is_of_parts(error: ValueError) -> bool:
 
 def run() -> None:
     """The console script."""
+    for name in ("stdout", "stderr"):  # closed by the shell, `>&-`
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _first_interrupt)
     sys.exit(main())
