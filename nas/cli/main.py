@@ -167,7 +167,7 @@ def run() -> None:
     """The console script."""
     for name in ("stdout", "stderr"):  # closed by the shell, `>&-`
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _first_interrupt)
     sys.exit(main())

@@ -295,7 +295,7 @@ def test_a_record_that_was_edited_by_hand_is_a_study_or_one_error(tmp_path: Path
 COMMAND = "import sys; from nas.cli.main import run; sys.argv = ['nas', 'presets']; run()"
 
 
-@pytest.mark.parametrize("shell", ["| head -1", ">&-", "2>&-"])
+@pytest.mark.parametrize("shell", ["| true", ">&-", "2>&-"])
 def test_who_reads_no_further_is_no_fault(shell: str) -> None:
     """Exit code 1 says that a check has found something, and 3 that nas has a fault."""
     line = f"set -o pipefail; {shlex.quote(sys.executable)} -c {shlex.quote(COMMAND)} {shell}"
