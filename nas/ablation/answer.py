@@ -65,7 +65,8 @@ def answer_of(store: Store, ablation: int, config: AblationConfig) -> Answer:
     """Reads an ablation's runs and says what they show.
 
     At each look that all arms have reached, the pairs up to it alone are judged, at the look's own level. The first
-    that may stop the ablation is its answer, so the order in which runs end does not matter.
+    that may stop the ablation is its answer, so the order in which runs end does not matter. Before that, nothing is
+    decided.
 
     Args:
         store: The database.
@@ -235,7 +236,7 @@ def _judged(
     """Words for effects, as rows of `nas_effect`, and what they say together."""
     from nas.evidence.words import judge
 
-    judged = judge(effects, alpha=level, margin=config.margin)
+    judged = judge(effects, alpha=level, margin=config.margin, early=reason is None)
     rows = []
     for item, owner in zip(judged, owners, strict=True):
         effect = item.effect

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas import store as s
 from nas import tables as m
-from nas.ablation.answer import level_of, results_of, selecting
+from nas.ablation.answer import answer_of, level_of, results_of, selecting
 from nas.ablation.config import BASE, AblationConfig, Claim
 from nas.errors import NotFoundError, StudyError, one_of
 from nas.store import Row, Store
@@ -54,6 +54,8 @@ def latest(store: Store, study: Row) -> Row:
 def verdicts_of(store: Store, ablation: Row, config: AblationConfig) -> list[Verdict]:
     """Holds every claim of a study against an ablation's runs; Holm's correction is over the claims.
 
+    While the ablation is under way, all are undecided.
+
     Args:
         store: The database.
         ablation: Its row.
@@ -82,7 +84,8 @@ def verdicts_of(store: Store, ablation: Row, config: AblationConfig) -> list[Ver
                 margin=config.margin,
                 resamples=0,
             )
-    judged = judge(list(effects.values()), alpha=level, margin=config.margin) if effects else []
+    early = under_way(store, ablation, config)
+    judged = judge(list(effects.values()), alpha=level, margin=config.margin, early=early) if effects else []
     words = dict(zip(effects, judged, strict=True))
     found = []
     for i, claim in enumerate(config.claims):
@@ -98,6 +101,11 @@ def verdicts_of(store: Store, ablation: Row, config: AblationConfig) -> list[Ver
             )
         )
     return found
+
+
+def under_way(store: Store, ablation: Row, config: AblationConfig) -> bool:
+    """Whether an ablation has not ended, nor reached the look at which it ends, so that no claim is decided yet."""
+    return ablation["state"] == "running" and not answer_of(store, ablation["id"], config).reason
 
 
 def left_out(store: Store, study: Row, ablation: Row) -> int:

@@ -35,7 +35,7 @@ def verdict(
     """
     from nas.ablation.answer import level_of
     from nas.ablation.prepare import config_of
-    from nas.ablation.verdict import keep_verdicts, latest, left_out, verdicts_of
+    from nas.ablation.verdict import keep_verdicts, latest, left_out, under_way, verdicts_of
     from nas.cli.resolve import database_for, load_target
     from nas.errors import StudyError
     from nas.store import Store
@@ -49,6 +49,7 @@ def verdict(
         ablation = latest(store, row)
         found, confidence = verdicts_of(store, ablation, config), 1 - level_of(store, ablation["id"], config)
         keep_verdicts(store, row, ablation, found)
+        early = under_way(store, ablation, config)
         metric, searched = metric_in(store, row["id"]), left_out(store, row, ablation)
     rows: list[dict[str, Any]] = [
         {
@@ -69,6 +70,10 @@ def verdict(
     what = f"differences of val {metric} in points, {intervals(confidence)}"
     title = f"{loaded.name}: claims against {ablation['name']}, {what}"
     print_table(rows, COLUMNS, title)
+    if early:
+        print_line(
+            f"note: {ablation['name']} is under way; claims are decided when it ends (`nas ablate` again goes on)"
+        )
     if searched:
         trainings = "1 training of the search is" if searched == 1 else f"{searched} trainings of the search are"
         print_line(

@@ -36,7 +36,7 @@ class Judged:
     sentence: str
 
 
-def judge(effects: Sequence[Effect], *, alpha: float = 0.05, margin: float = 0.01) -> list[Judged]:
+def judge(effects: Sequence[Effect], *, alpha: float = 0.05, margin: float = 0.01, early: bool = False) -> list[Judged]:
     """Judges a family of effects together.
 
     The differences are one family and the tests of equivalence are another, each corrected after Holm, so that with
@@ -48,6 +48,8 @@ def judge(effects: Sequence[Effect], *, alpha: float = 0.05, margin: float = 0.0
         effects: All that were asked in one question; leaving some out makes the correction too weak.
         alpha: Chance of a false word over the family.
         margin: The smallest difference that matters, in shares of 1.
+        early: The look that this level is for is still to come, so every word is undecided: who judges after each pair
+            and stops at the first word is wrong far more often than alpha.
     """
     if not 0 < alpha < 0.5:
         raise EvidenceError(f"0 < alpha < 0.5 must hold, but got alpha={alpha!r}")
@@ -58,7 +60,9 @@ def judge(effects: Sequence[Effect], *, alpha: float = 0.05, margin: float = 0.0
     judged = []
     for effect, p, p_equivalent in zip(effects, differ, equal, strict=True):
         word: Word = "undecided"
-        if effect.spread is not None and p <= alpha:
+        if early:
+            word = "undecided"
+        elif effect.spread is not None and p <= alpha:
             word = "better" if effect.difference > 0 else "worse"
         elif effect.spread is not None and p_equivalent <= alpha:
             word = "equivalent"
@@ -71,9 +75,9 @@ def judge(effects: Sequence[Effect], *, alpha: float = 0.05, margin: float = 0.0
                 p_holm=None if effect.spread is None else p,
                 p_equivalent_holm=None if effect.spread is None else p_equivalent,
                 visible=seen,
-                sentence=sentence(
-                    effect, word, seen=seen, small=small, family=len(effects), alpha=alpha, margin=margin
-                ),
+                sentence=f"{_undecided(effect)}; the look at which it is judged is still to come"
+                if early
+                else sentence(effect, word, seen=seen, small=small, family=len(effects), alpha=alpha, margin=margin),
             )
         )
     return judged

@@ -131,7 +131,7 @@ def test_claims_are_judged_at_the_level_of_the_look_at_which_their_ablation_ende
     for looks in (1, 3):
         recorded = Recorded(tmp_path / str(looks), better_if("3d", by=0.1), looks=looks, **over)
         recorded.train(3)
-        (found,) = verdicts_of(recorded.store, {"id": recorded.record.id}, recorded.config)
+        (found,) = verdicts_of(recorded.store, recorded.store.ablations(1)[0], recorded.config)
         assert found.high is not None and found.low is not None
         widths.append(found.high - found.low)
         recorded.store.close()
@@ -203,6 +203,23 @@ def test_versus_calls_the_first_network_by_its_name(tmp_path: Path) -> None:
 )
 def test_a_claim_is_reproduced_contradicted_or_undecided(expect: str, word: str, said: str) -> None:
     assert verdict(expect, word) == said
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+def test_no_word_is_said_between_looks(tmp_path: Path, looks: int) -> None:
+    """Who asks after each pair, and stops at the first word, hears none at the level of a look that is not reached."""
+    claims = [{"claim": "3d is better", "document": "d", "arm": "kind=3d"}]
+    over = {"factors": {"kind": ["3d"]}, "control": False, "seeds": 8, "min_seeds": 4, "looks": looks, "claims": claims}
+    recorded = Recorded(tmp_path, better_if("3d", by=0.25), **over)
+    said = {}
+    for pairs in range(2, 9):
+        answer = recorded.train(pairs)
+        (found,) = verdicts_of(recorded.store, recorded.store.ablations(1)[0], recorded.config)
+        said[pairs] = (answer.reason, {row["word"] for row in answer.rows}, found.word)
+    first = 8 if looks == 1 else 4
+    assert all(words == ("", {"undecided"}, "undecided") for pairs, words in said.items() if pairs < first)
+    assert all(words == ("decided", {"better"}, "reproduced") for pairs, words in said.items() if pairs >= first)
+    recorded.store.close()
 
 
 def test_claims_between_two_levels_are_judged_by_their_own_pairs(tmp_path: Path) -> None:
