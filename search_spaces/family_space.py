@@ -339,16 +339,19 @@ def parse_rule(family_name: str, index: int, obj: object, scopes: Mapping[str, s
     return Rule(tuple(where))
 
 
+_MOST_BLOCKS = 1_000  # of a stage
+
+
 def _parse_value(family_name: str, place: str, name: str, value: object, scope: str) -> Scalar:
-    # Far above any network, and low enough for it to be written down, which building it one block after another needs.
-    most = 1_000 if name == "depth" else 1_000_000
-    for number in [value] if isinstance(value, int | float) else map(int, re.findall(r"\d{1,18}", str(value))):
-        if not abs(number) <= most:
-            raise SpecError(f"{place}: a number must be finite and at most {most:,}, but is {number}")
     try:
-        return family(family_name).domains.normalise(name, value, scope)
+        found = family(family_name).domains.normalise(name, value, scope)
     except SpecError as error:
         raise SpecError(f"{place}: {error}") from None
+    if name == "depth":  # networks are built one block after another, which would not end
+        for number in [found] if isinstance(found, int | float) else map(int, re.findall(r"\d{1,18}", found)):
+            if number > _MOST_BLOCKS:
+                raise SpecError(f"{place}: depth must have numbers of at most {_MOST_BLOCKS:,}, but has {number}")
+    return found
 
 
 def mapping(place: str, obj: object) -> Mapping[str, Any]:

@@ -118,10 +118,9 @@ BAD: list[tuple[list[str], str]] = [
     (["search.strata=1000000000"], "search.strata must be at most 1,000, but is 1000000000"),
     (["data.num_classes=-5"], "data.num_classes must be at least 0, but is -5"),
     (["recipe.zero_init={a:1}"], "recipe.zero_init must be true, false or as_published, but is {'a': 1}"),
-    (["space.domains.width=[nan]"], "domains.width: a number must be finite and at most 1,000,000, but is nan"),
-    (["space.domains.width=[inf]"], "domains.width: a number must be finite and at most 1,000,000, but is inf"),
-    (["space.domains.stem_width=[99999999]"], "a number must be finite and at most 1,000,000, but is 99999999"),
-    (["space.domains.depth=['1-99999999999']"], "a number must be finite and at most 1,000, but is 99999999999"),
+    (["space.domains.width=[nan]"], "domains.width: width must be a number above 0, but is nan"),
+    (["space.domains.width=[inf]"], "domains.width: width must be at most 2,147,483,647, but is inf"),
+    (["space.domains.depth=['1-99999999']"], "depth must have numbers of at most 1,000, but has 99999999"),
 ]
 
 
