@@ -171,6 +171,11 @@ class TestErrors:
         with pytest.raises(ClipError, match=f"too short or too small for the network: at {message}"):
             cost_of(spec, clip)
 
+    def test_more_than_a_database_holds_is_told(self):
+        wide = preset("r3d_18").scaled(1_000_000)
+        with pytest.raises(SpecError, match=r"params must be at most 9,223,372,036,854,775,807, but .* some \de\+19"):
+            cost(wide, frames=16, height=112, width=112, num_classes=8)
+
     def test_a_size_below_one_is_told(self):
         with pytest.raises(SpecError, match="frames must be at least 1, but is 0"):
             cost_of(preset("r3d_18"), (0, 112, 112))
