@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from search_spaces.domains import Scalar
 from search_spaces.families.resnet_make import place
-from search_spaces.spec import SpecError
+from search_spaces.spec import SpecError, at_most
 
 _DILATIONS = re.compile(r"[1-9]\d*([|-][1-9]\d*)*")
 
@@ -48,6 +48,7 @@ def read_dilation(name: str, value: Scalar) -> Scalar:
     if isinstance(value, bool | float) or not _DILATIONS.fullmatch(str(value)):
         raise SpecError(f"{name} must be whole numbers of at least 1, alone or as 1|2|4, but is {value}")
     found = sorted({int(part) for part in re.split(r"[|-]", str(value))})
+    at_most(name, found[-1])
     return found[0] if len(found) == 1 else "|".join(map(str, found))
 
 
@@ -58,9 +59,10 @@ def dilations(label: Scalar) -> tuple[int, ...]:
 
 
 def read_factor(name: str, value: Scalar) -> Scalar:
-    """Returns a factor, as a float; raises SpecError unless it is a number above 0."""
-    if isinstance(value, str | bool) or value <= 0:
+    """Returns a factor, as a float; raises SpecError unless it is a number above 0 and at most `MOST`."""
+    if isinstance(value, str | bool) or not value > 0:
         raise SpecError(f"{name} must be a number above 0, but is {value}")
+    at_most(name, value)
     return float(value)
 
 
@@ -75,4 +77,5 @@ def read_count(name: str, value: Scalar) -> Scalar:
     """Returns a number of things; raises SpecError unless it is a whole number of at least 1."""
     if isinstance(value, str | bool | float) or value < 1:
         raise SpecError(f"{name} must be a whole number of at least 1, but is {value}")
+    at_most(name, value)
     return value

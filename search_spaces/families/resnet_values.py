@@ -28,6 +28,7 @@ from search_spaces.spec import (
     NORM_MOMENTUM,
     SpecError,
     TemporalOp,
+    at_most,
     nearest,
     scale,
 )
@@ -170,6 +171,7 @@ def _choice(name: str, choices: tuple[Scalar, ...], value: Scalar) -> Scalar:
 def _count(name: str, low: int, value: Scalar) -> Scalar:
     if not isinstance(value, int) or value < low:
         raise SpecError(f"{name} must be a whole number of at least {low}, but is {value}")
+    at_most(name, value)
     return value
 
 

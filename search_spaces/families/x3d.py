@@ -33,7 +33,7 @@ from search_spaces.families.x3d_spec import (
     round_width,
 )
 from search_spaces.family import Family, Preset, Published
-from search_spaces.spec import ATTENTIONS, FLAT, KERNELS, Attention, Kind, SpecError, TemporalOp
+from search_spaces.spec import ATTENTIONS, FLAT, KERNELS, Attention, Kind, SpecError, TemporalOp, at_most
 
 PAPER = "Feichtenhofer 2020, X3D: Expanding Architectures for Efficient Video Recognition"
 
@@ -61,6 +61,7 @@ def depths(depth: float | str) -> tuple[int, ...]:
         SpecError: Neither of these.
     """
     if not isinstance(depth, str) and depth > 0:
+        at_most("depth", depth)
         return tuple(math.ceil(depth * count) for count in _BASE_DEPTHS)
     if isinstance(depth, str) and _INTS.fullmatch(depth) and 0 not in (counts := ints(depth)):
         return counts

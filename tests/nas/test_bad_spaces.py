@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from nas.config import load_study
 from nas.errors import NasError
 from nas.search.pool import build_pool
+from search_spaces.settings import network_of
 from search_spaces.spec import SpecError
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -28,6 +30,17 @@ V1 = "space.families.inception_v1.domains"
         ("s3d_inception", ["data.clip.frames=8", "constraints=['macs <= 1M']"], "no network of the space meets"),
         ("r2plus1d_family", ["space.domains.kind=[csn,3d,2plus1d]", "space.domains.depth=[b1-2-x]"], "b1-2-x"),
         ("p3d_blocks", ["space.domains.time_pool=[2-2]"], "fit"),
+        (
+            "r2plus1d_family",
+            ["space.domains.stem_width=[8,10000000000]"],
+            "stem_width must be at most 2,147,483,647, but is",
+        ),
+        ("r2plus1d_family", ["space.domains.dilation=[10000000000]"], "dilation must be at most 2,147,483,647, but is"),
+        (
+            "r2plus1d_family",
+            ["space.domains.stem_width=[1000000000]"],
+            "must be at most 9,223,372,036,854,775,807, but",
+        ),
     ],
 )
 def test_one_line_before_anything_is_trained(study: str, settings: list[str], message: str) -> None:
@@ -35,6 +48,28 @@ def test_one_line_before_anything_is_trained(study: str, settings: list[str], me
         build_pool(load_study(STUDIES / f"{study}.yaml", settings), num_classes=10)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan, 10**400, 2**31])
+@pytest.mark.parametrize(
+    ("family", "domain"),
+    [
+        ("resnet", "width"),
+        ("resnet", "stem_width"),
+        ("resnet", "dilation"),
+        ("inception_v1", "width"),
+        ("inception_v1", "norm_momentum"),
+        ("slowfast", "alpha"),
+        ("x3d", "depth"),
+        ("x3d", "bottleneck"),
+        ("x3d", "features"),
+        ("timm", "head_width"),
+        ("c3d", "width"),
+    ],
+)
+def test_numbers_beyond_all_bounds_are_refused_by_name(family: str, domain: str, number: float) -> None:
+    with pytest.raises(SpecError, match=rf"domains\.{domain}: .*{domain} must be .*, but is {str(number)[:9]}"):
+        network_of(family, {domain: number})
 
 
 def test_a_clip_that_is_too_small_names_the_place() -> None:
