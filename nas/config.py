@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from math import log
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_origin, get_type_hints
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -208,8 +209,24 @@ def _check_references(raw: Any, where: str) -> None:
 _LARGEST_RESOLVED = 2**28  # characters and values, once references are resolved
 
 
+def _check_containers(raw: Mapping[str, Any], schema: type, where: str, path: str = "") -> None:
+    """Refuses what is no list or mapping where the schema has one: OmegaConf names its own classes, and not the key."""
+    for name, hint in get_type_hints(schema).items():
+        value, key = raw.get(name), f"{path}{name}"
+        if value is None or (isinstance(value, str) and "${" in value):
+            continue
+        kind = get_origin(hint) or hint
+        if kind is list and not isinstance(value, list | tuple):
+            raise StudyError(f"{key} must be a list, but is {str(value)[:100]} (in {where})")
+        if (kind is dict or is_dataclass(kind)) and not isinstance(value, Mapping):
+            raise StudyError(f"{key} must be a mapping of keys, but is {str(value)[:100]} (in {where})")
+        if is_dataclass(kind):
+            _check_containers(value, cast(type, kind), where, f"{key}.")
+
+
 def _typed(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     _check_references(raw, where)
+    _check_containers(raw, StudySchema, where)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(StudySchema), OmegaConf.create(dict(raw)))
         plain = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))

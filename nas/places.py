@@ -9,7 +9,8 @@ from pathlib import Path
 from nas.errors import StoreError
 from trainer.files import content_of
 
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
+_SERVERS = "cockroachdb|mariadb|mongodb|mssql|mysql|oracle|postgres|postgresql|sqlite"
+_ADDRESS = re.compile(rf"([a-z][a-z0-9+.-]+(?=:/)|(?:{_SERVERS})(?:\+\w+)?(?=:)):", re.IGNORECASE)
 
 
 def moved(recorded: str, root: Path) -> Path:

@@ -204,13 +204,11 @@ def check_promotion(folder: Path, *, digest: str, seed: int, epochs: int) -> Non
 
 
 def known_files(folder: Path) -> Mapping[str, str]:
-    """The digests that `network.json` holds; none where there is no such file, as before a promotion is done.
+    """The digests that `network.json` holds; none in format 1.
 
     Raises:
         NotFoundError: As `read_content`.
     """
-    if not (folder / RECORD).exists():
-        return {}
     files = read_content(folder).get("files", {})
     return files if isinstance(files, dict) else {}
 

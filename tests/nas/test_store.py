@@ -299,6 +299,8 @@ def test_any_character_may_stand_in_a_path(tmp_path: Path, name: str) -> None:
         "sqlite:///x.db",
         "mysql+pymysql://me:secret@host/db",
         "sqlite:/me:secret@h",
+        "mysql:me:secret@host/db",
+        "postgresql:\\\\me:secret@host/db",
     ],
 )
 @pytest.mark.parametrize("create", [True, False])

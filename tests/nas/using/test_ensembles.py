@@ -12,6 +12,7 @@ import pytest
 
 from nas.cli.main import main
 from nas.errors import NotFoundError
+from nas.promoted_folder import write_content
 from nas.using.ensemble import aligned, best_weights, ensemble
 from nas.using.scores import Scores, read_scores, save_scores, scores_file
 from nas.using.views import Views
@@ -88,6 +89,10 @@ def test_the_command_goes_by_val_too(tmp_path: Path, capsys: pytest.CaptureFixtu
     for folder, val, test in zip(folders, VAL, (TEST[0], in_another_order(TEST[1])), strict=True):
         for scores in (val, test):
             save_scores(scores_file(folder, scores.split), scores)
+    assert main(["ensemble", *map(str, folders)]) == 2  # without its record, nothing says whose scores they are
+    assert "must be a folder that `nas promote` wrote, but network.json" in capsys.readouterr().err
+    for folder in folders:
+        write_content(folder, {"format": 1})
     said = said_json("ensemble", *map(str, folders), "--json")
     assert [one["best_on_val"] for one in said["members"]] == [True, False]
     assert [one["video1"]["value"] for one in said["members"]] == pytest.approx([0.3, 0.9])
