@@ -233,6 +233,8 @@ def test_a_fault_of_ours_is_one_line_and_a_traceback_with_debug(
 
 def test_a_second_interrupt_ends_at_once_and_in_one_line() -> None:
     code = (
+        # Who starts the tests in the background has interrupts ignored, and so would this process.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, time\nimport nas.cli.main as m\n"
         "def slow(*a, **k):\n"
         "    try:\n        print('ready', flush=True); time.sleep(600)\n"
@@ -245,7 +247,7 @@ def test_a_second_interrupt_ends_at_once_and_in_one_line() -> None:
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "ending\n"
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate()
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 130
     assert error == "stopped at once; all that was recorded is kept\n"
 
