@@ -207,14 +207,23 @@ def _data_of(job: TrainJob) -> VideoData:
         failure = environment_failure(error)
         raise failure if isinstance(failure, DiskFull) else DataAway(" ".join(str(error).split())) from error
     if job.checksum and data.checksum != job.checksum:
-        opened.cache_clear()  # or the next try would not look again
+        close_data()  # or the next try would not look again
         raise DataAway(f"the videos under {job.data.root} are not those that the study began with")
     return clips.without(data, "val", job.left_out)
 
 
-@lru_cache(maxsize=2)
 def opened(config: DataConfig) -> VideoData:
-    """The packed data, opened once a process."""
+    """The packed data, opened once a process and working folder, from which relative paths start."""
+    return _opened(config, Path.cwd())
+
+
+def close_data() -> None:
+    """Forgets the data that is open, so that it is looked for again."""
+    _opened.cache_clear()
+
+
+@lru_cache(maxsize=2)
+def _opened(config: DataConfig, folder: Path) -> VideoData:
     return open_data(config)
 
 

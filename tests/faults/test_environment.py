@@ -287,7 +287,7 @@ def test_data_that_is_away_for_a_moment_costs_nothing(
     away: list[threading.Timer] = []
 
     def move() -> None:
-        objective.opened.cache_clear()  # what is open stays readable; the next training has to open it
+        objective.close_data()  # what is open stays readable; the next training has to open it
         (tmp_path / "data").rename(tmp_path / "elsewhere")
         away.append(threading.Timer(0.5, lambda: (tmp_path / "elsewhere").rename(tmp_path / "data")))
         away[0].start()
@@ -308,7 +308,7 @@ def test_data_that_stays_away_stops_the_search_in_one_line(tmp_path: Path, motio
     study = study_at(tmp_path, tmp_path / "data", over)
 
     def move() -> None:
-        objective.opened.cache_clear()
+        objective.close_data()
         (tmp_path / "data").rename(tmp_path / "elsewhere")
 
     with pytest.raises(SearchError, match=r"^the data is away: .*; bring it back and give the same command again"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from nas.cli.pack import pack
 from nas.config import load_study
 from nas.errors import NasError
 from nas.jobs import TrainJob
-from nas.objective import opened, run_job
+from nas.objective import close_data, opened, run_job
 from nas.study import changes, study_of
 from search_spaces import codec
 from search_spaces.presets import preset
+from trainer.config import Clip, DataConfig
 from trainer.data.clips import open_data
 from trainer.data.layouts import DataError
 from trainer.data.motion import make_motion
@@ -146,9 +148,22 @@ def test_what_a_job_could_not_read_stands_in_its_result(motion: Path, tmp_path: 
     )
     config = dataclasses.replace(job.data, max_broken=0.0)
     strict = dataclasses.replace(job, data=config, folder=str(tmp_path / "strict"))
-    opened.cache_clear()
+    close_data()
     write = data.split("train").entry(4).path
     opened(strict.data)
     (Path(study.data.root) / write).unlink()
     result = run_job(strict)
     assert result.reason == "broken_clip" and "at most data.max_broken = 0 of the clips" in str(result.detail)
+
+
+def test_data_of_another_working_folder_is_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = Clip(frames=2, height=16, width=16)
+    config = DataConfig(name="m", root="data", cache="cache", clip=clip, short_side=16, sampling="uniform")
+    for name in ("one", "two"):
+        make_motion(tmp_path / name / "data", train_per_class=1, val_per_class=1, test_per_class=1, frames=4, size=16)
+        monkeypatch.chdir(tmp_path / name)
+        assert len(opened(config).split("train")) == 8
+        assert (tmp_path / name / "cache").is_dir()
+        assert opened(config) is opened(config)
+    shutil.rmtree(tmp_path / "one")
+    assert opened(config).split("test").entry(0).path
