@@ -31,6 +31,7 @@ from trainer.failures import FolderBusy, disk_space
 
 _VERSION = 1
 _MARK = b"sha256:"  # begins the comment of a checkpoint's archive; 64 hexadecimal digits follow
+_END = 22  # bytes of the record that ends an archive without a comment
 _NO_COMMENT = b"\0\0"  # the last two bytes of an archive without a comment: the length of one
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -389,6 +390,10 @@ def _check_digest(file: BinaryIO) -> bool:
 
 def _check_archive(file: BinaryIO) -> None:
     """Raises BadZipFile unless an archive without a digest is as torch writes it, as far as can be told."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _END))
+    end = file.read()
+    if not (end.startswith(b"PK\x05\x06") and end.endswith(_NO_COMMENT)):  # such as a part of a digest
+        raise zipfile.BadZipFile("its end is missing")
     try:
         with zipfile.ZipFile(file) as archive:
             if any(part.compress_size != part.file_size or part.external_attr for part in archive.infolist()):
