@@ -179,7 +179,7 @@ def test_ray_understands_the_commands_of_the_guide(line: str) -> None:
 
 
 def test_the_guide_names_what_the_program_has() -> None:
-    from nas.search.crew import MAX_TRIES
+    from nas.jobs import MAX_TRIES
 
     assert MAX_TRIES == 10
     assert "cut short ten times" in GUIDE
