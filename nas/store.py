@@ -463,8 +463,8 @@ def backup(source: Path, target: Path) -> None:
         target: The copy, one file that needs no other beside it.
 
     Raises:
-        StoreError: There is no such database, the copy is there already or cannot be written, or the database is
-            damaged.
+        StoreError: There is no such database, it holds no study or is damaged, or the copy is there already or cannot
+            be written.
     """
     if not source.is_file():
         raise StoreError(f"there is no database at {source}; `nas search` makes it, or name another with --db")
@@ -486,8 +486,9 @@ def backup(source: Path, target: Path) -> None:
             old.backup(new, progress=waited)
             new.execute("PRAGMA journal_mode = DELETE")
             (said,) = new.execute("PRAGMA integrity_check(1)").fetchone()
-        if said != "ok":
-            raise damage.damaged(str(source), str(said))
+            if said != "ok":
+                raise damage.damaged(str(source), str(said))
+            _check_holds_study(new, source)
         part.replace(target)
     except OSError as error:
         raise StoreError(f"the backup {target} cannot be written: {error.strerror}") from error
@@ -498,6 +499,18 @@ def backup(source: Path, target: Path) -> None:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _check_holds_study(copy: sqlite3.Connection, source: Path) -> None:
+    """Raises StoreError where the copy of a database holds no study: whoever relied on it would have nothing."""
+    tables = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if m.study.name in tables and copy.execute(f"SELECT 1 FROM {m.study.name} LIMIT 1").fetchone():
+        return
+    others = sorted(tables - set(m.metadata.tables))
+    what = f"holds tables of something else ({', '.join(others[:3])})" if others else "holds no study"
+    raise StoreError(
+        f"a backup needs a database that nas wrote, but {source} {what}{damage.alone(source)}; nothing was written"
+    )
 
 
 def is_database(path: str | Path) -> bool:

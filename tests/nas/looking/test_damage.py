@@ -281,6 +281,24 @@ def test_a_backup_is_one_file_with_all_that_was_stored(whole: Path, tmp_path: Pa
     assert code == 2 and "nowhere/copy.db cannot be written" in err
 
 
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        (None, "holds no study; nothing was written"),
+        ("CREATE TABLE theirs (a)", "holds tables of something else (theirs); nothing was written"),
+        ("CREATE TABLE nas_study (a)", "holds no study; nothing was written"),
+    ],
+)
+def test_what_holds_no_study_gets_no_backup(tmp_path: Path, run: Run, statement: str | None, message: str) -> None:
+    (tmp_path / "one.db").touch()
+    if statement is not None:
+        with closing(sqlite3.connect(tmp_path / "one.db")) as made:
+            made.execute(statement)
+    code, _, err = run("backup", tmp_path / "one.db", tmp_path / "copy.db")
+    assert code == 2 and message in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["one.db"]
+
+
 def test_a_backup_does_not_bring_an_old_database_up_to_date(tmp_path: Path, run: Run) -> None:
     old = tmp_path / "old.db"
     shutil.copy(Path(__file__).parents[2] / "golden" / "databases" / "schema_1.db", old)
