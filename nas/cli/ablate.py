@@ -227,11 +227,12 @@ def _searched(path: Path) -> Searched:
 
 
 def _lookup(study: Study, path: Path, searched: Searched) -> Lookup:
-    from nas.cli.resolve import find_spec
+    from nas.cli.resolve import find_spec, needs_search
 
     def look(name: str) -> tuple[ArchSpec, Mapping[str, Any] | None]:
         db = str(path) if path.is_file() else None
-        spec = find_spec(name, study=None, db=db, frames=study.data.clip.frames).canonical()
+        absent = needs_search(path)
+        spec = find_spec(name, study=None, db=db, frames=study.data.clip.frames, otherwise=absent).canonical()
         return spec, searched.settings(study, spec)
 
     return look

@@ -179,7 +179,13 @@ def _features(
 
         config = study_data(data, overrides or [])
         return preset_features(
-            find_spec(path, study=None, db=None, frames=config.clip.frames),
+            find_spec(
+                path,
+                study=None,
+                db=None,
+                frames=config.clip.frames,
+                otherwise="--weights goes with a preset or a .json file",
+            ),
             weights,
             config,
             lambda usual: views_asked(usual, **asked),

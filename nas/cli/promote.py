@@ -11,11 +11,12 @@ import typer
 
 from nas.accuracies import interval_text
 from nas.cli.output import Progress, SearchProgress, print_json, print_line, print_table
-from nas.cli.resolve import database_of, find_spec, has_name, not_a_preset
+from nas.cli.resolve import database_of, find_spec, has_name, needs_search, not_a_preset
 
 if TYPE_CHECKING:
     from nas.promotions import Promoted
     from nas.study import PromoteConfig, Study
+    from search_spaces.spec import ArchSpec
 
 
 def promote(
@@ -65,13 +66,10 @@ def promote(
     if named and not is_database(study) and (len(own) < len(words) or not path.is_file()):
         stated = load_study(study, [word for word in words if not word.startswith("promote.")])
         # What is wrong is said before videos are decoded.
-        find_spec(names[0], study=None, db=None, frames=stated.data.clip.frames)
+        _named_spec(names[0], stated)
         check_start(_with_settings(stated.config, own, study), path)
     elif names and not named and not path.is_file():
-        raise NotFoundError(
-            f"{not_a_preset(names[0])}; a digest needs a search before it, but there is no database {path} "
-            "(`nas presets` lists names)"
-        )
+        raise NotFoundError(f"{not_a_preset(names[0])}; {needs_search(path)} (`nas presets` lists names)")
     else:
         check_start(None, path)
         with Store(path) as store:  # says what is missing
@@ -99,7 +97,7 @@ def promote(
             row = store.study() if stated is None or data is None else study_row(store, stated, data)
             recorded = _with_settings(row["config"], words if stated is None else own, store.location)
             if named:
-                spec = find_spec(names[0], study=None, db=None, frames=recorded.data.clip.frames)
+                spec = _named_spec(names[0], recorded)
                 names = [put_spec(store, recorded, row, spec)]
             for text in [] if stated is not None or is_database(study) else _not_used(study, row["config"], words):
                 progress.line(text)
@@ -230,6 +228,12 @@ def _not_used(study: str, recorded: Mapping[str, Any], words: Sequence[str]) -> 
         for key, value in now.items()
         if not isinstance(value, Mapping) and value != was.get(key, value) and f"promote.{key}" not in given
     ]
+
+
+def _named_spec(name: str, study: Study) -> ArchSpec:
+    """The network of a preset, settings or a file, at the frames of a study's clips."""
+    otherwise = "settings change a preset or a .json file, and a digest stands alone"
+    return find_spec(name, study=None, db=None, frames=study.data.clip.frames, otherwise=otherwise)
 
 
 def _with_settings(config: Mapping[str, Any], words: Sequence[str], where: str) -> Study:

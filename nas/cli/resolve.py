@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +86,17 @@ def load_target(target: str, overrides: list[str]) -> Study:
         return dataclasses.replace(study_of(row["config"], target), num_classes=row["num_classes"])
 
 
-def find_spec(name: str, *, study: str | None, db: str | None, frames: int | None = None) -> ArchSpec:
+_NEEDS_STUDY = "a digest needs --study STUDY|DB, a file ends in .json"
+
+
+def needs_search(database: Path) -> str:
+    """Why no network goes by its digest where there is no database that would know it."""
+    return f"a digest needs a search before it, but there is no database {database}"
+
+
+def find_spec(
+    name: str, *, study: str | None, db: str | None, frames: int | None = None, otherwise: str = _NEEDS_STUDY
+) -> ArchSpec:
     """The network that `name` means: a JSON file, a preset, settings, or the beginning of a digest in a database.
 
     Args:
@@ -94,6 +104,7 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
         study: Study or database in which digests are looked up.
         db: The value of `--db`.
         frames: Frames of the clip, which some presets depend on; those of their own clip unless given.
+        otherwise: Said of a name that is no preset, where there is no database to look in.
 
     Raises:
         NotFoundError: Nothing goes by that name; the message says what would.
@@ -104,7 +115,7 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
     from trainer.files import content_of
 
     if name.lstrip().startswith("{"):
-        return _stated(name, frames)
+        return _stated(name, lambda inner: find_spec(inner, study=study, db=db, frames=frames, otherwise=otherwise))
     path = Path(name)
     if path.suffix == ".json" or path.is_file():
         try:
@@ -117,9 +128,7 @@ def find_spec(name: str, *, study: str | None, db: str | None, frames: int | Non
     if name in presets.PRESETS:
         return presets.preset(name, frames=frames)
     if study is None and db is None:
-        raise NotFoundError(
-            f"{not_a_preset(name)}; a digest needs --study STUDY|DB, a file ends in .json (`nas presets` lists names)"
-        )
+        raise NotFoundError(f"{not_a_preset(name)}; {otherwise} (`nas presets` lists names)")
     with Store(database_of(study or "", db)) as store:
         try:
             return codec.decode(store.find(name)["spec"])
@@ -136,8 +145,8 @@ def _spec_in(text: str) -> str:
     return json.dumps(content["spec"]) if isinstance(content, dict) and {"format", "spec"} <= set(content) else text
 
 
-def _stated(text: str, frames: int | None) -> ArchSpec:
-    """The network of settings as text."""
+def _stated(text: str, find: Callable[[str], ArchSpec]) -> ArchSpec:
+    """The network of settings as text; `find` knows the one that they change."""
     import yaml
 
     from nas.ablation.variants import resolve
@@ -149,7 +158,7 @@ def _stated(text: str, frames: int | None) -> ArchSpec:
         raise NotFoundError(
             f"settings of a network must be like {{preset: r3d_18, width: 0.5}}, but are {text}"
         ) from error
-    return resolve(settings, lambda name: (find_spec(name, study=None, db=None, frames=frames), None))[0]
+    return resolve(settings, lambda name: (find(name), None))[0]
 
 
 def has_name(network: str) -> bool:
