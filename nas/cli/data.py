@@ -81,9 +81,12 @@ def check(
 
     config = videos_of(target, overrides or [])
     if config.source == "pack":
+        from trainer.data.kept import without_digests
+
+        said = without_digests(config)
         raise NasError(
             f"videos are needed for a check, but data.source is pack and {config.root} is a pack; its index.json "
-            "lists what was left out"
+            f"lists what was left out{f'; {said}' if said else ''}"
         )
     if exclude is not None:
         check_exclude(Path(exclude))
@@ -244,6 +247,8 @@ def _print(config: DataConfig, report: DataReport) -> None:
     if report.outside:
         first = f"the first is {report.outside[0]}"
         print_line(f"links are followed: {len(report.outside):,} videos lie out of {config.root} ({first})")
+    if report.undigested:
+        print_line(report.undigested)
     if report.remarks:
         print_line("also: " + ", ".join(f"{count:,} {word}" for word, count in report.remarks.items()))
 

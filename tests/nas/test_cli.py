@@ -12,9 +12,11 @@ import pytest
 from filelock import FileLock
 
 from nas.cli.main import app, main
+from nas.config import load_study
 from nas.store import Store
 from search_spaces.weights import check_source
 from tests.nas.studies import content_of, write_study
+from trainer.data.dataset import open_data
 
 COMMANDS = [
     ["ablate"],
@@ -290,6 +292,19 @@ def test_data_check_and_doctor(capsys: pytest.CaptureFixture[str], motion: Path)
     code, out, _ = run(capsys, "doctor", "--json")
     assert code == 0
     assert all(row["ok"] for row in json.loads(out)), out
+
+
+def test_data_check_says_that_a_cache_or_a_pack_has_no_digests(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = [f"data.cache={tmp_path / 'cache'}"]
+    packed = [*over, "data.source=pack", f"data.root={tmp_path / 'pack'}"]
+    monkeypatch.setattr("trainer.data.pack.digests_of", lambda parts: b"")
+    monkeypatch.setattr("trainer.data.packing.digests_of", lambda parts: b"")
+    open_data(load_study("tiny.yaml", over).located_data())
+    assert run(capsys, "data", "pack", "tiny.yaml", "-o", str(tmp_path / "pack"), "--workers", "0")[0] == 0
+    assert "has no digests of its frames, so that damage" in run(capsys, "data", "check", "tiny.yaml", *over)[1]
+    assert f"; {tmp_path / 'pack'} has no digests of its" in run(capsys, "data", "check", "tiny.yaml", *packed)[2]
 
 
 SERVER = ("--db", "postgresql://me:secret@host/db")

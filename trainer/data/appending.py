@@ -22,13 +22,23 @@ _GROUP_BYTES, _GROUP_SECONDS = 64 * 2**20, 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coded:
-    """One video as it goes into the file: bytes, and how many frames (F, H, W, C) they are of."""
+    """One video as it goes into the file: bytes, and how many frames (F, H, W, C) they are of.
+
+    Attributes:
+        data: The bytes.
+        num_frames: Frames, F.
+        height: Rows.
+        width: Columns.
+        fps: Frames a second; 0 if unknown.
+        digests: Of the parts of `data` that are read at once; see `trainer.data.digests`.
+    """
 
     data: bytes
     num_frames: int
     height: int
     width: int
     fps: float
+    digests: bytes
 
 
 class SplitWriter:
@@ -100,8 +110,9 @@ class SplitWriter:
             if video.labels:
                 line["labels"] = list(video.labels)
             line |= {"num_frames": coded.num_frames, "height": coded.height, "width": coded.width, "fps": coded.fps}
-            line |= {"offset": self.end, "bytes": len(coded.data)}
+            line |= {"offset": self.end + len(coded.digests), "bytes": len(coded.data), "digested": bool(coded.digests)}
             line["sha256"] = hashlib.sha256(coded.data).hexdigest()
+            self._append(coded.digests)
             self._append(coded.data)
             self._waiting_bytes += len(coded.data)
         self._waiting.append(line)

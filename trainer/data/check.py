@@ -12,6 +12,7 @@ from typing import Any
 
 from trainer.config import DataConfig
 from trainer.data.headers import KINDS, Header, Needed
+from trainer.data.kept import without_digests
 from trainer.data.layouts import Layout, find_layout
 from trainer.data.layouts.cvdf import youtube_id
 from trainer.data.sample import needed_frames
@@ -106,6 +107,7 @@ class DataReport:
         remarks: How many videos are unusual in which way, though they can be used.
         outside: Videos whose files lie out of the root, where a link leads.
         decoded: Whether every frame was decoded.
+        undigested: That data.cache keeps these videos without digests, in one line; None if it does not.
         problem: Why the data cannot be trained on, in one line; None if it can.
     """
 
@@ -120,6 +122,7 @@ class DataReport:
     remarks: Mapping[str, int]
     outside: tuple[str, ...]
     decoded: bool
+    undigested: str | None
     problem: str | None
 
     @property
@@ -180,6 +183,7 @@ def check_data(
         remarks=dict(sorted(Counter(word for header in headers.values() for word in header.remarks).items())),
         outside=tuple(_outside(layout.root, [file.path for file in files])),
         decoded=decode,
+        undigested=without_digests(config, layout),
         problem=_problem(layout, splits, broken),
     )
 

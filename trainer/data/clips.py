@@ -173,7 +173,8 @@ def eval_batches(
 def unreadable(data: VideoData, config: DataConfig, split: str) -> tuple[Broken, ...]:
     """Reads the clips of a split once, as evaluation will, and gives the videos that cannot be read, each once.
 
-    Frames of the cache were all decoded when it was made, and cannot be unreadable.
+    Frames of the cache were all decoded when it was made. For those that were damaged since no video is left out: the
+    cache need only be made again.
 
     Args:
         data: The data.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import DataConfig
+from trainer.data.digests import DamagedError, Seen
 from trainer.data.layouts import DataError, DataGoneError, Layout, find_layout
 from trainer.data.pack import Broken, Entry, Pack, Progress, pack
 from trainer.data.sample import frames_at, needed_frames
@@ -148,9 +149,22 @@ class PackedSplit:
 
         Returns:
             Pixels (T, box.height, box.width, C).
+
+        Raises:
+            DecodeError: Frames are not as they were written.
         """
         rows, columns = box.slices
-        return self.video(index)[numbers, rows, columns]
+        frames, entry = self.video(index), self.entries[index]
+        if entry.digested:
+            try:
+                self._seen.check(frames, self._bytes, entry.offset, numbers)
+            except DamagedError as error:
+                raise error.within(self.file, cache=True) from error
+        return frames[numbers, rows, columns]
+
+    @cached_property
+    def _seen(self) -> Seen:
+        return Seen()
 
     @cached_property
     def _bytes(self) -> NDArray[np.uint8]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from trainer.data import decode
 from trainer.data.appending import Coded
 from trainer.data.decode import DecodeError, Scaler, frames_of, open_video, reasons, video_stream
+from trainer.data.digests import DamagedError, check_bytes, digests_before, digests_of
 from trainer.data.flow_images import FlowImages, scan_flow
 from trainer.data.key import key_of
 from trainer.data.layouts import DataError, Layout
@@ -73,11 +74,23 @@ class Times:
 _DIGEST_BYTES = 32
 
 
-def times_of(data: NDArray[np.uint8]) -> Times:
-    """The values that `Times.data` wrote; what follows them is passed over."""
+def times_of(data: NDArray[np.uint8], digest: np.uint32 | None = None) -> Times:
+    """The values that `Times.data` wrote; what follows them is passed over.
+
+    Args:
+        data: The bytes.
+        digest: What they are held to.
+
+    Raises:
+        DamagedError: They are not as they were written.
+    """
     numbers = data[_DIGEST_BYTES : _DIGEST_BYTES + (len(data) - _DIGEST_BYTES) // 8 * 8].view("<i8")
     count, width, height, shown, keys = numbers[:5].tolist()
+    if not 0 <= shown + 2 * keys <= len(numbers) - 5 or min(shown, keys) < 0:
+        raise DamagedError("what is remembered of it is damaged: it does not lie")
     edges = np.cumsum([5, shown, keys, keys])
+    if digest is not None:
+        check_bytes(data[: _DIGEST_BYTES + 8 * int(edges[-1])], digest, "what is remembered of it")
     parts = [numbers[low:high] for low, high in pairwise(edges.tolist())]
     return Times(num_frames=count, width=width, height=height, shown=parts[0], keys=parts[1], seeks=parts[2])
 
@@ -134,7 +147,8 @@ def _scan(task: Task) -> Coded:
     times = Times(num_frames=total, width=width, height=height, shown=shown, keys=places[:, 0], seeks=places[:, 1])
     kept = min(total, task.max_frames) if task.max_frames else total
     fps = round(float(rate) * kept / total, 3) if rate else 0.0
-    return Coded(data=times.data(digest.digest()), num_frames=kept, height=shape[0], width=shape[1], fps=fps)
+    data = times.data(digest.digest())
+    return Coded(data=data, num_frames=kept, height=shape[0], width=shape[1], fps=fps, digests=digests_of([data]))
 
 
 def _counted(path: str) -> tuple[int, str]:
@@ -257,16 +271,29 @@ class Sought:
         """Gives a part of some frames (T, box.height, box.width, 3).
 
         Raises:
+            DamagedError: What is remembered of it is damaged.
             DecodeError: The file is damaged or gone, or its frames have not the size or number that they had. A file in
                 whose place there is another one like it is noticed at the next start only.
         """
         rows, columns = box.slices
-        times = times_of(data[entry.offset :])
+        digest = digests_before(data, entry.offset, 1)[0] if entry.digested else None
+        times = times_of(data[entry.offset :], digest)
         actual = spread(numbers, times.num_frames, entry.num_frames)  # where data.max_frames leaves some out
         frames = read_frames(self.root / entry.path, np.unique(actual).tolist(), times)
         if any(frame.shape[:2] != (entry.height, entry.width) for frame in frames.values()):
             raise DecodeError("the size of its frames is not what it was")
         return np.stack([frames[number][rows, columns] for number in actual.tolist()])
+
+
+def times_folder(layout: Layout, cache: str | Path, short_side: int, max_frames: int = 0, kind: Input = "rgb") -> Path:
+    """Where `open_times` keeps what it has seen; raises OSError where a video cannot be looked at."""
+    return Path(cache) / f"{key_of(layout, _settings(short_side, max_frames, kind))}.times"
+
+
+def _settings(short_side: int, max_frames: int, kind: Input) -> dict[str, Any]:
+    settings = {"short_side": short_side, "fps": 0.0, "max_frames": max_frames, "coding": "times"}
+    settings |= {"backend": decode.backend(), "decode": decode.VERSION, "format": FORMAT}
+    return settings | ({"input": kind} if kind != "rgb" else {})
 
 
 def open_times(
@@ -296,11 +323,9 @@ def open_times(
     Raises:
         DataError: As `trainer.data.packing.write_files`.
     """
-    settings = {"short_side": short_side, "fps": 0.0, "max_frames": max_frames, "coding": "times"}
-    settings |= {"backend": decode.backend(), "decode": decode.VERSION, "format": FORMAT}
-    settings |= {"input": kind} if kind != "rgb" else {}
+    settings = _settings(short_side, max_frames, kind)
     try:
-        folder = Path(cache) / f"{key_of(layout, settings)}.times"
+        folder = times_folder(layout, cache, short_side, max_frames, kind)
     except OSError as error:
         raise DataError(f"data.root must be readable, but reading {error.filename} failed: {error.strerror}") from error
 

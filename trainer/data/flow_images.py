@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from trainer.data.appending import Coded
 from trainer.data.augment import Box
 from trainer.data.decode import INTERPOLATION, Decoded, DecodeError, open_video
+from trainer.data.digests import check_bytes, digests_before, digests_of
 from trainer.data.folders import numbered
 from trainer.data.pack import Entry
 from trainer.data.sample import spread
@@ -63,6 +64,9 @@ class FlowImages:
         self, data: NDArray[np.uint8], entry: Entry, numbers: NDArray[np.int64], box: Box
     ) -> NDArray[np.uint8]:
         """Gives a part of the flow at some frames (T, box.height, box.width, 2)."""
+        if entry.digested:
+            known = data[entry.offset : entry.offset + _COUNT_BYTES + _NAMES_BYTES]
+            check_bytes(known, digests_before(data, entry.offset, 1)[0], "what is remembered of it")
         total = int(data[entry.offset : entry.offset + _COUNT_BYTES].view("<i8")[0])
         actual = spread(numbers, total, entry.num_frames)
         each, places = np.unique(actual, return_inverse=True)
@@ -73,7 +77,7 @@ class FlowImages:
         return frames[places, rows, columns]
 
 
-_COUNT_BYTES = 8
+_COUNT_BYTES, _NAMES_BYTES = 8, 32
 
 
 def scan_flow(task: Task) -> Coded | str:
@@ -90,8 +94,10 @@ def scan_flow(task: Task) -> Coded | str:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     kept = min(task.images, task.max_frames) if task.max_frames else task.images
-    data = np.array([task.images], dtype="<i8").tobytes() + hashlib.blake2b(known.encode(), digest_size=32).digest()
-    return Coded(data=data, num_frames=kept, height=first.shape[1], width=first.shape[2], fps=0.0)
+    names = hashlib.blake2b(known.encode(), digest_size=_NAMES_BYTES).digest()
+    data = np.array([task.images], dtype="<i8").tobytes() + names
+    height, width = first.shape[1:3]
+    return Coded(data=data, num_frames=kept, height=height, width=width, fps=0.0, digests=digests_of([data]))
 
 
 def _paths(folder: Path, axis: str, num_frames: int) -> list[Path]:

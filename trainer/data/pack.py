@@ -1,11 +1,12 @@
 """The cache: every video decoded once, as raw bytes that training processes map into memory.
 
-`CACHE/<key>/` holds one `<split>.bin` a split, the frames of its videos (RGB, or flow) back to back, and `index.json`,
-which says where each video starts. The key is a hash of what went in: the paths below the root, sizes and
-times of modification of the files, and how they were decoded; other inputs make another folder. Sizes and
-times are what make, rsync and git go by: reading hundreds of gigabytes at each start only to learn that
-nothing changed would cost more than it brings. A copy of the data on another disk has other times, and is
-packed again; the checksum that is *recorded* is one of the frames themselves, so it is the same there.
+`CACHE/<key>/` holds one `<split>.bin` a split, the frames of its videos (RGB, or flow) back to back, those of each
+video behind their digests (`trainer.data.digests`), and `index.json`, which says where each video starts. The key is a
+hash of what went in: the paths below the root, sizes and times of modification of the files, and how they were decoded;
+other inputs make another folder. Sizes and times are what make, rsync and git go by: reading hundreds of gigabytes at
+each start only to learn that nothing changed would cost more than it brings. A copy of the data on another disk has
+other times, and is packed again; the checksum that is *recorded* is one of the frames themselves, so it is the same
+there.
 
 A folder appears under its key by one rename, when it is complete, so neither a crash nor a second process
 that packs the same data can leave a half-written one behind.
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from trainer.data import decode
+from trainer.data.digests import BYTES, digests_of
 from trainer.data.key import key_of, several
 from trainer.data.layouts import DataError, Layout, Video
 from trainer.data.parts import new_part, remove, sweep
@@ -64,6 +66,7 @@ class Entry:
         offset: First byte; the video takes F * height * width * C.
         fps: Frames a second; 0 if unknown.
         labels: Indices of all its classes, of multi-label data alone; `label` is the first of them.
+        digested: Whether digests lie before `offset`; not in what was written before there were any.
     """
 
     path: str
@@ -74,10 +77,16 @@ class Entry:
     offset: int
     fps: float
     labels: tuple[int, ...] = ()
+    digested: bool = False
 
     def num_bytes(self, planes: int = 3) -> int:
         """Bytes that the video takes where its frames are raw and have so many planes."""
         return self.num_frames * self.height * self.width * planes
+
+    @property
+    def digest_bytes(self) -> int:
+        """Bytes of the digests of its frames."""
+        return BYTES * self.num_frames if self.digested else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,8 +151,7 @@ def pack(
         DataError: The cache cannot be read or written.
     """
     cache = Path(cache)
-    settings = {"short_side": short_side, "max_frames": max_frames, "backend": decode.backend()}
-    settings |= {"decode": decode.VERSION, "format": FORMAT} | ({"input": kind} if kind != "rgb" else {})
+    settings = _settings(short_side, max_frames, kind)
     try:
         key = key_of(layout, settings)
         folder = cache / key
@@ -166,6 +174,23 @@ def pack(
     if found is None:
         raise DataError(f"data.cache must keep what is written, but {folder} is damaged right after packing")
     return found
+
+
+def open_cache(
+    layout: Layout, cache: str | Path, short_side: int, max_frames: int = 0, kind: Input = "rgb"
+) -> Pack | None:
+    """Opens the cache that `pack` made; None where there is none, or a damaged one.
+
+    Raises:
+        OSError: A video cannot be looked at.
+    """
+    key = key_of(layout, _settings(short_side, max_frames, kind))
+    return _open(Path(cache) / key, key)
+
+
+def _settings(short_side: int, max_frames: int, kind: Input) -> dict[str, Any]:
+    settings = {"short_side": short_side, "max_frames": max_frames, "backend": decode.backend()}
+    return settings | {"decode": decode.VERSION, "format": FORMAT} | ({"input": kind} if kind != "rgb" else {})
 
 
 def tasks_of(layout: Layout, short_side: int, max_frames: int, kind: Input = "rgb") -> list[Task]:
@@ -231,6 +256,8 @@ def _write(
 
 def _append(file: BinaryIO, video: Video, decoded: decode.Decoded, digest: Any) -> Entry:
     num_frames, height, width, _ = decoded.frames.shape
+    digests = digests_of(frame.data for frame in decoded.frames)
+    file.write(digests)
     entry = Entry(
         path=video.path,
         label=video.label,
@@ -240,6 +267,7 @@ def _append(file: BinaryIO, video: Video, decoded: decode.Decoded, digest: Any) 
         offset=file.tell(),
         fps=round(decoded.fps, 3),
         labels=video.labels,
+        digested=bool(digests),
     )
     digest.update(json.dumps([video.path, video.label, num_frames, height, width, *several(video.labels)]).encode())
     digest.update(decoded.frames)
@@ -286,7 +314,8 @@ def _open(folder: Path, key: str) -> Pack | None:
             kind=index["settings"].get("input", "rgb"),
         )
         complete = all(
-            found.file(split).stat().st_size == sum(entry.num_bytes(found.planes) for entry in entries)
+            found.file(split).stat().st_size
+            == sum(entry.num_bytes(found.planes) + entry.digest_bytes for entry in entries)
             for split, entries in splits.items()
         )
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -296,8 +325,9 @@ def _open(folder: Path, key: str) -> Pack | None:
 
 def _plain(entry: Entry) -> dict[str, Any]:
     values = asdict(entry)
-    if not entry.labels:
-        del values["labels"]
+    for name in ("labels", "digested"):
+        if not values[name]:
+            del values[name]
     return values
 
 

@@ -6,6 +6,7 @@
     <split>.jsonl   the same for people and for going on after a kill, with the checksum of each video's bytes
 
 A video is its frames one after the other: raw RGB bytes, or JPEGs, with their lengths as F 32-bit numbers before them.
+Before all of it lie the digests of the frames (`trainer.data.digests`), which those that are read are held to.
 A frame of flow has two planes: raw (H, W, 2), or a grey JPEG (2 H, W) of u above v.
 So any frame is found with two look-ups, and a clip reads its own frames and nothing else. Everything is mapped into
 memory: the loader processes of all runs on a machine share one copy of what was read.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,11 +25,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.decode import DecodeError
+from trainer.data.digests import DamagedError, Seen, check_bytes, digests_before
 from trainer.data.jpeg import decode_jpeg
 from trainer.data.layouts import DataError
 from trainer.data.pack import Broken, Entry
-from trainer.data.split import TableSplit
+from trainer.data.split import Reader, TableSplit
 from trainer.data.table import Table
 from trainer.files import is_as_written, regular_file
 from trainer.inputs import PLANES, FlowSettings
@@ -52,17 +53,21 @@ class Raw:
 
     Attributes:
         planes: Of a frame.
+        seen: Frames of the file that were held to their digests.
     """
 
     planes: int = 3
+    seen: Seen = field(default_factory=Seen, compare=False)
 
     def __call__(
         self, data: NDArray[np.uint8], entry: Entry, numbers: NDArray[np.int64], box: Box
     ) -> NDArray[np.uint8]:
-        """Gives a part of some frames (T, box.height, box.width, C)."""
+        """Gives a part of some frames (T, box.height, box.width, C); raises DamagedError where one is damaged."""
         rows, columns = box.slices
         shape = (entry.num_frames, entry.height, entry.width, self.planes)
         frames = data[entry.offset : entry.offset + entry.num_bytes(self.planes)].reshape(shape)
+        if entry.digested:
+            self.seen.check(frames, data, entry.offset, numbers)
         return np.asarray(frames[numbers, rows, columns])
 
 
@@ -84,6 +89,7 @@ class Jpeg:
         start = entry.offset + 4 * entry.num_frames
         edges = np.zeros(entry.num_frames + 1, dtype=np.int64)
         np.cumsum(data[entry.offset : start].view("<u4"), out=edges[1:])
+        digests = digests_before(data, entry.offset, entry.num_frames) if entry.digested else None
         out = np.empty((len(numbers), box.height, box.width, self.planes), dtype=np.uint8)
         grey = self.planes != 3
         image = np.empty((self.planes * height, width, 1) if grey else (height, width, 3), dtype=np.uint8)
@@ -93,8 +99,11 @@ class Jpeg:
             number = int(numbers[place])
             if number != last:  # a looped video shows a frame more than once
                 if not 0 < edges[number + 1] - edges[number] <= len(data) - start - edges[number]:
-                    raise DecodeError(f"frame {number} is damaged: it does not lie in the file")
-                decode_jpeg(data[start + edges[number] : start + edges[number + 1]], image)
+                    raise DamagedError(f"frame {number} is damaged: it does not lie")
+                coded = data[start + edges[number] : start + edges[number + 1]]
+                if digests is not None:
+                    check_bytes(coded, digests[number], "frame", number)
+                decode_jpeg(coded, image)
                 last = number
             out[place] = frame[rows, columns]
         return out
@@ -152,13 +161,13 @@ def open_packed(folder: str | Path) -> Packed:
         key, settings = str(index["key"]), index["settings"]
         flow = FlowSettings(**settings["flow"]) if settings.get("flow") else None
         planes = PLANES["rgb" if flow is None else "flow"]
-        # What is coded in another way has a reader of its own, which who wrote it knows.
         raw = settings["coding"] == "raw"
-        reader = Raw(planes) if raw else Jpeg(planes)
         if settings["coding"] not in ("jpeg", "raw", "times") or not _are_names(index["classes"]):
             raise ValueError("its coding or its classes are none")
         splits: dict[str, Split] = {}
         for name, facts in index["splits"].items():
+            # What is coded in another way has a reader of its own, which who wrote it knows.
+            reader: Reader = Raw(planes) if raw else Jpeg(planes)
             split = TableSplit(file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"), reader=reader)
             _check(split, key, facts)
             if raw and len(split):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from trainer.data import decode
 from trainer.data.appending import Coded, SplitWriter
+from trainer.data.digests import digests_of
 from trainer.data.jpeg import QUALITY, encode_jpeg
 from trainer.data.key import key_of
 from trainer.data.layouts import DataError, Layout
@@ -72,13 +73,15 @@ def coded(frames: NDArray[np.uint8], fps: float, *, coding: Coding, quality: int
     """Codes frames (F, H, W, C) of three planes, or of others, which then lie one below the other in a grey image."""
     count, height, width, planes = frames.shape
     if coding == "raw":
-        data = np.ascontiguousarray(frames).tobytes()
+        frames = np.ascontiguousarray(frames)
+        data, digests = frames.tobytes(), digests_of(frame.data for frame in frames)
     else:
         if planes != 3:
             frames = frames.transpose(0, 3, 1, 2).reshape(count, planes * height, width, 1)
         images = [encode_jpeg(frame, quality) for frame in frames]
         data = b"".join((np.array([len(image) for image in images], dtype="<u4").tobytes(), *images))
-    return Coded(data=data, num_frames=count, height=height, width=width, fps=round(fps, 3))
+        digests = digests_of(images)
+    return Coded(data=data, num_frames=count, height=height, width=width, fps=round(fps, 3), digests=digests)
 
 
 def write_pack(
@@ -257,7 +260,9 @@ def _finish(
                 broken.append(Broken(path=line["path"], reason=line["reason"]))
                 continue
             values = {field: line[field] for field in ("path", "label", "num_frames", "height", "width", "fps")}
-            entries.append(Entry(**values, offset=line["offset"], labels=tuple(line.get("labels", ()))))
+            digested = bool(line.get("digested"))  # not in the lines of an earlier version
+            labels = tuple(line.get("labels", ()))
+            entries.append(Entry(**values, offset=line["offset"], labels=labels, digested=digested))
             digest.update(json.dumps([*values.values(), line.get("labels"), line["sha256"]]).encode())
         table = folder / f"{name}.npy"
         write_table(table, entries)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.digests import DamagedError
 from trainer.data.layouts import DataGoneError
 from trainer.data.pack import Entry
 from trainer.data.table import Table
@@ -36,7 +37,8 @@ class Reader(Protocol):
             Pixels (T, box.height, box.width, C).
 
         Raises:
-            DecodeError: They are damaged or gone.
+            DamagedError: The file is damaged.
+            DecodeError: They are damaged or gone elsewhere.
         """
         ...
 
@@ -79,7 +81,10 @@ class TableSplit:
 
     def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
         """Gives a part of some frames of a video; see `Reader`."""
-        return self.reader(self._bytes, self.table.entry(index), numbers, box)
+        try:
+            return self.reader(self._bytes, self.table.entry(index), numbers, box)
+        except DamagedError as error:
+            raise error.within(self.file, cache=self.file.parent.suffix == ".times") from error
 
     @cached_property
     def _bytes(self) -> Bytes:

@@ -35,7 +35,8 @@ class Table:
     def entry(self, index: int) -> Entry:
         """The video of a row."""
         row = self._all[index if self.rows is None else self.rows[index]]
-        path, label, num_frames, height, width, offset, fps, labels = row.item()  # at once: each look-up would cost
+        # At once: each look-up would cost.
+        path, label, num_frames, height, width, offset, fps, labels, *digested = row.item()
         return Entry(
             path=os.fsdecode(path),
             label=label,
@@ -45,6 +46,7 @@ class Table:
             offset=offset,
             fps=fps,
             labels=tuple(int(one) for one in labels.split()),
+            digested=digested == [True],
         )
 
     @cached_property
@@ -86,9 +88,10 @@ def write_table(file: Path, entries: Sequence[Entry]) -> None:
         ("offset", np.int64),
         ("fps", np.float64),
         ("labels", f"S{max(1, *map(len, labels)) if labels else 1}"),
+        ("digested", np.bool_),
     ]
     rows = [
-        (path, e.label, e.num_frames, e.height, e.width, e.offset, e.fps, label)
+        (path, e.label, e.num_frames, e.height, e.width, e.offset, e.fps, label, e.digested)
         for path, e, label in zip(paths, entries, labels, strict=True)
     ]
     with file.open("wb") as handle:

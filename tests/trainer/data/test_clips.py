@@ -361,7 +361,7 @@ def test_damaged_frames_of_a_pack_are_replaced_too(root, tmp_path):
         file.seek(entry.offset + 4 * 12 + 30)
         file.write(bytes(200))
     assert (6, 1) not in shown(epoch(data, c)) and shown(epoch(data, c)).count((7, 1)) == 2
-    assert data.met.videos["train/two/1.mp4"].startswith("a frame is damaged: ")
+    assert data.met.videos["train/two/1.mp4"].startswith("frame 0 is damaged: ")
 
 
 def test_labels_of_multi_label_data_are_rows_of_0_and_1(root):

@@ -55,7 +55,7 @@ def test_videos_of_different_sizes_lie_side_by_side(root, tmp_path, write_video)
     found, _ = packed(root, tmp_path / "cache")
     entry = next(e for e in found.splits["train"] if e.path.endswith(".avi"))
     assert (entry.num_frames, entry.height, entry.width) == (7, 48, 24)
-    assert found.file("train").stat().st_size == 10 * 12 * 24 * 32 * 3 + 7 * 48 * 24 * 3
+    assert found.file("train").stat().st_size == 10 * 12 * (4 + 24 * 32 * 3) + 7 * (4 + 48 * 24 * 3)
 
 
 def test_the_cache_is_used_again_and_only_for_the_same_inputs(root, tmp_path, write_video):

@@ -145,7 +145,7 @@ def test_lines_whose_frames_are_lost_are_packed_again(root, tmp_path):
 def test_a_full_disk_is_one_line_and_what_is_there_can_be_gone_on_with(root, tmp_path):
     whole, _ = pack(root, tmp_path / "whole")
     size = whole.splits["train"].entries[0].num_bytes()
-    process = run(root, tmp_path / "pack", "full", 64 + 4 * size + 100)
+    process = run(root, tmp_path / "pack", "full", 64 + 4 * (4 * 12 + size) + 100)
     assert process.returncode == 1
     assert process.stderr.strip() == (
         f"a pack must have room, but {tmp_path / 'pack'} is full after 4 of 14 videos; free space and run the same"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,12 @@ import pytest
 import torch
 
 from trainer.config import Clip, ConfigError, DataConfig
+from trainer.data import direct, packing
+from trainer.data import pack as pack_module
+from trainer.data.augment import Box
 from trainer.data.clips import eval_batches, num_batches, open_data, train_batches
+from trainer.data.decode import DecodeError
+from trainer.data.kept import without_digests
 from trainer.data.layouts import DataError, find_videos
 from trainer.data.packing import write_pack
 from trainer.data.single import clips_of_video
@@ -178,6 +186,67 @@ def test_what_is_looked_up_once_is_remembered(root):
     [folder] = (root.parent / "cache").iterdir()
     before = (folder / "train.bin").stat().st_size
     assert before < 14 * 8 * 200  # times, no pixels
+
+
+KINDS = pytest.mark.parametrize(
+    ("source", "coding"), [("cache", ""), ("pack", "raw"), ("pack", "jpeg"), ("decode", "")]
+)
+
+
+def opened(root: Path, source: str, coding: str) -> tuple[DataConfig, Path]:
+    """The settings of a source, and the file of its frames of train."""
+    c = config(packed(root, coding) if coding else root, source)
+    open_data(c)
+    return c, (Path(c.root) if coding else next((root.parent / "cache").iterdir())) / "train.bin"
+
+
+@KINDS
+def test_every_byte_of_a_kept_video_that_flips_is_told(root, source, coding):
+    c, file = opened(root, source, coding)
+    split = open_data(c).split("train")
+    entry, following = split.entries[1:3]
+    whole, digests = file.read_bytes(), 4 if source == "decode" else 4 * entry.num_frames
+    box = Box(top=0, left=0, height=24, width=24)
+    places = range(entry.offset - digests, following.offset - (4 if source == "decode" else 4 * following.num_frames))
+    for place in places if len(places) < 500 else [*places[:200], *places[200::997], places[-1]]:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        file.write_bytes(changed)
+        fresh = pickle.loads(pickle.dumps(open_data(c).split("train")))  # as a loader process gets it
+        with pytest.raises(DecodeError, match=rf"is damaged: it .* in {file}; remove its folder, and ") as error:
+            fresh.read(1, np.arange(entry.num_frames), box)
+        assert "\n" not in str(error.value)
+        fresh.read(2, np.arange(following.num_frames), box)
+    file.write_bytes(whole)
+    open_data(c).split("train").read(1, np.arange(entry.num_frames), box)
+
+
+@KINDS
+def test_what_was_kept_before_there_were_digests_is_read_as_it_is(root, source, coding, monkeypatch):
+    expected = batches(config(root)) if coding != "jpeg" else None
+    shutil.rmtree(root.parent / "cache", ignore_errors=True)
+    with monkeypatch.context() as patch:
+        for module in (pack_module, packing, direct):
+            patch.setattr(module, "digests_of", lambda parts: b"")
+        c, file = opened(root, source, coding)
+    layout = None if coding else find_videos(root, name="mine")
+    assert without_digests(c, layout).startswith(f"{file.parent} has no digests of its frames, so that damage")
+    assert expected is None or same(batches(c), expected)
+    shutil.rmtree(file.parent)
+    assert without_digests(c, layout) is None
+    c, file = opened(root, source, coding)
+    assert without_digests(c, layout) is None
+
+
+def test_a_damaged_frame_of_the_cache_is_a_clip_that_cannot_be_read(root):
+    c, file = opened(root, "cache", "")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    clip = Clip(frames=17, height=24, width=24)  # all frames of each video
+    c = dataclasses.replace(c, clip=clip, short="loop", max_broken=0.0)
+    with pytest.raises(DataError, match=r"1 of 8 were in epoch 0 \(the first, train/two/3\.mp4: frame 16 is damaged"):
+        list(train_batches(open_data(c), c, batch_size=8, seed=0, epoch=0))
 
 
 def test_new_settings_leave_old_identities_alone(tmp_path):
