@@ -24,16 +24,7 @@ def front_ranks(values: ArrayLike) -> NDArray[np.int64]:
         (points,) ranks from 0, the front of all; rank r is the front once the ranks below are taken away.
     """
     points = np.asarray(values, dtype=float)
-    nowhere_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
-    somewhere_better = (points[:, None, :] < points[None, :, :]).any(axis=2)
-    dominated_by = (nowhere_worse & somewhere_better).T  # (i, j): j dominates i
-    ranks = np.full(len(points), -1, dtype=np.int64)
-    rank = 0
-    while (ranks < 0).any():
-        left = ranks < 0
-        ranks[left & ~(dominated_by & left[None, :]).any(axis=1)] = rank
-        rank += 1
-    return ranks
+    return np.asarray(moocore.pareto_rank(points), dtype=np.int64) if len(points) else np.zeros(0, dtype=np.int64)
 
 
 def front(values: ArrayLike) -> list[int]:

@@ -112,7 +112,7 @@ def run_search(
             _check_weights(study, pool, len(data.classes), listener)
             with joined(machines, database, study, listener) as cluster:
                 crew = Crew(workers, cluster, say=lambda text: listener(News(kind="loaders", text=text)))
-                driver = _Driver(study, database, store, row, pool, crew, listener)
+                driver = Driver(study, database, store, row, pool, crew, listener)
                 return driver.run()
 
 
@@ -126,7 +126,19 @@ def _check_weights(study: Study, pool: Pool, num_classes: int, listener: Listene
         listener(News(kind="init", text=text))
 
 
-class _Driver:
+class Driver:
+    """Decides, gives jobs to a crew, and writes down what comes of them.
+
+    Args:
+        study: The question.
+        database: The SQLite file, whose folder also holds what is trained.
+        store: The same, open for writing.
+        row: The study's row.
+        pool: Networks that may be tried.
+        crew: Who trains.
+        listener: Hears of progress.
+    """
+
     def __init__(
         self,
         study: Study,
@@ -137,6 +149,7 @@ class _Driver:
         crew: Crew,
         listener: Listener,
     ) -> None:
+        """Reads what the record holds."""
         self.study, self.database, self.store, self.row, self.pool = study, database, store, row, pool
         self.listener = listener
         search = study.search
@@ -153,6 +166,7 @@ class _Driver:
         self.beat: Callable[[], None] = lambda: None
 
     def run(self) -> Summary:
+        """Searches to the end of the budget; see `run_search`."""
         began = time.perf_counter()
         session = open_session(self.store, self.row, workers=self.crew.workers)
         self.beat = Heartbeat(self.store, session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nas import store as s
@@ -209,22 +210,15 @@ def replay(
         results: Objectives by (trial, rung).
         strata: Stratum by trial.
     """
-    entries: dict[int, Entry] = {}
+    ledger = Ledger()
     for event in events:
         number, rung, kind = event["trial"], event["rung"], event["kind"]
-        yield event, ledger_of(entries.values())
-        old = entries.get(number, Entry(number=number, stratum=strata[number]))
-        known = old.results
-        if kind == "result":
-            known = (*known, results[number, rung])
-        entries[number] = Entry(
-            number=number,
-            stratum=old.stratum,
-            results=known,
-            # A pre-empted job still stands for its promotion: it is submitted again before anything is decided.
-            running=kind in ("start", "promote", "resume", "preempt"),
-            failed=kind == "fail",
-        )
+        yield event, ledger
+        old = ledger[number] if number < len(ledger) else Entry(number=number, stratum=strata[number])
+        known = (*old.results, results[number, rung]) if kind == "result" else old.results
+        # A pre-empted job still stands for its promotion: it is submitted again before anything is decided.
+        running = kind in ("start", "promote", "resume", "preempt")
+        ledger = ledger.replace(replace(old, results=known, running=running, failed=kind == "fail"))
 
 
 def _epoch(epoch: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Promotion-type Pareto ASHA as pure functions of the ledger.
+"""Promotion-type Pareto ASHA as pure functions of the ledger; what they remember is a matter of time alone.
 
 When a worker is free, the rungs are looked at from the top down: rung r may promote floor(n / eta) of its n members in
 all; while fewer have left it, the best member that has not left goes on from its checkpoint. If no rung has one, a new
@@ -15,8 +15,12 @@ for who wants a fixed share for each class of cost. `benchmarks/bench_orders.py`
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -96,13 +100,15 @@ def promotable(ledger: Ledger, rung: int, rules: Rules) -> Entry | None:
     The promotions are the floor(n / eta) first places of the rung's order, and no more than that in all: a member
     counts as promoted also if it failed on its way, and one that failed at the rung itself never became a member.
     """
-    members = ledger.members(rung)
-    num_best = len(members) // rules.eta
-    if sum(entry.left(rung) for entry in members) >= num_best:
+    here = ledger.rung(rung)
+    num_best = here.num_members // rules.eta
+    if here.num_left >= num_best:
         return None
-    places = order([m.results[rung] for m in members], [m.stratum for m in members], by=rules.order)
-    best = [members[i] for i in places[:num_best]]
-    return next(entry for entry in best if not entry.left(rung))
+    places = here.remembered(
+        (rules.order, num_best), lambda: _ranked(here.values, here.strata, by=rules.order, first=num_best)
+    )
+    place = places[np.flatnonzero(~here.left[places])[0]]
+    return ledger[int(here.numbers[place])]
 
 
 def order(objectives: Sequence[Sequence[float]], strata: Sequence[int], *, by: OrderBy = "hypervolume") -> list[int]:
@@ -121,79 +127,142 @@ def order(objectives: Sequence[Sequence[float]], strata: Sequence[int], *, by: O
         A permutation of `range(members)`. No member comes before one of its stratum that dominates it; ties go to the
         earlier member.
     """
-    if not objectives:
+    if not len(objectives):
         return []
-    values = np.asarray(objectives, dtype=float)
+    values, classes = np.asarray(objectives, dtype=float), np.asarray(strata)
+    return [int(i) for i in _ranked(values, classes, by=by, first=len(values))]
+
+
+def _ranked(values: NDArray[np.float64], strata: NDArray[np.int64], *, by: OrderBy, first: int) -> NDArray[np.int64]:
+    """The `first` places of `order`."""
     span = np.ptp(values, axis=0)
     unit = (values - values.min(axis=0)) / np.where(span > 0, span, 1.0)
     rank_all = _by_volume if by == "hypervolume" else _by_fronts
-    queues = [
-        rank_all(unit, [int(i) for i in np.flatnonzero(np.asarray(strata) == stratum)])
-        for stratum in sorted(set(strata))
-    ]
-    turns = sorted(queues, key=lambda queue: (min(values[queue, 0]), queue[0]))
-    longest = max(len(queue) for queue in turns)
-    return [queue[i] for i in range(longest) for queue in turns if i < len(queue)]
+    classes = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    turns = [(float(values[members, 0].min()), members[rank_all(unit[members], first)]) for members in classes]
+    queues = [queue for _, queue in sorted(turns, key=lambda turn: (turn[0], turn[1][0]))]
+    table = np.full((max(map(len, queues)), len(queues)), -1, dtype=np.int64)
+    for turn, queue in enumerate(queues):
+        table[: len(queue), turn] = queue
+    return table[table >= 0][:first]
 
 
-def _by_volume(unit: NDArray[np.float64], members: list[int]) -> list[int]:
-    """Members so that each adds most to the hypervolume of those before it.
+def _by_volume(unit: NDArray[np.float64], first: int) -> NDArray[np.int64]:
+    """The `first` members so that each adds most to the hypervolume of those before it.
 
-    What a member adds only shrinks as others are taken, so a gain that was computed earlier is an upper bound, and only
-    the member at the head of the queue has to be looked at again.
+    Only members of the front add something, and which of them goes before which depends on the front alone. The others
+    follow front by front.
     """
-    reference = [_REFERENCE] * unit.shape[1]
-    ranks = dict(zip(members, front_ranks(unit[members]).tolist(), strict=True))
-    taken: list[int] = []
-    volume = 0.0
-
-    def gain(i: int) -> float:
-        # Rounded, so that equal gains are equal and the rank decides.
-        return round(hypervolume(unit[[*taken, i]], reference) - volume, 12)
-
-    def key(i: int) -> tuple[float, int, float, int]:
-        return (-gain(i), ranks[i], float(unit[i, 0]), i)
-
-    queue = [(key(i), 0) for i in members]
-    heapq.heapify(queue)
-    while queue:
-        (bound, *_, i), seen = queue[0]
-        if seen < len(taken) and bound < 0:
-            heapq.heapreplace(queue, (key(i), len(taken)))
-            continue
-        heapq.heappop(queue)
-        taken.append(i)
-        volume = hypervolume(unit[taken], reference)
-        if bound == 0:  # nothing adds anything any more
-            taken += [other for *_, other in sorted(item for item, _ in queue)]
-            break
-    return taken
+    ranks = front_ranks(unit)
+    front = np.flatnonzero(ranks == 0)
+    # Enough for what is asked, and the same number for long, so that it is remembered.
+    most = min(len(front), 1 << (first - 1).bit_length())
+    taken = front[list(_taken(unit[front].tobytes(), unit.shape[1], most))]
+    if len(taken) >= first:
+        return taken[:first]
+    rest = np.lexsort((unit[:, 0], ranks))
+    return np.concatenate([taken, rest[~np.isin(rest, taken)]])[:first]
 
 
-def _by_fronts(unit: NDArray[np.float64], members: list[int]) -> list[int]:
-    """Members front by front."""
-    ranks = front_ranks(unit[members])
-    return [
-        i
-        for rank in range(int(ranks.max()) + 1)
-        for i in epsilon_net(unit, [m for m, r in zip(members, ranks, strict=True) if r == rank])
-    ]
+@lru_cache(maxsize=64)
+def _taken(front: bytes, objectives: int, most: int) -> tuple[int, ...]:
+    """At most `most` points of a front, each the one that adds most to the volume of those before it.
 
-
-def epsilon_net(unit: NDArray[np.float64], members: list[int]) -> list[int]:
-    """Members of one front, each the farthest from those before it; the first is the best of the first objective.
+    What a point adds only shrinks as others are taken, so a gain that was computed earlier is an upper bound, and only
+    the point at the head of the queue has to be looked at again. Points that add nothing are left out.
 
     Args:
-        unit: (all, objectives) on axes scaled to 0..1.
-        members: Rows of `unit` to be ordered.
+        front: Of (points, objectives) float64, none of which dominates another; in bytes, as a key of the cache.
+        objectives: To be minimised.
+        most: Points.
     """
-    first = min(members, key=lambda i: (unit[i, 0], i))
-    net, rest = [first], [i for i in members if i != first]
-    distance = {i: float(np.linalg.norm(unit[i] - unit[first])) for i in rest}
-    while rest:
-        chosen = max(rest, key=lambda i: (distance[i], -i))
-        rest.remove(chosen)
+    points = np.frombuffer(front).reshape(-1, objectives)
+    volume = _Volume(points)
+    queue = [((-volume.gain(i), float(points[i, 0]), i), 0) for i in range(len(points))]
+    heapq.heapify(queue)
+    while queue and len(volume.taken) < most:
+        (bound, _, i), seen = queue[0]
+        if bound == 0:  # nothing adds anything any more
+            break
+        if seen < len(volume.taken):
+            heapq.heapreplace(queue, ((-volume.gain(i), float(points[i, 0]), i), len(volume.taken)))
+        else:
+            heapq.heappop(queue)
+            volume.take(i)
+    return tuple(volume.taken)
+
+
+class _Volume:
+    """What points of a front add to the hypervolume of those that were taken.
+
+    With two objectives that is a rectangle between two neighbours. Gains are rounded, so that equal ones are equal;
+    where the rectangle is so near to the middle of two rounded values that its own rounding would decide, the whole
+    volumes are compared, as with other numbers of objectives.
+    """
+
+    def __init__(self, points: NDArray[np.float64]) -> None:
+        self.points, self.taken = points, list[int]()
+        self._reference = [_REFERENCE] * points.shape[1]
+        self._before: float | None = 0.0  # volume of those taken, once it is needed
+        self._stairs: list[tuple[float, float]] = [(-inf, _REFERENCE), (_REFERENCE, -inf)]
+
+    def gain(self, i: int) -> float:
+        """What point `i` would add."""
+        if self.points.shape[1] == 2:
+            x, y = map(float, self.points[i])
+            stairs = self._stairs
+            right = bisect_left(stairs, (x, y))
+            if stairs[right] == (x, y):
+                return 0.0
+            area = (stairs[right][0] - x) * (stairs[right - 1][1] - y)
+            doubt = (2 * len(self.taken) + 12) * 1.3e-16
+            low, high = round(area - doubt, 12), round(area + doubt, 12)
+            if low == high:
+                return low
+        if self._before is None:
+            self._before = hypervolume(self.points[self.taken], self._reference)
+        return round(hypervolume(self.points[[*self.taken, i]], self._reference) - self._before, 12)
+
+    def take(self, i: int) -> None:
+        """Takes a point."""
+        self.taken.append(i)
+        self._before = None
+        if self.points.shape[1] == 2:
+            x, y = map(float, self.points[i])
+            insort(self._stairs, (x, y))
+
+
+def _by_fronts(unit: NDArray[np.float64], first: int) -> NDArray[np.int64]:
+    """The `first` members front by front."""
+    ranks = front_ranks(unit)
+    by_rank = np.argsort(ranks, kind="stable")
+    ends = np.cumsum(np.bincount(ranks))
+    found = list[NDArray[np.int64]]()
+    for begin, end in pairwise((0, *ends.tolist())):
+        if begin >= first:
+            break
+        front = by_rank[begin:end]
+        found.append(front[list(_net(unit[front].tobytes(), unit.shape[1]))])
+    return np.concatenate(found)[:first]
+
+
+@lru_cache(maxsize=1024)
+def _net(front: bytes, objectives: int) -> tuple[int, ...]:
+    """The order inside one front; see `epsilon_net`, and `_taken` for the bytes."""
+    return tuple(epsilon_net(np.frombuffer(front).reshape(-1, objectives)))
+
+
+def epsilon_net(points: NDArray[np.float64]) -> list[int]:
+    """Points of one front, each the farthest from those before it; the first is the best of the first objective.
+
+    Args:
+        points: (points, objectives) on axes scaled to 0..1.
+    """
+    chosen = int(np.argmin(points[:, 0]))
+    net, distance = [chosen], np.full(len(points), np.inf)
+    while len(net) < len(points):
+        distance = np.minimum(distance, np.sqrt(((points - points[chosen]) ** 2).sum(axis=1)))
+        distance[net] = -1.0
+        chosen = int(np.argmax(distance))
         net.append(chosen)
-        for i in rest:
-            distance[i] = min(distance[i], float(np.linalg.norm(unit[i] - unit[chosen])))
     return net

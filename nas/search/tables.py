@@ -59,7 +59,7 @@ def run_on_table(
             networks.append(row)
             entry, rung = Entry(number=len(ledger), stratum=stratum[row]), 0
         elif isinstance(action, Promote):
-            entry, rung = ledger.entries[action.number], action.rung
+            entry, rung = ledger[action.number], action.rung
             row = networks[entry.number]
         else:
             break

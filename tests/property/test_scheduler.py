@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.compare import dominates, front, hypervolume
+from nas.compare import dominates, front, front_ranks, hypervolume
 from nas.search.ledger import Entry, Ledger
 from nas.search.scheduler import Done, OrderBy, Promote, Rules, Start, Wait, next_action, order, promotable
 
@@ -34,7 +34,7 @@ def run(
 ) -> tuple[Ledger, list[tuple[Ledger, Promote]]]:
     """A whole search on random outcomes; returns its end, and every promotion with the ledger before it."""
     rng = random.Random(seed)
-    ledger, running, promotions = Ledger(), [], []
+    ledger, running, promotions = Ledger(), list[int](), list[tuple[Ledger, Promote]]()
     for _ in range(10_000):
         while len(running) < slots:
             action = next_action(ledger, rules)
@@ -127,6 +127,66 @@ def test_ordering_by_hypervolume_takes_what_adds_most(values: list[tuple[float, 
         volumes = {i: hypervolume([unit[j] for j in [*taken, i]], (1.05, 1.05)) for i in left}
         assert volumes[place] == pytest.approx(max(volumes.values()))
         taken.append(place)
+
+
+def by_looking_at_all(values: list[tuple[float, ...]], strata: list[int]) -> list[int]:
+    """The order by hypervolume, every member looked at for every place; the strata take turns."""
+    axes = [(min(axis), max(axis) - min(axis) or 1.0) for axis in zip(*values, strict=True)]
+    unit = [[(x - low) / span for x, (low, span) in zip(v, axes, strict=True)] for v in values]
+    reference, ranks = [1.05] * len(axes), dict[int, int]()
+    queues: list[list[int]] = []
+    for stratum in sorted(set(strata)):
+        rest = [i for i, own in enumerate(strata) if own == stratum]
+        ranks |= dict(zip(rest, front_ranks([unit[i] for i in rest]).tolist(), strict=True))
+        queue: list[int] = []
+        while rest:
+            before = hypervolume([unit[i] for i in queue], reference)
+            gains = {i: hypervolume([unit[j] for j in [*queue, i]], reference) - before for i in rest}
+            queue.append(min(rest, key=lambda i: (-round(gains[i], 12), ranks[i], unit[i][0], i)))
+            rest.remove(queue[-1])
+        queues.append(queue)
+    queues.sort(key=lambda queue: (min(values[i][0] for i in queue), queue[0]))
+    return [queue[place] for place in range(len(values)) for queue in queues if place < len(queue)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 40), st.integers(1, 3), st.sampled_from([0, 6, 40]), st.integers(0, 10**6))
+def test_the_order_is_that_of_looking_at_every_member_for_every_place(
+    objectives: int, count: int, classes: int, levels: int, seed: int
+) -> None:
+    rng = random.Random(seed)
+    choices = [level / levels for level in range(levels)]
+    values = [tuple(rng.choice(choices) if choices else rng.random() for _ in range(objectives)) for _ in range(count)]
+    strata = [rng.randrange(classes) for _ in values]
+    assert order(values, strata) == by_looking_at_all(values, strata)
+
+
+@settings(max_examples=60, deadline=None)
+@given(searches(), st.integers(0, 10**6))
+def test_a_ledger_stays_as_it_was_whatever_is_made_of_it(
+    search: tuple[Rules, int, int, int, int, float], seed: int
+) -> None:
+    """Read in any order, and gone on from again, each is like one that was made of its entries."""
+    rules = search[0]
+    ledgers = [ledger for ledger, _ in run(*search)[1]] or [Ledger()]
+    copies = [ledger.entries for ledger in ledgers]
+    rng = random.Random(seed)
+    for _ in range(20):
+        at = rng.randrange(len(ledgers))
+        ledger, fresh = ledgers[at], Ledger(copies[at])
+        assert ledger == fresh
+        assert next_action(ledger, rules) == next_action(fresh, rules)
+        assert (ledger.num_running, ledger.num_failed) == (fresh.num_running, fresh.num_failed)
+        assert ledger.counts(rules.num_rungs) == fresh.counts(rules.num_rungs)
+        for rung in range(rules.num_rungs):
+            mine, other = ledger.rung(rung), fresh.rung(rung)
+            assert (mine.num_members, mine.num_left) == (other.num_members, other.num_left)
+            assert mine.numbers.tolist() == [entry.number for entry in copies[at] if len(entry.results) > rung]
+            assert mine.left.tolist() == [entry.left(rung) for entry in fresh.members(rung)]
+            assert [tuple(row) for row in mine.values] == [entry.results[rung] for entry in fresh.members(rung)]
+            assert mine.strata.tolist() == [entry.stratum for entry in fresh.members(rung)]
+        ledgers.append(ledger.replace(Entry(number=len(ledger), stratum=1, running=True)))
+        copies.append((*copies[at], ledgers[-1][len(ledger)]))
 
 
 def test_a_good_late_starter_is_promoted() -> None:
