@@ -8,7 +8,7 @@ from pathlib import Path
 from nas.bands import Band, Group, trained
 from nas.errors import NasError
 from nas.plots import macs_axis
-from trainer.files import check_replaceable
+from trainer.files import check_replaceable, make_folder
 
 COLOURS = ("#0b6e4f", "#c2410c", "#1d4ed8", "#7e22ce", "#a16207", "#be185d", "#0e7490", "#4b5563")
 
@@ -28,7 +28,7 @@ def draw_bands(groups: Sequence[Group], bands: Sequence[Band], path: Path) -> No
         raise NasError(f"a plot must end in .html or .png, but is {path}")
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         check_replaceable(path)
         (_html if path.suffix == ".html" else _png)(groups, bands, part)
         part.replace(path)

@@ -16,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 
 from nas.errors import StoreError
+from trainer.files import make_folder
 
 WAIT_SECONDS = 300.0  # for another process that writes, before a writer gives up
 _TRY_SECONDS = 1  # at a time, so that Ctrl-C is heard meanwhile
@@ -57,7 +58,7 @@ def engine_of(path: Path, *, create: bool) -> Engine:
     """
     try:
         if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
         elif not path.is_file():
             raise StoreError(f"there is no database at {path}; `nas search` makes it, or name another with --db")
     except OSError as error:

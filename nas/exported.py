@@ -21,7 +21,7 @@ from search_spaces.spec import ArchSpec, SpecError
 from search_spaces.weights import read_tensors
 from trainer.config import Clip, DataConfig
 from trainer.data.inputs import normalisation, shown
-from trainer.files import write_whole
+from trainer.files import make_folder, write_whole
 from trainer.inputs import FlowSettings
 
 
@@ -126,7 +126,7 @@ def save_network(
     record: Mapping[str, Any],
 ) -> None:
     """Writes a trained network beside what the folder holds already; each file appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     # As bytes, so that a full disk is met by Python's own write; clones, because safetensors takes no shared storage.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     write_whole(folder / WEIGHTS, safetensors.torch.save(state))

@@ -26,6 +26,7 @@ from trainer.data.clips import VideoData, open_data
 from trainer.data.layouts import DataError
 from trainer.evaluate import Batches
 from trainer.failures import DataAway, DiskFull, TrainingFailed, environment_failure
+from trainer.files import make_folder
 from trainer.loop import fit
 from trainer.metrics import EpochResult
 from trainer.order import motion_tests, outcomes
@@ -47,7 +48,7 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
     start = time.perf_counter()
     folder = Path(job.folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         data = _data_of(job)
         data.met.reset()
         model, batches = first_network(job), SignsOfLife(folder)

@@ -12,7 +12,7 @@ from nas.fidelity import recorded_fidelity
 from nas.report.scales import log_places
 from nas.store import Row
 from nas.study import short_number
-from trainer.files import check_replaceable
+from trainer.files import check_replaceable, make_folder
 
 
 def draw_front(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Path) -> None:
@@ -33,7 +33,7 @@ def draw_front(study: Row, evaluations: Sequence[Row], front: Sequence[Row], pat
         raise NotFoundError(f"the study {study['name']} has no front yet; run `nas search` first")
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         check_replaceable(path)
         (_html if path.suffix == ".html" else _png)(study, evaluations, front, part)
         part.replace(path)

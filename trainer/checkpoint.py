@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from trainer.config import CheckpointError, ConfigError
 from trainer.failures import FolderBusy, disk_space
+from trainer.files import make_folder
 
 _VERSION = 1
 _MARK = b"sha256:"  # begins the comment of a checkpoint's archive; 64 hexadecimal digits follow
@@ -124,7 +125,7 @@ class RunFolder:
         Raises:
             FolderBusy: Another run has it, such as a worker that outlived its driver.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         handle = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

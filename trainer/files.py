@@ -55,6 +55,20 @@ def content_of(path: str | Path, *, largest: int = LARGEST) -> bytes:
     return content
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those that it lies in, unless they are there.
+
+    Raises:
+        OSError: It cannot be made, or lies in more folders than any that is meant; `strerror` says so in words.
+    """
+    if len(path.parts) > _DEEPEST:  # pathlib goes down by recursion, which ends before the path does
+        raise OSError(errno.ENAMETOOLONG, f"a path of more than {_DEEPEST} folders", str(path))
+    path.mkdir(parents=True, exist_ok=True)
+
+
+_DEEPEST = 256
+
+
 def check_replaceable(path: Path) -> None:
     """Refuses a place that no output may take: renaming a file over it would do away with what is there.
 

@@ -9,6 +9,7 @@ import typer
 from nas.cli.inspect import DB, STUDY
 from nas.cli.output import print_line, print_text
 from nas.cli.resolve import database_of, open_study
+from trainer.files import make_folder
 
 
 def export(
@@ -51,7 +52,7 @@ def export(
     path = Path(output)
     part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         check_replaceable(path)
         if parquet:
             formats.write_parquet(rows, shown, part)

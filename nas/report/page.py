@@ -26,7 +26,7 @@ from nas.recipes import DIGITS, recipe_lines
 from nas.report import charts, words
 from nas.report.evidence import TESTS
 from nas.report.values import Confusion, Point, Promotion, Report
-from trainer.files import check_replaceable
+from trainer.files import check_replaceable, make_folder
 
 PARTS = Path(__file__).parent / "parts"
 MANY_CLASSES = 40  # above which a confusion matrix becomes a list of the pairs that are taken for each other most
@@ -49,7 +49,7 @@ def write_report(report: Report, path: Path) -> int:
     content = html(report).encode()
     part = path.with_name(f"{path.name}.part{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         check_replaceable(path)
         part.write_bytes(content)
         part.replace(path)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import SearchError
+from trainer.files import make_folder
 
 PACKAGES = ("nas", "search_spaces", "trainer")
 MOST_NAMES = 2000  # of a folder of data that are compared
@@ -200,7 +201,7 @@ def alone(folder: Path, *, patience: float = PATIENCE) -> Iterator[bool]:
         Whether the folder is free.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         handle = os.open(folder / "machines.lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:  # a full disk, as a rule: training will say so
         yield True

@@ -30,6 +30,7 @@ from search_spaces import codec, edit
 from search_spaces.spec import SpecError
 from search_spaces.weights import check_source
 from trainer.config import Init
+from trainer.files import make_folder
 
 if TYPE_CHECKING:
     from trainer.data.clips import Broken, VideoData
@@ -68,7 +69,7 @@ def locked(database: Path) -> Iterator[None]:
         StoreError: Another driver holds it, or the folder cannot be written.
     """
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(database.parent)
         lock = FileLock(f"{database}.lock")
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:

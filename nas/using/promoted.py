@@ -17,6 +17,7 @@ from nas.using.scores import Scores, read_scores, save_scores, scores_file
 from nas.using.scoring import score
 from nas.using.views import Views
 from trainer.data.clips import without
+from trainer.files import make_folder
 
 
 def tested_once(
@@ -64,7 +65,7 @@ def tested_once(
     }
     if not any(scores.targets is not None for scores in scored):
         record["confusion"] = {result.split: [list(line) for line in result.confusion] for result in results}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for scores in scored:
         save_scores(scores_file(folder, scores.split), scores)
     save_tests(folder / "evaluation.json", results)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nas.errors import NotFoundError
 from nas.using.views import Views, views_of
 from trainer.config import ConfigError
-from trainer.files import check_replaceable, regular_file, write_whole
+from trainer.files import check_replaceable, make_folder, regular_file, write_whole
 
 if TYPE_CHECKING:
     from trainer.data.pack import Broken
@@ -144,7 +144,7 @@ def check_videos_file(path: Path) -> None:
     if path.suffix.lower() not in (".csv", ".jsonl"):
         raise NotFoundError(f"the file of --videos must end in .csv or .jsonl, but is {str(path)[:200]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         check_replaceable(path)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -189,7 +189,7 @@ def save_videos(path: Path, scores: Scores) -> None:
             for name, labels, row in zip(scores.paths, scores.names, rows, strict=True)
         )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, content.encode("utf-8"))
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -207,7 +207,7 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     """
     part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         check_replaceable(path)
         with part.open("wb") as file:
             np.savez(file, **arrays)

@@ -340,7 +340,24 @@ ADDRESSED = [
         )
     ),
 ]
+DEEP = "a/" * 2000 + "b.db"  # of more folders than Python's own functions go down
 BAD = [
+    *(
+        (argv, "a path of more than 256 folders")
+        for argv in (
+            ["search", "tiny.yaml", "--db", DEEP],
+            ["search", "tiny.yaml", "--db", "b.db", f"data.cache={DEEP}"],
+            ["promote", "tiny.yaml", "r2d_18", "--db", DEEP],
+            ["ablate", "tiny.yaml", "--base", "r2d_18", "--db", DEEP],
+            ["export", "tiny.yaml", "--csv", "--table", "front", "-o", DEEP],
+            ["pareto", "tiny.yaml", "--plot", f"{DEEP}.html"],
+            ["report", "tiny.yaml", "-o", f"{DEEP}.html"],
+            ["data", "check", "tiny.yaml", "--exclude", DEEP],
+            ["data", "make", "motion", "--root", DEEP],
+            ["data", "get", "kinetics", "--root", DEEP],
+        )
+    ),
+    (["search", "tiny.yaml", "--db", "b" * 300 + ".db"], "File name too long"),
     (["search", "tiny.yaml", "search.trals=3"], "'search.trals' is not known; did you mean search.trials?"),
     (["search", "tiny.yaml", "seed=-1", "--db", "b.db"], "seed must be at least 0, but is -1"),
     (["search", "tiny.yaml", "recipe.optimizer=adamz", "--db", "b.db"], "must be an optimiser of timm, but is adamz"),

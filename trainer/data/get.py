@@ -23,6 +23,7 @@ from trainer.data.layouts.cvdf import is_table, read_flat, replaced, replacement
 from trainer.data.layouts.files import Listing
 from trainer.data.layouts.text import read_text
 from trainer.data.unpack import LARGEST, Unpacked, unpack
+from trainer.files import make_folder
 
 CVDF = "https://s3.amazonaws.com/kinetics/400"
 """Base address of Kinetics-400."""
@@ -129,7 +130,7 @@ def get_kinetics(
         if split not in SPLITS:
             raise DataError(f"a split must be one of {', '.join(SPLITS)}, but is {split!r}")
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         with _alone(root):
             (root / _ARCHIVES).mkdir(exist_ok=True)
             plan = _plan(root, base, splits, limit)
@@ -307,11 +308,11 @@ def _arrange(root: Path, splits: Sequence[str]) -> int:
             if title in (".", "..") or "/" in title or "\0" in title:
                 raise DataError(f"a class must be the name of a folder, but {annotations[split]} has {title!r}")
             folder = root / "videos" / split / title
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             (root / video.path).rename(folder / PurePosixPath(video.path).name)
         for path in Listing(root).videos(split, split=split)[0]:
             place = root / "unlisted" / path
-            place.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(place.parent)
             (root / path).rename(place)
             unlisted += 1
         with contextlib.suppress(OSError):

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.layouts import MOTION_PARTIAL, DataError
+from trainer.files import make_folder
 
 CLASSES = ("right", "left", "up", "down", "clockwise", "counterclockwise", "expand", "contract")
 """Names of the classes, which are also the names of the folders."""
@@ -275,7 +276,7 @@ def _claim(root: Path, record: Mapping[str, Any]) -> None:
             f"motion clips need an empty or new folder, but {root} holds other files and no {_RECORD};"
             " choose another folder"
         )
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     part = root / f"{MOTION_PARTIAL}.{os.getpid()}"
     part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     part.replace(root / MOTION_PARTIAL)
@@ -288,7 +289,7 @@ def _fill(root: Path, record: Mapping[str, Any], progress: Callable[[int, int], 
     done = written = 0
     for split, count in counts.items():
         for label in CLASSES if count else ():
-            (root / split / label).mkdir(parents=True, exist_ok=True)
+            make_folder(root / split / label)
         for index in range(count):
             paths = {label: root / split / label / f"{index:04d}.mp4" for label in CLASSES}
             missing = [label for label, path in paths.items() if not path.exists()]

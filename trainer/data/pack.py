@@ -29,7 +29,7 @@ from trainer.data.key import key_of, several
 from trainer.data.layouts import DataError, Layout, Video
 from trainer.data.parts import new_part, remove, sweep
 from trainer.data.workers import Result, Task, decode_all
-from trainer.files import is_as_written, regular_file, sealed
+from trainer.files import is_as_written, make_folder, regular_file, sealed
 from trainer.inputs import PLANES, Input
 
 FORMAT = 1
@@ -158,7 +158,7 @@ def pack(
         found = _open(folder, key)
         if found is not None:
             return found
-        cache.mkdir(parents=True, exist_ok=True)
+        make_folder(cache)
         sweep(cache)
         with new_part(cache) as part:
             results = decode_all(tasks_of(layout, short_side, max_frames, kind), num_workers=num_workers)

@@ -31,7 +31,7 @@ from trainer.data.sample import frames_at, spread
 from trainer.data.table import write_table
 from trainer.data.workers import Job, Task, decode_task, each
 from trainer.failures import DiskFull, environment_failure
-from trainer.files import content_of, part_of, sealed, write_whole
+from trainer.files import content_of, make_folder, part_of, sealed, write_whole
 from trainer.inputs import FlowSettings, Input
 
 
@@ -164,7 +164,7 @@ def write_files(
     total = sum(len(videos) for videos in layout.splits.values())
     try:
         key = key_of(layout, settings)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with _locked(folder, wait=wait):
             if (folder / INDEX).exists():
                 _check_same(folder, read_index(folder), key, settings)

@@ -18,6 +18,7 @@ from typing import IO, Any
 from trainer.data.headers import ANY, Header, Needed, read_header
 from trainer.data.layouts.values import DataError, Layout
 from trainer.data.workers import CrashError, alone
+from trainer.files import make_folder
 
 FORMAT = 3
 """Raised whenever a line of the journal changes its form or a header its meaning."""
@@ -175,7 +176,7 @@ class _Journal:
             return self
         try:
             whole = self._load()
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             self._file = self._path.open("a" if whole else "w", encoding="utf-8")
             if not whole:
                 self._known = {}

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from trainer.data.layouts.values import SUFFIXES
+from trainer.files import make_folder
 
 LARGEST = 64 * 2**30
 """Bytes that an archive may have and unpack to, unless the caller allows more."""
@@ -72,7 +73,7 @@ def unpack(archive: Path, folder: Path, *, limit: int = 0) -> Unpacked:
     Raises:
         OSError: The disk is full, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     size = archive.stat().st_size
     most = limit or min(_RATIO * size + _LITTLE, LARGEST)
     written: list[Path] = []

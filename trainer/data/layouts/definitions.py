@@ -15,7 +15,7 @@ from trainer.data.layouts.cvdf import ID_LENGTH, youtube_id
 from trainer.data.layouts.names import class_names
 from trainer.data.layouts.text import lookup, normal, read_lines, unknown
 from trainer.data.layouts.values import SPLITS, DataError, Layout, Video, listed
-from trainer.files import write_whole
+from trainer.files import make_folder, write_whole
 
 CHOICES = (
     "mini-kinetics-200[:FOLDER]",
@@ -99,7 +99,7 @@ def write_exclude(path: Path, left_out: Sequence[tuple[str, str]]) -> None:
         odd = name[:1] in ('"', "#") or name != name.strip() or any(sign in name for sign in "\t\n\r")
         lines.append(f"{json.dumps(name) if odd else name}\t{reason}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, ("\n".join(lines) + "\n").encode())
     except OSError as error:
         raise DataError(f"the exclude list must be a file that can be written, but {path}: {error.strerror}") from error
