@@ -313,7 +313,10 @@ def recipe_over(raw: Mapping[str, Any], over: Mapping[str, Any], *, where: str) 
 
 def _steps(values: Mapping[str, Any], where: str) -> tuple[float, ...]:
     steps = values.get("steps") or ()
-    if not isinstance(steps, list | tuple) or not all(isinstance(step, int | float) for step in steps):
+    numbers = isinstance(steps, list | tuple) and all(
+        isinstance(step, int | float) and not isinstance(step, bool) for step in steps
+    )
+    if not numbers:
         raise StudyError(f"{where}.steps must be a list of epochs such as [10, 20], but is {steps}")
     return tuple(float(step) for step in steps)
 

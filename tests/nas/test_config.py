@@ -104,6 +104,7 @@ BAD: list[tuple[list[str], str]] = [
     (["promote.recipe={phases:[{epochs:3,frame:8}]}"], "promote.recipe.phases key 'frame' is not known"),
     (["promote.recipe={phases:[{frames:8}]}"], "promote.recipe.phases must each have epochs, but one has frames"),
     (["promote.recipe={phases:8}"], "promote.recipe.phases must be a list of keys"),
+    (["promote.recipe={steps:[true]}"], "promote.recipe.steps must be a list of epochs such as"),
     (["promote.recipe={steps:[a]}"], "promote.recipe.steps must be a list of epochs such as"),
     (["recipe.phases=[{epochs:0}]"], "recipe.phases' epochs must be at least 1, but is 0"),
     (["recipe.phases=[{epochs:1,frame:8}]"], "frame"),

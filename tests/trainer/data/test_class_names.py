@@ -110,7 +110,9 @@ def test_names_that_hold_a_number_of_their_own_are_left_as_they_are(tmp_path: Pa
         assert class_names(tmp_path / "labels.txt") == tuple(lines)
 
 
-@pytest.mark.parametrize("text", ['{"a": 0, "b": 2}', "{", "[1, 2]", '"a"'])
+@pytest.mark.parametrize(
+    "text", ['{"a": 0, "b": 2}', '{"a": 0, "b": true}', '{"a": 0, "b": 1.0}', "{", "[1, 2]", '"a"']
+)
 def test_class_names_in_broken_json_are_refused(plain: Path, text: str) -> None:
     root = slowfast(plain)
     (root / "classes.json").write_text(text)

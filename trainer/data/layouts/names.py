@@ -119,6 +119,9 @@ def _json_names(path: Path) -> list[str]:
         raise DataError(f"{path} must be JSON, but: {error}") from error
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return [unquoted(name) for name in value]
-    if isinstance(value, dict) and sorted(value.values(), key=str) == sorted(range(len(value)), key=str):
-        return [unquoted(name) for name in sorted(value, key=lambda name: int(value[name]))]
-    raise DataError(f"{path} must be a JSON list of class names, or name to index from 0 without gaps")
+    # Not by equality alone: true and 1.0 are equal to 1.
+    if isinstance(value, dict) and all(type(number) is int for number in value.values()):
+        names = sorted(value, key=lambda name: int(value[name]))
+        if [value[name] for name in names] == list(range(len(names))):
+            return [unquoted(name) for name in names]
+    raise DataError(f"{path} must be a JSON list of class names, or name to whole number from 0 without gaps")
