@@ -150,6 +150,7 @@ def get(
     from dataclasses import asdict
 
     from trainer.data.get import CVDF, get_kinetics
+    from trainer.data.layouts.values import listed
 
     progress = Progress("archives")
     try:
@@ -176,6 +177,11 @@ def get(
         if got.unlisted:
             print_line(
                 f"{got.unlisted:,} videos are in no table, or under several classes, and lie in {got.root}/unlisted"
+            )
+        if got.unused:
+            print_line(
+                f"checksums without an archive: {len(got.unused):,} names of {checksums} are of no archive of"
+                f" {', '.join(split)}: {listed(got.unused)}"
             )
         for archive in got.archives:
             for refused in archive.refused:

@@ -50,6 +50,17 @@ def test_checksums_are_told_apart_by_the_folders_of_their_files(
     assert "3 of 3 archives, videos: train 2, val 1" in capsys.readouterr().out
 
 
+def test_checksums_of_archives_that_do_not_exist_are_told(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{'0' * 64}  {name}" for name in ("train/part_9.tar.gz", "test/part_0.tar.gz", "prat_1.tar.gz")]
+    assert get(server, tmp_path, lines) == 0
+    assert (
+        f"checksums without an archive: 2 names of {tmp_path / 'sums.txt'} are of no archive of train, val:"
+        " prat_1.tar.gz, train/part_9.tar.gz"
+    ) in capsys.readouterr().out.replace("\n", " ")
+
+
 @pytest.mark.parametrize("digest", ["00", "z" * 64, "0" * 63, "0" * 65])
 def test_what_is_no_checksum_is_told_before_anything_is_fetched(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], digest: str

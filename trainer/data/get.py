@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -73,12 +74,14 @@ class Got:
         archives: What became of each.
         videos: Videos of each split.
         unlisted: Videos that are in no table, or under several classes of it; they are moved to `ROOT/unlisted`.
+        unused: Names that `checksums` has and no archive of these splits.
     """
 
     root: Path
     archives: tuple[Archive, ...]
     videos: Mapping[str, int]
     unlisted: int
+    unused: tuple[str, ...] = ()
 
     @property
     def broken(self) -> tuple[Archive, ...]:
@@ -133,7 +136,9 @@ def get_kinetics(
         make_folder(root)
         with _alone(root):
             (root / _ARCHIVES).mkdir(exist_ok=True)
-            plan = _plan(root, base, splits, limit)
+            whole = _plan(root, base, splits)
+            plan = _first(whole, limit)
+            unused = _unused(whole, splits, checksums or {})
             sums = _sums(plan, checksums or {})
             book = _book(root)
             for number, (split, name, address) in enumerate(plan):
@@ -158,7 +163,7 @@ def get_kinetics(
     except FetchError as error:
         raise DataError(f"{error}; give the same command again, it goes on") from error
     done = tuple(book[split, name] for split, name, _ in plan)
-    return Got(root=root, archives=done, videos=_count(root, splits), unlisted=unlisted)
+    return Got(root=root, archives=done, videos=_count(root, splits), unlisted=unlisted, unused=unused)
 
 
 def _checked(base: str) -> str:
@@ -198,7 +203,7 @@ def _alone(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def _plan(root: Path, base: str, splits: Sequence[str], limit: int) -> list[tuple[str, str, str]]:
+def _plan(root: Path, base: str, splits: Sequence[str]) -> list[tuple[str, str, str]]:
     """Split, name and address of each archive; fetches lists and tables."""
     plan: list[tuple[str, str, str]] = []
     (root / "annotations").mkdir(exist_ok=True)
@@ -213,7 +218,7 @@ def _plan(root: Path, base: str, splits: Sequence[str], limit: int) -> list[tupl
             )
         if len(names) > _MOST:
             raise DataError(f"a list must name at most {_MOST:,} archives, but {address} names {len(names):,}")
-        plan += [(split, name, f"{base}/{split}/{name}") for name in (names[:limit] if limit else names)]
+        plan += [(split, name, f"{base}/{split}/{name}") for name in names]
         table = root / "annotations" / f"{split}.csv"
         if not table.is_file():
             _fetch_table(f"{base}/annotations/{split}.csv", table)
@@ -224,6 +229,26 @@ def _plan(root: Path, base: str, splits: Sequence[str], limit: int) -> list[tupl
     except FetchError:
         return plan  # a mirror may do without
     return [*plan, ("replacement", REPLACEMENT, f"{base}/{REPLACEMENT}")]
+
+
+def _first(plan: Sequence[tuple[str, str, str]], limit: int) -> list[tuple[str, str, str]]:
+    """The first so many archives of each split; all where the limit is 0."""
+    counts: Counter[str] = Counter()
+    found = []
+    for split, name, address in plan:
+        counts[split] += 1
+        if not limit or counts[split] <= limit:
+            found.append((split, name, address))
+    return found
+
+
+def _unused(
+    plan: Sequence[tuple[str, str, str]], splits: Sequence[str], checksums: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Names of checksums that no archive has; of splits that are not asked for, none can be told."""
+    known = {one for split, name, _ in plan for one in (name, f"{split}/{name}")}
+    others = tuple(f"{split}/" for split in SPLITS if split not in splits)
+    return tuple(sorted(name for name in checksums if name not in known and not name.startswith(others)))
 
 
 def _fetch_table(address: str, place: Path) -> None:
@@ -305,8 +330,11 @@ def _arrange(root: Path, splits: Sequence[str]) -> int:
     for split, videos in layout.splits.items():
         for video in videos:
             title = layout.classes[video.label]
-            if title in (".", "..") or "/" in title or "\0" in title:
-                raise DataError(f"a class must be the name of a folder, but {annotations[split]} has {title!r}")
+            if title.startswith(".") or "/" in title or "\0" in title:
+                raise DataError(
+                    "a class must be the name of a folder that is not hidden, without a slash and a dot before it, but"
+                    f" {annotations[split]} has {title[:100]!r}"
+                )
             folder = root / "videos" / split / title
             make_folder(folder)
             (root / video.path).rename(folder / PurePosixPath(video.path).name)

@@ -59,7 +59,8 @@ def unpack(archive: Path, folder: Path, *, limit: int = 0) -> Unpacked:
     """Writes the videos of a tar archive flat into a folder, each by one rename.
 
     A member is taken only if it is a plain file with the suffix of a video whose path stays inside; of its path, the
-    last part is used. So no archive can write elsewhere, make a link or a device, or run.
+    last part is used, of several members with the same last part the first. So no archive can write elsewhere, make a
+    link or a device, replace what came out of it, or run.
 
     Args:
         archive: A tar file, compressed or not.
@@ -77,6 +78,7 @@ def unpack(archive: Path, folder: Path, *, limit: int = 0) -> Unpacked:
     size = archive.stat().st_size
     most = limit or min(_RATIO * size + _LITTLE, LARGEST)
     written: list[Path] = []
+    taken: dict[str, str] = {}  # the path of each member that was taken, by its last part
     refused: list[str] = []
     videos = left = 0
     problem = ""
@@ -90,12 +92,16 @@ def unpack(archive: Path, folder: Path, *, limit: int = 0) -> Unpacked:
                         raise _LimitError(f"its headers make more than {_GLOBAL:,} settings for all members")
                     members.members.clear()  # else all of them are held
                     why = _refusal(member)
+                    name = PurePosixPath(member.name).name
+                    if why is None and name in taken:
+                        why = f"its name is that of {taken[name][: 2 * _LONGEST]}, which was taken"
                     if why and len(refused) < _TOLD:
                         refused.append(f"{member.name[: 2 * _LONGEST]}: {why}")
                     elif why:
                         left += 1
                     elif why is None:
-                        place = folder / PurePosixPath(member.name).name
+                        place = folder / name
+                        taken[name] = member.name
                         if _write(members, member, stream, place):
                             written.append(place)
                         videos += 1

@@ -263,6 +263,13 @@ def test_a_part_whose_class_is_not_known_is_set_aside_and_not_deleted(
     assert (root / "unlisted" / "val" / other).read_bytes() == b"another part"
 
 
+def test_a_class_that_would_be_a_hidden_folder_is_refused(server: Server, kinetics: list[Clip], tmp_path: Path) -> None:
+    table = server.files["/annotations/train.csv"].decode()
+    server.files["/annotations/train.csv"] = table.replace(CLASSES[0], f".{CLASSES[0]}").encode()
+    with pytest.raises(DataError, match=r"must be the name of a folder that is not hidden, .*train\.csv has .\."):
+        get_kinetics(tmp_path / "k400", base=server.base, splits=["train"])
+
+
 def test_one_process_fetches_into_a_folder(server: Server, kinetics: list[Clip], tmp_path: Path) -> None:
     root = tmp_path / "k400"
     root.mkdir()

@@ -52,6 +52,18 @@ def test_an_archive_cannot_write_outside_of_its_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "up.mp4").exists()
 
 
+def test_of_two_members_of_one_name_the_first_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(archive({"one/a.mp4": b"first", "two/a.mp4": b"another", "two/b.mp4": b"b", "./two/b.mp4": b"c"}))
+    got = unpack(path, tmp_path / "into")
+    assert (got.videos, got.problem) == (2, "")
+    assert got.refused == (
+        "two/a.mp4: its name is that of one/a.mp4, which was taken",
+        "./two/b.mp4: its name is that of two/b.mp4, which was taken",
+    )
+    assert (tmp_path / "into" / "a.mp4").read_bytes() == b"first"
+
+
 def test_a_damaged_archive_of_any_kind_and_names_that_cannot_be_are_told(tmp_path: Path) -> None:
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w:xz") as tar:
