@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -291,6 +293,40 @@ def test_links_are_followed_and_those_that_lead_nowhere_are_left_out(plain: Path
     assert [(one.kind, one.path) for one in layout.left_out] == [
         ("link", f"train/c/{n}.mp4") for n in ("gone", "round")
     ]
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_called_what_it_is(plain: Path) -> None:
+    root = plain.parent / "lists"
+    BUILDERS["slowfast"][0](clips_of(plain), root)
+    folder = plain / "train" / "c"
+    (folder / "device.mp4").symlink_to("/dev/null")
+    os.mkfifo(folder / "pipe.mp4")
+    (folder / "to_pipe.mp4").symlink_to("pipe.mp4")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as one, contextlib.chdir(folder):
+        one.bind("socket.mp4")
+    assert [(one.kind, one.path, one.reason) for one in find_videos(plain, name="mine").left_out] == [
+        ("link", "train/c/device.mp4", "a link to a device"),
+        ("special", "train/c/pipe.mp4", "it is a pipe"),
+        ("special", "train/c/socket.mp4", "it is a socket"),
+        ("link", "train/c/to_pipe.mp4", "a link to a pipe"),
+    ]
+    path = (root / "train.csv").read_text().splitlines()[0].rpartition(" ")[0]
+    (root / path).unlink()
+    (root / path).symlink_to("/dev/null")
+    [left] = find_videos(root, name="mine").left_out
+    assert left.kind == "missing" and left.reason.endswith("no such file; what is there is a link to a device")
+
+
+def test_a_class_folder_that_is_hidden_is_told(plain: Path) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(plain / split / "c", plain / split / ".c2")
+        (plain / split / ".empty").mkdir()
+    layout = find_videos(plain, name="mine")
+    assert ".c2" not in layout.classes
+    assert [(one.kind, one.path) for one in layout.left_out] == [
+        ("misplaced", f"{split}/.c2") for split in ("train", "val")
+    ]
+    assert layout.left_out[0].reason.endswith("videos lie in a folder that is hidden, by the dot before its name")
 
 
 def test_a_folder_without_any_layout_says_what_would_do(tmp_path: Path) -> None:

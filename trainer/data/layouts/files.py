@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from trainer.data.layouts.text import forms
 from trainer.data.layouts.values import OTHERS, SUFFIXES, DataError, LeftOut
+
+_STRANGE: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 
 class Listing:
@@ -22,9 +30,10 @@ class Listing:
         """Reads nothing yet."""
         self.root = root
         self._folders: dict[str, dict[str, bool | None]] = {}
+        self._hidden: dict[str, list[str]] = {}  # folders with a dot before their names
 
     def entries(self, folder: str) -> dict[str, bool | None]:
-        """Names in a folder, not hidden: True for a folder, False for a file, None for a link that leads nowhere.
+        """Names in a folder, not hidden: True for a folder, False for a file, None for what is neither (see `strange`).
 
         Args:
             folder: Path below the root; empty for the root.
@@ -56,7 +65,8 @@ class Listing:
             if PurePosixPath(name).suffix.lower() not in SUFFIXES or is_folder:
                 continue
             if is_folder is None:
-                left_out.append(LeftOut(path=path, split=split, kind="link", reason="a link that leads nowhere"))
+                kind, reason = self.strange(path)
+                left_out.append(LeftOut(path=printable(path), split=split, kind=kind, reason=reason))
             elif not utf8(name):
                 reason = "its name is not UTF-8"
                 left_out.append(LeftOut(path=printable(path), split=split, kind="name", reason=reason))
@@ -79,6 +89,42 @@ class Listing:
                 found.append(LeftOut(path=path, split=split, kind="suffix", reason=reason))
         return found
 
+    def strange(self, path: str) -> tuple[str, str]:
+        """What is there, but neither a file nor a folder: its kind of `LeftOut`, and words; else both are empty."""
+        parent, _, name = path.rpartition("/")
+        if self.entries(parent).get(name, False) is not None:
+            return "", ""
+        place = self.root / path
+        try:
+            link = place.is_symlink()
+            mode = place.stat().st_mode
+        except OSError as error:
+            denied = error.errno in (errno.EACCES, errno.EPERM)
+            return (
+                "link",
+                f"a link that cannot be followed: {error.strerror}" if denied else "a link that leads nowhere",
+            )
+        word = next((word for test, word in _STRANGE if test(mode)), "")
+        if not word:
+            return "", ""
+        return ("link", f"a link to {word}") if link else ("special", f"it is {word}")
+
+    def hidden(self, folder: str, *, split: str) -> list[LeftOut]:
+        """The folders with videos that a folder of classes has, and that are passed over for the dot before their name.
+
+        Raises:
+            DataError: One cannot be read.
+        """
+        self.entries(folder)
+        found: list[LeftOut] = []
+        for name in self._hidden[folder]:
+            count = len(self.videos(f"{folder}/{name}", split=split)[0])
+            if count:
+                reason = f"{count:,} videos lie in a folder that is hidden, by the dot before its name"
+                path = printable(f"{folder}/{name}")
+                found.append(LeftOut(path=path, split=split, kind="misplaced", reason=reason))
+        return found
+
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder.
 
@@ -95,7 +141,14 @@ class Listing:
         return names
 
     def other_form(self, path: str) -> str:
-        """What a path that is not there has to do with one that looks the same; as words, empty if with none."""
+        """What a path without a file has to do with what is there, of its name or of one that looks the same.
+
+        Returns:
+            Words that begin with a semicolon; empty if there is nothing.
+        """
+        strange = self.strange(path)[1]
+        if strange:
+            return f"; what is there is {strange.removeprefix('it is ')}"
         known, found = "", ""
         for name in path.split("/"):
             alike = [one for one in self.entries(known) if forms(one, name) or one == name]
@@ -111,6 +164,7 @@ class Listing:
 
     def _read(self, folder: str) -> dict[str, bool | None]:
         place = self.root / folder
+        self._hidden[folder] = []
         try:
             with os.scandir(place) as entries:
                 kinds = dict(_kinds(entries))
@@ -120,20 +174,14 @@ class Listing:
             if error.errno == errno.ENAMETOOLONG:  # of a list: no folder has such a name
                 return {}
             raise DataError(f"data.root must be readable, but reading {place} failed: {error.strerror}") from error
-        return dict(sorted(kinds.items()))
+        self._hidden[folder] = sorted(name for name, kind in kinds.items() if name.startswith(".") and kind)
+        return dict(sorted((name, kind) for name, kind in kinds.items() if not name.startswith(".")))
 
 
 def _kinds(entries: Iterator[os.DirEntry[str]]) -> Iterator[tuple[str, bool | None]]:
     for entry in entries:
-        if entry.name.startswith("."):
-            continue
         try:
-            if entry.is_dir():
-                yield entry.name, True
-            elif entry.is_file():
-                yield entry.name, False
-            elif entry.is_symlink():
-                yield entry.name, None
+            yield entry.name, True if entry.is_dir() else False if entry.is_file() else None
         except OSError:  # a link to itself
             yield entry.name, None
 

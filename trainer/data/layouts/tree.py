@@ -64,6 +64,7 @@ def read_tree(listing: Listing, kind: str, *, names: Path | None, remedy: str) -
             LeftOut(path=path, split=split, kind="misplaced", reason="it lies in no class folder")
             for path in listing.videos(bases[split], split=split)[0]
         ]
+        left_out += listing.hidden(bases[split], split=split)
         for folder in sorted(folders["train"], key=lambda folder: titles[folder]):
             found, unusable = listing.videos(f"{bases[split]}/{folder}", split=split)
             left_out += [*unusable, *listing.passed_over(f"{bases[split]}/{folder}", split=split)]

@@ -60,7 +60,8 @@ class LeftOut:
         kind: `missing` (listed, but not there), `unlisted` (there, but in no list), `repeated` (listed again),
             `contradictory` (listed under several classes), `unarranged` (Kinetics arranged in part), `list` (named as a
             list of test, but none that can be used), `suffix` (not one of `SUFFIXES`), `misplaced` (in no class folder,
-            or too deep in one), `link` (leads nowhere) or `name` (not UTF-8).
+            too deep in one, or in a hidden one), `link` (leads nowhere, or to a device), `special` (a device, a pipe or
+            a socket) or `name` (not UTF-8).
         reason: In a few words.
     """
 
