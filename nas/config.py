@@ -129,6 +129,8 @@ def _override(text: str) -> tuple[str, Any]:
     if "=" not in text:
         raise StudyError(f"an override must read key=value, but is {text!r} (for example search.trials=9)")
     key, _, stated = text.partition("=")
+    if "@" in key:  # with which Hydra's grammar names a package, which nothing here has
+        raise StudyError(f"an override must read key=value without @, but is {text!r} (for example search.trials=9)")
     if _is_text(key) or (key in _NETWORKS and not stated.lstrip().startswith("{")):
         return key, _without_interpolation(literal(stated))
     if stated.count("[") + stated.count("{") > _MOST_BRACKETS:

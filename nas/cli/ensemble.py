@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from filecmp import cmp
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -49,6 +52,7 @@ def ensemble(
         raise NasError(
             f"an ensemble has at least 2 networks, but got {len(paths)}; name folders that `nas promote` left"
         )
+    _check_different(paths)
     if data is None and (settings or (clips, crops, short_sides, full, cache) != (None,) * 5):
         raise NasError("how videos are looked at is settled for kept scores; name the videos with --data to test anew")
     from nas.using.ensemble import ensemble as weigh
@@ -70,6 +74,20 @@ def ensemble(
         print_json(as_plain(found))
         return
     show(found)
+
+
+def _check_different(paths: Sequence[str]) -> None:
+    """Raises NasError where two folders, or copies of one, hold the same trained network."""
+    from nas.errors import NasError
+
+    weights = [Path(path) / "weights.safetensors" for path in paths]
+    for k, (path, own) in enumerate(zip(paths, weights, strict=True)):
+        for earlier, other in zip(paths[:k], weights, strict=False):
+            same = Path(path).resolve() == Path(earlier).resolve()
+            if not same and own.is_file() and other.is_file():
+                same = cmp(own, other, shallow=False)
+            if same:
+                raise NasError(f"an ensemble needs different networks, but {earlier} and {path} hold the same one")
 
 
 def _tested(

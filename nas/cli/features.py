@@ -90,6 +90,8 @@ def probe(
     for name in kinds:
         if name not in ("svm", "mlp"):
             raise NotFoundError(one_of("probe", name, ("svm", "mlp")))
+    if not kinds:
+        raise NasError(f"--kind must name svm, mlp or both, but is {kind!r}")
     if split not in ("val", "test"):
         raise NotFoundError(one_of("split", split, ("val", "test")))
     from nas.using.features import read_features

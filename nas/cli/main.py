@@ -32,6 +32,7 @@ from nas.cli import (
     verdict,
     watch,
 )
+from nas.cli.checked import CheckedCommand
 from nas.cli.output import print_error, print_usage, visible
 from nas.errors import NasError, StudyError, one_line
 from nas.places import OPENED
@@ -72,6 +73,8 @@ app.command("path")(catalogue.path)
 app.command("space")(inspect.space)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
+for _command in (*app.registered_commands, *data.app.registered_commands):
+    _command.cls = CheckedCommand
 
 
 @app.callback()

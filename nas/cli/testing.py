@@ -122,6 +122,8 @@ def views_asked(
             over["short_sides"] = tuple(int(part) for part in short_sides.split(",") if part.strip())
         except ValueError as error:
             raise NasError(f"--short-sides must be pixels such as 128,144,160, but is {short_sides!r}") from error
+        if not over["short_sides"]:
+            raise NasError(f"--short-sides must be pixels such as 128,144,160, but is {short_sides!r}")
     if full is not None:
         over["full"] = full
     return dataclasses.replace(usual, **over)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from nas.cli import data
 from nas.cli.main import app, main
 from nas.config import load_study
 from nas.store import Store
@@ -80,6 +82,26 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
 def test_every_command_is_known_here() -> None:
     names = {command.name for command in app.registered_commands}
     assert names == {command[0] for command in COMMANDS if len(command) == 1}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("empty", ["", " "], ids=["empty", "blanks"])
+def test_every_text_has_to_say_something(capsys: pytest.CaptureFixture[str], command: list[str], empty: str) -> None:
+    of = app if len(command) == 1 else data.app
+    (function,) = [one.callback for one in of.registered_commands if one.name == command[-1]]
+    assert function is not None
+    parameters = inspect.signature(function).parameters.values()
+    for asked in parameters:
+        if "str" not in str(asked.annotation):
+            continue
+        words = []
+        for other in parameters:
+            value = empty if other is asked else "x" if "str" in str(other.annotation) else "1"
+            if other is asked or other.default.default is ...:
+                words += [*(other.default.param_decls or ())[-1:], value]
+        code, _, err = run(capsys, *command, *words)
+        assert (code, err.count("\n")) == (2, 1), words
+        assert f"must not be empty, but is {empty!r}" in err, words
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -390,7 +412,10 @@ BAD = [
         ["show", "zzzz", "--study", "tiny.yaml"],
         "begins with 'zzzz' (3 networks; `nas status runs/tiny/study.db --tr",
     ),
-    (["show", "", "--study", "tiny.yaml"], "the beginning of a digest must have at least 4 letters, but is ''"),
+    (["space", "tiny.yaml", "search.trials@x=3"], "must read key=value without @, but is 'search.trials@x=3'"),
+    (["space", "tiny.yaml", "name@x=3"], "must read key=value without @, but is 'name@x=3'"),
+    (["probe", "x", "--kind", ","], "--kind must name svm, mlp or both, but is ','"),
+    (["ensemble", "runs", "./runs/"], "an ensemble needs different networks, but runs and ./runs/ hold the same one"),
     (["show", "zz", "--study", "tiny.yaml"], "the beginning of a digest must have at least 4 letters, but is 'zz'"),
     (
         ["versus", "r3d_81", "r2d_18", "--study", "tiny.yaml"],
