@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,15 @@ from trainer.data.sample import frames_at
 
 _NEAR = 2
 """A count of frames that is worked out from a duration may be so many off."""
+
+_COUNTED = 64 * 2**20
+"""Bytes of a file whose frames are counted, where its header does not: of a larger one, its length and rate will do."""
+
+_LEAST_BYTES = 100
+"""Bytes of a frame, where a larger file has fewer, its clock cannot be right: its frames are counted, too."""
+
+_JUMP, _JUMPS = 10, 100
+"""A clock jumps by so many seconds at least, and so many times the step between frames."""
 
 KINDS = ("empty", "truncated", "no video", "undecodable", "short")
 """What can be wrong with a video that is there."""
@@ -65,7 +74,7 @@ class Header:
         height: Rows, upright.
         width: Columns, upright.
         remarks: What is unusual, though training can use it: `cut off`, `variable rate`, `rotated`, `10-bit`,
-            `one frame`, `long`.
+            `one frame`, `long`, `clock jumps`.
     """
 
     kind: str = ""
@@ -146,9 +155,14 @@ def _file(path: str, needed: Needed, decode: bool) -> Header:
             # The list of edits of an MP4 that was cut without coding it anew hides frames that its header counts.
             frames, counted = round(seconds * fps), False
         sure = has_sizes(path) and not cut and frames > 0
-        if sure and not counted:
-            least = max(_least(container, stream, needed, fps), 1)
-            sure, frames = needed.seen(least, fps) >= needed.frames, max(frames, least)
+        clocked = stream.frames == 0 and not avi
+        whole = clocked and Path(path).stat().st_size < max(_COUNTED, _LEAST_BYTES * frames)
+        if clocked or (sure and not counted):
+            there = _packets(container, stream, needed, fps, whole=whole)
+            least = max(there.frames - _NEAR, 1)
+            sure &= needed.seen(least, fps) >= needed.frames
+            frames = there.frames if there.all else max(frames, least)
+            remarks += ["clock jumps"] if there.jumps else []
     kind = reason = ""
     if decode or not sure:
         try:
@@ -173,16 +187,31 @@ def _file(path: str, needed: Needed, decode: bool) -> Header:
     )
 
 
-def _least(container: Any, stream: Any, needed: Needed, fps: float) -> int:
-    """How many frames a stream has at least, where its header does not count them: read on to those of one clip."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """What was read of a stream: its frames, whether these are all, and whether their times jump."""
+
+    frames: int
+    all: bool
+    jumps: bool
+
+
+def _packets(container: Any, stream: Any, needed: Needed, fps: float, *, whole: bool) -> _Found:
+    """Counts the frames of a stream whose header does not: all of them, or those of one clip."""
     found = 0
-    with contextlib.suppress(av.FFmpegError):  # decoding will tell the reason
+    times: list[int] = []
+    try:
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 found += frames_in(packet, stream.codec_context.name)
-            if found > _NEAR and needed.seen(found - _NEAR, fps) >= needed.frames:
-                break
-    return found - _NEAR
+                times += [packet.pts] if packet.pts is not None else []
+            if not whole and found > _NEAR and needed.seen(found - _NEAR, fps) >= needed.frames:
+                return _Found(frames=found, all=False, jumps=False)
+    except av.FFmpegError:  # decoding will tell the reason
+        return _Found(frames=found, all=False, jumps=False)
+    steps = sorted(abs(after - before) for before, after in pairwise(times))
+    jumps = bool(steps) and steps[-1] * (stream.time_base or 0) > _JUMP and steps[-1] > _JUMPS * steps[len(steps) // 2]
+    return _Found(frames=found, all=found > 0, jumps=jumps)
 
 
 def _short(frames: int, rate: float, needed: Needed) -> tuple[str, str]:
