@@ -157,7 +157,7 @@ def time_left(
     misses = [seconds / predicted(work) - 1.0 for work, seconds in measured]
     weights = _weights(len(misses), RECENT)
     scatter = sum(w * miss * miss for w, miss in zip(weights, misses, strict=True)) / sum(weights)  # of a job, relative
-    total = sum(map(predicted, under_way))
+    total, last = sum(map(predicted, under_way)), 0.0
     variance = sum(predicted(work) ** 2 * scatter for work in under_way)
     costs = [(work, fixed + by_macs * work.macs) for work, _ in measured]
     design = [cost for work, cost in costs if not work.drawn] or [cost for _, cost in costs]
@@ -172,12 +172,13 @@ def time_left(
         off = sum(w * (cost - mean) ** 2 for w, cost in zip(weights, own, strict=True))
         spread = (off + PRIOR * (spread + (below - mean) ** 2)) / weight
         total += count * epochs * mean
+        last = epochs * mean if count else last
         variance += (spread + scatter * mean * mean) * epochs**2 * (count + count**2 / weight)
     if not total:
         return None
-    seconds = total / at_once
-    longest = max([predicted(work) for work in under_way], default=0.0)
-    seconds = max(seconds, longest)
+    # At the end workers run dry one by one while the last job trains on: half of a job for each but one, on average.
+    dry = 0.5 * (1.0 - 1.0 / at_once) * last if at_once > 1.0 else 0.0
+    seconds = max(total / at_once + dry, max(map(predicted, under_way), default=0.0))
     half = max(WIDTH * sqrt(variance) / at_once, MODEL_ERROR * seconds)
     return Left(low=max(0.0, seconds - half), middle=seconds, high=seconds + half)
 

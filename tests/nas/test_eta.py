@@ -20,8 +20,16 @@ def test_the_model_is_exact_where_seconds_are_a_line_in_macs() -> None:
     left = time_left(EXACT, under_way, {0: (2, 2.0)}, at_once=2)
     assert left is not None
     mean = 2 * (1.0 + 13 / 3)
-    assert left.middle == pytest.approx((3 * 6.0 + 2 * mean) / 2, rel=0.01)  # later jobs count a little more
+    assert left.middle == pytest.approx((3 * 6.0 + 2 * mean) / 2 + mean / 4, rel=0.01)  # later jobs count a little more
     assert 0 < left.low < left.middle < left.high
+
+
+def test_the_last_job_holds_the_end_while_other_workers_are_idle() -> None:
+    alone = time_left(EXACT, [], {0: (8, 2.0)}, at_once=1)
+    shared = time_left(EXACT, [], {0: (8, 2.0)}, at_once=4)
+    assert alone is not None
+    assert shared is not None
+    assert shared.middle == pytest.approx(alone.middle * (1 / 4 + 0.5 * 0.75 / 8))
 
 
 def test_networks_of_a_rung_cost_what_those_cost_that_it_has_had() -> None:
