@@ -15,8 +15,8 @@ from nas.eta import Left, search_left
 from nas.fidelity import Fidelity, recorded_fidelity
 from nas.importance import rungs_of
 from nas.places import lines_of, moved
+from nas.spent import Begun, begun_of
 from nas.store import Row, Store
-from trainer.files import content_of
 
 EVENTS = 8  # that a frame shows
 
@@ -34,7 +34,7 @@ class Frame:
         rungs: `rung`, `fidelity` in words, `epochs`, `networks` and `best` accuracy of each rung, best None before the
             first result.
         states: Number of trials in each state.
-        epochs_done: Trained in the search, those of running jobs included.
+        epochs_done: Trained in the search, those of jobs under way or cut short included.
         epochs_total: Of the whole search if nothing fails; 0 where that is not known.
         left: The time that the search still needs; None where it cannot be told.
         quiet_for: Seconds since the driver at work last gave a sign of life; None where nothing is at work.
@@ -84,12 +84,11 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
     last = drivers[-1] if drivers else None
     at_work = last if last is not None and last.alive else None
     events = store.events(study["id"])
-    folder = Path(store.location).parent / "trials"
-    under_way = jobs if at_work is not None else ()
-    running = [_job(job, trials, store, folder, fidelity) for job in under_way if job["state"] == "running"]
+    begun = begun_of(store.location, jobs, evaluations, fidelity)
+    under_way = [one for one in begun.values() if at_work is not None and one.job["state"] == "running"]
+    running = [_job(one, store) for one in sorted(under_way, key=lambda one: int(one.job["id"]))]
     done = sum({row["trial_id"]: row["epochs"] for row in evaluations}.values())
-    before = {row["number"]: row["epochs"] for row in evaluations}  # of a trial's highest rung: later rows are higher
-    done += sum(max(0, job["epoch"] - before.get(job["trial"], 0)) for job in running)
+    done += sum(one.gained for one in begun.values())
     total = total_epochs(search.get("trials", 0), rungs, eta)
     front = store.pareto_front(study["name"])
     ablations = _ablations(store.run_states(study["id"]))
@@ -146,22 +145,15 @@ def _counts(trials: Sequence[Row]) -> dict[str, int]:
     return counts
 
 
-def _job(job: Row, trials: Sequence[Row], store: Store, folder: Path, fidelity: Fidelity) -> dict[str, Any]:
-    found = []
-    for progress in folder.glob(f"{job['number']:05d}-*/progress.jsonl"):
-        try:
-            found.append(content_of(progress).count(b"\n"))
-        except OSError:  # the folder goes away when a search is begun anew
-            continue
-    # Where a rung is a training of its own, it has a folder of its own, too.
-    lines = max(found, default=0) if fidelity.continues else sum(found)
+def _job(begun: Begun, store: Store) -> dict[str, Any]:
+    job = begun.job
     return {
         "trial": job["number"],
         "what": str(job["number"]),
         "digest": job["digest"],
         "description": store.find(job["digest"])["description"],
         "rung": job["rung"],
-        "epoch": min(lines, job["epochs"]),
+        "epoch": begun.epoch,
         "until": job["epochs"],
     }
 

@@ -27,6 +27,7 @@ from nas.cli.resolve import load_target, open_study
 from nas.cli.trials import print_trials, trial_rows
 from nas.drivers import died_text, drivers_of, training_seconds
 from nas.fidelity import recorded_fidelity, worth_of
+from nas.spent import begun_of, worth_of_begun
 from nas.store import Row, Store
 
 STUDY = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database.")
@@ -144,6 +145,7 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     spent = {kind: [one for one in drivers if one.kind == kind] for kind in ("search", "ablation", "promotion")}
     latest = drivers[-1] if drivers else None
     last = {e["trial_id"]: e["epochs"] for e in evaluations}
+    begun = begun_of(store.location, store.jobs(row["id"]), evaluations, fidelity).values()
     return {
         "study": row["name"],
         "database": store.location,
@@ -159,8 +161,8 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
             if t["state"] == "failed"
         ],
         "preempted": len(store.jobs(row["id"], "preempted")),
-        "epochs_trained": sum(last.values()),
-        "full_epochs_worth": worth_of(fidelity, evaluations),
+        "epochs_trained": sum(last.values()) + sum(one.gained for one in begun),
+        "full_epochs_worth": worth_of(fidelity, evaluations) + worth_of_begun(fidelity, begun),
         "driver": None if latest is None or not latest.alive else latest.kind,
         "died_at": latest.seen.isoformat() if latest is not None and latest.died else None,
         "seconds": sum(one.seconds for one in spent["search"]),

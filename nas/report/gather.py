@@ -17,6 +17,7 @@ from nas.report.front import marginals, rungs, steps
 from nas.report.networks import networks_of
 from nas.report.promoted import promotion
 from nas.report.values import Ablation, Curve, Failure, Network, Point, Promotion, Report, Session
+from nas.spent import begun_of
 from nas.store import Row, Store, now
 
 
@@ -42,6 +43,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
     trials = store.trials(key)
     points = points_of(evaluations, front)
     networks = networks_of(store.architectures(study["clip"], study["num_classes"]))
+    begun = begun_of(store.location, store.jobs(key), evaluations, recorded_fidelity(study))
     return Report(
         study=study,
         database=database or store.location,
@@ -65,6 +67,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         failures=failures(trials, promotions, runs),
         preempted=len(store.jobs(key, "preempted")),
         run_seconds=sum(row["seconds"] or 0.0 for row in runs),
+        begun=sum(one.gained for one in begun.values()),
     )
 
 

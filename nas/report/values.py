@@ -292,6 +292,7 @@ class Report:
         networks: By digest, in the order of first mention.
         points: Of every rung, in the order in which they were measured.
         failures: With what was pre-empted left out; `preempted` counts that.
+        begun: Epochs that were trained beyond the points.
         recipes: Of promotions, by digest with what sets each apart; empty where each network had one.
     """
 
@@ -317,6 +318,7 @@ class Report:
     failures: tuple[Failure, ...]
     preempted: int
     run_seconds: float
+    begun: int = 0
 
     @property
     def largest_class(self) -> float | None:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from nas.places import lines_of
 from nas.search.session import close_session, open_session
 from nas.store import Store
 from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import made
+from tests.nas.studies import write_study
+from trainer.checkpoint import RunFolder
 
 
 @pytest.fixture
@@ -41,3 +44,28 @@ def test_ablations_are_not_charged_to_the_search(database: Path, run: Run, monke
     report = json.loads(run("status", database, "--json")[1])
     assert (report["seconds"], report["busy_seconds"], report["sessions"]) == (42, 21, 2)
     assert (report["ablation_seconds"], report["ablation_sessions"]) == (130, 2)
+
+
+def test_epochs_of_a_search_that_was_stopped_before_its_first_result_are_counted(
+    tmp_path: Path, motion: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended = RunFolder.append
+
+    def stop(self: RunFolder, line: str) -> None:
+        appended(self, line)
+        if lines_of(self.path) == 2:
+            raise KeyboardInterrupt
+
+    over = {"data": {"root": str(motion), "cache": str(motion.parent / "cache")}, "search": {"rungs": [3, 4]}}
+    study = write_study(tmp_path / "tiny.yaml", over)
+    database = tmp_path / "runs" / "study.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append", stop)
+        assert run("search", study, "--db", database, "--workers", 0)[0] == 130
+    report = json.loads(run("status", database, "--json")[1])
+    assert (report["epochs_trained"], report["full_epochs_worth"], report["rungs"][0]["networks"]) == (2, 2.0, 0)
+    assert "spent: 2 epochs," in run("status", database)[1]
+    assert "2 of " in run("watch", database, "--once")[1]
+    page = tmp_path / "page.html"
+    assert run("report", database, "-o", page)[0] == 0
+    assert "<dt>epochs trained in the search</dt><dd>2</dd>" in page.read_text("utf-8")
