@@ -302,6 +302,12 @@ class ArchSpec(ABC):
         return ()
 
 
+def number_text(value: float) -> str:
+    """A number as descriptions show it: with as many digits as tell it from any other."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
 def scale(width: int, multiplier: float, multiple: int = 8) -> int:
     """Returns the width times the multiplier, as a multiple of `multiple` that is at least 1.
 

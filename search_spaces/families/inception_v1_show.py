@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.families.inception_units import FramePool, op_text, row, runs, with_attention
 from search_spaces.families.inception_v1_blocks import WIDTHS, Mixed
-from search_spaces.spec import FLAT, scale
+from search_spaces.spec import FLAT, number_text, scale
 
 if TYPE_CHECKING:
     from search_spaces.families.inception_v1_spec import InceptionV1Spec
@@ -35,7 +35,7 @@ def describe(spec: InceptionV1Spec) -> str:
         text += f" | {spec.separable}"
     if spec.padding != "symmetric":
         text += f" | {spec.padding} padding"
-    return text if spec.norm_momentum == 0.1 else f"{text} | momentum {spec.norm_momentum:g}"
+    return text if spec.norm_momentum == 0.1 else f"{text} | momentum {number_text(spec.norm_momentum)}"
 
 
 def rows(spec: InceptionV1Spec) -> list[dict[str, object]]:

@@ -20,6 +20,7 @@ from search_spaces.spec import (
     Link,
     SpecError,
     Twin,
+    number_text,
     one_of,
     scale,
     within,
@@ -118,8 +119,8 @@ class ResNetSpec(ArchSpec):
             parts.append(", ".join(f"{text} x{n}" if n > 1 else text for text, n in runs) + pool)
         parts += [] if self.head == "avg" else [self.head]
         parts += ["relu first"] if self.relu_first else []
-        parts += [] if self.norm_eps == NORM_EPS else [f"eps {self.norm_eps:g}"]
-        parts += [] if self.norm_momentum == NORM_MOMENTUM else [f"momentum {self.norm_momentum:g}"]
+        parts += [] if self.norm_eps == NORM_EPS else [f"eps {number_text(self.norm_eps)}"]
+        parts += [] if self.norm_momentum == NORM_MOMENTUM else [f"momentum {number_text(self.norm_momentum)}"]
         return " | ".join([*parts, "zero init"] if self.zero_init else parts)
 
     def begins_at_zero(self) -> bool:

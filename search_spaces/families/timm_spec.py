@@ -28,6 +28,7 @@ from search_spaces.spec import (
     TemporalOp,
     at_least,
     canonical_op,
+    number_text,
     one_of,
 )
 
@@ -219,7 +220,7 @@ class TimmSpec(ArchSpec):
             every = f" every {self.shift.every}" if self.shift.every > 1 else ""
             parts.append(f"{self.shift.kind}{share}{place}{every}")
         head = self.head.kind if self.head.kind == "average" else f"{self.head.kind} {self.head.width}"
-        parts.append(f"{head} std {self.head.std:g}" if self.head.std else head)
+        parts.append(f"{head} std {number_text(self.head.std)}" if self.head.std else head)
         return " | ".join((*parts, f"{self.frames} frames") if self._frames_matter() else parts)
 
     def rows(self) -> list[dict[str, object]]:

@@ -14,8 +14,8 @@ from search_spaces.edit import at, diff, leaves, put
 from search_spaces.families.resnet_blocks import Block, Stage, Stem, canonical_block
 from search_spaces.families.resnet_spec import ResNetSpec
 from search_spaces.network import Network
-from search_spaces.presets import preset
-from search_spaces.spec import MIDPLANES, SpecError, TemporalOp
+from search_spaces.presets import PRESETS, preset
+from search_spaces.spec import MIDPLANES, SpecError, TemporalOp, number_text
 from tests.search_spaces.strategies import specs
 
 # Another valid value for a leaf, by the last part of its path.
@@ -343,3 +343,23 @@ def test_text_that_is_no_spec_is_refused(text):
 @pytest.fixture
 def small_spec():
     return preset("r3d_18")
+
+
+def test_one_line_tells_numbers_apart_to_their_last_digit():
+    told = set()
+    for name, published in PRESETS.items():
+        spec = preset(name).canonical()
+        for path, value in leaves(spec).items():
+            if isinstance(value, float) and value:
+                edited = put(spec, path, value * (1 - 1e-9))
+                assert edited.describe() != spec.describe(), f"{name}: {path}"
+                told.add((published.family, path))
+    assert {("resnet", "norm_eps"), ("resnet", "norm_momentum"), ("inception_v1", "norm_momentum")} <= told
+    assert {("timm", "head.std")} <= told
+    assert [number_text(value) for value in (1e-3, 1e-5, 0.1, 0.1234567, 0.12345671)] == [
+        "0.001",
+        "1e-05",
+        "0.1",
+        "0.1234567",
+        "0.12345671",
+    ]
