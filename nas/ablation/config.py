@@ -137,6 +137,36 @@ class AblationConfig:
         return f"{self.design}-{letters}"
 
 
+def recorded(design: Mapping[str, Any]) -> AblationConfig:
+    """The ablation that `AblationConfig.record` has written, without claims.
+
+    Args:
+        design: As a database has it; keys that came later may be missing.
+
+    Raises:
+        KeyError: A key is missing.
+        TypeError: A value is of another type.
+        ValueError: A value is out of range.
+    """
+    kept = {"against": {}, "recipe": {}, "first_seed": 0, **design, "claims": (), "motion": False}
+    whole = {name: _whole(kept[name]) for name in ("seeds", "min_seeds", "looks", "epochs")}
+    shares = {name: float(kept[name]) for name in ("confidence", "margin", "precision")}
+    if min(whole.values()) < 1 or not 0 < shares["confidence"] < 1 or not 0 < shares["margin"] < 1:
+        raise ValueError("seeds, looks, confidence or margin are out of range")
+    factors = tuple(
+        Factor(path=factor["path"], levels=tuple(Level(label=x["label"], value=x["value"]) for x in factor["levels"]))
+        for factor in kept["factors"]
+    )
+    known = {field.name: kept[field.name] for field in fields(AblationConfig)}
+    return AblationConfig(**{**known, **whole, **shares, "factors": factors})
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
+
+
 def ablation_of(config: Mapping[str, Any], *, last_rung: int, where: str) -> AblationConfig:
     """Reads `ablation` of a study.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +11,13 @@ from typing import Any
 from nas import store as s
 from nas import tables as m
 from nas.ablation.answer import answer_of, level_of, results_of, selecting
-from nas.ablation.config import BASE, AblationConfig, Claim
-from nas.errors import NotFoundError, StudyError, one_of
+from nas.ablation.config import BASE, AblationConfig, Claim, recorded
+from nas.damage import damaged
+from nas.errors import NotFoundError, StoreError, StudyError, one_of
 from nas.store import Row, Store
+
+RULE = ("seeds", "min_seeds", "looks", "epochs", "confidence", "margin", "precision")
+"""What of a design decides when it is looked at, and at which level."""
 
 WORDS = ("reproduced", "contradicted", "undecided")
 
@@ -49,6 +55,52 @@ def latest(store: Store, study: Row) -> Row:
             f"{study['name']} has no ablation in {store.location} yet; run `nas ablate` on the study first"
         )
     return found[-1]
+
+
+def recorded_config(store: Store, ablation: Row, claims: Sequence[Claim] = ()) -> AblationConfig:
+    """What was decided before an ablation was begun, by which its results are judged, whatever its study says today.
+
+    Args:
+        store: The database.
+        ablation: Its row.
+        claims: Of the study; they are no part of the design.
+
+    Raises:
+        StoreError: The design in the database is damaged.
+    """
+    try:
+        return dataclasses.replace(recorded(ablation["design"]), claims=tuple(claims))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        name = ablation["name"]
+        raise damaged(store.location, f"the design of the ablation {name} cannot be read: {error!r}") from error
+
+
+def changed(config: AblationConfig, begun: AblationConfig) -> dict[str, tuple[Any, Any]]:
+    """Where a study says something else of the rule of decision than when the ablation was begun: now, and then."""
+    pairs = {name: (getattr(config, name), getattr(begun, name)) for name in RULE}
+    return {name: (now, then) for name, (now, then) in pairs.items() if now != then}
+
+
+def stated_level(store: Store, ablation: Row, verdicts: Sequence[Row]) -> float | None:
+    """The confidence of the intervals of stored verdicts; None where the record does not say.
+
+    With several looks it depends on how many were reached, and trainings that ended later may have reached more.
+
+    Args:
+        store: The database.
+        ablation: The row of the one that they were held against.
+        verdicts: Rows of `Store.study_verdicts`.
+    """
+    try:
+        config = recorded_config(store, ablation)
+    except StoreError:
+        return None
+    if config.looks > 1:
+        runs = [row for row in store.arm_runs(ablation["id"]) if row["state"] == "done"]
+        most = max(Counter(row["position"] for row in runs).values(), default=0)
+        if max((row["pairs"] for row in verdicts), default=0) < most:
+            return None
+    return 1 - level_of(store, ablation["id"], config)
 
 
 def verdicts_of(store: Store, ablation: Row, config: AblationConfig) -> list[Verdict]:

@@ -35,7 +35,15 @@ def verdict(
     """
     from nas.ablation.answer import level_of
     from nas.ablation.prepare import config_of
-    from nas.ablation.verdict import keep_verdicts, latest, left_out, under_way, verdicts_of
+    from nas.ablation.verdict import (
+        changed,
+        keep_verdicts,
+        latest,
+        left_out,
+        recorded_config,
+        under_way,
+        verdicts_of,
+    )
     from nas.cli.resolve import database_for, load_target
     from nas.errors import StudyError
     from nas.store import Store
@@ -47,6 +55,8 @@ def verdict(
     with Store(database_for(loaded.name, db)) as store:
         row = store.study(loaded.name)
         ablation = latest(store, row)
+        asked, config = config, recorded_config(store, ablation, config.claims)
+        differ = changed(asked, config)
         found, confidence = verdicts_of(store, ablation, config), 1 - level_of(store, ablation["id"], config)
         keep_verdicts(store, row, ablation, found)
         early = under_way(store, ablation, config)
@@ -65,11 +75,22 @@ def verdict(
         for item in found
     ]
     if as_json:
-        print_json({"study": loaded.name, "ablation": ablation["name"], "verdicts": rows})
+        print_json(
+            {
+                "study": loaded.name,
+                "ablation": ablation["name"],
+                "confidence": confidence,
+                "differs": {name: {"now": now, "recorded": then} for name, (now, then) in differ.items()},
+                "verdicts": rows,
+            }
+        )
         return
     what = f"differences of val {metric} in points, {intervals(confidence)}"
     title = f"{loaded.name}: claims against {ablation['name']}, {what}"
     print_table(rows, COLUMNS, title)
+    if differ:
+        settings = ", ".join(f"{name} {then}, now {now}" for name, (now, then) in differ.items())
+        print_line(f"note: {ablation['name']} was begun with other settings, which count here: {settings}")
     if early:
         print_line(
             f"note: {ablation['name']} is under way; claims are decided when it ends (`nas ablate` again goes on)"

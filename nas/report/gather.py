@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
+from nas.ablation.verdict import stated_level
 from nas.accuracies import accuracy_of, interval_of, metric_in, metric_of
 from nas.drivers import Driver, drivers_of
 from nas.fidelity import recorded_fidelity
@@ -43,6 +44,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
     trials = store.trials(key)
     points = points_of(evaluations, front)
     networks = networks_of(store.architectures(study["clip"], study["num_classes"]))
+    verdicts = store.study_verdicts(key)
     begun = begun_of(store.location, store.jobs(key), evaluations, recorded_fidelity(study))
     return Report(
         study=study,
@@ -59,7 +61,8 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         marginals=marginals(evaluations),
         importances=evidence.importances(store.view("importance", name)),
         ablations=ablations,
-        verdicts=evidence.verdicts(store.study_verdicts(key)),
+        verdicts=evidence.verdicts(verdicts),
+        verdicts_confidence=_confidence(store, key, verdicts),
         motions=evidence.motions(store.motion_tests(name)),
         promotions=_promotions(store, study, promotions, networks),
         recipes=told_apart(promotions),
@@ -144,6 +147,14 @@ def _in_use(
     wanted = [row["digest"] for row in (*trials, *promotions)]
     wanted += [effect.digest for ablation in ablations for effect in ablation.effects if effect.digest]
     return {digest: networks[digest] for digest in dict.fromkeys(wanted) if digest in networks}
+
+
+def _confidence(store: Store, study: int, verdicts: Sequence[Row]) -> float | None:
+    """Of the intervals of verdicts, all of which are of one ablation."""
+    ablation = next(
+        (row for row in store.ablations(study) if verdicts and row["id"] == verdicts[0]["ablation_id"]), None
+    )
+    return None if ablation is None else stated_level(store, ablation, verdicts)
 
 
 def _parts(store: Store, ablation: int) -> tuple[list[Row], list[Row], list[Row]]:

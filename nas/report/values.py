@@ -293,6 +293,7 @@ class Report:
         points: Of every rung, in the order in which they were measured.
         failures: With what was pre-empted left out; `preempted` counts that.
         begun: Epochs that were trained beyond the points.
+        verdicts_confidence: Of the intervals of verdicts; None where that is not known.
         recipes: Of promotions, by digest with what sets each apart; empty where each network had one.
     """
 
@@ -319,6 +320,7 @@ class Report:
     preempted: int
     run_seconds: float
     begun: int = 0
+    verdicts_confidence: float | None = None
 
     @property
     def largest_class(self) -> float | None:

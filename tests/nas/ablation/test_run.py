@@ -389,6 +389,30 @@ def test_verdicts_hold_claims_against_the_runs(
         assert plain.execute("SELECT COUNT(*) FROM nas_verdict").fetchone() == (2,)
     plain.close()
     capsys.readouterr()
+    # The rule is the one that was decided beforehand, whatever the study says after the results are in.
+    later = {"claims": claims, "confidence": 0.5, "margin": 0.2, "seeds": 9}
+    file, _ = study(tmp_path, motion, {"ablation": later})
+    again = json.loads(run(capsys, "verdict", file, "--db", db, "--json"))
+    assert again["verdicts"] == shown["verdicts"] and again["confidence"] == shown["confidence"] == pytest.approx(0.95)
+    assert shown["differs"] == {}
+    assert {name: values["now"] for name, values in again["differs"].items()} == {
+        "seeds": 9,
+        "confidence": 0.5,
+        "margin": 0.2,
+    }
+    text = " ".join(run(capsys, "verdict", file, "--db", db).split())
+    assert "was begun with other settings, which count here: seeds 2, now 9, confidence 0.95, now 0.5" in text
+    assert main(["report", db, "-o", "page.html"]) == 0
+    assert "in points of top-1; intervals of 95 %." in Path("page.html").read_text("utf-8")
+    with sqlite3.connect(db) as edited:
+        edited.execute("UPDATE nas_ablation SET design = json_set(design, '$.confidence', 7)")
+    edited.close()
+    capsys.readouterr()
+    assert main(["verdict", file, "--db", db]) == 2
+    assert "is damaged: the design of the ablation ofat-" in capsys.readouterr().err
+    with sqlite3.connect(db) as edited:
+        edited.execute("UPDATE nas_ablation SET design = json_set(design, '$.confidence', 0.95)")
+    edited.close()
     file, _ = study(tmp_path, motion, {"ablation": {"claims": [{**claims[0], "arm": "kind=2dd"}]}})
     assert main(["verdict", file, "--db", db]) == 2
     assert "did you mean kind=2d" in capsys.readouterr().err
