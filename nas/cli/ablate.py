@@ -12,7 +12,7 @@ import typer
 
 from nas.accuracies import few_videos, in_points, intervals, metric_in, recorded_counts
 from nas.cli.machines import CPUS, RAY, machines_of
-from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line, print_table
+from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line, print_table, print_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -284,11 +284,11 @@ def _show_plan(
     columns = {"factor": "factor", "level": "level", "macs": "MACs", "ratio": "x base", "network": "network"}
     print_table(arms, columns, f"{study.name}: {_name(config, kind)}, clip {study.data.shape}")
     for line in _plan_lines(plan, priced_plan, num):
-        print_line(line)
+        print_words(line)
     counted = recorded_counts(row["data"]) if row is not None else (0, ())
     warning = few_videos(*counted) if counted[0] else None
     if warning is not None:
-        print_line(warning)
+        print_words(warning)
 
 
 def _arm_rows(plan: Plan) -> list[dict[str, Any]]:

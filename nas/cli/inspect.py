@@ -21,7 +21,7 @@ from nas.accuracies import (
     metric_in,
     recorded_counts,
 )
-from nas.cli.output import Progress, duration, print_json, print_line, print_table
+from nas.cli.output import Progress, duration, print_json, print_line, print_table, print_words
 from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
 from nas.cli.trials import print_trials, trial_rows
@@ -64,11 +64,11 @@ def status(
         print_line(f"{report['study']} ({store.location}), clip {row['clip']}, {row['num_classes']} classes")
         counts = row["data"]["clips"]
         clips = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test") if split in counts)
-        print_line(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
+        print_words(f"data: {row['data']['name']}, {clips} clips; {len(row['data']['broken'])} videos left out")
         if report["metric"] != MAP and not row["data"].get("multi_label"):
             largest = report["largest_class"]
             always = "" if largest is None else f"; always naming the largest class: {largest:.3f} of val"
-            print_line(f"chance: {1 / row['num_classes']:.3f}, of balanced accuracy too{always}")
+            print_words(f"chance: {1 / row['num_classes']:.3f}, of balanced accuracy too{always}")
         continues = recorded_fidelity(row).continues
         print_table(
             [{**line, "interval": interval_text(line["low"], line["high"])} for line in report["rungs"]],
@@ -86,15 +86,15 @@ def status(
         states = ", ".join(f"{count} {state}" for state, count in report["states"].items())
         over = report["trials"] > report["budget"]
         asked = f", search.trials is now {report['budget']}" if over else f" of {report['budget']}"
-        print_line(f"trials: {report['trials']}{asked} ({states or 'none'})")
+        print_words(f"trials: {report['trials']}{asked} ({states or 'none'})")
         for failure in report["failures"]:
-            print_line(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
+            print_words(f"  trial {failure['number']} failed: {failure['reason']}: {failure['detail']}")
         if trials:
             print_trials(report["networks"], report["metric"])
         if report["promotions"]:
             print_promoted(report["promotions"], report["recipes"], report["metric"])
         worth = "" if continues else f" (worth {report['full_epochs_worth']:.1f} of full fidelity)"
-        print_line(
+        print_words(
             f"spent: {report['epochs_trained']:,} epochs{worth}, {duration(report['seconds'])} in {report['sessions']} "
             f"session(s), {duration(report['training_seconds'])} of training; {report['preempted']} job(s) were "
             "pre-empted"
@@ -102,13 +102,13 @@ def status(
         for kind in ("ablation", "promotion"):
             seconds, sessions = report[f"{kind}_seconds"], report[f"{kind}_sessions"]
             if sessions:
-                print_line(f"{kind}s: {duration(seconds)} in {sessions} session(s)")
+                print_words(f"{kind}s: {duration(seconds)} in {sessions} session(s)")
         if report["driver"] is not None:
-            print_line(f"a driver is at work: {report['driver']}")
+            print_words(f"a driver is at work: {report['driver']}")
             if report["left"]:
-                print_line(f"under way: {report['left']['text']}")
+                print_words(f"under way: {report['left']['text']}")
         if report["died_at"] is not None:
-            print_line(died_text(report["died_at"]))
+            print_words(died_text(report["died_at"]))
 
 
 def status_report(store: Store, row: Row) -> dict[str, Any]:

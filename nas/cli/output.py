@@ -55,6 +55,15 @@ def print_line(text: str = "", *, flush: bool = False) -> None:
     _write(sys.stdout, visible(text), flush=flush)
 
 
+def print_words(text: str) -> None:
+    """Prints a sentence to standard output, broken between words where the window is narrower."""
+    if _has_window():
+        for line in _wrapped(visible(text), width()):
+            print_line(line)
+    else:
+        print_line(text)
+
+
 def print_error(text: str) -> None:
     """Prints one line to standard error."""
     _write(sys.stderr, visible(text), flush=True)
@@ -85,9 +94,13 @@ def print_json(value: Any) -> None:
 
 def width() -> int:
     """Columns of the window, or those that COLUMNS states; wide where nobody's window limits them."""
-    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
+    if _has_window():
         return max(NARROWEST, shutil.get_terminal_size().columns)
     return PIPE_WIDTH
+
+
+def _has_window() -> bool:
+    return sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
 
 
 def console() -> Console:

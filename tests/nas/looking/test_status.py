@@ -46,6 +46,17 @@ def test_ablations_are_not_charged_to_the_search(database: Path, run: Run, monke
     assert (report["ablation_seconds"], report["ablation_sessions"]) == (130, 2)
 
 
+def test_every_line_fits_the_window(database: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(database.parent)
+    database = Path(database.name)
+    whole = run("status", database)[1]
+    monkeypatch.setenv("COLUMNS", "80")
+    out = run("status", database)[1]
+    assert max(map(len, out.splitlines())) <= 80
+    words = [word for word in out.split() if not set(word) <= {"─"}]
+    assert set(words) == {word for word in whole.split() if not set(word) <= {"─"}}
+
+
 def test_epochs_of_a_search_that_was_stopped_before_its_first_result_are_counted(
     tmp_path: Path, motion: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
