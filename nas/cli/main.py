@@ -173,7 +173,18 @@ def run() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _first_interrupt)
-    sys.exit(main())
+    try:
+        code = main()
+    except Exception as error:  # with --debug
+        _print_traceback(error)
+        code = 1
+    sys.exit(code)
+
+
+def _print_traceback(error: Exception) -> None:
+    """Prints what --debug asks for; names in it come from files and databases, as in any other output."""
+    for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
+        print_error(line)
 
 
 def _first_interrupt(*_: object) -> None:

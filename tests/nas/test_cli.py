@@ -561,6 +561,16 @@ def test_debug_shows_the_traceback() -> None:
         main(["pareto", "none.db", "--debug"])
 
 
+def test_a_traceback_shows_control_characters_as_escapes() -> None:
+    code = "from nas.cli.main import run; run()"
+    argv = [sys.executable, "-c", code, "--debug", "pareto", "no\x1b]0;owned\x07\u202e.db"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback (most recent call last):" in done.stderr and "StoreError: there is no database" in done.stderr
+    assert r"no\x1b]0;owned\x07\u202e.db" in done.stderr
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.stderr)
+
+
 def test_unknown_commands_and_options_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "serch")[0] == 2
     assert run(capsys, "pareto", "--colour")[0] == 2
