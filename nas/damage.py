@@ -32,6 +32,7 @@ _CANNOT = (
 _LONGEST = 160  # letters of what is wrong, of which some comes from the file
 _OPTUNA_NUMBERS = (("trial_values", "value"), ("trial_params", "param_value"), ("trials", "number"))
 _SHARES = ("top1", "top5", "map_sample", "map_class", "balanced", "clip1")
+_ROUNDING = 1e-6  # by which a mean of shares may lie beside them
 _ABOVE_ZERO = ("macs", "train_macs", "num_classes", "epochs")  # of some, logarithms and ratios are taken
 _CLIP = re.compile(r"([1-9]\d*x)?[1-9]\d*x[1-9]\d*x[1-9]\d*")
 
@@ -133,14 +134,17 @@ def check_types(columns: Sequence[Column[Any]], rows: Sequence[Sequence[Any]], l
     """Holds the values of rows against the types of their columns, for SQLite stores anything anywhere.
 
     Raises:
-        StoreError: A value is of another type.
+        StoreError: A value is of another type, or a share that is none.
     """
     for place, column in enumerate(columns):
-        kinds = _kinds(column)
+        kinds, share = _kinds(column), column.name in _SHARES
         for row in rows:
             value = row[place]
             if value is not None and type(value) not in kinds:
                 raise damaged(location, _wrong(column.name, kinds, value))
+            if share and value is not None and not -_ROUNDING <= value <= 1 + _ROUNDING:
+                table = getattr(column.table, "name", "a query")
+                raise damaged(location, f"{column.name} of {table} must be a share from 0 to 1, but is {value}")
 
 
 def damage_of(location: str) -> str | None:

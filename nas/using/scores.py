@@ -264,7 +264,7 @@ def check_array(
     least: float = -np.inf,
     most: float = np.inf,
 ) -> None:
-    """Holds an array of a file against what it has to be; what is not a number passes as to its range.
+    """Holds an array of a file against what it has to be.
 
     Args:
         arrays: By name.
@@ -284,6 +284,9 @@ def check_array(
     )
     if array.dtype.kind not in kinds or not fits:
         raise ValueError(f"its {name} are {array.dtype} of shape {array.shape}")
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        place = np.argwhere(np.isnan(array))[0]
+        raise ValueError(f"its {name} hold no number at [{', '.join(map(str, place))}]")
     if array.dtype.kind in "iuf" and ((array < least) | (array > most)).any():
         raise ValueError(f"its {name} are not all from {least:g} to {most:g}")
 

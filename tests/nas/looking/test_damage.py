@@ -176,6 +176,8 @@ def test_every_reader_answers_or_says_in_one_line_what_is_damaged(
         ("CREATE TRIGGER t AFTER UPDATE ON nas_trial BEGIN SELECT 1; END", "there is a trigger t on nas_trial"),
         ("UPDATE nas_cost SET macs = 'abc'", "macs must be a whole number, but is 'abc'"),
         ("UPDATE nas_evaluation SET top1 = 'abc'", "top1 must be a number, but is 'abc'"),
+        ("UPDATE nas_evaluation SET top1 = 9e999", "top1 of nas_evaluation must be a share from 0 to 1, but is inf"),
+        ("UPDATE nas_evaluation SET top5 = -0.5", "top5 of nas_evaluation must be a share from 0 to 1, but is -0.5"),
         ("UPDATE nas_study SET config = '{'", "JSONDecodeError"),
     ],
 )

@@ -116,6 +116,8 @@ def test_the_command_goes_by_val_too(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("probabilities", lambda a: a.astype(np.str_)),
         ("probabilities", lambda a: -a),
         ("probabilities", lambda a: 7 * a),
+        ("probabilities", lambda a: np.where(np.arange(a.size).reshape(a.shape) == 4, np.nan, a)),
+        ("clips_right", lambda a: np.full_like(a, np.nan)),
         ("clips_right", lambda a: a[:-1]),
         ("clips_right", lambda a: a.astype(np.str_)),
         ("paths", lambda a: np.arange(len(a))),
