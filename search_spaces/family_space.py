@@ -90,11 +90,15 @@ class Size:
         exact: Whether `networks` is exact; otherwise it equals `settings`.
         settings: Assignments of a value to every domain at every place that fit and obey the rules, those
             included that differ only in what has no effect.
+        unmade: Settings of which the family can make no network; counted where `exact`.
+        example: One of them with the reason; empty where there is none.
     """
 
     networks: int
     exact: bool
     settings: int
+    unmade: int = 0
+    example: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,7 +211,15 @@ class FamilySpace:
         settings = engine.count()
         if settings > limit:
             return Size(settings, False, settings)
-        return Size(len({_built(engine, found) for found, _ in engine.walk()} - {None}), True, settings)
+        specs: set[ArchSpec] = set()
+        unmade, example = 0, ""
+        for found, params in engine.walk():
+            try:
+                specs.add(engine.sites.build(found))
+            except SpecError as error:
+                unmade += 1
+                example = example or f"{', '.join(f'{name}={value}' for name, value in params)}: {error}"
+        return Size(len(specs), True, settings, unmade, example)
 
     def neighbours(self, point: Point) -> list[Point]:
         """Returns the architectures one setting away, without repeats and without the point itself.

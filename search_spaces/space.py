@@ -109,6 +109,8 @@ class SearchSpace:
             networks=sum(size.networks for size in sizes),
             exact=all(size.exact for size in sizes),
             settings=sum(size.settings for size in sizes),
+            unmade=sum(size.unmade for size in sizes),
+            example=next((size.example for size in sizes if size.example), ""),
         )
 
     def neighbours(self, point: Point) -> list[Point]:

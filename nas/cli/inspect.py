@@ -284,6 +284,7 @@ def space(
         "pool": len(pool.candidates),
         "whole": pool.whole,
         "dropped": dict(pool.dropped),
+        "note": pool.note,
         "macs": [pool.candidates[0].cost.macs, pool.candidates[-1].cost.macs],
         "params": [
             min(c.cost.params for c in pool.candidates),
@@ -305,4 +306,6 @@ def space(
     print_line(f"pool: {len(pool.candidates):,} networks ({drawn}), by cost class {report['strata']}")
     for reason, count in pool.dropped.items():
         print_line(f"dropped{',' if reason.startswith(('does not', 'cannot')) else ' by'} {reason}: {count:,}")
+    if pool.note:
+        print_line(pool.note)
     print_line(f"MACs of one {report['clip']} clip: {report['macs'][0]:,} to {report['macs'][1]:,}")

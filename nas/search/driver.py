@@ -107,6 +107,8 @@ def run_search(
                 progress=lambda done, total: listener(News(kind="cost", done=done, total=total)),
             )
             pool = as_recorded(store, row, study, pool)
+            if pool.note:
+                listener(News(kind="cost", text=pool.note))
             for text in too_small(pool, study):
                 listener(News(kind="cost", text=text))
             _check_weights(study, pool, len(data.classes), listener)

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from nas.ablation.variants import resolve
 from nas.cost import Cost, cost_of
-from nas.errors import SearchError, StudyError
+from nas.errors import SearchError, StudyError, one_line
 from nas.study import Limit, Study, short_number
 from search_spaces import presets
 from search_spaces.codec import digest
@@ -54,12 +54,14 @@ class Pool:
         named: The named networks, in the study's order.
         dropped: Networks that a constraint excluded, by the constraint's text.
         whole: Every network of the space was looked at; otherwise they are a random draw.
+        note: Says of how many settings no network can be made, with one example; empty where there are none.
     """
 
     candidates: tuple[Candidate, ...]
     named: tuple[Candidate, ...]
     dropped: Mapping[str, int]
     whole: bool
+    note: str = ""
 
     @cached_property
     def by_digest(self) -> Mapping[str, Candidate]:
@@ -79,7 +81,7 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
         SearchError: The space is empty, or no network meets the constraints.
     """
     study.space.check()
-    points, whole = _draw(study.space, study.search.pool, study.seed)
+    points, whole, note = _draw(study.space, study.search.pool, study.seed)
     published = _named(study)
     named = {digest(spec): name for name, spec, _ in published}
     specs = {point.digest: (point.spec, dict(point.params)) for point in points}
@@ -144,7 +146,8 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     )
     by_name = {candidate.name: candidate for candidate in candidates if candidate.name}
     first = tuple(by_name[name] for name in dict.fromkeys(named.values()))
-    return Pool(candidates=candidates, named=first, dropped={k: v for k, v in dropped.items() if v}, whole=whole)
+    left = {reason: count for reason, count in dropped.items() if count}
+    return Pool(candidates=candidates, named=first, dropped=left, whole=whole, note=note)
 
 
 def _too_small(spec: ArchSpec, study: Study, num_classes: int) -> str | None:
@@ -170,25 +173,35 @@ def strata_of(macs: Sequence[int], strata: int) -> list[int]:
     return [min(int((value - low) / (high - low) * strata), strata - 1) for value in logs]
 
 
-def _draw(space: SearchSpace, limit: int, seed: int) -> tuple[list[Point], bool]:
-    """Every network of a small space, else `limit` distinct ones at random."""
+def _draw(space: SearchSpace, limit: int, seed: int) -> tuple[list[Point], bool, str]:
+    """Every network of a small space, else `limit` distinct ones at random; and what is said of settings of none."""
     size = space.size()
     if size.settings == 0:
         raise SearchError("the space is empty: every combination of space.domains is forbidden by space.forbid")
     if size.exact and size.networks <= limit:
-        return list(space.points()), True
+        return list(space.points()), True, unmade_note(size.unmade, size.settings, "settings", size.example)
     rng = random.Random(f"pool {seed}")
     points: dict[str, Point] = {}
+    drawn, unmade, example = 0, 0, ""
     # A large space repeats itself seldom; the bound on the draws ends the loop where it does.
     for _ in range(4 * limit):
+        drawn += 1
         try:
             point = space.random(rng)
-        except SpecError:  # as in `points`, such settings are of no network
+        except SpecError as error:  # as in `points`, such settings are of no network
+            unmade, example = unmade + 1, example or str(error)
             continue
         points.setdefault(point.digest, point)
         if len(points) == limit:
             break
-    return list(points.values()), False
+    return list(points.values()), False, unmade_note(unmade, drawn, "settings that were drawn", example)
+
+
+def unmade_note(unmade: int, of: int, what: str, example: str) -> str:
+    """One line on settings that were left out since no network can be made of them; empty where there are none."""
+    if not unmade:
+        return ""
+    return f"note: no network can be made of {unmade:,} of {of:,} {what}; for example {one_line(example, 200)}"
 
 
 def _named(study: Study) -> list[tuple[str, ArchSpec, dict[str, Scalar]]]:

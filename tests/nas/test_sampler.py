@@ -11,6 +11,7 @@ import pytest
 import yaml
 from optuna.samplers import GPSampler
 
+from nas.cli.main import main
 from nas.config import load_study
 from nas.errors import SearchError
 from nas.search.coverage import gaps
@@ -197,6 +198,24 @@ def test_one_network_that_cannot_be_built_is_left_out(tmp_path: Path) -> None:
         assert any(text.startswith("cannot be built: ") for text in pool.dropped), pool.dropped
         assert study.space.size().networks >= len(pool.candidates)
         assert any("left out, since it cannot be built" in text for text in too_small(pool, study))
+
+
+@pytest.mark.parametrize(("most", "of"), [(100, "2 of 6 settings"), (2, "settings that were drawn")])
+def test_settings_of_which_no_network_can_be_made_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], most: int, of: str
+) -> None:
+    domains = {"model": ["resnet18", "poolformer_s12", "mixer_s32_224"], "kind": ["3d", "p3d_a"]}
+    over = {"data": {"clip": {"frames": 8, "height": 64, "width": 64}, "short_side": 64}, "search": {"pool": most}}
+    path = write_study(tmp_path / "t.yaml", over)
+    content = yaml.safe_load(path.read_text("utf-8"))
+    path.write_text(yaml.safe_dump({**content, "space": {"family": "timm", "domains": domains}}), "utf-8")
+    note = build_pool(load_study(path), num_classes=8).note
+    assert note.startswith("note: no network can be made of ") and of in note
+    assert "mixer_s32_224 is no chain of parts" in note
+    assert "\n" not in note and len(note) < 300
+    assert main(["space", str(path)]) == 0
+    assert note in capsys.readouterr().out
+    assert build_pool(load_study(write_study(tmp_path / "whole.yaml")), num_classes=8).note == ""
 
 
 @pytest.mark.parametrize("sampler", ["gp", "nsga2"])
