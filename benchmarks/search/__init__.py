@@ -1,0 +1,1 @@
+"""Multi-objective search methods against each other, on tables of known results."""
