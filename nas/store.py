@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -416,25 +416,23 @@ def insert(connection: Connection, table: Table, **values: Any) -> int:
     return int(key[0])
 
 
-def put_network(connection: Connection, network: Network, *, clip: str, num_classes: int) -> None:
-    """Stores an architecture and its cost, once."""
+def put_network(connection: Connection, network: Network, *, clip: str, num_classes: int) -> Network:
+    """Stores an architecture and its cost, once; returns it as it is stored, which may be from an earlier time."""
     a, c = m.architecture, m.cost
-    if not connection.execute(select(a.c.digest).where(a.c.digest == network.digest)).first():
+    known = connection.execute(select(a.c.description).where(a.c.digest == network.digest)).scalar()
+    if known is None:
         values = {"digest": network.digest, "description": network.description, "spec": dict(network.spec)}
         connection.execute(a.insert().values(**values))
+    else:
+        network = replace(network, description=known)
     key = (c.c.digest == network.digest) & (c.c.clip == clip) & (c.c.num_classes == num_classes)
-    if not connection.execute(select(c.c.digest).where(key)).first():
-        connection.execute(
-            c.insert().values(
-                digest=network.digest,
-                clip=clip,
-                num_classes=num_classes,
-                params=network.params,
-                macs=network.macs,
-                train_macs=network.train_macs,
-                activation_bytes=network.activation_bytes,
-            )
-        )
+    costs = ("params", "macs", "train_macs", "activation_bytes")
+    price = connection.execute(select(*(c.c[name] for name in costs)).where(key)).first()
+    if price is not None:
+        return replace(network, **dict(zip(costs, price, strict=True)))
+    values = {name: getattr(network, name) for name in costs}
+    connection.execute(c.insert().values(digest=network.digest, clip=clip, num_classes=num_classes, **values))
+    return network
 
 
 def put_event(connection: Connection, study_id: int, kind: str, *, trial: int, rung: int) -> None:

@@ -7,23 +7,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 import optuna
 
 from nas.accuracies import told
 from nas.errors import SearchError, StoreError
-from nas.eta import NOT_YET, Left, search_left
 from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
-from nas.places import lines_of
 from nas.search.cluster import joined
 from nas.search.coverage import gaps
 from nas.search.crew import Crew
 from nas.search.machines import Machines
 from nas.search.pool import Pool, build_pool
+from nas.search.progress import Progress
 from nas.search.record import Record
 from nas.search.resources import check_rungs, too_small
+from nas.search.rows import Job
 from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, propose
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action
@@ -47,7 +47,7 @@ from search_spaces import codec
 from trainer.optim import check_optimizer
 from trainer.ready import check_ready
 
-LEFT_EVERY = 5.0  # seconds after which the time that is left is reckoned anew
+COPY_EVERY = 5.0  # seconds at least between two times that results are copied for Optuna
 
 
 @dataclass(kw_only=True, slots=True)
@@ -161,19 +161,18 @@ class Driver:
         self.rungs = Rungs(str(database), study.name, search.fidelity, search.objectives, study.space)
         self.crew = crew
         self.summary = Summary()
-        self.left: Left | None = None
-        self.left_at: float | None = None  # when that was reckoned
-        self.epochs_before: dict[int, int] = {}  # trial number -> epochs stored
-        self.folders: dict[int, Path] = {}  # trial number -> where it trains
+        self.progress = Progress(self.record, self.rules, search.fidelity)
+        self.copied_at = -inf
         self.beat: Callable[[], None] = lambda: None
 
     def run(self) -> Summary:
         """Searches to the end of the budget; see `run_search`."""
         began = time.perf_counter()
         session = open_session(self.store, self.row, workers=self.crew.workers)
+        self.progress.session = self.store.sessions(self.row["id"])[-1]
         self.beat = Heartbeat(self.store, session)
         waiting = self._take_over()
-        self.rungs.sync(self.store.evaluations(self.row["id"]))
+        self._copy()
         try:
             while True:
                 while self.crew.free:
@@ -185,6 +184,7 @@ class Driver:
                     break
                 self._collect()
             self._give_up_if_hopeless(few=1)
+            self._copy()
             self.record.close()
         except KeyboardInterrupt:
             self._preempt_all("interrupted")
@@ -195,6 +195,8 @@ class Driver:
             raise
         finally:
             self.crew.close()
+            with suppress(StoreError):  # what is missing is copied at the next start
+                self._copy()
             self.rungs.close()
             self.summary.wall_seconds = time.perf_counter() - began
             self.summary.busy_seconds = self.crew.busy_seconds
@@ -204,35 +206,33 @@ class Driver:
                 wall_seconds=self.summary.wall_seconds,
                 busy_seconds=self.summary.busy_seconds,
             )
-        trials = self.store.trials(self.row["id"])
-        for text in gaps([candidate.params for candidate in self.pool.candidates], [row["params"] for row in trials]):
+        tried = [trial.settings for trial in self.record.trials]
+        for text in gaps([candidate.params for candidate in self.pool.candidates], tried):
             self._say("coverage", f"note: {text}")
         ledger = self.record.ledger()
         self.summary.counts = ledger.counts(self.rules.num_rungs)
-        self.summary.failed = sum(entry.failed for entry in ledger.entries)
+        self.summary.failed = ledger.num_failed
         return self.summary
 
     def _decide(self) -> bool:
         """Takes one decision; returns whether a job was submitted."""
-        ledger = self.record.ledger()
-        match next_action(ledger, self.rules):
+        match next_action(self.record.ledger(), self.rules):
             case Promote(number, rung):
                 job = self.record.promote(number, rung)
                 self._say("promote", f"trial {number} goes on to {self.fidelity.label(rung)}")
                 self._submit(job)
                 return True
             case Start() if not self.summary.exhausted:
-                return self._start(len(ledger))
+                return self._start()
             case Start() | Wait() | Done():
                 return False
 
-    def _start(self, number: int) -> bool:
-        trials = self.store.trials(self.row["id"])
+    def _start(self) -> bool:
         proposal = propose(
             sampler=self.study.search.sampler,
             space=self.study.space,
             pool=self.pool,
-            seen=[row["digest"] for row in trials],
+            seen=self.record.digests,
             history=self.record.history(STARTUP),
             num_objectives=len(self.study.search.objectives),
             initial=self.study.search.initial,
@@ -242,77 +242,80 @@ class Driver:
             self.summary.exhausted = True
             return False
         candidate, origin = proposal
-        job = self.record.start(candidate, origin, number=number, seed=self.study.seed)
-        row = self.store.find(candidate.digest)
-        self._say("start", f"trial {number} {candidate.digest[:10]} {row['description']} ({origin})")
+        job = self.record.start(candidate, origin, seed=self.study.seed)
+        words = self.record.trials[job.number].description
+        self._say("start", f"trial {job.number} {candidate.digest[:10]} {words} ({origin})")
         self._submit(job)
         return True
 
-    def _submit(self, job: int) -> None:
-        row = next(row for row in self.store.jobs(self.row["id"], "running") if row["id"] == job)
-        network = self.store.find(row["digest"])
-        before = self.fidelity.before(row["rung"])
-        self.epochs_before[row["number"]] = len(self.store.epochs(row["trial_id"])) - before
+    def _submit(self, job: Job) -> None:
+        before = self.fidelity.before(job.rung)
         task = TrainJob(
-            spec=codec.dumps(codec.decode(network["spec"])),
+            spec=self._spec(self.record.trials[job.number].digest),
             num_classes=self.row["num_classes"],
-            data=self.fidelity.data_at(row["rung"], self.study.data),
+            data=self.fidelity.data_at(job.rung, self.study.data),
             recipe=self.study.recipe,
             seed=self.study.seed,
             folder="",
-            until_epoch=row["epochs"] - before,
+            until_epoch=job.epochs - before,
             device=self.crew.device,
             opened=self.study.data,
             checksum=self.row["data"]["checksum"],
             left_out=left_out(self.row),
         )
         key = job_key(task, self.row["data"]["checksum"])
-        folder = self.database.parent / "trials" / f"{row['number']:05d}-{key}"
-        self.folders[row["number"]] = folder
-        self.crew.submit(job, dataclasses.replace(task, folder=str(folder)), self._tick)
+        folder = self.database.parent / "trials" / f"{job.number:05d}-{key}"
+        self.progress.begun(job, folder)
+        self.crew.submit(job.id, dataclasses.replace(task, folder=str(folder)), self._tick)
+
+    def _spec(self, digest: str) -> str:
+        """A network as canonical JSON; one that was tried may have left the pool."""
+        found = self.pool.by_digest.get(digest)
+        return codec.dumps(found.spec if found is not None else codec.decode(self.store.find(digest)["spec"]))
 
     def _collect(self) -> None:
         """Waits for a job to end, and records what came of those that did."""
         for job, result in self.crew.collect():
-            self._finished(job, result)
+            self._finished(self.record.running[job], result)
         self._tick()
 
-    def _finished(self, job: int, result: JobResult) -> None:
+    def _finished(self, job: Job, result: JobResult) -> None:
         if result.reason in ENVIRONMENT:
             self._cut_short(job, result)
             return
-        row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
-        self.record.finish(job, _later(result, self.fidelity.before(row["rung"])))
+        self.record.finish(job, _later(result, self.fidelity.before(job.rung)))
         if result.reason is not None:
-            self._say("fail", f"trial {row['number']} failed: {result.reason}: {result.detail}")
+            self._say("fail", f"trial {job.number} failed: {result.reason}: {result.detail}")
             self._give_up_if_hopeless()
             return
-        self.rungs.sync(self.store.evaluations(self.row["id"]))
         val = result.epochs[-1].val
         assert val is not None
         self._say(
             "result",
-            f"trial {row['number']} has {told(val, self.row['accuracy'])} on {val.num_clips} clips "
-            f"{self.fidelity.at(row['rung'])} ({result.seconds:.1f} s){f'; {result.detail}' if result.detail else ''}",
+            f"trial {job.number} has {told(val, self.row['accuracy'])} on {val.num_clips} clips "
+            f"{self.fidelity.at(job.rung)} ({result.seconds:.1f} s){f'; {result.detail}' if result.detail else ''}",
         )
 
-    def _cut_short(self, job: int, result: JobResult) -> None:
+    def _copy(self) -> None:
+        """Copies results for Optuna; where they come fast, many at a time."""
+        self.copied_at = time.monotonic()
+        self.rungs.sync(self.record.fresh())
+
+    def _cut_short(self, job: Job, result: JobResult) -> None:
         """Records that a job was cut short for a reason that is not its own, and submits it once more."""
         reason = str(result.reason)
-        row = next(row for row in self.store.jobs(self.row["id"]) if row["id"] == job)
-        epoch = self.fidelity.before(row["rung"]) + lines_of(self.folders[row["number"]])
-        place = f"after epoch {epoch}"
+        place = f"after epoch {self.progress.epoch_of(job)}"
         self.record.preempt(job, reason, place)
-        tries = self.record.times_preempted(row, reason, place)
+        tries = self.record.times_preempted(job, reason, place)
         step = next_step(reason, tries)
         if step == "stop":
             raise stopped(result)
-        self._say("preempt", f"trial {row['number']} was cut short: {told_again(result)}")
-        again = self.record.resubmit(row)
+        self._say("preempt", f"trial {job.number} was cut short: {told_again(result)}")
+        again = self.record.resubmit(job)
         if step == "fail":
             detail = f"cut short {tries} times {place}: {result.detail}"
             self.record.finish(again, dataclasses.replace(result, detail=detail))
-            self._say("fail", f"trial {row['number']} failed: {detail}")
+            self._say("fail", f"trial {job.number} failed: {detail}")
             self._give_up_if_hopeless()
         else:
             pause(reason, tries)
@@ -320,69 +323,44 @@ class Driver:
 
     def _give_up_if_hopeless(self, few: int = 3) -> None:
         """A mistake that meets every network alike is not searched to the end of the budget, nor called a success."""
-        trials = self.store.trials(self.row["id"])
-        failed = [row for row in trials if row["state"] == "failed"]
-        if len(failed) >= few and len(failed) == len(
-            [row for row in trials if row["state"] not in ("running", "preempted")]
-        ):
-            count = f"first {len(failed)} networks" if len(failed) > 1 else "first network"
-            raise SearchError(
-                f"the {count} {'all ' if len(failed) > 1 else ''}failed, the last with {failed[-1]['reason']}: "
-                f"{failed[-1]['detail']} (the rest is in {self.database.parent}/trials)"
-            )
+        ledger = self.record.ledger()
+        if ledger.num_failed < few or ledger.num_failed < len(ledger) - ledger.num_running:
+            return
+        last = next(trial for trial in reversed(self.record.trials) if trial.state == "failed")
+        count = f"first {ledger.num_failed} networks" if ledger.num_failed > 1 else "first network"
+        raise SearchError(
+            f"the {count} {'all ' if ledger.num_failed > 1 else ''}failed, the last with {last.reason}: {last.detail} "
+            f"(the rest is in {self.database.parent}/trials)"
+        )
 
-    def _take_over(self) -> list[Row]:
+    def _take_over(self) -> list[Job]:
         """Jobs that were under way when an earlier driver ended."""
         left = self.record.unfinished()
-        for row in left:
-            if row["state"] == "running":
-                self.record.preempt(row["id"], "driver_died")
+        for job in left:
+            if job.state == "running":
+                self.record.preempt(job, "driver_died")
         return left
 
-    def _resubmit(self, row: Row) -> None:
-        place = self.fidelity.label(row["rung"])
-        self._say("resume", f"trial {row['number']} goes on to {place} from its last checkpoint")
-        self._submit(self.record.resubmit(row))
+    def _resubmit(self, job: Job) -> None:
+        place = self.fidelity.label(job.rung)
+        self._say("resume", f"trial {job.number} goes on to {place} from its last checkpoint")
+        self._submit(self.record.resubmit(job))
 
     def _preempt_all(self, reason: str) -> None:
         self.crew.close()
-        for row in self.store.jobs(self.row["id"], "running"):
-            self.record.preempt(row["id"], reason)
+        for job in list(self.record.running.values()):
+            self.record.preempt(job, reason)
 
     def _say(self, kind: str, text: str) -> None:
-        done, total = self._progress()
-        self.listener(News(kind=kind, text=text, done=done, total=total, left=self._left()))
+        done, total = self.progress.epochs()
+        self.listener(News(kind=kind, text=text, done=done, total=total, left=self.progress.left()))
 
     def _tick(self) -> None:
         self.beat()
-        done, total = self._progress()
-        self.listener(News(kind="tick", done=done, total=total, left=self._left()))
-
-    def _progress(self) -> tuple[int, int]:
-        """Epochs trained, those of running jobs included, and epochs of the whole search."""
-        counts = [self.rules.num_trials]
-        for _ in range(self.rules.num_rungs - 1):
-            counts.append(counts[-1] // self.rules.eta)
-        steps = [b - a for a, b in zip((0, *self.record.rungs), self.record.rungs, strict=False)]
-        total = sum(count * step for count, step in zip(counts, steps, strict=True))
-        done = sum(sum(steps[: len(entry.results)]) for entry in self.record.ledger().entries)
-        for row in self.store.jobs(self.row["id"], "running"):
-            if row["number"] in self.folders:
-                done += max(0, lines_of(self.folders[row["number"]]) - self.epochs_before.get(row["number"], 0))
-        return min(done, total), total
-
-    def _left(self) -> Left:
-        """The time that is left, reckoned anew every few seconds."""
-        if self.left_at is None or time.monotonic() - self.left_at > LEFT_EVERY:
-            epochs = {
-                number: self.fidelity.before(row["rung"]) + lines_of(self.folders[number])
-                for row in self.store.jobs(self.row["id"], "running")
-                if (number := row["number"]) in self.folders
-            }
-            session = self.store.sessions(self.row["id"])[-1]
-            self.left = search_left(self.row, session, self.store.jobs(self.row["id"]), epochs, datetime.now(UTC))
-            self.left_at = time.monotonic()
-        return NOT_YET if self.left is None else self.left.after(time.monotonic() - self.left_at)
+        if time.monotonic() - self.copied_at > COPY_EVERY:
+            self._copy()
+        done, total = self.progress.epochs()
+        self.listener(News(kind="tick", done=done, total=total, left=self.progress.left()))
 
 
 def _later(result: JobResult, before: int) -> JobResult:

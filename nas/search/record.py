@@ -1,77 +1,103 @@
-"""The search's side of the store: what the driver writes, one transaction a decision, and the ledger read back."""
+"""The search's side of the store: what the driver writes, one transaction an event, and the ledger of it in memory."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas import store as s
 from nas import tables as m
 from nas.accuracies import accuracy_of
 from nas.jobs import JobResult
-from nas.search.ledger import Entry, Ledger, ledger_of
+from nas.search.ledger import Entry, Ledger
 from nas.search.pool import Candidate
+from nas.search.rows import UNDER_WAY, Histories, Job, Trial
 from nas.search.sampler import Observation
 from nas.store import Row, Store
+
+if TYPE_CHECKING:
+    from trainer.metrics import EpochResult
 
 
 class Record:
     """Trials, jobs, evaluations and events of one study.
 
+    The store is read once. After that, what an event changes is changed here too, once the transaction has ended that
+    writes it, so that at any moment the two say the same.
+
     Args:
-        store: The database, open for writing.
+        store: The database, open for writing; nobody else writes trials to it meanwhile.
         study: The study's row.
         objectives: Names of the objectives, `error` first.
         rungs: Epochs of each rung.
+
+    Attributes:
+        trials: By number.
+        digests: Of the trials, by number.
+        jobs: By id, oldest first.
+        running: Those of them that are under way.
     """
 
     def __init__(self, store: Store, study: Row, objectives: Sequence[str], rungs: Sequence[int]) -> None:
-        """Nothing is read yet."""
+        """Reads what the store holds."""
         self.store = store
         self.study = study
         self.objectives = tuple(objectives)
         self.rungs = tuple(rungs)
+        rows = sorted(store.described(study["id"], m.trial), key=lambda row: row["number"])
+        self.trials = [Trial.of(row) for row in rows]
+        self.digests = [trial.digest for trial in self.trials]
+        self.jobs = {row["id"]: Job.of(row) for row in store.jobs(study["id"])}
+        self.running = {job.id: job for job in self.jobs.values() if job.state == "running"}
+        cut = (job for job in self.jobs.values() if job.state == "preempted")
+        self._cut = Counter((job.number, job.reason, job.detail) for job in cut)
+        self._fresh = store.evaluations(study["id"])
+        results: dict[int, list[tuple[float, ...]]] = {}
+        for row in sorted(self._fresh, key=lambda row: (row["number"], row["rung"])):
+            results.setdefault(row["number"], []).append(objectives_of(row, self.objectives))
+        self._histories = Histories(len(self.rungs))
+        entries = [_entry(trial, tuple(results.get(trial.number, ()))) for trial in self.trials]
+        for trial, entry in zip(self.trials, entries, strict=True):
+            self._histories.put(trial, entry)
+        self._ledger = Ledger(entries)
 
     def ledger(self) -> Ledger:
         """What the scheduler decides on."""
-        results = self._results()
-        return ledger_of(
-            Entry(
-                number=row["number"],
-                stratum=row["stratum"],
-                results=tuple(results.get(row["number"], ())),
-                running=row["state"] in ("running", "preempted"),  # it goes on before anything is decided
-                failed=row["state"] == "failed",
-            )
-            for row in self.store.trials(self.study["id"])
-        )
+        return self._ledger
 
-    def history(self, startup: int) -> list[Observation]:
+    def history(self, startup: int) -> Sequence[Observation]:
         """What a sampler learns from: results at the highest rung that has `startup` of them, else at the lowest.
 
         Trials that have not got so far are left out, save those in their first training, which are observations without
-        result.
+        result. It is not to be changed, and good until the next event.
         """
-        results = self._results()
-        counts = [sum(len(r) > rung for r in results.values()) for rung in range(len(self.rungs))]
-        rung = max((i for i, count in enumerate(counts) if count >= startup), default=0)
-        history = []
-        for row in self.store.trials(self.study["id"]):
-            reached = results.get(row["number"], [])
-            if len(reached) > rung:
-                history.append(Observation(params=row["params"], objectives=reached[rung]))
-            elif row["state"] == "running" and not reached:
-                history.append(Observation(params=row["params"], objectives=None))
-        return history
+        counts = self._ledger.counts(len(self.rungs))
+        return self._histories.at(max((i for i, count in enumerate(counts) if count >= startup), default=0))
 
-    def start(self, candidate: Candidate, origin: str, *, number: int, seed: int) -> int:
-        """A new trial and its first job; returns the job's id."""
-        network = s.Network.of(candidate.spec, candidate.cost)
+    def fresh(self) -> list[Row]:
+        """Evaluations as rows of `Store.evaluations` that were read or made since this was asked for last."""
+        rows, self._fresh = self._fresh, []
+        return rows
+
+    def epochs_of(self, number: int) -> int:
+        """Epochs of a trial that are stored."""
+        reached = len(self._ledger[number].results)
+        return self.rungs[reached - 1] if reached else 0
+
+    def start(self, candidate: Candidate, origin: str, *, seed: int) -> Job:
+        """A new trial and its first job."""
+        number, params = len(self.trials), dict(sorted(candidate.params.items()))  # as they are read back
         with self.store.write() as connection:
-            s.put_network(connection, network, clip=self.study["clip"], num_classes=self.study["num_classes"])
-            trial = s.insert(
+            network = s.put_network(
+                connection,
+                s.Network.of(candidate.spec, candidate.cost),
+                clip=self.study["clip"],
+                num_classes=self.study["num_classes"],
+            )
+            key = s.insert(
                 connection,
                 m.trial,
                 study_id=self.study["id"],
@@ -79,60 +105,91 @@ class Record:
                 digest=candidate.digest,
                 seed=seed,
                 stratum=candidate.stratum,
-                params=dict(candidate.params),
+                params=params,
                 origin=origin,
                 state="running",
             )
-            return self._begin(connection, "start", trial, number, 0)
-
-    def promote(self, number: int, rung: int) -> int:
-        """A job that trains a trial on to `rung`; returns its id."""
-        trial = self._trial(number)
-        with self.store.write() as connection:
-            return self._begin(connection, "promote", trial["id"], number, rung)
-
-    def resubmit(self, job: Row) -> int:
-        """A new job in the place of a pre-empted one; returns its id."""
-        with self.store.write() as connection:
-            return self._begin(connection, "resume", job["trial_id"], job["number"], job["rung"])
-
-    def preempt(self, job: int, reason: str, detail: str | None = None) -> None:
-        """The job was cut short; its trial goes on later from the last checkpoint."""
-        row = self._job(job)
-        with self.store.write() as connection:
-            self._end(connection, job, "preempted", reason=reason, detail=detail)
-            self._state(connection, row["trial_id"], "preempted", reason=reason)
-            s.put_event(connection, self.study["id"], "preempt", trial=row["number"], rung=row["rung"])
-
-    def finish(self, job: int, result: JobResult) -> None:
-        """The outcome of a job: an evaluation, or a failure."""
-        row = self._job(job)
-        with self.store.write() as connection:
-            if result.reason is not None:
-                self._end(connection, job, "failed", reason=result.reason, detail=result.detail, seconds=result.seconds)
-                self._state(connection, row["trial_id"], "failed", reason=result.reason, detail=result.detail)
-                s.put_event(connection, self.study["id"], "fail", trial=row["number"], rung=row["rung"])
-                return
-            last = result.epochs[-1]
-            assert last.epoch == row["epochs"] and last.val is not None
-            s.put_epochs(connection, row["trial_id"], [_epoch(epoch) for epoch in result.epochs])
-            s.insert(
-                connection,
-                m.evaluation,
-                study_id=self.study["id"],
-                digest=row["digest"],
-                seed=self._trial(row["number"])["seed"],
-                purpose="search",
-                trial_id=row["trial_id"],
-                rung=row["rung"],
-                epochs=last.epoch,
-                split="val",
-                **last.val.plain(),
+            trial = Trial(
+                id=key,
+                number=number,
+                digest=candidate.digest,
+                seed=seed,
+                stratum=candidate.stratum,
+                settings=params,
+                description=network.description,
+                macs=network.macs,
+                num_params=network.params,
             )
-            self._end(connection, job, "done", detail=result.detail, seconds=result.seconds)
-            state = "finished" if row["rung"] == len(self.rungs) - 1 else "paused"
-            self._state(connection, row["trial_id"], state)
-            s.put_event(connection, self.study["id"], "result", trial=row["number"], rung=row["rung"])
+            job = self._begin(connection, "start", trial, 0)
+        self.trials.append(trial)
+        self.digests.append(trial.digest)
+        self._keep(job, trial)
+        return job
+
+    def promote(self, number: int, rung: int) -> Job:
+        """A job that trains a trial on to `rung`."""
+        return self._go_on("promote", self.trials[number], rung)
+
+    def resubmit(self, job: Job) -> Job:
+        """A new job in the place of a pre-empted one."""
+        return self._go_on("resume", self.trials[job.number], job.rung)
+
+    def preempt(self, job: Job, reason: str, detail: str | None = None) -> None:
+        """The job was cut short; its trial goes on later from the last checkpoint."""
+        trial = replace(self.trials[job.number], state="preempted", reason=reason, detail=None)
+        job = replace(job, state="preempted", reason=reason, detail=detail)
+        with self.store.write() as connection:
+            self._write(connection, "preempt", job, trial)
+        self._cut[job.number, reason, detail] += 1
+        self._keep(job, trial)
+
+    def finish(self, job: Job, result: JobResult) -> None:
+        """The outcome of a job: an evaluation, or a failure."""
+        trial, failed = self.trials[job.number], result.reason is not None
+        job = replace(
+            job,
+            state="failed" if failed else "done",
+            reason=result.reason,
+            detail=result.detail,
+            seconds=result.seconds,
+        )
+        if failed:
+            trial = replace(trial, state="failed", reason=result.reason, detail=result.detail)
+            with self.store.write() as connection:
+                self._write(connection, "fail", job, trial)
+            self._keep(job, trial)
+            return
+        last = result.epochs[-1]
+        assert last.epoch == job.epochs and last.val is not None
+        state = "finished" if job.rung == len(self.rungs) - 1 else "paused"
+        trial = replace(trial, state=state, reason=None, detail=None)
+        stored = {
+            "digest": trial.digest,
+            "seed": trial.seed,
+            "trial_id": trial.id,
+            "rung": job.rung,
+            "epochs": last.epoch,
+            **last.val.plain(),
+        }
+        with self.store.write() as connection:
+            s.put_epochs(connection, trial.id, [_epoch(epoch) for epoch in result.epochs])
+            key = s.insert(connection, m.evaluation, study_id=self.study["id"], purpose="search", split="val", **stored)
+            self._write(connection, "result", job, trial)
+        row = (
+            dict.fromkeys(_MEASURED)
+            | stored
+            | {
+                "id": key,
+                "number": trial.number,
+                "settings": trial.settings,
+                "description": trial.description,
+                "macs": trial.macs,
+                "params": trial.num_params,
+                "chosen_by": self.study["accuracy"],
+            }
+        )
+        self._fresh.append(row)
+        self._keep(job, trial, objectives_of(row, self.objectives))
 
     def close(self) -> None:
         """The search is over: what was not promoted is early-stopped."""
@@ -142,57 +199,64 @@ class Record:
                 .where(m.trial.c.study_id == self.study["id"], m.trial.c.state == "paused")
                 .values(state="stopped")
             )
+        self.trials = [replace(one, state="stopped") if one.state == "paused" else one for one in self.trials]
 
-    def times_preempted(self, job: Row, reason: str, detail: str) -> int:
+    def times_preempted(self, job: Job, reason: str, detail: str) -> int:
         """How often the same trial was cut short for this reason with this detail."""
-        return sum(
-            (row["trial_id"], row["reason"], row["detail"]) == (job["trial_id"], reason, detail)
-            for row in self.store.jobs(self.study["id"], "preempted")
-        )
+        return self._cut[job.number, reason, detail]
 
-    def unfinished(self) -> list[Row]:
+    def unfinished(self) -> list[Job]:
         """The last job of every trial that is under way, as an earlier driver left them."""
-        trials = self.store.trials(self.study["id"])
-        under_way = {row["number"] for row in trials if row["state"] in ("running", "preempted")}
-        last = {row["number"]: row for row in self.store.jobs(self.study["id"])}
-        return [last[number] for number in sorted(under_way)]
+        last = {job.number: job for job in self.jobs.values()}
+        return [last[trial.number] for trial in self.trials if trial.state in UNDER_WAY]
 
-    def _results(self) -> dict[int, list[tuple[float, ...]]]:
-        results: dict[int, list[tuple[float, ...]]] = {}
-        rows = self.store.evaluations(self.study["id"])
-        for row in sorted(rows, key=lambda row: (row["number"], row["rung"])):
-            results.setdefault(row["number"], []).append(objectives_of(row, self.objectives))
-        return results
-
-    def _begin(self, connection: Any, kind: str, trial: int, number: int, rung: int) -> int:
-        job = s.insert(
-            connection,
-            m.job,
-            trial_id=trial,
-            rung=rung,
-            epochs=self.rungs[rung],
-            state="running",
-            started_at=s.now(),
-        )
-        self._state(connection, trial, "running")
-        s.put_event(connection, self.study["id"], kind, trial=number, rung=rung)
+    def _go_on(self, kind: str, trial: Trial, rung: int) -> Job:
+        trial = replace(trial, state="running", reason=None, detail=None)
+        with self.store.write() as connection:
+            job = self._begin(connection, kind, trial, rung)
+            self._state(connection, trial)
+        self._keep(job, trial)
         return job
 
-    def _end(self, connection: Any, job: int, state: str, **values: Any) -> None:
-        connection.execute(m.job.update().where(m.job.c.id == job).values(state=state, ended_at=s.now(), **values))
+    def _begin(self, connection: Any, kind: str, trial: Trial, rung: int) -> Job:
+        epochs, at = self.rungs[rung], s.now()
+        key = s.insert(connection, m.job, trial_id=trial.id, rung=rung, epochs=epochs, state="running", started_at=at)
+        s.put_event(connection, self.study["id"], kind, trial=trial.number, rung=rung)
+        return Job(id=key, number=trial.number, rung=rung, epochs=epochs, macs=trial.macs, started_at=at)
 
-    def _state(
-        self, connection: Any, trial: int, state: str, *, reason: str | None = None, detail: str | None = None
-    ) -> None:
-        connection.execute(
-            m.trial.update().where(m.trial.c.id == trial).values(state=state, reason=reason, detail=detail)
-        )
+    def _write(self, connection: Any, kind: str, job: Job, trial: Trial) -> None:
+        """Stores how a job has ended, and how its trial stands after it."""
+        values = {"state": job.state, "reason": job.reason, "detail": job.detail, "seconds": job.seconds}
+        connection.execute(m.job.update().where(m.job.c.id == job.id).values(ended_at=s.now(), **values))
+        self._state(connection, trial)
+        s.put_event(connection, self.study["id"], kind, trial=trial.number, rung=job.rung)
 
-    def _trial(self, number: int) -> Row:
-        return next(row for row in self.store.trials(self.study["id"]) if row["number"] == number)
+    def _state(self, connection: Any, trial: Trial) -> None:
+        values = {"state": trial.state, "reason": trial.reason, "detail": trial.detail}
+        connection.execute(m.trial.update().where(m.trial.c.id == trial.id).values(**values))
 
-    def _job(self, job: int) -> Row:
-        return next(row for row in self.store.jobs(self.study["id"]) if row["id"] == job)
+    def _keep(self, job: Job, trial: Trial, result: tuple[float, ...] | None = None) -> None:
+        """Takes up what an event has changed, which is stored by now."""
+        self.jobs[job.id] = job
+        if job.state == "running":
+            self.running[job.id] = job
+        else:
+            self.running.pop(job.id, None)
+        self.trials[trial.number] = trial
+        known = self._ledger[trial.number].results if trial.number < len(self._ledger) else ()
+        entry = _entry(trial, known if result is None else (*known, result))
+        self._ledger = self._ledger.replace(entry)
+        self._histories.put(trial, entry)
+
+
+def _entry(trial: Trial, results: tuple[tuple[float, ...], ...]) -> Entry:
+    return Entry(
+        number=trial.number,
+        stratum=trial.stratum,
+        results=results,
+        running=trial.state in UNDER_WAY,
+        failed=trial.state == "failed",
+    )
 
 
 def objectives_of(row: Row, names: Sequence[str]) -> tuple[float, ...]:
@@ -221,13 +285,15 @@ def replay(
         ledger = ledger.replace(replace(old, results=known, running=running, failed=kind == "fail"))
 
 
-def _epoch(epoch: Any) -> dict[str, Any]:
-    names = ("top1", "top5", "loss", "num_clips", "map_sample", "map_class", "balanced")
+_MEASURED = ("top1", "top5", "loss", "num_clips", "map_sample", "map_class", "balanced")
+
+
+def _epoch(epoch: EpochResult) -> dict[str, Any]:
     return {
         "epoch": epoch.epoch,
         "train_loss": epoch.train_loss,
         "lr": epoch.lr,
         "seconds": epoch.seconds,
-        **dict.fromkeys(names),
+        **dict.fromkeys(_MEASURED),
         **(epoch.val.plain() if epoch.val is not None else {}),
     }

@@ -13,21 +13,24 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.accuracies import accuracy_of
 from nas.damage import reading_optuna
 from nas.engine import optuna_options, patiently, url_of
 from nas.fidelity import Fidelity
+from nas.search.optuna_rows import Writer, can_write
 from nas.search.sampler import distributions_of
 from search_spaces.space import SearchSpace
+
+AT_ONCE = 1000  # trials in one transaction
 
 
 class Rungs:
     """The Optuna studies of a search.
 
     They are copies of what the ledger holds, made after it was stored: `sync` adds what is missing, so a driver that
-    died between the two leaves nothing behind that the next does not mend.
+    died between the two leaves nothing behind that the next does not mend. What Optuna holds is read once.
 
     Args:
         location: Path of the SQLite file.
@@ -52,6 +55,8 @@ class Rungs:
                     patiently(functools.partial(self._opened, rung_name(study, rung, fidelity)), location)
                     for rung in range(len(fidelity))
                 ]
+                writes = can_write(self._storage)
+                self._writers = [Writer(self._storage, opened.study_name) for opened in self._studies if writes]
                 self._known = [
                     {t.user_attrs["evaluation"] for t in opened.get_trials(deepcopy=False)} for opened in self._studies
                 ]
@@ -78,32 +83,44 @@ class Rungs:
         Args:
             evaluations: Rows of `Store.evaluations`.
         """
+        missing: list[list[Mapping[str, Any]]] = [[] for _ in self._studies]
         for row in evaluations:
-            rung = row["rung"]
-            if row["id"] in self._known[rung]:
-                continue
-            values = [accuracy_of(row) if name == "error" else float(row[name]) for name in self._objectives]
-            settings = dict(row["settings"])
-            trial = create_trial(
-                state=TrialState.COMPLETE,
-                params=settings,
-                distributions=distributions_of(self._space, settings) if settings else {},
-                values=values,
-                user_attrs={
-                    "evaluation": row["id"],
-                    "trial": row["number"],
-                    "digest": row["digest"],
-                    "network": row["description"],
-                    "epochs": row["epochs"],
-                    "seed": row["seed"],
-                    "num_clips": row["num_clips"],
-                    "top5": row["top5"],
-                    "params": row["params"],
-                },
-            )
-            with reading_optuna(self._location):
-                patiently(functools.partial(self._studies[rung].add_trial, trial), self._location)
-            self._known[rung].add(row["id"])
+            if row["id"] not in self._known[row["rung"]]:
+                missing[row["rung"]].append(row)
+        for rung, rows in enumerate(missing):
+            for begin in range(0, len(rows), AT_ONCE):
+                part = rows[begin : begin + AT_ONCE]
+                with reading_optuna(self._location):
+                    self._add(rung, [self._trial(row) for row in part])
+                self._known[rung].update(row["id"] for row in part)
+
+    def _trial(self, row: Mapping[str, Any]) -> FrozenTrial:
+        """An evaluation as Optuna's trial."""
+        settings = dict(row["settings"])
+        return create_trial(
+            state=TrialState.COMPLETE,
+            params=settings,
+            distributions=distributions_of(self._space, settings) if settings else {},
+            values=[accuracy_of(row) if name == "error" else float(row[name]) for name in self._objectives],
+            user_attrs={
+                "evaluation": row["id"],
+                "trial": row["number"],
+                "digest": row["digest"],
+                "network": row["description"],
+                "epochs": row["epochs"],
+                "seed": row["seed"],
+                "num_clips": row["num_clips"],
+                "top5": row["top5"],
+                "params": row["params"],
+            },
+        )
+
+    def _add(self, rung: int, trials: Sequence[FrozenTrial]) -> None:
+        if self._writers:
+            patiently(functools.partial(self._writers[rung].add, trials), self._location)
+            return
+        for trial in trials:
+            patiently(functools.partial(self._studies[rung].add_trial, trial), self._location)
 
     def close(self) -> None:
         """Closes the connections."""
