@@ -411,7 +411,7 @@ class Store:
 
 def insert(connection: Connection, table: Table, **values: Any) -> int:
     """Adds a row; returns its integer key."""
-    key = connection.execute(table.insert().values(**values)).inserted_primary_key
+    key = connection.execute(table.insert(), values).inserted_primary_key
     assert key is not None
     return int(key[0])
 
@@ -422,7 +422,7 @@ def put_network(connection: Connection, network: Network, *, clip: str, num_clas
     known = connection.execute(select(a.c.description).where(a.c.digest == network.digest)).scalar()
     if known is None:
         values = {"digest": network.digest, "description": network.description, "spec": dict(network.spec)}
-        connection.execute(a.insert().values(**values))
+        connection.execute(a.insert(), values)
     else:
         network = replace(network, description=known)
     key = (c.c.digest == network.digest) & (c.c.clip == clip) & (c.c.num_classes == num_classes)
@@ -431,13 +431,14 @@ def put_network(connection: Connection, network: Network, *, clip: str, num_clas
     if price is not None:
         return replace(network, **dict(zip(costs, price, strict=True)))
     values = {name: getattr(network, name) for name in costs}
-    connection.execute(c.insert().values(digest=network.digest, clip=clip, num_classes=num_classes, **values))
+    connection.execute(c.insert(), {"digest": network.digest, "clip": clip, "num_classes": num_classes, **values})
     return network
 
 
 def put_event(connection: Connection, study_id: int, kind: str, *, trial: int, rung: int) -> None:
     """Appends to the log of decisions and outcomes."""
-    connection.execute(m.event.insert().values(study_id=study_id, kind=kind, trial=trial, rung=rung, at=now()))
+    values = {"study_id": study_id, "kind": kind, "trial": trial, "rung": rung, "at": now()}
+    connection.execute(m.event.insert(), values)
 
 
 def put_epochs(connection: Connection, trial_id: int, epochs: Iterable[Mapping[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -48,6 +49,7 @@ class Rungs:
         with reading_optuna(location):
             self._storage = patiently(lambda: storage_of(location), location)
         self._space = space
+        self._distributions: dict[str, BaseDistribution] = {}  # by the name of a setting
         self._objectives = tuple(objectives)
         try:
             with reading_optuna(location):
@@ -97,10 +99,12 @@ class Rungs:
     def _trial(self, row: Mapping[str, Any]) -> FrozenTrial:
         """An evaluation as Optuna's trial."""
         settings = dict(row["settings"])
+        if not settings.keys() <= self._distributions.keys():  # a name says what there was to choose from
+            self._distributions |= distributions_of(self._space, settings)
         return create_trial(
             state=TrialState.COMPLETE,
             params=settings,
-            distributions=distributions_of(self._space, settings) if settings else {},
+            distributions={name: self._distributions[name] for name in settings},
             values=[accuracy_of(row) if name == "error" else float(row[name]) for name in self._objectives],
             user_attrs={
                 "evaluation": row["id"],

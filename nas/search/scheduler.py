@@ -135,8 +135,10 @@ def order(objectives: Sequence[Sequence[float]], strata: Sequence[int], *, by: O
 
 def _ranked(values: NDArray[np.float64], strata: NDArray[np.int64], *, by: OrderBy, first: int) -> NDArray[np.int64]:
     """The `first` places of `order`."""
-    span = np.ptp(values, axis=0)
-    unit = (values - values.min(axis=0)) / np.where(span > 0, span, 1.0)
+    axes = np.ascontiguousarray(values.T)
+    low = axes.min(axis=1)
+    span = axes.max(axis=1) - low
+    unit = (values - low) / np.where(span > 0, span, 1.0)
     rank_all = _by_volume if by == "hypervolume" else _by_fronts
     classes = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     turns = [(float(values[members, 0].min()), members[rank_all(unit[members], first)]) for members in classes]
@@ -160,8 +162,12 @@ def _by_volume(unit: NDArray[np.float64], first: int) -> NDArray[np.int64]:
     taken = front[list(_taken(unit[front].tobytes(), unit.shape[1], most))]
     if len(taken) >= first:
         return taken[:first]
-    rest = np.lexsort((unit[:, 0], ranks))
-    return np.concatenate([taken, rest[~np.isin(rest, taken)]])[:first]
+    # Of the others, only the fronts that come within the places are sorted.
+    last = int(np.searchsorted(np.cumsum(np.bincount(ranks)), first))
+    wanted = ranks <= last
+    wanted[taken] = False
+    rest = np.flatnonzero(wanted)
+    return np.concatenate([taken, rest[np.lexsort((unit[rest, 0], ranks[rest]))]])[:first]
 
 
 @lru_cache(maxsize=64)
