@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from nas.errors import StoreError
 from nas.jobs import JobResult
 from nas.search import crew, driver, rungs, scheduler
 from nas.search.executors import InProcess, WorkerDied
+from nas.search.ledger import Entry, Ledger, ledger_of
 from nas.search.pool import Pool, build_pool
-from nas.search.record import Record
-from nas.search.sampler import STARTUP, propose
+from nas.search.record import Record, objectives_of
+from nas.search.sampler import STARTUP, Observation, propose
 from nas.store import Store
 from nas.study import Study
 from tests.nas.studies import write_study
@@ -93,9 +94,28 @@ def driver_of(study: Study, pool: Pool, path: Path, listener: Any = lambda news:
         yield driver.Driver(study, path, store, store.study(), pool, crew.Crew(0), listener)
 
 
+def by_rows(store: Store, names: Sequence[str], num_rungs: int) -> tuple[Ledger, list[Observation]]:
+    """The ledger, and what a sampler learns from, straight from the tables."""
+    results: dict[int, list[tuple[float, ...]]] = {}
+    for row in sorted(store.evaluations(1), key=lambda row: (row["number"], row["rung"])):
+        results.setdefault(row["number"], []).append(objectives_of(row, names))
+    counts = [sum(len(reached) > rung for reached in results.values()) for rung in range(num_rungs)]
+    rung = max((i for i, count in enumerate(counts) if count >= STARTUP), default=0)
+    entries, history = [], []
+    for row in store.trials(1):
+        reached = results.get(row["number"], [])
+        state = {"running": row["state"] in ("running", "preempted"), "failed": row["state"] == "failed"}
+        entries.append(Entry(number=row["number"], stratum=row["stratum"], results=tuple(reached), **state))
+        if len(reached) > rung:
+            history.append(Observation(params=row["params"], objectives=reached[rung]))
+        elif row["state"] == "running" and not reached:
+            history.append(Observation(params=row["params"], objectives=None))
+    return ledger_of(entries), history
+
+
 def check_same(mine: Record, other: Record) -> None:
-    """Holds a record in memory against one that was just read."""
-    assert mine.ledger() == other.ledger()
+    """Holds a record in memory against one that was just read, and against the tables."""
+    assert (mine.ledger(), mine.history(STARTUP)) == by_rows(mine.store, mine.objectives, len(mine.rungs))
     assert (mine.trials, mine.digests) == (other.trials, other.digests)
     assert [list(trial.settings) for trial in mine.trials] == [list(trial.settings) for trial in other.trials]
     assert (mine.jobs, mine.running) == (other.jobs, other.running)
