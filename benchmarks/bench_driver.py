@@ -25,7 +25,7 @@ import yaml
 
 from nas.config import load_study
 from nas.jobs import JobResult, TrainJob
-from nas.search import crew, driver
+from nas.search import crew, decide, driver
 from nas.search.executors import InProcess
 from nas.search.pool import Pool, build_pool
 from nas.search.session import News
@@ -162,7 +162,7 @@ def search(study: Study, pool: Pool, database: Path, slots: int) -> None:
     """Runs the search and prints what it took."""
     macs = {candidate.digest: candidate.cost.macs for candidate in pool.candidates}
     before, clock = memory(), Clock()
-    driver.propose = clock.watched(driver.propose)  # type: ignore[attr-defined]
+    decide.propose = clock.watched(decide.propose)  # type: ignore[attr-defined]
     crew.executor = lambda workers: AtOnce(slots, macs.__getitem__)
     with Store(database, create=True) as store:
         store.add_study(

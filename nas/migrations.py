@@ -129,6 +129,10 @@ def _replace_front(connection: Connection, view: str) -> None:
     connection.execute(text(view))
 
 
+def _expectations(connection: Connection) -> None:
+    _add_columns(connection, ((m.job, name) for name in ("expected_error", "expected_spread", "expected_gain")))
+
+
 VIEWS = {"pareto_front": _FRONT, "ablation_effects": _EFFECTS, "importance": _IMPORTANCE, "motion_tests": _MOTION_TESTS}
 """The statements that made the views of the latest version."""
 
@@ -137,6 +141,7 @@ STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("ablations, motion tests, importances, verdicts", _ablations),
     ("several labels a video, views and intervals of tests", _several_labels),
     ("balanced accuracy, what networks are chosen by, heartbeat of the driver", _balanced_accuracy),
+    ("what a model expected of a training", _expectations),
 )
 LATEST = len(STEPS)
 

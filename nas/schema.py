@@ -138,11 +138,14 @@ class SearchSchema:
     """`search`: sampler, rungs and budget."""
 
     sampler: str = "tpe"
+    scheduler: str = "asha"
+    step_cost: str = "epochs"
     trials: int = 27
     initial: int = 9
     fidelity: str = "epochs"
     rungs: list[Any] = field(default_factory=lambda: [1, 3, 9])
     epochs: int = 0
+    max_epochs: int = 0
     eta: int = 3
     order: str = "hypervolume"
     strata: int = 1

@@ -21,7 +21,9 @@ from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import SpecError
 from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Log, Phase, Recipe
 
-SAMPLERS = ("random", "tpe", "nsga2", "gp")
+SAMPLERS = ("pool", "random", "tpe", "nsga2", "gp")
+SCHEDULERS = ("asha", "freeze_thaw", "hyperband", "iepoch", "none")
+STEP_COSTS = ("epochs", "macs")
 OBJECTIVES = ("error", "macs", "params")
 LOGS: tuple[Log, ...] = get_args(Log)
 LIMITED = ("macs", "params", "activation_bytes")
@@ -45,8 +47,11 @@ class SearchConfig:
     """Sampler, rungs and budget of a search.
 
     Attributes:
-        sampler: One of `random`, `tpe`, `nsga2`, `gp`.
+        sampler: One of `SAMPLERS`.
+        scheduler: One of `SCHEDULERS`.
+        step_cost: What a step of freeze-thaw costs: one of `STEP_COSTS`.
         trials: Networks to start in all, over all restarts.
+        max_epochs: Epochs to train in all, over all restarts; 0 is what halving takes for so many trials.
         initial: How many of them are drawn evenly over log MACs before the sampler proposes.
         fidelity: What the rungs are at which is decided.
         eta: Reduction factor.
@@ -72,6 +77,9 @@ class SearchConfig:
     start_with: tuple[str | Mapping[str, Any], ...]
     workers: int
     accuracy: str = AUTO
+    scheduler: str = "asha"
+    step_cost: str = "epochs"
+    max_epochs: int = 0
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -343,6 +351,14 @@ def _searched(raw: Mapping[str, Any], search: Mapping[str, Any]) -> Recipe:
 def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
     if raw["sampler"] not in SAMPLERS:
         raise StudyError(one_of("search.sampler", raw["sampler"], SAMPLERS))
+    for key, choices in (("scheduler", SCHEDULERS), ("step_cost", STEP_COSTS)):
+        if raw[key] not in choices:
+            raise StudyError(one_of(f"search.{key}", raw[key], choices))
+    if raw["scheduler"] == "freeze_thaw" and raw["sampler"] != "pool":
+        raise StudyError(
+            "search.scheduler freeze_thaw decides by the model of the sampler pool, but search.sampler is "
+            f"{raw['sampler']}"
+        )
     if raw["order"] not in get_args(OrderBy):
         raise StudyError(one_of("search.order", raw["order"], get_args(OrderBy)))
     if raw["accuracy"] not in CHOICES:
@@ -366,7 +382,19 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
         start_with=tuple(_start(value) for value in raw["start_with"]),
         workers=_at_least("search.workers", raw["workers"], 0),
         accuracy=raw["accuracy"],
+        scheduler=raw["scheduler"],
+        step_cost=raw["step_cost"],
+        max_epochs=_max_epochs(raw["max_epochs"], fidelity),
     )
+
+
+def _max_epochs(value: int, fidelity: Fidelity) -> int:
+    if value and value < fidelity.ends[-1]:
+        raise StudyError(
+            f"search.max_epochs must be 0 or at least the {fidelity.ends[-1]} epochs of one network at the last rung, "
+            f"but is {value}"
+        )
+    return _at_least("search.max_epochs", value, 0)
 
 
 def _start(value: Any) -> str | Mapping[str, Any]:

@@ -110,6 +110,9 @@ job = Table(
     Column("started_at", String(40), nullable=False),
     Column("ended_at", String(40)),
     Column("seconds", Float),
+    Column("expected_error", Float),  # what a model expected at the last rung when the job was begun
+    Column("expected_spread", Float),  # standard deviation of the logarithm of that error
+    Column("expected_gain", Float),  # of the hypervolume
 )
 epoch = Table(
     "nas_epoch",

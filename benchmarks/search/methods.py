@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.search import baselines, optunas
+from benchmarks.search import baselines, optunas, ours
 from benchmarks.search.purse import Method, method
 from benchmarks.search.tables import Table
 
@@ -65,16 +65,24 @@ METHODS = _entries(
         quick=True,
     ),
     Entry(name="optuna_gp", title="Optuna GPSampler", run=method(optunas.asking(optunas.gp)), slow=5),
-    Entry(name="nni_evolution", title="NNI evolution, by accuracy"),
-    Entry(name="nni_evolution_small", title="NNI evolution, population 20"),
-    Entry(name="syne_moasha", title="Syne Tune MOASHA", rungs=True),
-    Entry(name="neps_primo", title="NePS PriMO, no priors", rungs=True),
-    Entry(name="project_tpe", title="video-nas `tpe`", run=method(optunas.proposals("tpe"))),
+    Entry(name="nni_evolution", title="NNI 3.0 RegularizedEvolution, defaults (accuracy only)"),
+    Entry(name="nni_evolution_small", title="NNI 3.0 RegularizedEvolution, population 20 (accuracy only)"),
+    Entry(name="syne_moasha", title="Syne Tune 0.16 MOASHA", rungs=True),
+    Entry(name="neps_primo", title="NePS 0.17 PriMO", rungs=True),
+    Entry(name="project_tpe", title="video-nas `tpe`", run=method(ours.decided("tpe", "none"))),
     Entry(
-        name="project_tpe_asha",
-        title="video-nas `tpe`, Pareto ASHA",
-        run=method(optunas.proposals_halved("tpe")),
+        name="project_tpe_asha", title="video-nas `tpe`, `asha`", run=method(ours.decided("tpe", "asha")), rungs=True
+    ),
+    Entry(name="project_pool", title="video-nas `pool`", run=method(ours.decided("pool", "none")), quick=True),
+    Entry(
+        name="project_pool_asha", title="video-nas `pool`, `asha`", run=method(ours.decided("pool", "asha")), rungs=True
+    ),
+    Entry(
+        name="project_freeze_thaw",
+        title="video-nas `pool`, `freeze_thaw`",
+        run=method(ours.decided("pool", "freeze_thaw")),
         rungs=True,
+        quick=True,
     ),
 )
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search import cells
-from benchmarks.search.denoise import denoised
 from benchmarks.search.tables import NONE, Setting, Table
 
 OWN = Path(__file__).parents[1] / "tables"
@@ -163,7 +162,6 @@ def recorded(path: Path, *, fidelities: tuple[int, ...] = (2, 6, 18), trainings:
     """A table of our own: real trainings of every network of a study's space, recorded by `benchmarks/record.py`.
 
     A network counts once all seeds of the table have trained it to the last fidelity, so a part of a table can be read.
-    With several seeds, what scores is `denoised`; with one, the accuracy that the search has seen.
 
     Args:
         path: The study file; the table is the `.jsonl` or `.jsonl.gz` beside it.
@@ -174,8 +172,8 @@ def recorded(path: Path, *, fidelities: tuple[int, ...] = (2, 6, 18), trainings:
         MissingTableError: The table is not there, or has too few networks.
     """
     from nas.config import load_study
+    from nas.search.model.encoding import settings_of
     from nas.search.pool import build_pool
-    from nas.search.sampler import encoded
 
     plain, packed = path.with_suffix(".jsonl"), path.with_suffix(".jsonl.gz")
     found = next((p for p in (packed, plain) if p.is_file()), None)
@@ -193,24 +191,20 @@ def recorded(path: Path, *, fidelities: tuple[int, ...] = (2, 6, 18), trainings:
     known = [c for c in pool if len(curves.get(c.digest, ())) == len(seeds)]
     if len(known) < 20:
         raise MissingTableError(f"the table {found} has only {len(known)} networks that every seed has trained")
-    rows = [encoded(candidate.params) for candidate in known]
-    names = list(dict.fromkeys(name for row in [encoded(c.params) for c in pool] for name in row))
+    rows = [settings_of(candidate.params) for candidate in known]
+    names = list(dict.fromkeys(name for row in [settings_of(c.params) for c in pool] for name in row))
     settings = tuple(_setting(name, [row[name] for row in rows if name in row]) for name in _in_order(names, rows))
     networks = [[s.values.index(row[s.name]) if s.name in row else NONE for s in settings] for row in rows]
     errors = 100 - 100 * np.array(
         [[[curves[c.digest][seed][epochs - 1] for c in known] for seed in seeds] for epochs in fidelities]
     )
-    rows_of, macs = np.array(networks, dtype=np.int16), np.array([c.cost.macs for c in known], dtype=np.int64)
     truth = errors[-1].mean(axis=0)
-    if len(seeds) > 1:
-        logs = np.log10(macs)
-        truth, _ = denoised(rows_of, (logs - logs.min()) / np.ptp(logs), errors[-1])
     return Table(
         name=path.stem,
         title=f"{len(known)} video networks, recorded",
         settings=settings,
-        networks=rows_of,
-        macs=macs,
+        networks=np.array(networks, dtype=np.int16),
+        macs=np.array([candidate.cost.macs for candidate in known], dtype=np.int64),
         fidelities=fidelities,
         errors=errors,
         truth=truth,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nas.search.sampler import encoded
+from nas.search.model.encoding import settings_of
 
 SHOWN = 8
 Levels = Mapping[str, frozenset[Any]]
@@ -47,7 +47,7 @@ def gaps(pool: Iterable[Mapping[str, Any]], tried: Sequence[Mapping[str, Any]]) 
 def _levels(params: Mapping[str, Any]) -> Levels:
     """The values of each domain, at whichever stages and blocks."""
     found: dict[str, set[Any]] = {}
-    for name, value in encoded(params).items():
+    for name, value in settings_of(params).items():
         found.setdefault(name.partition(".stage")[0], set()).add(value)
     return {name: frozenset(values) for name, values in found.items()}
 

@@ -18,15 +18,16 @@ from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause
 from nas.search.cluster import joined
 from nas.search.coverage import gaps
 from nas.search.crew import Crew
+from nas.search.decide import Begin, Decider, Exhausted, GoOn, rules_of
 from nas.search.machines import Machines
-from nas.search.pool import Pool, build_pool
+from nas.search.pool import Candidate, Pool, Supply, build_pool
 from nas.search.progress import Progress
 from nas.search.record import Record
 from nas.search.resources import check_rungs, too_small
 from nas.search.rows import Job
 from nas.search.rungs import Rungs
-from nas.search.sampler import STARTUP, propose
-from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action
+from nas.search.sampler import STARTUP, Seen
+from nas.search.scheduler import Done, Wait
 from nas.search.session import (
     Heartbeat,
     Listener,
@@ -41,7 +42,7 @@ from nas.search.session import (
     with_budget,
 )
 from nas.store import Row, Store
-from nas.study import SearchConfig, Study
+from nas.study import Study
 from nas.weights import check_networks, settled_study
 from search_spaces import codec
 from trainer.optim import check_optimizer
@@ -156,11 +157,15 @@ class Driver:
         self.listener = listener
         search = study.search
         self.rules = rules_of(search)
+        self.supply = Supply(study, pool, num_classes=row["num_classes"])
+        self.decider = Decider(search, study.space, self.supply, study.seed)
         self.fidelity = search.fidelity
         self.record = Record(store, row, search.objectives, search.rungs)
         self.rungs = Rungs(str(database), study.name, search.fidelity, search.objectives, study.space)
         self.crew = crew
         self.summary = Summary()
+        self.networks: dict[str, Candidate] = {}  # of the trials that the space knows
+        self.num_known = 0  # trials that were looked at for that
         self.progress = Progress(self.record, self.rules, search.fidelity)
         self.copied_at = -inf
         self.beat: Callable[[], None] = lambda: None
@@ -216,37 +221,39 @@ class Driver:
 
     def _decide(self) -> bool:
         """Takes one decision; returns whether a job was submitted."""
-        match next_action(self.record.ledger(), self.rules):
-            case Promote(number, rung):
-                job = self.record.promote(number, rung)
-                self._say("promote", f"trial {number} goes on to {self.fidelity.label(rung)}")
-                self._submit(job)
-                return True
-            case Start() if not self.summary.exhausted:
-                return self._start()
-            case Start() | Wait() | Done():
-                return False
-
-    def _start(self) -> bool:
-        proposal = propose(
-            sampler=self.study.search.sampler,
-            space=self.study.space,
-            pool=self.pool,
-            seen=self.record.digests,
-            history=self.record.history(STARTUP),
-            num_objectives=len(self.study.search.objectives),
-            initial=self.study.search.initial,
-            seed=self.study.seed,
-        )
-        if proposal is None:
-            self.summary.exhausted = True
+        if self.summary.exhausted and not self.crew:
             return False
-        candidate, origin = proposal
-        job = self.record.start(candidate, origin, seed=self.study.seed)
-        words = self.record.trials[job.number].description
-        self._say("start", f"trial {job.number} {candidate.digest[:10]} {words} ({origin})")
+        match self.decider.decide(self.record.ledger(), self._seen()):
+            case GoOn(number=number, rung=rung, reason=reason):
+                job = self.record.promote(number, rung, reason)
+                self._say("promote", f"trial {number} goes on to {self.fidelity.label(rung)}")
+            case Begin(proposal=proposal):
+                job = self.record.start(proposal, seed=self.study.seed)
+                trial = self.record.trials[job.number]
+                text = f"trial {job.number} {trial.digest[:10]} {trial.description} ({proposal.origin})"
+                self._say("start", text)
+            case Exhausted():
+                self.summary.exhausted = True
+                return False
+            case Wait() | Done():
+                return False
         self._submit(job)
         return True
+
+    def _seen(self) -> Seen:
+        """What a sampler may know; networks that the pool lacks are made again of their settings."""
+        record = self.record
+        for trial in record.trials[self.num_known :]:
+            known = self.supply.of(trial.digest, trial.settings)
+            self.networks |= {} if known is None else {trial.digest: known}
+        self.num_known = len(record.trials)
+        return Seen(
+            digests=record.digests,
+            networks=self.networks,
+            results=record.results,
+            pending=record.pending(),
+            history=record.history(STARTUP),
+        )
 
     def _submit(self, job: Job) -> None:
         before = self.fidelity.before(job.rung)
@@ -369,8 +376,3 @@ def _later(result: JobResult, before: int) -> JobResult:
         return result
     epochs = tuple(dataclasses.replace(epoch, epoch=epoch.epoch + before) for epoch in result.epochs)
     return dataclasses.replace(result, epochs=epochs)
-
-
-def rules_of(search: SearchConfig) -> Rules:
-    """What a study tells the scheduler."""
-    return Rules(num_rungs=len(search.rungs), eta=search.eta, num_trials=search.trials, order=search.order)

@@ -12,7 +12,7 @@ from nas.ablation.variants import resolve
 from nas.cost import Cost, cost_of
 from nas.errors import SearchError, StudyError, one_line
 from nas.study import Limit, Study, short_number
-from search_spaces import presets
+from search_spaces import edit, presets
 from search_spaces.codec import digest
 from search_spaces.domains import Scalar
 from search_spaces.family_space import Point
@@ -43,6 +43,15 @@ class Candidate:
     cost: Cost
     stratum: int
     name: str = ""
+
+    @property
+    def traits(self) -> Mapping[str, Scalar]:
+        """What can be said of a network of any family."""
+        return traits_of(self.spec)
+
+    def quantity(self, name: str) -> int:
+        """An exact cost: `macs`, `params` or `activation_bytes`."""
+        return int(getattr(self.cost, name))
 
 
 @dataclass(frozen=True)
@@ -228,3 +237,112 @@ def _broken(price: Cost, limits: Sequence[Limit], least: dict[str, int]) -> str 
         value = getattr(price, limit.quantity)
         least[limit.quantity] = min(value, least.get(limit.quantity, value))
     return next((str(limit) for limit in limits if getattr(price, limit.quantity) > limit.bound), None)
+
+
+class Supply:
+    """Networks that may be proposed: those of the pool, and such as are found near the best or drawn afresh.
+
+    What it gives is a function of the study and of what it is asked for; costs are kept, for they are asked for often.
+
+    Args:
+        study: Space, limits and clip.
+        pool: As drawn at the start.
+        num_classes: Classes of the data.
+    """
+
+    def __init__(self, study: Study, pool: Pool, *, num_classes: int) -> None:
+        """Nothing is drawn yet."""
+        self.pool = pool
+        self._study, self._num_classes = study, num_classes
+        self._found: dict[str, Candidate | None] = dict(pool.by_digest)
+        self._near: dict[str, tuple[str, ...]] = {}
+        macs = [candidate.cost.macs for candidate in pool.candidates]
+        self._low, self._high = math.log(min(macs)), math.log(max(macs))
+
+    def candidate(self, point: Point) -> Candidate | None:
+        """A point of the space as a candidate; None where it breaks a constraint or does not fit the clips."""
+        if point.digest not in self._found:
+            self._found[point.digest] = self._costed(point)
+        return self._found[point.digest]
+
+    def of(self, digest_: str, params: Mapping[str, Scalar]) -> Candidate | None:
+        """The candidate of a trial, given its settings; None where the space has it no more."""
+        known = self._found.get(digest_)
+        return known if known is not None or not params else self.candidate(self._study.space.point(params))
+
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """Those of the pool."""
+        return self.pool.candidates
+
+    @property
+    def whole(self) -> bool:
+        """Whether the pool holds every network of the space."""
+        return self.pool.whole
+
+    def near(self, digest_: str) -> list[Candidate]:
+        """Candidates one setting away from one that this has given; none from a network that no settings give."""
+        if digest_ not in self._near:
+            found, candidate = list[Candidate | None](), self._found.get(digest_)
+            if candidate is not None and candidate.params:
+                point = Point(tuple(candidate.params.items()), candidate.spec, candidate.digest)
+                found = [self.candidate(other) for other in self._study.space.neighbours(point)]
+            self._near[digest_] = tuple(one.digest for one in found if one is not None)
+        return [one for key in self._near[digest_] if (one := self._found[key]) is not None]
+
+    def drawn(self, count: int, rng: random.Random) -> list[Candidate]:
+        """Candidates drawn from the space, fewer than `count` where it repeats itself or constraints are narrow."""
+        found: dict[str, Candidate] = {}
+        for _ in range(count):
+            try:
+                candidate = self.candidate(self._study.space.random(rng))
+            except SpecError:  # settings of no network
+                continue
+            if candidate is not None:
+                found.setdefault(candidate.digest, candidate)
+        return list(found.values())
+
+    def _costed(self, point: Point) -> Candidate | None:
+        study = self._study
+        try:
+            price = cost_of(point.spec, study.data.clip, num_classes=self._num_classes, planes=study.data.planes)
+        except SpecError:
+            return None
+        if any(getattr(price, limit.quantity) > limit.bound for limit in study.limits):
+            return None
+        if _too_small(point.spec, study, self._num_classes) is not None:
+            return None
+        span = self._high - self._low
+        place = (math.log(price.macs) - self._low) / span if span > 0 else 0.0
+        stratum = min(max(int(place * study.search.strata), 0), study.search.strata - 1)
+        return Candidate(digest=point.digest, spec=point.spec, params=dict(point.params), cost=price, stratum=stratum)
+
+
+def traits_of(spec: ArchSpec) -> dict[str, Scalar]:
+    """What can be said of a network of any family.
+
+    `@blocks`: how many places have a temporal operator or might; `@share`: which share of them has one; `@where`: how
+    deep those are on average, 0 to 1; `@kind`: their operators; `@span`: how far they see, the sum of (kernel - 1) x
+    dilation over them.
+    """
+    kinds: list[str] = []
+    span = 0
+    leaves = edit.leaves(spec)
+    for path, value in leaves.items():
+        if not path.endswith(".temporal.kind"):
+            continue
+        kinds.append(str(value))
+        if value != "2d":
+            place = path.removesuffix("kind")
+            kernel, dilation = leaves.get(f"{place}kernel", 1), leaves.get(f"{place}dilation", (1,))
+            assert isinstance(kernel, int) and isinstance(dilation, tuple)
+            span += (kernel - 1) * max(dilation)
+    timed = [i for i, kind in enumerate(kinds) if kind != "2d"]
+    depth = max(1, len(kinds) - 1)
+    return {
+        "@blocks": len(kinds),
+        "@share": round(len(timed) / max(1, len(kinds)), 2),
+        "@where": round(sum(timed) / len(timed) / depth, 2) if timed else 0.0,
+        "@kind": "+".join(sorted({kinds[i] for i in timed})) or "2d",
+        "@span": span,
+    }

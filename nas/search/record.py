@@ -13,9 +13,10 @@ from nas import tables as m
 from nas.accuracies import accuracy_of
 from nas.jobs import JobResult
 from nas.search.ledger import Entry, Ledger
-from nas.search.pool import Candidate
+from nas.search.model.belief import Result
 from nas.search.rows import UNDER_WAY, Histories, Job, Trial
-from nas.search.sampler import Observation
+from nas.search.sampler import Observation, Proposal
+from nas.search.sampler.pool_sampler import Reason
 from nas.store import Row, Store
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Record:
         digests: Of the trials, by number.
         jobs: By id, oldest first.
         running: Those of them that are under way.
+        results: What was measured, in that order.
     """
 
     def __init__(self, store: Store, study: Row, objectives: Sequence[str], rungs: Sequence[int]) -> None:
@@ -58,6 +60,8 @@ class Record:
         results: dict[int, list[tuple[float, ...]]] = {}
         for row in sorted(self._fresh, key=lambda row: (row["number"], row["rung"])):
             results.setdefault(row["number"], []).append(objectives_of(row, self.objectives))
+        self.results = [self._result(row) for row in sorted(self._fresh, key=lambda row: row["id"])]
+        self._under_way = {trial.number: trial for trial in self.trials if trial.state in UNDER_WAY}
         self._histories = Histories(len(self.rungs))
         entries = [_entry(trial, tuple(results.get(trial.number, ()))) for trial in self.trials]
         for trial, entry in zip(self.trials, entries, strict=True):
@@ -87,8 +91,13 @@ class Record:
         reached = len(self._ledger[number].results)
         return self.rungs[reached - 1] if reached else 0
 
-    def start(self, candidate: Candidate, origin: str, *, seed: int) -> Job:
+    def pending(self) -> list[tuple[str, int]]:
+        """Digest and rung of trainings that are under way, or were and are to be taken up again."""
+        return [(t.digest, len(self._ledger[number].results)) for number, t in sorted(self._under_way.items())]
+
+    def start(self, proposal: Proposal, *, seed: int) -> Job:
         """A new trial and its first job."""
+        candidate = proposal.candidate
         number, params = len(self.trials), dict(sorted(candidate.params.items()))  # as they are read back
         with self.store.write() as connection:
             network = s.put_network(
@@ -106,7 +115,7 @@ class Record:
                 seed=seed,
                 stratum=candidate.stratum,
                 params=params,
-                origin=origin,
+                origin=proposal.origin,
                 state="running",
             )
             trial = Trial(
@@ -120,19 +129,19 @@ class Record:
                 macs=network.macs,
                 num_params=network.params,
             )
-            job = self._begin(connection, "start", trial, 0)
+            job = self._begin(connection, "start", trial, 0, proposal.reason)
         self.trials.append(trial)
         self.digests.append(trial.digest)
         self._keep(job, trial)
         return job
 
-    def promote(self, number: int, rung: int) -> Job:
+    def promote(self, number: int, rung: int, reason: Reason | None = None) -> Job:
         """A job that trains a trial on to `rung`."""
-        return self._go_on("promote", self.trials[number], rung)
+        return self._go_on("promote", self.trials[number], rung, reason)
 
     def resubmit(self, job: Job) -> Job:
         """A new job in the place of a pre-empted one."""
-        return self._go_on("resume", self.trials[job.number], job.rung)
+        return self._go_on("resume", self.trials[job.number], job.rung, job.expected)
 
     def preempt(self, job: Job, reason: str, detail: str | None = None) -> None:
         """The job was cut short; its trial goes on later from the last checkpoint."""
@@ -189,6 +198,7 @@ class Record:
             }
         )
         self._fresh.append(row)
+        self.results.append(self._result(row))
         self._keep(job, trial, objectives_of(row, self.objectives))
 
     def close(self) -> None:
@@ -210,19 +220,21 @@ class Record:
         last = {job.number: job for job in self.jobs.values()}
         return [last[trial.number] for trial in self.trials if trial.state in UNDER_WAY]
 
-    def _go_on(self, kind: str, trial: Trial, rung: int) -> Job:
+    def _go_on(self, kind: str, trial: Trial, rung: int, reason: Reason | None) -> Job:
         trial = replace(trial, state="running", reason=None, detail=None)
         with self.store.write() as connection:
-            job = self._begin(connection, kind, trial, rung)
+            job = self._begin(connection, kind, trial, rung, reason)
             self._state(connection, trial)
         self._keep(job, trial)
         return job
 
-    def _begin(self, connection: Any, kind: str, trial: Trial, rung: int) -> Job:
-        epochs, at = self.rungs[rung], s.now()
-        key = s.insert(connection, m.job, trial_id=trial.id, rung=rung, epochs=epochs, state="running", started_at=at)
+    def _begin(self, connection: Any, kind: str, trial: Trial, rung: int, reason: Reason | None) -> Job:
+        begun: dict[str, Any] = {"rung": rung, "epochs": self.rungs[rung], "started_at": s.now()}
+        if reason is not None:
+            begun |= {"expected_error": reason.error, "expected_spread": reason.deviation, "expected_gain": reason.gain}
+        key = s.insert(connection, m.job, trial_id=trial.id, state="running", **begun)
         s.put_event(connection, self.study["id"], kind, trial=trial.number, rung=rung)
-        return Job(id=key, number=trial.number, rung=rung, epochs=epochs, macs=trial.macs, started_at=at)
+        return Job(id=key, number=trial.number, macs=trial.macs, **begun)
 
     def _write(self, connection: Any, kind: str, job: Job, trial: Trial) -> None:
         """Stores how a job has ended, and how its trial stands after it."""
@@ -230,6 +242,11 @@ class Record:
         connection.execute(m.job.update().where(m.job.c.id == job.id).values(ended_at=s.now(), **values))
         self._state(connection, trial)
         s.put_event(connection, self.study["id"], kind, trial=trial.number, rung=job.rung)
+
+    def _result(self, row: Row) -> Result:
+        return Result(
+            digest=row["digest"], rung=row["rung"], error=1.0 - accuracy_of(row), videos=max(1, row["num_clips"])
+        )
 
     def _state(self, connection: Any, trial: Trial) -> None:
         values = {"state": trial.state, "reason": trial.reason, "detail": trial.detail}
@@ -243,6 +260,10 @@ class Record:
         else:
             self.running.pop(job.id, None)
         self.trials[trial.number] = trial
+        if trial.state in UNDER_WAY:
+            self._under_way[trial.number] = trial
+        else:
+            self._under_way.pop(trial.number, None)
         known = self._ledger[trial.number].results if trial.number < len(self._ledger) else ()
         entry = _entry(trial, known if result is None else (*known, result))
         self._ledger = self._ledger.replace(entry)

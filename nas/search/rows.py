@@ -9,6 +9,7 @@ from typing import Any
 
 from nas.search.ledger import Entry
 from nas.search.sampler import Observation
+from nas.search.sampler.pool_sampler import Reason
 
 UNDER_WAY = ("running", "preempted")  # states of a trial that goes on before anything is decided
 
@@ -67,6 +68,9 @@ class Job:
         seconds: That it took.
         reason: Why it failed or was cut short.
         detail: The same in one line, or where that was.
+        expected_error: What the model expected at the last rung when the job was begun; None without a model.
+        expected_spread: Standard deviation of the logarithm of that error.
+        expected_gain: Of the hypervolume.
     """
 
     id: int
@@ -79,6 +83,16 @@ class Job:
     seconds: float | None = None
     reason: str | None = None
     detail: str | None = None
+    expected_error: float | None = None
+    expected_spread: float | None = None
+    expected_gain: float | None = None
+
+    @property
+    def expected(self) -> Reason | None:
+        """What the model expected."""
+        if self.expected_error is None or self.expected_spread is None or self.expected_gain is None:
+            return None
+        return Reason(error=self.expected_error, deviation=self.expected_spread, gain=self.expected_gain)
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Job:

@@ -6,8 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from nas.search.decide import Begin, Decider, GoOn
 from nas.search.ledger import Entry, Ledger
-from nas.search.pool import strata_of
+from nas.search.model.belief import Result
+from nas.search.pool import Candidate, strata_of
+from nas.search.rows import Histories, Trial
+from nas.search.sampler import STARTUP, Seen
 from nas.search.scheduler import Promote, Rules, Start, next_action
 
 Evaluate = Callable[[int, int], float]
@@ -68,3 +72,58 @@ def run_on_table(
         ledger = ledger.replace(replace(entry, results=(*entry.results, result)))
         spent.append((total, entry.number, rung))
     return TableRun(ledger=ledger, networks=tuple(networks), spent=tuple(spent))
+
+
+def decide_on_table(
+    decider: Decider,
+    *,
+    num_rungs: int,
+    costs: Sequence[str],
+    train: Callable[[Candidate, int], tuple[float, int]],
+) -> Ledger:
+    """Runs a search with one worker by the decisions of a real one.
+
+    Args:
+        decider: Sampler and scheduler, with their budget.
+        num_rungs: Of the table.
+        costs: Names of the exact objectives.
+        train: From a network and a rung to its error and the videos that it was measured on; what it raises ends the
+            search.
+    """
+    ledger, networks = Ledger(), dict[str, Candidate]()
+    digests, results, histories = list[str](), list[Result](), Histories(num_rungs)
+    while True:
+        counts = ledger.counts(num_rungs)
+        rung = max((i for i, count in enumerate(counts) if count >= STARTUP), default=0)
+        seen = Seen(digests=digests, networks=networks, results=results, pending=[], history=histories.at(rung))
+        match decider.decide(ledger, seen):
+            case Begin(proposal=proposal):
+                candidate, rung = proposal.candidate, 0
+                entry = Entry(number=len(ledger), stratum=candidate.stratum)
+                digests.append(candidate.digest)
+                networks[candidate.digest] = candidate
+            case GoOn(number=number, rung=rung):
+                entry, candidate = ledger[number], networks[digests[number]]
+            case _:
+                return ledger
+        error, videos = train(candidate, rung)
+        objectives = (error, *(math.log10(candidate.quantity(name)) for name in costs))
+        entry = replace(entry, results=(*entry.results, objectives))
+        ledger = ledger.replace(entry)
+        results.append(Result(digest=candidate.digest, rung=rung, error=error, videos=videos))
+        histories.put(_trial(entry, candidate), entry)
+
+
+def _trial(entry: Entry, candidate: Candidate) -> Trial:
+    return Trial(
+        id=entry.number,
+        number=entry.number,
+        digest=candidate.digest,
+        seed=0,
+        stratum=entry.stratum,
+        settings=candidate.params,
+        description="",
+        macs=0,
+        num_params=0,
+        state="paused",
+    )

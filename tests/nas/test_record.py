@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import random
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,15 @@ import pytest
 from nas.config import load_study
 from nas.errors import StoreError
 from nas.jobs import JobResult
-from nas.search import crew, driver, rungs, scheduler
+from nas.search import crew, driver, rungs
 from nas.search.executors import InProcess, WorkerDied
-from nas.search.ledger import Entry, Ledger, ledger_of
 from nas.search.pool import Pool, build_pool
-from nas.search.record import Record, objectives_of
-from nas.search.sampler import STARTUP, Observation, propose
+from nas.search.record import Record
+from nas.search.sampler import STARTUP, Seen
+from nas.search.schedules import spent
 from nas.store import Store
 from nas.study import Study
+from nas.watching import total_epochs
 from tests.nas.studies import write_study
 from trainer.metrics import EpochResult, Metrics
 
@@ -94,32 +95,14 @@ def driver_of(study: Study, pool: Pool, path: Path, listener: Any = lambda news:
         yield driver.Driver(study, path, store, store.study(), pool, crew.Crew(0), listener)
 
 
-def by_rows(store: Store, names: Sequence[str], num_rungs: int) -> tuple[Ledger, list[Observation]]:
-    """The ledger, and what a sampler learns from, straight from the tables."""
-    results: dict[int, list[tuple[float, ...]]] = {}
-    for row in sorted(store.evaluations(1), key=lambda row: (row["number"], row["rung"])):
-        results.setdefault(row["number"], []).append(objectives_of(row, names))
-    counts = [sum(len(reached) > rung for reached in results.values()) for rung in range(num_rungs)]
-    rung = max((i for i, count in enumerate(counts) if count >= STARTUP), default=0)
-    entries, history = [], []
-    for row in store.trials(1):
-        reached = results.get(row["number"], [])
-        state = {"running": row["state"] in ("running", "preempted"), "failed": row["state"] == "failed"}
-        entries.append(Entry(number=row["number"], stratum=row["stratum"], results=tuple(reached), **state))
-        if len(reached) > rung:
-            history.append(Observation(params=row["params"], objectives=reached[rung]))
-        elif row["state"] == "running" and not reached:
-            history.append(Observation(params=row["params"], objectives=None))
-    return ledger_of(entries), history
-
-
 def check_same(mine: Record, other: Record) -> None:
-    """Holds a record in memory against one that was just read, and against the tables."""
-    assert (mine.ledger(), mine.history(STARTUP)) == by_rows(mine.store, mine.objectives, len(mine.rungs))
+    """Holds a record in memory against one that was just read."""
+    assert mine.ledger() == other.ledger()
     assert (mine.trials, mine.digests) == (other.trials, other.digests)
     assert [list(trial.settings) for trial in mine.trials] == [list(trial.settings) for trial in other.trials]
     assert (mine.jobs, mine.running) == (other.jobs, other.running)
     assert mine.history(STARTUP) == other.history(STARTUP)
+    assert (mine.results, mine.pending()) == (other.results, other.pending())
     for number in range(len(mine.trials)):
         assert mine.epochs_of(number) == len(mine.store.epochs(mine.trials[number].id))
     for job in mine.jobs.values():
@@ -140,11 +123,25 @@ def rows_of_optuna(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         return {name: list(connection.execute(f"SELECT {what} FROM {name}")) for name, what in columns.items()}
 
 
-@pytest.mark.parametrize(("sampler", "order", "slots"), [("random", "hypervolume", 1), ("tpe", "fronts", 3)])
+SEARCHES = [
+    ("random", "asha", "hypervolume", 1),
+    ("tpe", "asha", "fronts", 3),
+    ("pool", "asha", "hypervolume", 2),
+    ("pool", "freeze_thaw", "hypervolume", 1),
+    ("pool", "freeze_thaw", "hypervolume", 3),
+    ("random", "hyperband", "hypervolume", 2),
+    ("random", "iepoch", "hypervolume", 2),
+    ("random", "none", "hypervolume", 2),
+]
+
+
+@pytest.mark.parametrize(("sampler", "scheduler", "order", "slots"), SEARCHES)
 def test_every_decision_is_that_of_a_record_that_was_just_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, order: str, slots: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, scheduler: str, order: str, slots: int
 ) -> None:
-    study, pool = study_at(tmp_path, {"search.sampler": sampler, "search.order": order})
+    """Also after interrupts: it is a function of the study, of what is stored and of the seed."""
+    over = {"search.sampler": sampler, "search.scheduler": scheduler, "search.order": order}
+    study, pool = study_at(tmp_path, over)
     executor = Simulated(slots, harm=0.1)
     monkeypatch.setattr(crew, "executor", lambda workers: executor)
     decisions, own = [0], list[Any]()
@@ -152,22 +149,26 @@ def test_every_decision_is_that_of_a_record_that_was_just_read(
     def read() -> Record:
         return Record(own[-1].store, own[-1].row, study.search.objectives, study.search.rungs)
 
-    def checked(ledger: Any, rules: Any) -> Any:
+    decide = driver.Decider.decide
+
+    def checked(self: driver.Decider, ledger: Any, seen: Any) -> Any:
         other = read()
         check_same(own[-1].record, other)
         decisions[0] += 1
-        action = scheduler.next_action(ledger, rules)
-        assert action == scheduler.next_action(other.ledger(), rules)
-        return action
+        decision = decide(self, ledger, seen)
+        if decisions[0] % 5 == 0:
+            fresh = driver.Decider(study.search, study.space, own[-1].supply, study.seed)
+            again = Seen(
+                digests=other.digests,
+                networks=seen.networks,
+                results=other.results,
+                pending=other.pending(),
+                history=other.history(STARTUP),
+            )
+            assert decision == decide(fresh, other.ledger(), again)
+        return decision
 
-    def proposed(**given: Any) -> Any:
-        other = read()
-        found = propose(**given)
-        assert found == propose(**given | {"seen": other.digests, "history": other.history(STARTUP)})
-        return found
-
-    monkeypatch.setattr(driver, "next_action", checked)
-    monkeypatch.setattr(driver, "propose", proposed)
+    monkeypatch.setattr(driver.Decider, "decide", checked)
     stops = iter([5, 20, 33])
 
     def stopper() -> Any:
@@ -186,8 +187,19 @@ def test_every_decision_is_that_of_a_record_that_was_just_read(
             with contextlib.suppress(KeyboardInterrupt):
                 summary = one.run()
             check_same(one.record, read())
-    assert summary.counts[0] + summary.failed >= 50 and summary.failed
-    assert decisions[0] > 50
+    assert summary.failed and decisions[0] > 50
+    ends = study.search.rungs
+    if scheduler == "freeze_thaw":
+        assert spent(one.record.ledger(), ends) <= total_epochs(50, ends, study.search.eta)
+        assert summary.counts[-1] >= 3
+        started = [job for job in one.record.jobs.values() if job.rung == 0]
+        assert any(job.expected is not None for job in started)
+        assert not any(job.expected for job in started[: study.search.initial])
+    else:
+        assert summary.counts[0] + summary.failed >= 50
+    if scheduler == "none":
+        assert summary.counts[-1] + summary.failed >= 50
+    assert len(set(one.record.digests)) == len(one.record.digests)
     with Store(tmp_path / "study.db") as store:
         evaluations = store.evaluations(1)
         assert {row["reason"] for row in store.jobs(1, "preempted")} >= {"worker_died", "interrupted"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
@@ -15,9 +16,10 @@ from nas.cli.main import main
 from nas.config import load_study
 from nas.errors import SearchError
 from nas.search.coverage import gaps
-from nas.search.pool import Candidate, Pool, build_pool, strata_of
+from nas.search.model.belief import Model, Result
+from nas.search.pool import Candidate, Pool, Supply, build_pool, strata_of
 from nas.search.resources import too_small
-from nas.search.sampler import Observation, propose
+from nas.search.sampler import Observation, Proposal, Seen, propose
 from nas.study import SAMPLERS, Study
 from tests.nas.studies import write_study
 
@@ -49,33 +51,69 @@ def pool(study: Study) -> Pool:
     return build_pool(study, num_classes=8)
 
 
+@dataclass
+class Searched:
+    """A search without trainings: its networks, and what they are told to have."""
+
+    study: Study
+    pool: Pool
+    digests: list[str] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    history: list[Observation] = field(default_factory=list)
+    supply: Supply = field(init=False)
+    model: Model = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.supply = Supply(self.study, self.pool, num_classes=8)
+        self.model = Model(self.pool.candidates, ("macs",), 1)
+
+    def tell(self, candidate: Candidate, error: float | None, cost: float | None = None) -> None:
+        """A network has this error; None while it is in training."""
+        self.digests.append(candidate.digest)
+        if error is None:
+            self.history.append(Observation(params=candidate.params, objectives=None))
+            return
+        objectives = (error,) if cost is None else (error, cost)
+        self.results.append(Result(digest=candidate.digest, rung=0, error=min(1.0, error), videos=100))
+        self.history.append(Observation(params=candidate.params, objectives=objectives))
+
+    def ask(self, sampler: str, *, initial: int = 6, objectives: int = 2, seed: int = 0) -> Proposal | None:
+        """What a sampler proposes."""
+        known = {result.digest for result in self.results}
+        found = {digest: self.supply.of(digest, {}) for digest in self.digests}
+        return propose(
+            sampler=sampler,
+            space=self.study.space,
+            supply=self.supply,
+            model=self.model,
+            seen=Seen(
+                digests=self.digests,
+                networks={digest: one for digest, one in found.items() if one is not None},
+                results=self.results,
+                pending=[(digest, 0) for digest in self.digests if digest not in known],
+                history=self.history,
+            ),
+            num_objectives=objectives,
+            initial=initial,
+            seed=seed,
+        )
+
+
 def proposals(study: Study, pool: Pool, sampler: str, count: int, start: Sequence[str] = ()) -> list[str]:
     """A search in which a network's error is made up from its digest."""
-    seen: list[str] = []
-    history: list[Observation] = []
+    search = Searched(study, pool)
     for digest in start:
-        _try(pool.by_digest[digest], seen, history)
-    while len(seen) < count:
-        found = propose(
-            sampler=sampler,
-            space=study.space,
-            pool=pool,
-            seen=seen,
-            history=history,
-            num_objectives=2,
-            initial=6,
-            seed=study.seed,
-        )
+        _try(search, pool.by_digest[digest])
+    while len(search.digests) < count:
+        found = search.ask(sampler, seed=study.seed)
         if found is None:
             break
-        _try(found[0], seen, history)
-    return seen
+        _try(search, found.candidate)
+    return search.digests
 
 
-def _try(candidate: Candidate, seen: list[str], history: list[Observation]) -> None:
-    seen.append(candidate.digest)
-    error = int(candidate.digest[:6], 16) / 16**6
-    history.append(Observation(params=candidate.params, objectives=(error, float(candidate.cost.macs))))
+def _try(search: Searched, candidate: Candidate) -> None:
+    search.tell(candidate, int(candidate.digest[:6], 16) / 16**6, float(candidate.cost.macs))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -92,7 +130,9 @@ def test_a_proposal_is_a_function_of_the_ledger(study: Study, pool: Pool, sample
     assert proposals(study, pool, sampler, 16) == proposals(study, pool, sampler, 16)
 
 
-@pytest.mark.parametrize(("sampler", "start", "count"), [("tpe", 10, 25), ("gp", 10, 20), ("nsga2", 20, 50)])
+@pytest.mark.parametrize(
+    ("sampler", "start", "count"), [("pool", 10, 20), ("tpe", 10, 25), ("gp", 10, 20), ("nsga2", 20, 50)]
+)
 def test_a_sampler_learns(tmp_path: Path, sampler: str, start: int, count: int) -> None:
     """Where an error follows from the settings, proposals after the start are better than a random draw."""
     kinds = {"values": ["2d", "3d", "2plus1d", "p3d_a", "p3d_b"], "per": "stage"}
@@ -100,22 +140,12 @@ def test_a_sampler_learns(tmp_path: Path, sampler: str, start: int, count: int) 
     study = load_study(large)
     pool = build_pool(study, num_classes=8)
     score = {c.digest: sum(v == "2d" for k, v in c.params.items() if k.startswith("kind")) for c in pool.candidates}
-    seen: list[str] = []
-    history: list[Observation] = []
+    search = Searched(study, pool)
     for _ in range(count):
-        found = propose(
-            sampler=sampler,
-            space=study.space,
-            pool=pool,
-            seen=seen,
-            history=history,
-            num_objectives=1,
-            initial=start,
-            seed=1,
-        )
+        found = search.ask(sampler, initial=start, objectives=1, seed=1)
         assert found is not None
-        seen.append(found[0].digest)
-        history.append(Observation(params=found[0].params, objectives=(3 - score[found[0].digest],)))
+        search.tell(found.candidate, (3 - score[found.candidate.digest]) / 4 + 0.1)
+    seen = search.digests
     late = [score[digest] for digest in seen[start:]]
     rest = [value for digest, value in score.items() if digest not in seen[:start]]
     assert sum(late) / len(late) > sum(rest) / len(rest) + 0.2
@@ -134,21 +164,46 @@ def test_the_start_is_even_over_log_macs(study: Study, pool: Pool) -> None:
 
 def test_networks_in_training_are_not_proposed_again(study: Study, pool: Pool) -> None:
     seen = proposals(study, pool, "random", 12)
-    history = [Observation(params=pool.by_digest[d].params, objectives=(0.5, 1.0)) for d in seen[:11]]
-    history.append(Observation(params=pool.by_digest[seen[11]].params, objectives=None))
+    search = Searched(study, pool)
+    for digest in seen[:11]:
+        search.tell(pool.by_digest[digest], 0.5, 1.0)
+    search.tell(pool.by_digest[seen[11]], None)
     for sampler in SAMPLERS:
-        found = propose(
-            sampler=sampler,
-            space=study.space,
-            pool=pool,
-            seen=seen,
-            history=history,
-            num_objectives=2,
-            initial=6,
-            seed=0,
-        )
+        found = search.ask(sampler)
         assert found is not None
-        assert found[0].digest not in seen
+        assert found.candidate.digest not in seen
+
+
+def test_a_proposal_of_the_model_says_what_it_expects(study: Study, pool: Pool) -> None:
+    def error(candidate: Candidate) -> float:
+        return 0.9 if "2d" in candidate.params.values() else 0.2
+
+    search = Searched(study, pool)
+    for candidate in pool.candidates[::2]:
+        search.tell(candidate, error(candidate), 1.0)
+    found = search.ask("pool")
+    assert found is not None
+    assert found.reason is not None
+    assert found.reason.error == pytest.approx(error(found.candidate), rel=0.2)
+    assert 0 < found.reason.deviation < 0.5
+    assert found.reason.gain > 0
+
+
+def test_a_large_space_is_searched_beyond_the_pool_that_was_drawn(tmp_path: Path) -> None:
+    """Neighbours of the front join it: the best network is found though the pool lacks it."""
+    kinds = {"values": ["2d", "3d", "2plus1d", "p3d_a", "p3d_b"], "per": "stage"}
+    study = load_study(
+        write_study(tmp_path / "t.yaml", {"space": {"domains": {"kind": kinds}}, "search": {"pool": 12}})
+    )
+    search = Searched(study, build_pool(study, num_classes=8))
+    for _ in range(30):
+        found = search.ask("pool")
+        assert found is not None
+        right = sum(value == "p3d_b" for name, value in found.candidate.params.items() if name.startswith("kind"))
+        search.tell(found.candidate, 0.8 - 0.3 * right, float(found.candidate.cost.macs))
+    assert min(result.error for result in search.results) == pytest.approx(0.2)
+    assert len(set(search.digests)) == 30
+    assert not set(search.digests) <= set(search.pool.by_digest)
 
 
 def test_the_pool_keeps_the_constraints_and_says_what_they_took(study: Study, pool: Pool) -> None:
@@ -235,27 +290,15 @@ def test_every_setting_of_a_conditional_space_is_of_the_sampler(
     monkeypatch.setattr(GPSampler, "sample_independent", independent)
     caplog.set_level("WARNING")
     optuna.logging.enable_propagation()
-    seen = [candidate.digest for candidate in pool.candidates[::20]]
-    history = [
-        Observation(params=pool.by_digest[digest].params, objectives=(int(digest[:4], 16) / 65536, i / 10))
-        for i, digest in enumerate(seen)
-    ]
+    search = Searched(study, pool)
+    for i, candidate in enumerate(pool.candidates[::20]):
+        search.tell(candidate, int(candidate.digest[:4], 16) / 65536, i / 10)
     origins = []
     for _ in range(3):
-        found = propose(
-            sampler=sampler,
-            space=study.space,
-            pool=pool,
-            seen=seen,
-            history=history,
-            num_objectives=2,
-            initial=10,
-            seed=1,
-        )
+        found = search.ask(sampler, initial=10, seed=1)
         assert found is not None
-        origins.append(found[1])
-        seen.append(found[0].digest)
-        history.append(Observation(params=found[0].params, objectives=(0.5, 0.5)))
+        origins.append(found.origin)
+        search.tell(found.candidate, 0.5, 0.5)
     optuna.logging.disable_propagation()
     assert not drawn
     assert not caplog.records

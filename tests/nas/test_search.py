@@ -18,7 +18,8 @@ from nas.cli.main import main
 from nas.compare import front
 from nas.config import load_study
 from nas.errors import SearchError, StoreError
-from nas.search.driver import rules_of, run_search
+from nas.search.decide import rules_of
+from nas.search.driver import run_search
 from nas.search.record import Record, objectives_of, replay
 from nas.search.scheduler import Promote, Start, next_action
 from nas.search.session import News, locked

@@ -1,0 +1,148 @@
+"""What a free worker does next in a search: a pure function of the study, of its results and of the seed.
+
+The scheduler says whether a network starts or which one trains on, and the sampler which one starts; in `freeze_thaw`
+one model says both. The same function decides on real trainings and on a table of known results.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from nas.search.freeze_thaw import next_step
+from nas.search.ledger import Ledger
+from nas.search.model.belief import Model
+from nas.search.pool import Candidate, Supply
+from nas.search.sampler import STARTUP, Proposal, Seen, propose
+from nas.search.sampler.pool_sampler import Reason
+from nas.search.scheduler import Done, Promote, Rules, Start, Wait
+from nas.search.schedules import LEDGER_SCHEDULERS, spent
+from nas.study import SearchConfig
+from nas.watching import total_epochs
+from search_spaces.space import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begin:
+    """A network is started."""
+
+    proposal: Proposal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GoOn:
+    """A trial is trained to its next rung."""
+
+    number: int
+    rung: int
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """There is budget left, but no network."""
+
+
+Decision = Begin | GoOn | Wait | Done | Exhausted
+
+
+class Decider:
+    """Decides; what it keeps are results that it would find again.
+
+    Args:
+        search: Sampler, scheduler, budget.
+        space: Whose settings Optuna sees.
+        supply: What may be tried.
+        seed: Of the study.
+    """
+
+    def __init__(self, search: SearchConfig, space: SearchSpace, supply: Supply, seed: int) -> None:
+        """Nothing is fitted yet."""
+        self._search, self._space, self._supply, self._seed = search, space, supply, seed
+        self._model = Model(supply.candidates, search.objectives[1:], len(search.rungs))
+        self._rules = rules_of(search)
+
+    def decide(self, ledger: Ledger, seen: Seen) -> Decision:
+        """What a free worker does next.
+
+        Args:
+            ledger: All trials so far.
+            seen: The same for a sampler.
+        """
+        search = self._search
+        if search.scheduler == "freeze_thaw":
+            return self._by_model(ledger, seen)
+        action = LEDGER_SCHEDULERS[search.scheduler](ledger, self._rules)
+        if isinstance(action, Start | Promote) and search.max_epochs:
+            rung = 0 if isinstance(action, Start) else action.rung
+            if spent(ledger, search.rungs) + self._step(rung) > search.max_epochs:
+                return Wait() if ledger.num_running else Done()
+        if isinstance(action, Promote):
+            return GoOn(number=action.number, rung=action.rung)
+        return self._started(seen) if isinstance(action, Start) else action
+
+    def _by_model(self, ledger: Ledger, seen: Seen) -> Decision:
+        search, ends = self._search, self._search.rungs
+        left = (search.max_epochs or total_epochs(search.trials, ends, search.eta)) - spent(ledger, ends)
+        may_start = len(ledger) < search.trials and left >= ends[-1]
+        first = max(search.initial, len(self._supply.pool.named))
+        if may_start and (len(ledger) < first or not seen.results):
+            return self._started(seen)
+        if len({result.digest for result in seen.results}) < min(STARTUP, first) and ledger.num_running:
+            return Wait()
+        waiting = {
+            seen.digests[entry.number]: len(entry.results)
+            for entry in ledger.entries
+            if 0 < len(entry.results) < len(ends)
+            and not entry.running
+            and not entry.failed
+            and ends[-1] - ends[len(entry.results) - 1] <= left  # nothing is gone on with that cannot be finished
+            and seen.digests[entry.number] in seen.networks
+        }
+        results = [result for result in seen.results if result.digest in seen.networks]
+        if not results:
+            return Wait() if ledger.num_running else Done()
+        step = next_step(
+            self._model,
+            self._supply,
+            seen.networks,
+            results,
+            [(key, rung) for key, rung in seen.pending if key in seen.networks],
+            waiting,
+            set(seen.digests),
+            self._cost,
+            random.Random(f"step {self._seed} {len(ledger)} {len(seen.results)}"),
+            may_start=may_start,
+        )
+        if step is None:
+            return Wait() if ledger.num_running else (Exhausted() if may_start else Done())
+        if step.rung == 0:
+            return Begin(proposal=Proposal(candidate=step.network, origin=step.origin, reason=step.reason))
+        return GoOn(number=list(seen.digests).index(step.network.digest), rung=step.rung, reason=step.reason)
+
+    def _started(self, seen: Seen) -> Decision:
+        proposal = propose(
+            sampler=self._search.sampler,
+            space=self._space,
+            supply=self._supply,
+            model=self._model,
+            seen=seen,
+            num_objectives=len(self._search.objectives),
+            initial=self._search.initial,
+            seed=self._seed,
+        )
+        return Exhausted() if proposal is None else Begin(proposal=proposal)
+
+    def _step(self, rung: int) -> int:
+        ends = self._search.rungs
+        return ends[rung] - (ends[rung - 1] if rung else 0)
+
+    def _cost(self, network: Candidate, rung: int) -> float:
+        epochs = float(self._step(rung))
+        return epochs * network.cost.train_macs if self._search.step_cost == "macs" else epochs
+
+
+def rules_of(search: SearchConfig, **changed: Any) -> Rules:
+    """What a study tells a scheduler."""
+    return Rules(num_rungs=len(search.rungs), eta=search.eta, num_trials=search.trials, order=search.order, **changed)

@@ -1,0 +1,111 @@
+"""Freeze-thaw: the model decides who starts and who trains on, by what a step is expected to add for its cost.
+
+After each result, a network that was not tried yet may be started, or one that waits be trained to its next rung. What
+either would add in the end is the expected growth of the hypervolume at the last rung under the joint model of all
+rungs; what it costs now is the step alone. So a network is trained on as long as it promises more for the next step
+than a new one does, and one whose first rungs disappoint is left where it is, from where it can go on later.
+
+After Swersky, Snoek and Adams, "Freeze-thaw Bayesian optimization" (arXiv 1406.3896), which has one objective and a
+model of whole curves.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Generic
+
+import numpy as np
+
+from nas.search.model.belief import Belief, Expectation, Model, Result
+from nas.search.model.ehvi import reference_error
+from nas.search.sampler.pool_sampler import N, Reason, Source, options
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step(Generic[N]):
+    """What is done next.
+
+    Attributes:
+        network: That starts or goes on.
+        rung: That it is trained to.
+        reason: What is expected of it.
+        origin: `pool, near` or `pool` for one that starts; empty for one that goes on.
+    """
+
+    network: N
+    rung: int
+    reason: Reason
+    origin: str
+
+
+def next_step(
+    model: Model,
+    source: Source[N],
+    networks: Mapping[str, N],
+    results: Sequence[Result],
+    pending: Sequence[tuple[str, int]],
+    waiting: Mapping[str, int],
+    tried: AbstractSet[str],
+    cost: Callable[[N, int], float],
+    rng: random.Random,
+    *,
+    may_start: bool = True,
+) -> Step[N] | None:
+    """The step that is expected to add most to the hypervolume for its cost.
+
+    Args:
+        model: Of the study.
+        source: What may be tried.
+        networks: By digest, all that results and pending trainings are of.
+        results: At least one, in the order in which they were measured.
+        pending: Digest and rung of trainings under way.
+        waiting: By digest, the next rung of those that may go on.
+        tried: Digests that are not started again.
+        cost: Of training a network from the rung before to one.
+        rng: Draws networks.
+        may_start: Whether a network may be started at all.
+
+    Returns:
+        None where nothing is left to do.
+    """
+    belief = model.believe(results, networks, pending)
+    against, reference = belief.whole, _reference(belief)
+    steps: list[tuple[float, Step[N]]] = []
+    going = list(waiting)
+    if going:
+        expected = belief.expect_tried(going, against=against, reference=reference)
+        values = [cost(networks[key], waiting[key]) for key in going]
+        best = _best(expected, values)
+        step = Step(network=networks[going[best]], rung=waiting[going[best]], reason=_reason(expected, best), origin="")
+        steps.append((float(expected.gain[best]) / values[best], step))
+    front = belief.front(belief.digests)
+    found = options(belief, front, source, tried, rng) if may_start else {}
+    if found:
+        new = list(found.values())
+        expected = belief.expect(new, against=against, reference=reference)
+        values = [cost(network, 0) for network in new]
+        best = _best(expected, values)
+        near = {one.digest for key in front for one in source.near(key)}
+        origin = "pool, near" if new[best].digest in near else "pool"
+        step = Step(network=new[best], rung=0, reason=_reason(expected, best), origin=origin)
+        steps.append((float(expected.gain[best]) / values[best], step))
+    return max(steps, key=lambda item: item[0])[1] if steps else None
+
+
+def _reference(belief: Belief) -> float:
+    """Of the front at the last rung; while nobody is there, of all that was tried."""
+    return belief.reference(belief.whole) if belief.whole else float(reference_error(np.exp(belief.tried[0])))
+
+
+def _best(expected: Expectation, values: Sequence[float]) -> int:
+    score = expected.gain / np.asarray(values)
+    return int(np.argmax(score if score.max() > 0 else expected.deviation))
+
+
+def _reason(expected: Expectation, at: int) -> Reason:
+    return Reason(
+        error=float(expected.error[at]), deviation=float(expected.deviation[at]), gain=float(expected.gain[at])
+    )

@@ -1,0 +1,188 @@
+"""What is believed of the networks of a search after some results: errors at the last rung, front, expected gains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.search.model.ehvi import expected_improvement, reference_error
+from nas.search.model.encoding import Encoder, Network
+from nas.search.model.gp import Encoding, Observations, Posterior, fit
+
+Array = NDArray[np.float64]
+
+EVERY = 40  # results up to which hyperparameters are found anew after each; beyond, after every tenth
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """A network that was measured.
+
+    Attributes:
+        digest: Of the network.
+        rung: From 0.
+        error: 1 - accuracy on val.
+        videos: That it was measured on.
+    """
+
+    digest: str
+    rung: int
+    error: float
+    videos: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expectation:
+    """What a model expects of networks at the last rung.
+
+    Attributes:
+        error: (networks,) the median.
+        deviation: (networks,) of log error.
+        gain: (networks,) expected growth of the hypervolume.
+    """
+
+    error: Array
+    deviation: Array
+    gain: Array
+
+
+class Model:
+    """Fits beliefs; what it keeps are results that it would find again.
+
+    Args:
+        candidates: Of the pool; they say which settings there are, and the range of costs.
+        costs: Names of the exact objectives, none to two of them, such as `macs`.
+        num_rungs: Of the search.
+    """
+
+    def __init__(self, candidates: Sequence[Network], costs: Sequence[str], num_rungs: int) -> None:
+        """Nothing is fitted yet."""
+        assert len(costs) <= 2, costs
+        self.encoder = Encoder(candidates)
+        self.num_rungs, self.costs = num_rungs, tuple(costs)
+        logs = np.log([[c.quantity(name) for name in costs] for c in candidates]).reshape(len(candidates), -1)
+        self._low = logs.min(axis=0)
+        self._span = np.where(np.ptp(logs, axis=0) > 0, np.ptp(logs, axis=0), 1.0)
+        self._thetas: dict[tuple[Result, ...], Array] = {}
+
+    def encode(self, networks: Sequence[Network]) -> Encoding:
+        """Networks as the kernel sees them."""
+        return self.encoder.encode(networks)
+
+    def scaled(self, networks: Sequence[Network]) -> Array:
+        """(networks, costs) in logarithms, scaled to 0..1 over the pool."""
+        logs = np.log([[n.quantity(name) for name in self.costs] for n in networks])
+        return np.asarray((logs.reshape(len(networks), len(self.costs)) - self._low) / self._span)
+
+    def believe(
+        self, results: Sequence[Result], networks: Mapping[str, Network], pending: Sequence[tuple[str, int]] = ()
+    ) -> Belief:
+        """What results say.
+
+        Args:
+            results: In the order in which they were measured; at least one.
+            networks: By digest, all that results and pending trainings are of.
+            pending: Digest and rung of trainings under way; they are taken to end as expected.
+        """
+        count = len(results) if len(results) < EVERY else len(results) // 10 * 10
+        prefix = tuple(results[:count])
+        digests = list(dict.fromkeys([*(result.digest for result in results), *(key for key, _ in pending)]))
+        row = {key: i for i, key in enumerate(digests)}
+        encoding = self.encode([networks[key] for key in digests])
+        if prefix not in self._thetas:
+            self._thetas = {prefix: fit(encoding, _observed(prefix, row), num_rungs=self.num_rungs).theta}
+        posterior = fit(encoding, _observed(results, row), num_rungs=self.num_rungs, theta=self._thetas[prefix])
+        if pending:
+            posterior = posterior.with_means([(row[key], rung) for key, rung in pending])
+        return Belief(self, posterior, results, networks, pending)
+
+
+class Belief:
+    """A fitted model; made by `Model.believe`."""
+
+    def __init__(
+        self,
+        model: Model,
+        posterior: Posterior,
+        results: Sequence[Result],
+        networks: Mapping[str, Network],
+        pending: Sequence[tuple[str, int]],
+    ) -> None:
+        """Takes what was fitted."""
+        self.model, self.posterior, self.networks = model, posterior, networks
+        last = model.num_rungs - 1
+        self.digests = tuple(dict.fromkeys([*(r.digest for r in results), *(key for key, _ in pending)]))
+        whole = {r.digest for r in results if r.rung == last} | {key for key, rung in pending if rung == last}
+        self.whole = tuple(key for key in self.digests if key in whole)
+        """Digests of networks that were measured at the last rung, or are on their way to it."""
+
+    @cached_property
+    def tried(self) -> tuple[Array, Array]:
+        """Mean and variance of the log error of all networks that were tried, in the order of `digests`."""
+        return self.posterior.predict(self.posterior.encoding)
+
+    def front(self, digests: Sequence[str]) -> tuple[str, ...]:
+        """Those of some networks that were tried which no other of them is expected to dominate."""
+        error, cost = self._at(digests)
+        values = np.column_stack([error, cost])
+        kept = []
+        for i, own in enumerate(values):
+            below = (values <= own).all(axis=1) & (values < own).any(axis=1)
+            if not below.any():
+                kept.append(digests[i])
+        return tuple(kept)
+
+    def expect(self, networks: Sequence[Network], *, against: Sequence[str], reference: float) -> Expectation:
+        """What is expected of networks at the last rung.
+
+        Args:
+            networks: Any; gains of those in `against` mean nothing.
+            against: Digests of networks that were tried, whose hypervolume would grow.
+            reference: Error of the reference point.
+        """
+        mean, variance = self.posterior.predict(self.model.encode(networks))
+        return self._expected(mean, variance, self.model.scaled(networks), against, reference)
+
+    def expect_tried(self, digests: Sequence[str], *, against: Sequence[str], reference: float) -> Expectation:
+        """The same of networks that were tried, but not to the last rung."""
+        place = {key: i for i, key in enumerate(self.digests)}
+        rows = [place[key] for key in digests]
+        mean, variance = self.tried[0][rows], self.tried[1][rows]
+        return self._expected(
+            mean, variance, self.model.scaled([self.networks[k] for k in digests]), against, reference
+        )
+
+    def reference(self, digests: Sequence[str]) -> float:
+        """A reference error for a front."""
+        error, _ = self._at(self.front(digests))
+        return reference_error(error)
+
+    def _expected(
+        self, mean: Array, variance: Array, cost: Array, against: Sequence[str], reference: float
+    ) -> Expectation:
+        front_error, front_cost = self._at(against)
+        gain = expected_improvement(
+            mean, variance, cost, front_error=front_error, front_cost=front_cost, reference=reference
+        )
+        return Expectation(error=np.exp(mean), deviation=np.sqrt(variance), gain=gain)
+
+    def _at(self, digests: Sequence[str]) -> tuple[Array, Array]:
+        place = {key: i for i, key in enumerate(self.digests)}
+        rows = [place[key] for key in digests]
+        cost = self.model.scaled([self.networks[key] for key in digests])
+        return np.exp(self.tried[0][rows]), cost
+
+
+def _observed(results: Sequence[Result], row: Mapping[str, int]) -> Observations:
+    smooth = [(r.error * r.videos + 0.5) / (r.videos + 1.0) for r in results]  # an error of 0 has a logarithm, too
+    return Observations(
+        network=np.asarray([row[r.digest] for r in results], dtype=np.int64),
+        rung=np.asarray([r.rung for r in results], dtype=np.int64),
+        value=np.asarray([math.log(error) for error in smooth]),
+        variance=np.asarray([(1.0 - e) / (e * (r.videos + 1.0)) for e, r in zip(smooth, results, strict=True)]),
+    )

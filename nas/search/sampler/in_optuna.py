@@ -1,0 +1,261 @@
+"""The sampler `pool` for anybody's Optuna study.
+
+    from nas.search.sampler import PoolSampler
+
+    def objective(trial):
+        width = trial.suggest_categorical("width", [16, 32, 64])
+        depth = trial.suggest_int("depth", 1, 8)
+        return validation_error(width, depth), width**2 * depth
+
+    sampler = PoolSampler(cost=lambda params: params["width"] ** 2 * params["depth"], seed=0)
+    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+    study.optimize(objective, n_trials=100)
+
+`cost` is what the last objective is known to be before a trial is run. It is what makes the search quick: the model has
+the first objective alone to learn, and a trial that is dear for what it promises is not run.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from nas.search.model.ehvi import expected_improvement, reference_error
+from nas.search.model.gp import Encoding, Observations, fit
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+Array = NDArray[np.float64]
+Params = Mapping[str, Any]
+
+_LEVELS = 16  # of a number with more values than that
+
+
+class PoolSampler(BaseSampler):
+    """Proposes the trial that is expected to add most to the hypervolume, of a pool that is drawn for each proposal.
+
+    Settings that all trials have are proposed together, others at random. Categorical settings are taken to have no
+    order, numbers to have one. With one objective this is expected improvement. With several of which the last is not
+    known beforehand, they are weighted anew for each proposal (ParEGO, Knowles 2006).
+
+    Args:
+        cost: The last of two objectives, to be minimised, of the settings that all trials have; None where no objective
+            is known before a trial is run.
+        seed: Of what is drawn.
+        pool: Combinations of settings that are looked at for a proposal, beside those one setting away from the best.
+        startup: Trials that are drawn at random before the model is asked.
+
+    Raises:
+        ValueError: `pool` or `startup` is below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        cost: Callable[[Params], float] | None = None,
+        seed: int | None = None,
+        pool: int = 1000,
+        startup: int = 10,
+    ) -> None:
+        """Nothing is drawn yet."""
+        for name, value in (("pool", pool), ("startup", startup)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, but is {value}")
+        self._cost, self._pool, self._startup = cost, pool, startup
+        self._rng = random.Random(seed)
+        self._random = RandomSampler(seed=seed)
+        self._space = IntersectionSearchSpace()
+
+    def reseed_rng(self) -> None:
+        """As Optuna asks of samplers in several processes."""
+        self._rng = random.Random()
+        self._random.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The settings that all trials have, but those with one value."""
+        space = self._space.calculate(study)
+        return {name: space[name] for name in sorted(space) if not space[name].single()}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A random value."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Values of the settings that all trials have, drawn at random before enough trials have ended."""
+        if not search_space:
+            return {}
+        ended = [
+            one
+            for one in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if all(name in one.params for name in search_space) and np.isfinite(one.values).all()
+        ]
+        if len(ended) < self._startup:
+            return {name: _drawn(one, self._rng) for name, one in search_space.items()}
+        running = [
+            one
+            for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if one.number != trial.number and all(name in one.params for name in search_space)
+        ]
+        return self._proposed(study.directions, search_space, ended, running)
+
+    def _proposed(
+        self,
+        directions: Sequence[StudyDirection],
+        space: Mapping[str, BaseDistribution],
+        ended: Sequence[FrozenTrial],
+        running: Sequence[FrozenTrial],
+    ) -> dict[str, Any]:
+        signs = np.asarray([1.0 if direction == StudyDirection.MINIMIZE else -1.0 for direction in directions])
+        values = np.asarray([one.values for one in ended]) * signs
+        seen = [{name: one.params[name] for name in space} for one in [*ended, *running]]
+        known = {_key(params) for params in seen}
+        exact = self._cost is not None and len(directions) == 2
+        error, best = self._objective(values, exact)
+        options: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for params in [
+            *(other for i in best for other in _near(seen[i], space, self._rng)),
+            *({name: _drawn(one, self._rng) for name, one in space.items()} for _ in range(self._pool)),
+        ]:
+            if _key(params) not in known:
+                options.setdefault(_key(params), params)
+        if not options:  # all there is was tried
+            return {name: _drawn(one, self._rng) for name, one in space.items()}
+        rows = [*seen, *options.values()]
+        logs = np.log(np.maximum([self._cost(row) for row in rows], 1e-300)) if exact and self._cost else None
+        cost = np.zeros(len(rows)) if logs is None else _unit(logs)
+        encoding = _encoded(rows, space, cost)
+        posterior = fit(
+            encoding,
+            Observations(
+                network=np.arange(len(ended)),
+                rung=np.zeros(len(ended), dtype=np.int64),
+                value=np.log(error),
+                variance=np.zeros(len(ended)),
+            ),
+        )
+        if running:
+            posterior = posterior.with_means([(len(ended) + i, 0) for i in range(len(running))])
+        mean, variance = posterior.predict(encoding)
+        costs = cost[:, None] if exact else np.zeros((len(rows), 0))
+        tried, new = slice(0, len(seen)), slice(len(seen), None)
+        front = np.exp(mean[tried])
+        gain = expected_improvement(
+            mean[new],
+            variance[new],
+            costs[new],
+            front_error=front,
+            front_cost=costs[tried],
+            reference=reference_error(front),
+        )
+        chosen = int(np.argmax(gain)) if gain.max() > 0 else int(np.argmax(variance[new]))
+        return dict(list(options.values())[chosen])
+
+    def _objective(self, values: Array, exact: bool) -> tuple[Array, list[int]]:
+        """What is modelled, positive and to be minimised, and the trials near which is looked."""
+        front = [i for i, own in enumerate(values) if not ((values <= own).all(1) & (values < own).any(1)).any()]
+        if exact or values.shape[1] == 1:
+            one = values[:, 0]
+        else:
+            weights = np.asarray([self._rng.expovariate(1.0) for _ in range(values.shape[1])])
+            unit = np.apply_along_axis(_unit, 0, values) * (weights / weights.sum())
+            one = unit.max(axis=1) + 0.05 * unit.sum(axis=1)
+        # Whatever the objective is, its distance to a little below the best is positive, and small for the best.
+        span = float(np.ptp(one)) or 1.0
+        return np.asarray((one - one.min()) / span + 0.05), front[:20]
+
+
+def _key(params: Params) -> tuple[Any, ...]:
+    return tuple(sorted(params.items()))
+
+
+def _unit(values: Array) -> Array:
+    span = np.ptp(values)
+    return np.asarray((values - values.min()) / (span if span > 0 else 1.0))
+
+
+def _drawn(distribution: BaseDistribution, rng: random.Random) -> Any:
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return rng.choice(choices)
+        case IntDistribution(low=low, high=high, step=step, log=True):
+            return min(high, max(low, round(math.exp(rng.uniform(math.log(low - 0.5), math.log(high + 0.5))))))
+        case IntDistribution(low=low, high=high, step=step):
+            return low + step * rng.randint(0, (high - low) // step)
+        case FloatDistribution(low=low, high=high, log=True):
+            return min(high, max(low, math.exp(rng.uniform(math.log(low), math.log(high)))))
+        case FloatDistribution(low=low, high=high, step=float(step)):
+            return min(high, low + step * rng.randint(0, round((high - low) / step)))
+        case FloatDistribution(low=low, high=high):
+            return rng.uniform(low, high)
+    raise AssertionError(f"no distribution of Optuna: {distribution}")
+
+
+def _near(params: Params, space: Mapping[str, BaseDistribution], rng: random.Random) -> list[dict[str, Any]]:
+    """Settings of which one differs: every other value of a categorical one, steps and draws of a number."""
+    found: list[dict[str, Any]] = []
+    for name, distribution in space.items():
+        own = params[name]
+        if isinstance(distribution, CategoricalDistribution):
+            values: list[Any] = [value for value in distribution.choices if value != own]
+        elif isinstance(distribution, IntDistribution):
+            steps = (own - distribution.step, own + distribution.step, _drawn(distribution, rng))
+            values = [value for value in steps if distribution.low <= value <= distribution.high and value != own]
+        else:
+            assert isinstance(distribution, FloatDistribution)
+            values = [_drawn(distribution, rng) for _ in range(4)]
+            if distribution.step is None:
+                near = [own + (value - own) * 0.1 for value in values]
+                values += [min(distribution.high, max(distribution.low, value)) for value in near]
+        found += [{**params, name: value} for value in values]
+    return found
+
+
+def _encoded(rows: Sequence[Params], space: Mapping[str, BaseDistribution], cost: Array) -> Encoding:
+    bits, setting, scale, ordinal = [], list[int](), list[float](), []
+    for i, (name, distribution) in enumerate(space.items()):
+        column = [row[name] for row in rows]
+        if isinstance(distribution, CategoricalDistribution):
+            parts = [[float(value == choice) for value in column] for choice in distribution.choices]
+            steps = 2
+        else:
+            assert isinstance(distribution, IntDistribution | FloatDistribution)
+            numbers = np.asarray(column, dtype=float)
+            low, high = float(distribution.low), float(distribution.high)
+            if distribution.log:
+                numbers, low, high = np.log(numbers), math.log(low), math.log(high)
+            step = None if distribution.log else distribution.step
+            steps = _LEVELS if step is None else max(1, min(_LEVELS, round((high - low) / step)))
+            levels = low + (np.arange(steps) + 0.5) * (high - low) / steps
+            parts = [(numbers >= level).astype(float).tolist() for level in levels]
+        bits += parts
+        setting += [i] * len(parts)
+        scale += [1.0 / steps] * len(parts)
+        ordinal.append(not isinstance(distribution, CategoricalDistribution))
+    return Encoding(
+        bits=np.asarray(bits, dtype=float).T,
+        setting=np.asarray(setting, dtype=np.int64),
+        scale=np.asarray(scale),
+        ordinal=np.asarray(ordinal, dtype=bool),
+        cost=cost,
+    )

@@ -1,0 +1,114 @@
+"""The sampler `pool`: the network whose training is expected to add most to the hypervolume, of a renewed pool.
+
+Before each proposal the pool is renewed: all neighbours, one setting away, of the networks that are expected to be on
+the front join it, and fresh draws of the space. So a large space is searched finely where that pays, and a good network
+is not missed because it was not drawn at the start.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from nas.search.model.belief import Belief, Model, Result
+from nas.search.model.encoding import Network
+
+N = TypeVar("N", bound=Network)
+N_co = TypeVar("N_co", bound=Network, covariant=True)
+
+OF_POOL = 1000  # networks of the pool that are looked at for a proposal
+FRESH = 100  # draws of the space for a proposal
+
+
+class Source(Protocol[N_co]):
+    """Where networks come from; a space, or a table of known results."""
+
+    @property
+    def candidates(self) -> Sequence[N_co]:
+        """A pool that stays."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are no others."""
+
+    def near(self, digest_: str, /) -> Sequence[N_co]:
+        """Networks one setting away from one that this has given."""
+
+    def drawn(self, count: int, rng: random.Random) -> Sequence[N_co]:
+        """Random networks, at most `count`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    """What a model expected of a network when it was proposed.
+
+    Attributes:
+        error: Its median at the last rung.
+        deviation: Of its logarithm.
+        gain: Expected growth of the hypervolume.
+    """
+
+    error: float
+    deviation: float
+    gain: float
+
+
+def proposed(
+    model: Model,
+    supply: Source[N],
+    networks: Mapping[str, N],
+    results: Sequence[Result],
+    pending: Sequence[tuple[str, int]],
+    tried: AbstractSet[str],
+    rng: random.Random,
+) -> tuple[N, Reason, str] | None:
+    """The network with the largest expected growth of the hypervolume.
+
+    Args:
+        model: Of the study.
+        supply: What may be tried.
+        networks: By digest, all that results and pending trainings are of.
+        results: At least one, in the order in which they were measured.
+        pending: Digest and rung of trainings under way.
+        tried: Digests that are not proposed again.
+        rng: Draws networks.
+
+    Returns:
+        The candidate, what is expected of it, and where it comes from: `pool, near` for a neighbour of the front,
+        `pool` for another. None where nothing is left.
+    """
+    results = [result for result in results if result.digest in networks]
+    belief = model.believe(results, networks, [(key, at) for key, at in pending if key in networks])
+    front = belief.front(belief.digests)
+    found = options(belief, front, supply, tried, rng)
+    if not found:
+        return None
+    candidates = list(found.values())
+    expected = belief.expect(candidates, against=belief.digests, reference=belief.reference(belief.digests))
+    best = int(np.argmax(expected.gain))
+    if expected.gain[best] <= 0.0:  # nothing is expected of any; look where least is known
+        best = int(np.argmax(expected.deviation))
+    chosen = candidates[best]
+    reason = Reason(
+        error=float(expected.error[best]), deviation=float(expected.deviation[best]), gain=float(expected.gain[best])
+    )
+    near = {one.digest for key in front for one in supply.near(key)}
+    return chosen, reason, "pool, near" if chosen.digest in near else "pool"
+
+
+def options(
+    belief: Belief, front: Sequence[str], supply: Source[N], tried: AbstractSet[str], rng: random.Random
+) -> dict[str, N]:
+    """The renewed pool, by digest: neighbours of a front, some of the pool, fresh draws; none that was tried."""
+    pool = supply.candidates
+    found = [one for key in front for one in supply.near(key)]
+    found += pool if len(pool) <= OF_POOL else rng.sample(list(pool), OF_POOL)
+    if not supply.whole:
+        found += supply.drawn(FRESH, rng)
+    options = {one.digest: one for one in found if one.digest not in tried}
+    return options or {one.digest: one for one in pool if one.digest not in tried}

@@ -1,0 +1,177 @@
+"""The model of a search: gradients, posteriors and expected gains against what can be computed otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from nas.compare import hypervolume
+from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error
+from nas.search.model.gp import Encoding, Observations, Posterior, _Kernel, _Problem, fit
+
+Array = NDArray[np.float64]
+NOMINAL, LEVELS = 3, 4  # settings of three values each; one ordinal setting of four
+
+
+def encoding(rng: np.random.Generator, count: int) -> Encoding:
+    """Random networks with three nominal settings and an ordinal one."""
+    values = rng.integers(0, 3, (count, NOMINAL))
+    ranks = rng.integers(0, LEVELS, count)
+    bits = [values[:, i] == v for i in range(NOMINAL) for v in range(3)] + [
+        ranks >= level for level in range(1, LEVELS)
+    ]
+    return Encoding(
+        bits=np.column_stack(bits).astype(float),
+        setting=np.repeat(np.arange(NOMINAL + 1), 3),
+        scale=np.asarray([0.5] * 9 + [1 / 3] * 3),
+        ordinal=np.asarray([False] * NOMINAL + [True]),
+        cost=rng.uniform(0, 1, count),
+    )
+
+
+def observations(rng: np.random.Generator, count: int, num_rungs: int) -> Observations:
+    """Random results of `count` networks, some at several rungs."""
+    network = np.concatenate([np.arange(count), rng.integers(0, count, count)])
+    rung = np.concatenate([np.full(count, num_rungs - 1), rng.integers(0, num_rungs, count)])
+    return Observations(
+        network=network,
+        rung=rung,
+        value=rng.normal(-1, 0.5, 2 * count),
+        variance=rng.uniform(0, 0.05, 2 * count),
+    )
+
+
+@pytest.mark.parametrize("num_rungs", [1, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_gradient_is_that_of_differences(seed: int, num_rungs: int) -> None:
+    rng = np.random.default_rng(seed)
+    networks, seen = encoding(rng, 12), observations(rng, 12, num_rungs)
+    kernel = _Kernel(networks.ordinal, num_rungs)
+    problem = _Problem(kernel, networks, seen, seen.value + 1, 1.0)
+    theta = kernel.medians + rng.normal(0, 0.5, len(kernel.medians))
+    _, gradient = problem(theta)
+    for i in range(len(theta)):
+        step = np.zeros_like(theta)
+        step[i] = 1e-5
+        assert (problem(theta + step)[0] - problem(theta - step)[0]) / 2e-5 == pytest.approx(gradient[i], abs=1e-5)
+
+
+def test_distances_are_those_of_the_settings() -> None:
+    rng = np.random.default_rng(0)
+    networks = encoding(rng, 30)
+    from nas.search.model.gp import _distance
+
+    weights = rng.uniform(0, 1, NOMINAL + 1)
+    found = _distance(weights, networks, networks)
+    values = networks.bits[:, :9].reshape(30, 3, 3).argmax(2)
+    ranks = networks.bits[:, 9:].sum(1)
+    for i in range(30):
+        for j in range(30):
+            apart = float(weights[:3] @ (values[i] != values[j])) + weights[3] * abs(ranks[i] - ranks[j]) / (LEVELS - 1)
+            assert found[i, j] == pytest.approx(apart, abs=1e-12)
+
+
+def posterior(seed: int, num_rungs: int = 1, count: int = 15) -> Posterior:
+    rng = np.random.default_rng(seed)
+    return fit(encoding(rng, count), observations(rng, count, num_rungs), num_rungs=num_rungs)
+
+
+@pytest.mark.parametrize("num_rungs", [1, 2, 3])
+def test_the_posterior_is_that_of_dense_algebra(num_rungs: int) -> None:
+    """Against the textbook's formula over the joint prior of what was and what is to be seen."""
+    found = posterior(1, num_rungs)
+    networks, seen = found.encoding, found.observations
+    count, last = len(networks), num_rungs - 1
+    whole = Observations(
+        network=np.concatenate([seen.network, np.arange(count)]),
+        rung=np.concatenate([seen.rung, np.full(count, last)]),
+        value=np.zeros(len(seen) + count),
+        variance=np.zeros(len(seen) + count),
+    )
+    total, *_ = _Problem(found.kernel, networks, whole, whole.value, 1.0).matrix(found.theta)
+    total[np.diag_indices_from(total)] -= found.kernel(found.theta, "noise") + 1e-8
+    n = len(seen)
+    noise = found.kernel(found.theta, "noise") + seen.variance / found.deviation**2 + 1e-8
+    inside = np.linalg.inv(total[:n, :n] + np.diag(noise))
+    z = (seen.value - found.mean) / found.deviation
+    mean, variance = found.predict(networks)
+    assert mean == pytest.approx(found.mean + found.deviation * total[n:, :n] @ inside @ z, abs=1e-6)
+    expected = np.diag(total[n:, n:] - total[n:, :n] @ inside @ total[:n, n:]) * found.deviation**2
+    assert variance == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_pending_training_that_ends_as_expected_moves_no_mean_and_leaves_less_open() -> None:
+    found = posterior(2, num_rungs=2)
+    after = found.with_means([(3, 1), (4, 0)])
+    (mean, variance), (new_mean, new_variance) = found.predict(found.encoding), after.predict(found.encoding)
+    assert new_mean == pytest.approx(mean, abs=1e-6)
+    assert (new_variance <= variance + 1e-9).all()
+    assert new_variance[3] < variance[3]
+
+
+def test_a_result_below_the_last_rung_says_less_than_one_at_it() -> None:
+    found = posterior(3, num_rungs=3)
+    rng = np.random.default_rng(9)
+    new = encoding(rng, 16)
+    both = Encoding(
+        bits=np.concatenate([found.encoding.bits, new.bits]),
+        setting=new.setting,
+        scale=new.scale,
+        ordinal=new.ordinal,
+        cost=np.concatenate([found.encoding.cost, new.cost]),
+    )
+    base = fit(both, found.observations, num_rungs=3, theta=found.theta)
+    low = base.with_means([(15, 0)]).predict(both)[1][15]
+    high = base.with_means([(15, 2)]).predict(both)[1][15]
+    assert high < low <= base.predict(both)[1][15]
+
+
+def test_equal_results_are_no_trouble() -> None:
+    rng = np.random.default_rng(4)
+    seen = Observations(
+        network=np.arange(8), rung=np.zeros(8, dtype=np.int64), value=np.full(8, -0.1), variance=np.full(8, 0.01)
+    )
+    mean, variance = fit(encoding(rng, 8), seen).predict(encoding(rng, 50))
+    assert np.isfinite(mean).all()
+    assert (variance > 0).all()
+
+
+def integral(
+    mean: float, deviation: float, cost: Array, front_error: Array, front_cost: Array, reference: float
+) -> float:
+    """The expected growth of the hypervolume by sums over quantiles of the error."""
+    from scipy.special import ndtri
+
+    corner = [reference, *[REFERENCE] * len(cost)]
+
+    def volume(points: list[list[float]]) -> float:
+        inside = [p for p in points if all(v < c for v, c in zip(p, corner, strict=True))]
+        return hypervolume(inside, corner) if inside else 0.0
+
+    front = [[e, *c] for e, c in zip(front_error.tolist(), front_cost.tolist(), strict=True)]
+    before = volume(front)
+    count = 4000
+    errors = np.exp(mean + deviation * ndtri((np.arange(count) + 0.5) / count))
+    return float(np.mean([volume([*front, [float(error), *cost.tolist()]]) - before for error in errors]))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0, 1, 2]), st.integers(0, 5))
+def test_expected_gains_are_integrals(seed: int, num_costs: int, front: int) -> None:
+    rng = np.random.default_rng(seed)
+    front_error, front_cost = rng.uniform(0.05, 0.9, front), rng.uniform(0, 1, (front, num_costs))
+    mean, deviation, cost = rng.normal(-1, 0.5, 3), rng.uniform(0.05, 0.6, 3), rng.uniform(0, 1.1, (3, num_costs))
+    found = expected_improvement(
+        mean, deviation**2, cost, front_error=front_error, front_cost=front_cost, reference=0.7
+    )
+    for i in range(3):
+        expected = integral(mean[i], deviation[i], cost[i], front_error, front_cost, 0.7)
+        assert found[i] == pytest.approx(expected, rel=0.02, abs=2e-4)
+
+
+def test_the_reference_is_beyond_the_worst() -> None:
+    assert reference_error(np.asarray([0.2, 0.6])) == pytest.approx(0.64)
+    assert reference_error(np.asarray([0.5])) == pytest.approx(0.55)
