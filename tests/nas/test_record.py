@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from nas.config import load_study
 from nas.budget import budget_of
+from nas.config import load_study
 from nas.errors import StoreError
 from nas.jobs import JobResult
 from nas.search import crew, driver, rungs
