@@ -3,15 +3,14 @@
     python -m benchmarks.record benchmarks/tables/motion.yaml                 (trains what the table lacks)
     python -m benchmarks.record benchmarks/tables/motion.yaml --check 5       (trains five entries again)
 
-The table stands beside the study file as `<name>.jsonl`: a line for each network and seed, with accuracy and loss on
-val after every epoch, and the seconds of each. It is appended to as trainings end, so that recording can be stopped and
-started again at any time, also elsewhere: what has a line is not trained again. Trainings have one thread each.
+The table stands beside the study file as `<name>.jsonl`, of the form that `nas simulate` reads. It is appended to as
+trainings end, so that recording can be stopped and started again at any time, also elsewhere: what has a line is not
+trained again. Trainings have one thread each.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import random
@@ -21,15 +20,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 from nas.config import load_study
 from nas.jobs import TrainJob
 from nas.search.pool import Candidate, build_pool
+from nas.search.recorded import Curve, read_curves
 from nas.study import Study
 from search_spaces import codec
-
-Row = dict[str, Any]
 
 
 def main() -> None:
@@ -43,7 +40,7 @@ def main() -> None:
     given = parser.parse_args()
     study = load_study(given.study, given.overrides)
     table = given.study.with_suffix(".jsonl")
-    known = {(row["digest"], row["seed"]): row for row in rows_of(table)}
+    known = {(curve.digest, curve.seed): curve for curve in recorded(table)}
     pool = {candidate.digest: candidate for candidate in build_pool(study, num_classes=study.num_classes).candidates}
     if given.check:
         check(study, pool, known, given.check, given.workers)
@@ -53,33 +50,35 @@ def main() -> None:
     todo = [(pool[key], seed) for seed in range(given.seeds) for key in order if (key, seed) not in known]
     print(f"{len(known)} trainings are recorded, {len(todo)} are to come", flush=True)
     began = time.monotonic()
-    for count, row in enumerate(trained(study, todo, given.workers, deadline=began + 60 * given.minutes), start=1):
+    for count, curve in enumerate(trained(study, todo, given.workers, deadline=began + 60 * given.minutes), start=1):
         with table.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, separators=(",", ":")) + "\n")
+            file.write(f"{curve.line()}\n")
         minutes = (time.monotonic() - began) / 60
         left = minutes / count * (len(todo) - count)
-        name, seconds = f"{row['digest'][:10]} seed {row['seed']}", sum(row["seconds"])
-        print(f"{count}/{len(todo)} {name}: top-1 {row['top1'][-1]:.3f} in {seconds:.0f} s; {left:.0f} min left")
+        name = f"{curve.digest[:10]} seed {curve.seed}"
+        print(
+            f"{count}/{len(todo)} {name}: top-1 {curve.top1[-1]:.3f} in {sum(curve.seconds):.0f} s; {left:.0f} min left"
+        )
         sys.stdout.flush()
 
 
-def rows_of(table: Path) -> list[Row]:
-    """The lines of a table; a last one that was cut off is none."""
+def recorded(table: Path) -> list[Curve]:
+    """The lines of a table; a last one that was cut off is none, and taken away."""
     if not table.exists():
         return []
     text = table.read_text(encoding="utf-8")
     whole, _, rest = text.rpartition("\n")
     if rest:
         table.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
-    return [json.loads(line) for line in whole.splitlines()]
+    return read_curves(table) if whole else []
 
 
 def trained(
     study: Study, todo: list[tuple[Candidate, int]], workers: int, *, deadline: float = float("inf")
-) -> Iterator[Row]:
-    """Yields a row for each training as it ends; one that failed is told on stderr and yields none."""
+) -> Iterator[Curve]:
+    """Yields a curve for each training as it ends; one that failed is told on stderr and yields none."""
     context = multiprocessing.get_context("spawn")
-    waiting, running = list(reversed(todo)), dict[Future[Row], str]()
+    waiting, running = list(reversed(todo)), dict[Future[Curve], str]()
     with ProcessPoolExecutor(workers, mp_context=context) as executor:
         while waiting or running:
             while waiting and len(running) < workers and time.monotonic() < deadline:
@@ -105,7 +104,7 @@ def trained(
                     print(f"{name} failed: {error}", file=sys.stderr)
 
 
-def _train(job: TrainJob, digest: str) -> Row:
+def _train(job: TrainJob, digest: str) -> Curve:
     import torch
 
     from nas.objective import run_job
@@ -115,32 +114,29 @@ def _train(job: TrainJob, digest: str) -> Row:
     if result.reason is not None:
         raise RuntimeError(f"{result.reason}: {result.detail}")
     shutil.rmtree(job.folder)
-    vals = [epoch.val for epoch in result.epochs]
-    return {
-        "digest": digest,
-        "seed": job.seed,
-        "top1": [round(val.top1, 6) for val in vals if val is not None],
-        "loss": [round(val.loss, 4) for val in vals if val is not None],
-        "train_loss": [round(epoch.train_loss, 4) for epoch in result.epochs],
-        "seconds": [round(epoch.seconds, 2) for epoch in result.epochs],
-    }
+    vals = [epoch.val for epoch in result.epochs if epoch.val is not None]
+    return Curve(
+        digest=digest,
+        seed=job.seed,
+        top1=tuple(val.top1 for val in vals),
+        loss=tuple(val.loss for val in vals),
+        seconds=tuple(epoch.seconds for epoch in result.epochs),
+        videos=vals[-1].num_clips,
+    )
 
 
 def check(
-    study: Study, pool: dict[str, Candidate], known: dict[tuple[str, int], Row], count: int, workers: int
+    study: Study, pool: dict[str, Candidate], known: dict[tuple[str, int], Curve], count: int, workers: int
 ) -> None:
     """Trains random entries again, and says whether they land within what the seeds of the table differ by."""
     pairs = [key for key in known if (key[0], 1 - key[1]) in known]
-    spread = [abs(known[d, 0]["top1"][-1] - known[d, 1]["top1"][-1]) for d, seed in pairs if seed == 0]
+    spread = [abs(known[d, 0].top1[-1] - known[d, 1].top1[-1]) for d, seed in pairs if seed == 0]
     most = sorted(spread)[int(0.95 * len(spread))] if spread else float("nan")
     picked = random.Random(time.time_ns()).sample(sorted(known), min(count, len(known)))
     print(f"95 % of networks differ by at most {most:.3f} between their seeds")
-    for row in trained(study, [(pool[digest], seed) for digest, seed in picked], workers):
-        old = known[row["digest"], row["seed"]]["top1"][-1]
-        new = row["top1"][-1]
-        print(
-            f"{row['digest'][:10]} seed {row['seed']}: recorded {old:.3f}, now {new:.3f}, {new - old:+.3f}", flush=True
-        )
+    for curve in trained(study, [(pool[digest], seed) for digest, seed in picked], workers):
+        old, new = known[curve.digest, curve.seed].top1[-1], curve.top1[-1]
+        print(f"{curve.digest[:10]} seed {curve.seed}: recorded {old:.3f}, now {new:.3f}, {new - old:+.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from typing import Any
 
 from nas import tables as m
 from nas.accuracies import accuracy_of, metric_of, said
-from nas.budget import recorded_budget
 from nas.drivers import drivers_of
 from nas.eta import Left, search_left
 from nas.fidelity import Fidelity, recorded_fidelity
@@ -75,7 +74,9 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
         study: The study's row.
         now: With a time zone.
     """
-    fidelity = recorded_fidelity(study)
+    search = study["config"].get("search", {})
+    fidelity, eta = recorded_fidelity(study), search.get("eta", 2)
+    rungs = fidelity.ends
     evaluations = store.evaluations(study["id"])
     trials = store.trials(study["id"])
     jobs = store.jobs(study["id"])
@@ -88,7 +89,7 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
     running = [_job(one, store) for one in sorted(under_way, key=lambda one: int(one.job["id"]))]
     done = sum({row["trial_id"]: row["epochs"] for row in evaluations}.values())
     done += sum(one.gained for one in begun.values())
-    total = recorded_budget(study).epochs
+    total = total_epochs(search.get("trials", 0), rungs, eta)
     front = store.pareto_front(study["name"])
     ablations = _ablations(store.run_states(study["id"]))
     left = None
@@ -112,6 +113,13 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
         metric=metric_of(evaluations),
         front_at=fidelity.at_epochs(front[0]["epochs"]) if front else "",
         ablations=ablations,
+    )
+
+
+def total_epochs(trials: int, rungs: Sequence[int], eta: int) -> int:
+    """Epochs of a search in which nothing fails: floor(n / eta) of a rung's n networks go on."""
+    return sum(
+        trials // eta**rung * (high - low) for rung, (low, high) in enumerate(zip((0, *rungs), rungs, strict=False))
     )
 
 

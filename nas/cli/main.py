@@ -29,6 +29,7 @@ from nas.cli import (
     promote,
     report,
     search,
+    simulate,
     verdict,
     watch,
 )
@@ -55,6 +56,8 @@ app.command("dashboard")(dashboard.dashboard)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
 app.command("backup")(export.backup)
+app.command("record")(simulate.record)
+app.command("simulate")(simulate.simulate)
 app.command("promote")(promote.promote)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

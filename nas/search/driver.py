@@ -13,7 +13,6 @@ from pathlib import Path
 import optuna
 
 from nas.accuracies import told
-from nas.budget import budget_of
 from nas.errors import SearchError, StoreError
 from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
 from nas.search.cluster import joined
@@ -167,7 +166,7 @@ class Driver:
         self.summary = Summary()
         self.networks: dict[str, Candidate] = {}  # of the trials that the space knows
         self.num_known = 0  # trials that were looked at for that
-        self.progress = Progress(self.record, budget_of(search), search.fidelity)
+        self.progress = Progress(self.record, self.rules, search.fidelity)
         self.copied_at = -inf
         self.beat: Callable[[], None] = lambda: None
 

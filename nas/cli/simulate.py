@@ -1,0 +1,103 @@
+"""`nas record` and `nas simulate`: searches as tables, and searches on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from nas.cli.inspect import DB, STUDY
+from nas.cli.output import Progress, duration, print_json, print_line, print_table
+from nas.cli.resolve import open_study
+
+
+def record(
+    study: str = STUDY,
+    output: str = typer.Option(..., "-o", "--output", metavar="FILE", help="The table; gzipped if it ends in .gz."),
+    db: str = DB,
+) -> None:
+    """Write the learning curves of a search as a table, on which searches can be simulated.
+
+    Example: nas record runs/kinetics_small/study.db -o kinetics_small.jsonl.gz
+    """
+    from nas.errors import NasError
+    from nas.search.recorded import curves_of, write_curves
+    from trainer.files import check_replaceable, make_folder
+
+    path = Path(output)
+    with open_study(study, db) as (store, row):
+        curves, lacking = curves_of(store, row)
+    if not curves:
+        raise NasError(f"no network of {row['name']} has been trained to a last rung yet, so there is no table of it")
+    try:
+        make_folder(path.parent)
+        check_replaceable(path)
+        write_curves(curves, path)
+    except OSError as error:
+        raise NasError(f"the file {path} cannot be written: {error.strerror}") from error
+    left = f"; {lacking} that did not get to the last rung are left out" if lacking else ""
+    print_line(f"{len(curves)} networks to {len(curves[0].top1)} epochs: {path}{left}")
+
+
+def simulate(
+    study: str = typer.Argument(..., metavar="STUDY", help="The study file that the table is of."),
+    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    table: str = typer.Option(..., "--table", metavar="FILE", help="Learning curves, as `nas record` writes them."),
+    sampler: str = typer.Option(None, "--sampler", help="In the place of search.sampler."),
+    scheduler: str = typer.Option(None, "--scheduler", help="In the place of search.scheduler."),
+    seeds: int = typer.Option(5, "--seeds", min=1, max=1000, help="Searches, each with another seed."),
+    workers: int = typer.Option(1, "--workers", min=1, max=10_000, help="Trainings at once."),
+    as_json: bool = typer.Option(False, "--json", help="Print the searches as JSON."),
+) -> None:
+    """Search a table of recorded trainings instead of training: the same decisions, in virtual time.
+
+    Example: nas simulate benchmarks/tables/motion.yaml --table benchmarks/tables/motion.jsonl.gz --scheduler none
+    """
+    from nas.config import load_study
+
+    given = (("search.sampler", sampler), ("search.scheduler", scheduler))
+    loaded = load_study(study, [*(overrides or []), *(f"{key}={value}" for key, value in given if value is not None)])
+
+    from nas.search.recorded import Simulated, Table, read_curves, simulate
+
+    found = Table(loaded, read_curves(Path(table)))
+    progress, runs = Progress("searches"), list[Simulated]()
+    try:
+        for seed in range(loaded.seed, loaded.seed + seeds):
+            progress.update(len(runs), seeds)
+            runs.append(simulate(found, seed=seed, workers=workers))
+    finally:
+        progress.close()
+    if as_json:
+        print_json(
+            [
+                {
+                    "seed": run.seed,
+                    "epochs": run.epochs,
+                    "seconds": round(run.seconds, 1),
+                    "networks": run.networks,
+                    "counts": list(run.counts),
+                    "gap": round(run.gap, 4),
+                    "curve": [[epochs, round(gap, 4)] for epochs, gap in run.curve],
+                }
+                for run in runs
+            ]
+        )
+        return
+    search = loaded.search
+    print_line(f"{loaded.name}: {search.sampler}, {search.scheduler}, {workers} at once, on {Path(table).name}")
+    rows = [
+        {
+            "seed": str(run.seed),
+            "networks": str(run.networks),
+            "last": str(run.counts[-1]),
+            "epochs": str(run.epochs),
+            "time": duration(run.seconds),
+            "gap": f"{run.gap:.2f}",
+        }
+        for run in runs
+    ]
+    columns = {"seed": "seed", "networks": "networks", "last": "at the last rung", "epochs": "epochs", "time": "time"}
+    print_table(rows, {**columns, "gap": "gap (%)"})
+    middle = sorted(run.gap for run in runs)[len(runs) // 2]
+    print_line(f"gap: the hypervolume that the front of the table has more, median {middle:.2f} %")
