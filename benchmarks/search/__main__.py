@@ -24,7 +24,7 @@ from benchmarks.search.tables import Table, write_export
 
 CACHE = Path("runs/benchmarks/search")
 QUICK_TABLES, QUICK_SEEDS = ("macro", "ec_nas", "motion"), 3
-FOCUS = ("ours", "project_tpe")
+FOCUS = ("ours", "project_freeze_thaw", "project_pool", "project_tpe")  # the first that a table has
 
 
 def main() -> None:
@@ -41,6 +41,8 @@ def main() -> None:
     default = quick if given.quick else list(methods)
     entries = [methods[name] for name in _chosen("--methods", given.methods, methods, default)]
     tables = [table for name in names if (table := _read(name, given.benchmarks)) is not None]
+    if given.against is not None:
+        _chosen("--against", given.against, methods, ())
     if not tables:
         _end("no table can be read")
     if given.export:
@@ -48,9 +50,8 @@ def main() -> None:
             write_export(table, given.seeds, given.cache / "exports" / f"{table.name}.json")
         return
     seeds = range(min(given.seeds, QUICK_SEEDS) if given.quick else given.seeds)
-    focus = given.against or next((name for name in FOCUS if name in methods), FOCUS[-1])
     found = {table.name: _compare(table, entries, seeds, given.cache) for table in tables}
-    _write(tables, found, focus, given.out or given.cache / "figures.json")
+    _write(tables, found, given.against, given.out or given.cache / "figures.json")
 
 
 def _arguments() -> argparse.Namespace:
@@ -104,12 +105,13 @@ def _compare(table: Table, entries: list[Entry], seeds: range, cache: Path) -> l
     return found
 
 
-def _write(tables: list[Table], found: dict[str, list[report.Figures]], focus: str, out: Path) -> None:
+def _write(tables: list[Table], found: dict[str, list[report.Figures]], against: str | None, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     places = report.ranks({t.name: found[t.name] for t in tables}, {t.name: t.marks for t in tables})
-    content = {t.name: report.content(t, found[t.name], focus) for t in tables}
+    focus = {t.name: against or _focus(found[t.name]) for t in tables}
+    content = {t.name: report.content(t, found[t.name], focus[t.name]) for t in tables}
     out.write_text(json.dumps({"tables": content, "mean_ranks": places}, indent=1) + "\n", encoding="utf-8")
-    text = [report.markdown(t, found[t.name], focus) for t in tables]
+    text = [report.markdown(t, found[t.name], focus[t.name]) for t in tables]
     if len(tables) > 1 and len(places) > 1:
         rows = "\n".join(f"| {METHODS[n].title if n in METHODS else n} | {rank:.1f} |" for n, rank in places.items())
         text.append(f"### Mean rank over tables and marks\n\n| method | rank |\n|---|---:|\n{rows}\n")
@@ -119,6 +121,11 @@ def _write(tables: list[Table], found: dict[str, list[report.Figures]], focus: s
             place = out.with_name(f"{out.stem}_{table.name}.svg")
             place.write_text(plot.svg(table, found[table.name]), encoding="utf-8")
     print(f"{out}, {out.with_suffix('.md').name} and a plot for each table are written")
+
+
+def _focus(found: list[report.Figures]) -> str:
+    names = [figures.entry.name for figures in found]
+    return next((name for name in FOCUS if name in names), "")
 
 
 def _end(message: str) -> None:

@@ -1,7 +1,7 @@
 """The score of a search: how much of the hypervolume of the true front the networks that it tried lack.
 
 Axes: mean error of the table over its reference error, and log MACs scaled to 0..1 with the reference 1.05. What counts
-are the networks that were trained in full, by their mean error over all seeds, not by what the search saw of them.
+are the networks that were trained in full, by their error over all seeds, not by what the search saw of them.
 """
 
 from __future__ import annotations

@@ -65,10 +65,10 @@ METHODS = _entries(
         quick=True,
     ),
     Entry(name="optuna_gp", title="Optuna GPSampler", run=method(optunas.asking(optunas.gp)), slow=5),
-    Entry(name="nni_evolution", title="NNI 3.0 RegularizedEvolution, defaults (accuracy only)"),
-    Entry(name="nni_evolution_small", title="NNI 3.0 RegularizedEvolution, population 20 (accuracy only)"),
-    Entry(name="syne_moasha", title="Syne Tune 0.16 MOASHA", rungs=True),
-    Entry(name="neps_primo", title="NePS 0.17 PriMO", rungs=True),
+    Entry(name="nni_evolution", title="NNI evolution, by accuracy"),
+    Entry(name="nni_evolution_small", title="NNI evolution, population 20"),
+    Entry(name="syne_moasha", title="Syne Tune MOASHA", rungs=True),
+    Entry(name="neps_primo", title="NePS PriMO, no priors", rungs=True),
     Entry(name="project_tpe", title="video-nas `tpe`", run=method(ours.decided("tpe", "none"))),
     Entry(
         name="project_tpe_asha", title="video-nas `tpe`, `asha`", run=method(ours.decided("tpe", "asha")), rungs=True

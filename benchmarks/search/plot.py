@@ -53,7 +53,7 @@ def svg(table: Table, all_figures: Sequence[Figures]) -> str:
         top = TOP + 8 + 20 * place
         left = WIDTH - RIGHT + 14
         parts.append(f'<path d="M{left} {top}h24" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>')
-        parts.append(f'<text x="{left + 30}" y="{top + 4}">{escape(f.entry.title)}</text>')
+        parts.append(f'<text x="{left + 30}" y="{top + 4}">{escape(f.entry.title.replace("`", ""))}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -52,7 +52,7 @@ class Table:
         macs: (networks,) exact cost.
         fidelities: Epochs of each rung, ascending; the last is a full training.
         errors: (fidelities, seeds, networks) in percent.
-        truth: (networks,) mean error in percent of a full training, which scores.
+        truth: (networks,) error in percent of a full training without the luck of seeds, which scores.
         reference: Error in percent beyond which a network counts for nothing.
         marks: Epochs spent at which searches are compared.
         unit: What an epoch of this table is, `epoch` or `training`.

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks.search import cells, gap, plot, report, runs
+from benchmarks.search.denoise import denoised
 from benchmarks.search.methods import METHODS, Entry, added
 from benchmarks.search.peers.exported import Exported
 from benchmarks.search.purse import Event, Purse, SpentError
+from benchmarks.search.readers import recorded
 from benchmarks.search.tables import NONE, Setting, Table, write_export
 from nas.compare import hypervolume
+from nas.config import load_study
+from nas.search.pool import build_pool
 
 
 def made_up() -> Table:
@@ -161,6 +166,41 @@ def test_macs_are_the_published_ones() -> None:
     assert cells.cost_101(cell)[0] == 1_756_298
     rows = [[0, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
     assert cells.cost_101(cells.Cell.of(rows, [-1, 2, 0, 0, -2]))[0] == 6_843_402
+
+
+def test_what_like_networks_say_takes_the_luck_out_of_few_seeds() -> None:
+    rng = np.random.default_rng(1)
+    networks = np.array(list(product(range(3), repeat=5)), dtype=np.int16)
+    true = networks @ np.array([3.0, 1.0, 2.0, 0.5, 1.0]) + 2.0 * (networks[:, 0] == networks[:, 1])
+    place = networks.sum(axis=1) / 10
+    errors = true + rng.normal(0, 2.0, (2, len(true)))
+    found, weight = denoised(networks, place, errors)
+    assert np.std(found - true) < 0.6 * np.std(errors.mean(axis=0) - true) and weight < 0.3
+    exact, weight = denoised(networks, place, np.stack([true, true]))
+    assert weight == 1.0 and exact == pytest.approx(true)
+
+
+def test_a_recorded_table_counts_what_every_seed_has_trained(tmp_path: Path) -> None:
+    study = Path(__file__).parents[2] / "benchmarks" / "tables" / "motion.yaml"
+    content = yaml.safe_load(study.read_text(encoding="utf-8"))
+    content["space"]["families"] = {"inception_v3": content["space"]["families"]["inception_v3"]}
+    (tmp_path / "motion.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    config = load_study(tmp_path / "motion.yaml", [])
+    pool = build_pool(config, num_classes=config.num_classes).candidates
+    lines = [
+        {"digest": c.digest, "seed": seed, "top1": [min(0.9, 0.02 * (i % 7) + 0.03 * epoch) for epoch in range(1, 19)]}
+        for i, c in enumerate(pool[:25])
+        for seed in (0, 1)
+    ]
+    text = "\n".join(json.dumps(line) for line in lines[:-1])  # the last network lacks a seed
+    (tmp_path / "motion.jsonl").write_text(text, encoding="utf-8")
+    table = recorded(tmp_path / "motion.yaml")
+    assert len(table) == 24 and table.fidelities == (2, 6, 18)
+    assert table.macs.tolist() == [c.cost.macs for c in pool[:24]]
+    assert table.error(3, 1, 0) == pytest.approx(100 - 100 * (0.06 + 0.18))
+    for network in range(len(table)):
+        of = table.values(network)
+        assert table.ask(lambda name, _, of=of: of[name]) == network
 
 
 def test_a_method_from_outside_is_named_by_its_place() -> None:
