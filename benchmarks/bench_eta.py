@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from nas.budget import recorded_budget
 from nas.eta import search_left
 from nas.fidelity import recorded_fidelity
 from nas.store import Store
-from nas.watching import total_epochs
 
 MOMENTS = 20
 
@@ -42,8 +42,7 @@ def replay(path: str, study: Mapping[str, Any], session: Mapping[str, Any], jobs
     jobs = [job for job in jobs if job["state"] == "done" and job["started_at"] <= session["ended_at"]]
     begin, end = min(map(_began, jobs)), max(_began(job) + timedelta(seconds=job["seconds"]) for job in jobs)
     whole = (end - begin).total_seconds()
-    search, fidelity = study["config"]["search"], recorded_fidelity(study)
-    total = total_epochs(search["trials"], fidelity.ends, search.get("eta", 2))
+    fidelity, total = recorded_fidelity(study), recorded_budget(study).epochs
     print(f"{path}: {len(jobs)} jobs, {total} epochs, {whole:.0f} s, {session['workers']} worker(s)")
     print(f"{'done':>6}{'left':>8}{'model':>8}{'range':>16}{'error':>8}{'by rate':>9}{'error':>8}")
     off = []

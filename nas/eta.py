@@ -3,9 +3,10 @@
 The scheduler gives most epochs to few networks, and networks of a space differ in cost by orders of magnitude, so that
 epochs an hour say little. Here the seconds of jobs that have ended are explained by a + b x MACs an epoch. What is to
 come is the rest of the jobs under way, the networks that are still to be drawn, and those that are still to go on to a
-higher rung, each rung with the costs of the networks that it has had. The range is of the mean of what may come if
-costs are drawn as they were drawn so far; it knows nothing of a machine that gets other work. `benchmarks/bench_eta.py`
-holds it against recorded searches.
+higher rung, each rung with the costs of the networks that it has had. Where a model decides who trains on, nothing is
+known of who is to come: the epochs that are left then take what an epoch took on average. The range is of the mean of
+what may come if costs are drawn as they were drawn so far; it knows nothing of a machine that gets other work.
+`benchmarks/bench_eta.py` holds it against recorded searches.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from datetime import datetime
 from math import inf, sqrt
 from typing import Any
 
+from nas.budget import Budget, recorded_budget
 from nas.fidelity import recorded_fidelity
 
 WIDTH = 1.28  # standard errors on each side
@@ -108,12 +110,27 @@ def search_left(
         for job in latest.values()
         if job["state"] in ("running", "preempted")
     ]
-    to_come, count = {}, search.get("trials", 0)
-    for rung in range(len(fidelity)):
-        here = {job["number"]: job["state"] for job in jobs if job["rung"] == rung}
-        to_come[rung] = (max(0, count - len(here)), (starts[rung + 1] - starts[rung]) * fidelity.worth(rung))
-        count = (count - sum(state == "failed" for state in here.values())) // search.get("eta", 2)
-    return time_left(measured, under_way, to_come, at_once=_at_once(session, jobs, now))
+    budget = recorded_budget(study)
+    here = [{job["number"]: job["state"] for job in jobs if job["rung"] == rung} for rung in range(len(fidelity))]
+    counts = budget.networks([[number for number, state in own.items() if state == "failed"] for own in here])
+    if counts is None:
+        trained = sum(job["epochs"] - starts[job["rung"]] for job in whole)
+        worth = sum(work(job, starts[job["rung"]]).epochs for job in whole) / trained if trained else 1.0
+        open_epochs, counts = max(0, budget.epochs - _spent(budget, here)) * worth, (0,) * len(here)
+    else:
+        open_epochs = 0.0
+    to_come = {
+        rung: (max(0, count - len(own)), budget.steps[rung] * fidelity.worth(rung))
+        for rung, (count, own) in enumerate(zip(counts, here, strict=True))
+    }
+    return time_left(measured, under_way, to_come, open_epochs=open_epochs, at_once=_at_once(session, jobs, now))
+
+
+def _spent(budget: Budget, here: Sequence[Mapping[int, str]]) -> int:
+    """Epochs of all jobs that have ended well, or are to."""
+    return sum(
+        sum(state != "failed" for state in own.values()) * step for own, step in zip(here, budget.steps, strict=True)
+    )
 
 
 def _at_once(session: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], now: datetime) -> float:
@@ -134,6 +151,7 @@ def time_left(
     to_come: Mapping[int, tuple[int, float]],
     *,
     at_once: float,
+    open_epochs: float = 0.0,
 ) -> Left | None:
     """The time that a search still needs.
 
@@ -142,6 +160,7 @@ def time_left(
         under_way: What is left of the jobs that run or wait.
         to_come: By rung, how many networks are still to reach it, and the epochs that each takes there.
         at_once: Jobs that run at a time on average.
+        open_epochs: Further epochs, of which it is not known on which networks and rungs they will be spent.
 
     Returns:
         None before enough jobs have ended to say.
@@ -174,6 +193,15 @@ def time_left(
         total += count * epochs * mean
         last = epochs * mean if count else last
         variance += (spread + scatter * mean * mean) * epochs**2 * (count + count**2 / weight)
+    if open_epochs > 0:
+        weights, each = _weights(len(measured), HALF), [seconds / work.epochs for work, seconds in measured]
+        shares = [w * work.epochs for w, (work, _) in zip(weights, measured, strict=True)]
+        mean = sum(share * cost for share, cost in zip(shares, each, strict=True)) / sum(shares)
+        spread = sum(share * (cost - mean) ** 2 for share, cost in zip(shares, each, strict=True)) / sum(shares)
+        a_job = sum(shares) / sum(weights)
+        total += open_epochs * mean
+        last = min(a_job, open_epochs) * mean
+        variance += spread * open_epochs * (a_job + open_epochs / sum(weights))
     if not total:
         return None
     # At the end workers run dry one by one while the last job trains on: half of a job for each but one, on average.

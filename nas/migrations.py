@@ -130,7 +130,7 @@ def _replace_front(connection: Connection, view: str) -> None:
 
 
 def _expectations(connection: Connection) -> None:
-    _add_columns(connection, ((m.job, name) for name in ("expected_error", "expected_spread", "expected_gain")))
+    _add_columns(connection, m.FIFTH)
 
 
 VIEWS = {"pareto_front": _FRONT, "ablation_effects": _EFFECTS, "importance": _IMPORTANCE, "motion_tests": _MOTION_TESTS}

@@ -61,6 +61,7 @@ session = Table(  # one start of the driver
     Column("wall_seconds", Float),
     Column("busy_seconds", Float),  # seconds in which at least one job was under way
     Column("seen_at", String(40)),  # when the driver last said that it lives
+    Column("decide_seconds", Float),  # seconds in which a search decided what is trained next
 )
 architecture = Table(
     "nas_architecture",
@@ -337,6 +338,10 @@ FOURTH = (
     (study, "accuracy"),
     (effect, "confidence"),
     (session, "seen_at"),
+)
+FIFTH = (
+    *((job, name) for name in ("expected_error", "expected_spread", "expected_gain")),
+    (session, "decide_seconds"),
 )
 
 # The views as they are read: their statements stand in `nas/migrations.py`.

@@ -8,6 +8,7 @@ from typing import Any
 
 from nas import tables as m
 from nas.accuracies import BALANCED, MAP, broken_text, interval_of, metric_in
+from nas.calibration import Expected, expectations
 from nas.errors import NasError, one_of
 from nas.fidelity import recorded_fidelity
 from nas.importance import levels_of
@@ -56,6 +57,14 @@ _MEASURED = {
 _EPOCHS = Column("count", "epochs of training", "epochs")
 _SEED = Column("count", "seed of the training", "seed")
 _WORD = Column("text", "the answer in a word", "verdict")
+
+# Of a search whose model said what it expects.
+EXPECTED = {
+    "expected": Column("share", "accuracy that the model expected at the last rung when it last chose the trial"),
+    "expected_low": Column("share", "lower end of the 90 % interval of what is measured there"),
+    "expected_high": Column("share", "upper end of it"),
+    "expected_gain": Column("number", "growth of the hypervolume that it expected"),
+}
 
 # Where rungs are trainings of their own, epochs alone do not say what a rung is.
 FIDELITY = "fidelity"
@@ -209,6 +218,7 @@ def columns_of(table: str, rows: Sequence[Row]) -> dict[str, Column]:
     factors = dict.fromkeys(name for row in rows for name in row if name.startswith(SETTING))
     settings = {name: Column("text", f"level of {name.removeprefix(SETTING)}") for name in sorted(factors)}
     own = {FIDELITY: _FIDELITY} if any(FIDELITY in row for row in rows) else {}
+    own |= EXPECTED if any("expected" in row for row in rows) else {}
     return {**fixed, **own, **settings}
 
 
@@ -226,7 +236,8 @@ def rows_of(store: Store, study: Row, table: str) -> list[dict[str, Any]]:
     if table not in COLUMNS:
         raise NasError(one_of("table", table, COLUMNS))
     found = _READERS[table](store, study)
-    fixed, fidelity = COLUMNS[table], recorded_fidelity(study)
+    fixed, fidelity = dict(COLUMNS[table]), recorded_fidelity(study)
+    fixed |= EXPECTED if any("expected" in row for row in found) else {}
     rows = [
         {**{name: row.get(name) for name in fixed}, **{k: v for k, v in row.items() if k.startswith(SETTING)}}
         for row in found
@@ -267,13 +278,22 @@ def _settings(settings: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def _trials(store: Store, study: Row) -> list[dict[str, Any]]:
-    last = {row["trial_id"]: row for row in store.evaluations(study["id"])}  # later rungs come later
+    evaluations = store.evaluations(study["id"])
+    last = {row["trial_id"]: row for row in evaluations}  # later rungs come later
+    stated = expectations(store.jobs(study["id"]), evaluations, len(recorded_fidelity(study)))
+    expected = {one.number: one for one in stated}  # the newest of a trial
     found = []
     for row in store.described(study["id"], m.trial):
         reached = last.get(row["id"], {})
         own = {**row, **_settings(row["params"]), "params": row["num_params"]}
+        own |= _expected(expected.get(row["number"])) if expected else {}
         found.append({**own, **{name: reached.get(name) for name in ("rung", "epochs", "top1", *_BESIDE)}})
     return found
+
+
+def _expected(one: Expected | None) -> dict[str, float | None]:
+    values = (None,) * 4 if one is None else (one.accuracy, one.low, one.high, one.gain)
+    return dict(zip(EXPECTED, values, strict=True))
 
 
 def _evaluations(store: Store, study: Row) -> list[dict[str, Any]]:

@@ -10,10 +10,12 @@ from typing import Any
 
 from nas import tables as m
 from nas.accuracies import accuracy_of, metric_of, said
+from nas.budget import recorded_budget
 from nas.drivers import drivers_of
 from nas.eta import Left, search_left
 from nas.fidelity import Fidelity, recorded_fidelity
 from nas.importance import rungs_of
+from nas.learned import Learned, learned_of
 from nas.places import lines_of, moved
 from nas.spent import Begun, begun_of
 from nas.store import Row, Store
@@ -43,7 +45,9 @@ class Frame:
         events: The last ones in words, the newest last, each with `at` (UTC) and `text`.
         front: Rows of the view `pareto_front`.
         metric: What accuracy is called: `top-1` or `mAP`.
+        fidelity: The rungs of the search.
         front_at: The rung that they are of, in words; empty without any.
+        learned: Ranks, hypervolume, proposals and expectations.
         ablations: `name`, `kind`, `state` and the number of runs `running`, `done`, `failed` and in all.
     """
 
@@ -62,7 +66,9 @@ class Frame:
     events: Sequence[Mapping[str, Any]]
     front: Sequence[Row]
     metric: str
+    fidelity: Fidelity
     front_at: str
+    learned: Learned
     ablations: Sequence[Mapping[str, Any]]
 
 
@@ -74,9 +80,7 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
         study: The study's row.
         now: With a time zone.
     """
-    search = study["config"].get("search", {})
-    fidelity, eta = recorded_fidelity(study), search.get("eta", 2)
-    rungs = fidelity.ends
+    fidelity = recorded_fidelity(study)
     evaluations = store.evaluations(study["id"])
     trials = store.trials(study["id"])
     jobs = store.jobs(study["id"])
@@ -89,7 +93,7 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
     running = [_job(one, store) for one in sorted(under_way, key=lambda one: int(one.job["id"]))]
     done = sum({row["trial_id"]: row["epochs"] for row in evaluations}.values())
     done += sum(one.gained for one in begun.values())
-    total = total_epochs(search.get("trials", 0), rungs, eta)
+    total = recorded_budget(study).epochs
     front = store.pareto_front(study["name"])
     ablations = _ablations(store.run_states(study["id"]))
     left = None
@@ -111,15 +115,10 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
         events=[_event(event, evaluations, trials, fidelity) for event in events[-EVENTS:]],
         front=front,
         metric=metric_of(evaluations),
+        fidelity=fidelity,
         front_at=fidelity.at_epochs(front[0]["epochs"]) if front else "",
+        learned=learned_of(evaluations, trials, jobs, len(fidelity)),
         ablations=ablations,
-    )
-
-
-def total_epochs(trials: int, rungs: Sequence[int], eta: int) -> int:
-    """Epochs of a search in which nothing fails: floor(n / eta) of a rung's n networks go on."""
-    return sum(
-        trials // eta**rung * (high - low) for rung, (low, high) in enumerate(zip((0, *rungs), rungs, strict=False))
     )
 
 

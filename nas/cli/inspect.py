@@ -21,12 +21,15 @@ from nas.accuracies import (
     metric_in,
     recorded_counts,
 )
+from nas.budget import recorded_budget
+from nas.cli.learned import learned_report, print_learned
 from nas.cli.output import Progress, duration, print_json, print_line, print_table, print_words
 from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
 from nas.cli.trials import print_trials, trial_rows
 from nas.drivers import died_text, drivers_of, training_seconds
 from nas.fidelity import recorded_fidelity, worth_of
+from nas.learned import Learned, deciding, learned_of
 from nas.spent import begun_of, worth_of_begun
 from nas.store import Row, Store
 
@@ -55,7 +58,9 @@ def status(
     Example: nas status studies/kinetics_small.yaml
     """
     with open_study(study, db) as (store, row):
-        report = status_report(store, row)
+        learned, deciding_seconds = _learned(store, row)
+        budget = recorded_budget(row)
+        report = {**status_report(store, row), **learned_report(learned, budget, deciding_seconds)}
         if trials:
             report["networks"] = trial_rows(store, row)
         if as_json:
@@ -93,6 +98,7 @@ def status(
             print_trials(report["networks"], report["metric"])
         if report["promotions"]:
             print_promoted(report["promotions"], report["recipes"], report["metric"])
+        print_learned(learned, budget, deciding_seconds, recorded_fidelity(row), report["metric"])
         worth = "" if continues else f" (worth {report['full_epochs_worth']:.1f} of full fidelity)"
         print_words(
             f"spent: {report['epochs_trained']:,} epochs{worth}, {duration(report['seconds'])} in {report['sessions']} "
@@ -177,6 +183,13 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
         "promotions": promoted_rows(store, row["id"]),
         "recipes": told_apart(store.promotions(row["id"])),
     }
+
+
+def _learned(store: Store, row: Row) -> tuple[Learned, tuple[float, float] | None]:
+    """What the search has learned, and the seconds that its drivers have spent in decisions and in all."""
+    evaluations, trials = store.evaluations(row["id"]), store.trials(row["id"])
+    learned = learned_of(evaluations, trials, store.jobs(row["id"]), len(recorded_fidelity(row)))
+    return learned, deciding(drivers_of(store, row["id"], datetime.now(UTC)))
 
 
 def _shows_balanced(report: Mapping[str, Any]) -> bool:

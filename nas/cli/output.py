@@ -64,6 +64,11 @@ def print_words(text: str) -> None:
         print_line(text)
 
 
+def words_lines(text: str, wide: int) -> list[str]:
+    """A sentence as lines of at most so many characters, broken between words."""
+    return _wrapped(visible(text), wide)
+
+
 def print_error(text: str) -> None:
     """Prints one line to standard error."""
     _write(sys.stderr, visible(text), flush=True)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.cli.inspect import DB, STUDY
-from nas.cli.output import console, duration, print_line, shown, table_lines, width
+from nas.cli.learned import lines as learned_lines
+from nas.cli.learned import proposals_line
+from nas.cli.output import console, duration, print_line, shown, table_lines, width, words_lines
 from nas.cli.resolve import open_study
 from nas.drivers import died_text
 
@@ -68,6 +70,10 @@ def frame_lines(frame: Frame, *, columns_wide: int) -> list[str]:
         lines.append(died_text(frame.died_at))
     rungs = {"rung": "rung", "fidelity": "fidelity", "networks": "networks", "best": f"best {frame.metric}"}
     lines += table("rungs", frame.rungs, rungs)
+    texts = [proposals_line(frame.learned.origins)] if frame.learned.origins else []
+    texts += learned_lines(frame.learned, frame.fidelity)
+    if texts:
+        lines += [*(line for text in texts for line in words_lines(text, columns_wide)), ""]
     if frame.running:
         jobs = [{**job, "progress": f"{job['epoch']}/{job['until']}"} for job in frame.running[:JOB_ROWS]]
         columns = {"what": "trial", "progress": "epochs", "digest": "digest", "description": "network"}

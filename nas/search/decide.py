@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from nas.budget import budget_of
 from nas.search.freeze_thaw import next_step
 from nas.search.ledger import Ledger
 from nas.search.model.belief import Model
@@ -19,7 +20,6 @@ from nas.search.sampler.pool_sampler import Reason
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait
 from nas.search.schedules import LEDGER_SCHEDULERS, spent
 from nas.study import SearchConfig
-from nas.watching import total_epochs
 from search_spaces.space import SearchSpace
 
 
@@ -84,7 +84,7 @@ class Decider:
 
     def _by_model(self, ledger: Ledger, seen: Seen) -> Decision:
         search, ends = self._search, self._search.rungs
-        left = (search.max_epochs or total_epochs(search.trials, ends, search.eta)) - spent(ledger, ends)
+        left = budget_of(search).epochs - spent(ledger, ends)
         may_start = len(ledger) < search.trials and left >= ends[-1]
         first = max(search.initial, len(self._supply.pool.named))
         if may_start and (len(ledger) < first or not seen.results):

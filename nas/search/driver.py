@@ -13,6 +13,7 @@ from pathlib import Path
 import optuna
 
 from nas.accuracies import told
+from nas.budget import budget_of
 from nas.errors import SearchError, StoreError
 from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
 from nas.search.cluster import joined
@@ -60,6 +61,7 @@ class Summary:
         failed: Trials that failed.
         wall_seconds: Of this session.
         busy_seconds: Of this session, with a job under way.
+        decide_seconds: Of this session, spent in decisions.
         exhausted: The pool ran out of networks before the budget.
     """
 
@@ -67,6 +69,7 @@ class Summary:
     failed: int = 0
     wall_seconds: float = 0.0
     busy_seconds: float = 0.0
+    decide_seconds: float = 0.0
     exhausted: bool = False
 
 
@@ -166,7 +169,7 @@ class Driver:
         self.summary = Summary()
         self.networks: dict[str, Candidate] = {}  # of the trials that the space knows
         self.num_known = 0  # trials that were looked at for that
-        self.progress = Progress(self.record, self.rules, search.fidelity)
+        self.progress = Progress(self.record, budget_of(search), search.fidelity)
         self.copied_at = -inf
         self.beat: Callable[[], None] = lambda: None
 
@@ -175,7 +178,7 @@ class Driver:
         began = time.perf_counter()
         session = open_session(self.store, self.row, workers=self.crew.workers)
         self.progress.session = self.store.sessions(self.row["id"])[-1]
-        self.beat = Heartbeat(self.store, session)
+        self.beat = Heartbeat(self.store, session, lambda: {"decide_seconds": self.summary.decide_seconds})
         waiting = self._take_over()
         self._copy()
         try:
@@ -210,6 +213,7 @@ class Driver:
                 session,
                 wall_seconds=self.summary.wall_seconds,
                 busy_seconds=self.summary.busy_seconds,
+                decide_seconds=self.summary.decide_seconds,
             )
         tried = [trial.settings for trial in self.record.trials]
         for text in gaps([candidate.params for candidate in self.pool.candidates], tried):
@@ -223,7 +227,11 @@ class Driver:
         """Takes one decision; returns whether a job was submitted."""
         if self.summary.exhausted and not self.crew:
             return False
-        match self.decider.decide(self.record.ledger(), self._seen()):
+        ledger, seen = self.record.ledger(), self._seen()
+        began = time.perf_counter()
+        decision = self.decider.decide(ledger, seen)
+        self.summary.decide_seconds += time.perf_counter() - began
+        match decision:
             case GoOn(number=number, rung=rung, reason=reason):
                 job = self.record.promote(number, rung, reason)
                 self._say("promote", f"trial {number} goes on to {self.fidelity.label(rung)}")

@@ -6,12 +6,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nas.budget import Budget
 from nas.eta import NOT_YET, Left, search_left
 from nas.fidelity import Fidelity
 from nas.places import lines_of
 from nas.search.record import Record
 from nas.search.rows import Job
-from nas.search.scheduler import Rules
 from nas.store import Row
 
 LEFT_EVERY = 5.0  # seconds after which the time that is left is reckoned anew, or
@@ -23,14 +23,14 @@ class Progress:
 
     Args:
         record: Of the search.
-        rules: Rungs and number of trials.
+        budget: Of the search.
         fidelity: What the rungs are.
     """
 
-    def __init__(self, record: Record, rules: Rules, fidelity: Fidelity) -> None:
+    def __init__(self, record: Record, budget: Budget, fidelity: Fidelity) -> None:
         """No job is under way."""
         self.session: Row = {}  # of the driver
-        self._record, self._rules, self._fidelity = record, rules, fidelity
+        self._record, self._budget, self._fidelity = record, budget, fidelity
         self._folders: dict[int, Path] = {}  # trial number -> where it trains
         self._before: dict[int, int] = {}  # trial number -> epochs stored
         self._left: Left | None = None
@@ -48,14 +48,9 @@ class Progress:
 
     def epochs(self) -> tuple[int, int]:
         """Epochs trained, those of running jobs included, and epochs of the whole search."""
-        counts = [self._rules.num_trials]
-        for _ in range(self._rules.num_rungs - 1):
-            counts.append(counts[-1] // self._rules.eta)
-        ends = self._record.rungs
-        steps = [b - a for a, b in zip((0, *ends), ends, strict=False)]
-        total = sum(count * step for count, step in zip(counts, steps, strict=True))
-        reached = self._record.ledger().counts(self._rules.num_rungs)
-        done = sum(count * step for count, step in zip(reached, steps, strict=True))
+        total = self._budget.epochs
+        reached = self._record.ledger().counts(len(self._budget.ends))
+        done = sum(count * step for count, step in zip(reached, self._budget.steps, strict=True))
         for job in self._record.running.values():
             if job.number in self._folders:
                 done += max(0, lines_of(self._folders[job.number]) - self._before[job.number])

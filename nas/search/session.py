@@ -356,11 +356,12 @@ class Heartbeat:
     Args:
         store: The database, open for writing.
         session: Of the driver.
+        also: Columns of the session that are written with it.
     """
 
-    def __init__(self, store: Store, session: int) -> None:
+    def __init__(self, store: Store, session: int, also: Callable[[], Mapping[str, Any]] = dict) -> None:
         """The session has just been opened."""
-        self._store, self._session, self._last = store, session, time.monotonic()
+        self._store, self._session, self._also, self._last = store, session, also, time.monotonic()
 
     def __call__(self) -> None:
         """Writes when it is time."""
@@ -369,7 +370,8 @@ class Heartbeat:
         self._last = time.monotonic()
         # On a full disk, the next write that counts says so.
         with suppress(StoreError), self._store.write() as connection:
-            connection.execute(m.session.update().where(m.session.c.id == self._session).values(seen_at=s.now()))
+            change = m.session.update().where(m.session.c.id == self._session)
+            connection.execute(change.values(seen_at=s.now(), **self._also()))
 
 
 @contextmanager
@@ -384,8 +386,11 @@ def session_of(store: Store, study: Row, *, workers: int) -> Iterator[Heartbeat]
         close_session(store, session, wall_seconds=seconds, busy_seconds=seconds)
 
 
-def close_session(store: Store, session: int, *, wall_seconds: float, busy_seconds: float) -> None:
-    """Records that a driver has ended."""
+def close_session(
+    store: Store, session: int, *, wall_seconds: float, busy_seconds: float, decide_seconds: float | None = None
+) -> None:
+    """Records that a driver has ended, and what it did with its time; only that of a search decides anything."""
     values = {"ended_at": s.now(), "wall_seconds": wall_seconds, "busy_seconds": busy_seconds}
+    values |= {} if decide_seconds is None else {"decide_seconds": decide_seconds}
     with store.write() as connection:
         connection.execute(m.session.update().where(m.session.c.id == session).values(**values))

@@ -97,6 +97,46 @@ def test_it_is_within_30_percent_from_a_third_of_a_search_on() -> None:
     assert sum(held) >= 0.5 * len(held)
 
 
+def test_epochs_of_which_nothing_is_known_take_what_one_took_on_average() -> None:
+    same = time_left([(Work(rung=0, epochs=2, macs=1e6), 10.0)] * 4, [], {}, at_once=1, open_epochs=8.0)
+    assert same is not None
+    assert same.middle == pytest.approx(40.0)
+    assert (same.low, same.high) == (pytest.approx(36.0), pytest.approx(44.0))
+    drawn = time_left(EXACT, [], {}, at_once=1, open_epochs=8.0)
+    assert drawn is not None
+    assert drawn.middle == pytest.approx(8 * (2.0 + 4.0 + 10.0) / 3, rel=0.03)
+    assert drawn.high - drawn.low > 0.3 * drawn.middle
+
+
+@pytest.mark.parametrize(
+    ("changed", "epochs"),
+    [
+        ({"scheduler": "freeze_thaw"}, 126 * 2 + 42 * 4 + 14 * 12 - 20),
+        ({"scheduler": "freeze_thaw", "max_epochs": 100}, 80),
+        ({"scheduler": "none"}, 126 * 18 - 20),
+        ({"max_epochs": 100}, 80),
+    ],
+)
+def test_the_time_follows_the_scheduler_and_the_limit_of_epochs(changed: dict[str, Any], epochs: int) -> None:
+    study = {"config": {"search": STUDY["config"]["search"] | changed}}
+    rows = [
+        {
+            "id": number,
+            "number": number,
+            "rung": 0,
+            "epochs": 2,
+            "state": "done",
+            "seconds": 10.0,
+            "started_at": at(10.0 * number).isoformat(),
+            "macs": 1e7,
+        }
+        for number in range(10)
+    ]
+    left = search_left(study, {"started_at": at(0).isoformat(), "workers": 1}, rows, {}, at(100))
+    assert left is not None
+    assert left.middle == pytest.approx(5.0 * epochs, rel=0.05)
+
+
 def test_a_driver_that_does_something_else_needs_no_time_for_the_search() -> None:
     jobs, ended = simulated(0, 1)
     rows, epochs = seen(jobs, ended + 1)

@@ -14,7 +14,7 @@ from sqlalchemy import Inspector, inspect, text
 
 from nas import migrations as m
 from nas.store import Store
-from nas.tables import FOURTH, THIRD
+from nas.tables import FIFTH, FOURTH, THIRD
 from search_spaces import codec
 from search_spaces.presets import preset
 
@@ -50,7 +50,7 @@ def test_an_old_and_a_new_database_have_the_same_columns_and_views(tmp_path: Pat
         return tables | {name: " ".join((found.get_view_definition(name) or "").split()) for name in VIEWS}
 
     new = schema(Store(tmp_path / "new.db", create=True))
-    assert {name for _, name in (*THIRD, *FOURTH)} <= {name for columns in new.values() for name, *_ in columns}
+    assert {name for _, name in (*THIRD, *FOURTH, *FIFTH)} <= {name for columns in new.values() for name, *_ in columns}
     for version in range(1, m.LATEST + 1):
         path = tmp_path / f"{version}.db"
         shutil.copy(DATABASES / f"schema_{version}.db", path)

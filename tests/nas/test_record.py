@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from nas.budget import budget_of
 from nas.config import load_study
 from nas.errors import StoreError
 from nas.jobs import JobResult
@@ -27,7 +28,6 @@ from nas.search.sampler import STARTUP, Seen
 from nas.search.schedules import spent
 from nas.store import Store
 from nas.study import Study
-from nas.watching import total_epochs
 from tests.nas.studies import write_study
 from trainer.metrics import EpochResult, Metrics
 
@@ -190,7 +190,7 @@ def test_every_decision_is_that_of_a_record_that_was_just_read(
     assert summary.failed and decisions[0] > 50
     ends = study.search.rungs
     if scheduler == "freeze_thaw":
-        assert spent(one.record.ledger(), ends) <= total_epochs(50, ends, study.search.eta)
+        assert spent(one.record.ledger(), ends) <= budget_of(study.search).epochs
         assert summary.counts[-1] >= 3
         started = [job for job in one.record.jobs.values() if job.rung == 0]
         assert any(job.expected is not None for job in started)
@@ -222,6 +222,9 @@ def test_the_store_is_read_once_however_long_the_search(tmp_path: Path, monkeypa
         with driver_of(study, pool, tmp_path / f"{trials}.db") as one:
             assert one.run().counts[0] == trials
         counts.append(reads[0])
+        with Store(tmp_path / f"{trials}.db") as store:
+            (session,) = store.sessions(1)
+            assert 0 < session["decide_seconds"] < session["wall_seconds"]
     assert counts[0] == counts[1]
 
 

@@ -19,11 +19,12 @@ import pytest
 
 from nas import store as s
 from nas import tables as m
+from nas.budget import recorded_budget
 from nas.drivers import is_held
 from nas.errors import NotFoundError, StoreError
 from nas.search.session import Heartbeat, locked, open_session
 from nas.store import Store
-from nas.watching import frame_of, total_epochs
+from nas.watching import frame_of
 from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import made
 from tests.nas.studies import write_study
@@ -107,7 +108,7 @@ def test_a_frame_tells_rungs_jobs_epochs_and_ablations(running: Path) -> None:
     job, run = frame.running
     assert (job["what"], job["epoch"], job["until"]) == ("39", 2, 3)
     assert (run["what"], run["epoch"], run["until"]) == ("run, seed 2", 0, 3)
-    assert frame.epochs_total == total_epochs(40, [1, 2, 3], 3) == 40 + 13 + 4
+    assert frame.epochs_total == recorded_budget(store.study()).epochs == 40 + 13 + 4
     known = {row["trial_id"]: row["epochs"] for row in store.evaluations(1)}
     before = known[store.trials(1)[39]["id"]]
     assert frame.epochs_done == sum(known.values()) + 2 - before

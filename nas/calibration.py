@@ -1,0 +1,145 @@
+"""Was it as the model expected? What it expected of networks beside what was measured at the last rung. Pure.
+
+A model states the error at the last rung as normal in its logarithm; what is then measured has the noise of a count of
+videos, too. Networks come to the last rung because their lower rungs were good, so an expectation of before is more
+often too pessimistic for those than for all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, median
+from typing import Any
+
+from nas.accuracies import accuracy_of, wilson
+
+CONFIDENCE = 0.9
+_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """What a model expected of a network when one of its trainings was begun; shares of 1.
+
+    Attributes:
+        number: Of the trial.
+        digest: Of the network.
+        rung: To which that training led.
+        accuracy: Expected at the last rung, the median.
+        low: Of the 90 % interval of what is measured there.
+        high: Of it.
+        gain: Expected growth of the hypervolume.
+        measured: At the last rung; None before that.
+    """
+
+    number: int
+    digest: str
+    rung: int
+    accuracy: float
+    low: float
+    high: float
+    gain: float
+    measured: float | None
+
+    @property
+    def inside(self) -> bool:
+        """Whether what was measured lies in the interval."""
+        return self.measured is not None and self.low <= self.measured <= self.high
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """Expectations that were followed by a measurement.
+
+    Attributes:
+        expectations: How many.
+        networks: Of how many networks.
+        inside: Measured within the 90 % interval.
+        share: The same as a share.
+        low: Of the 95 % interval of that share (Wilson's).
+        high: Of it.
+        ratio: Median of the measured error over the expected one; None where nothing was expected to be wrong.
+    """
+
+    expectations: int
+    networks: int
+    inside: int
+    share: float
+    low: float
+    high: float
+    ratio: float | None
+
+
+def expectations(
+    jobs: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]], num_rungs: int
+) -> tuple[Expected, ...]:
+    """One for each rung that a trial was sent to by a model, in that order.
+
+    Args:
+        jobs: Rows of `Store.jobs`; of a training that was cut short, the one that took it up again says the same.
+        evaluations: Rows of `Store.evaluations`.
+        num_rungs: Of the search.
+    """
+    last = {row["trial_id"]: row for row in evaluations if row["rung"] == num_rungs - 1}
+    videos = evaluations[-1]["num_clips"] if evaluations else 0
+    found: dict[tuple[int, int], Expected] = {}
+    for job in jobs:
+        error, spread, gain = job["expected_error"], job["expected_spread"], job["expected_gain"]
+        if error is None or spread is None or gain is None or (job["trial_id"], job["rung"]) in found:
+            continue
+        result = last.get(job["trial_id"])
+        low, high = interval(error, spread, videos if result is None else result["num_clips"])
+        found[job["trial_id"], job["rung"]] = Expected(
+            number=job["number"],
+            digest=job["digest"],
+            rung=job["rung"],
+            accuracy=max(0.0, 1.0 - error),  # a normal logarithm knows no largest error
+            low=1.0 - high,
+            high=1.0 - low,
+            gain=gain,
+            measured=None if result is None else accuracy_of(result),
+        )
+    return tuple(found.values())
+
+
+def interval(error: float, spread: float, videos: int) -> tuple[float, float]:
+    """The 90 % interval of an error that is measured.
+
+    Args:
+        error: Expected, the median.
+        spread: Standard deviation of its logarithm.
+        videos: That it is measured on; 0 where that is not known.
+
+    Returns:
+        Low and high, shares of 1. Of none or all of the videos wrong, as of half a video more or less, the ends are 0
+        and 1.
+    """
+    noise, half = 0.0, 0.0
+    if videos > 0:
+        half = 0.5 / (videos + 1)
+        own = min(max(error, half), 1.0)
+        noise = (1.0 - own) / (own * (videos + 1))
+    factor = math.exp(min(700.0, _Z * math.sqrt(spread * spread + noise)))
+    low, high = error / factor, error * factor
+    return (0.0 if low <= half else min(1.0, low)), min(1.0, max(0.0, high, half))
+
+
+def calibration(found: Sequence[Expected]) -> Calibration | None:
+    """How the expectations fared; None where none was followed by a measurement."""
+    past = [one for one in found if one.measured is not None]
+    if not past:
+        return None
+    inside = sum(one.inside for one in past)
+    low, high = wilson(inside / len(past), len(past))
+    ratios = [(1.0 - (one.measured or 0.0)) / (1.0 - one.accuracy) for one in past if one.accuracy < 1.0]
+    return Calibration(
+        expectations=len(past),
+        networks=len({one.number for one in past}),
+        inside=inside,
+        share=inside / len(past),
+        low=low,
+        high=high,
+        ratio=median(ratios) if ratios else None,
+    )

@@ -1,0 +1,172 @@
+"""What a search has come to know, from its stored record: ranks, hypervolume, proposals, expectations, time. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nas.accuracies import accuracy_of
+from nas.calibration import Calibration, Expected, calibration, expectations
+from nas.compare import hypervolume
+from nas.ranks import Agreement, agreements
+
+if TYPE_CHECKING:
+    from nas.drivers import Driver
+
+CORNER = 1.05  # as in the order of a rung: the reference, on axes scaled to 0..1
+_FIRST = ("named", "initial", "random")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Box:
+    """The rectangle in which hypervolumes are taken: error and log MACs between the best and the worst network tried.
+
+    The reference lies 5 % of each range beyond the worst, so that the worst count for something, too.
+    """
+
+    low_error: float
+    high_error: float
+    low_macs: int
+    high_macs: int
+
+    @classmethod
+    def of(cls, values: Sequence[tuple[float, int]]) -> Box:
+        """Around pairs of error and MACs, one at least."""
+        errors, macs = [error for error, _ in values], [own for _, own in values]
+        return cls(low_error=min(errors), high_error=max(errors), low_macs=min(macs), high_macs=max(macs))
+
+    def share(self, values: Sequence[tuple[float, int]]) -> float:
+        """What pairs of error and MACs dominate of the rectangle from the best of both to the reference."""
+        if not values:
+            return 0.0
+        tall = self.high_error - self.low_error or 1.0
+        low = math.log10(self.low_macs)
+        wide = math.log10(self.high_macs) - low or 1.0
+        scaled = [((error - self.low_error) / tall, (math.log10(macs) - low) / wide) for error, macs in values]
+        return hypervolume(scaled, (CORNER, CORNER)) / CORNER**2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Volume:
+    """Hypervolume so far of the front at the highest rung reached.
+
+    Attributes:
+        rung: From 0.
+        epochs: Of that rung.
+        share: Of the rectangle.
+        error: The largest error of any network tried, at any rung; the reference lies 5 % of the range beyond.
+        macs: Of the dearest network tried, likewise.
+    """
+
+    rung: int
+    epochs: int
+    share: float
+    error: float
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where proposals came from, and what came of them.
+
+    Attributes:
+        origin: `named`, `initial`, `random`, or the sampler in words.
+        networks: Begun.
+        rung: The highest that one of them has reached; None before the first result.
+        there: How many have reached it.
+        best: Accuracy there.
+        epochs: Of that rung.
+    """
+
+    origin: str
+    networks: int
+    rung: int | None
+    there: int
+    best: float | None
+    epochs: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learned:
+    """All that is known; parts that the record has nothing for are empty or None."""
+
+    ranks: tuple[Agreement, ...]
+    volume: Volume | None
+    origins: tuple[Origin, ...]
+    expected: tuple[Expected, ...]
+    calibration: Calibration | None
+
+
+def learned_of(
+    evaluations: Sequence[Mapping[str, Any]],
+    trials: Sequence[Mapping[str, Any]],
+    jobs: Sequence[Mapping[str, Any]],
+    num_rungs: int,
+) -> Learned:
+    """What the rows of a search say.
+
+    Args:
+        evaluations: Of `Store.evaluations`.
+        trials: Of `Store.trials`.
+        jobs: Of `Store.jobs`.
+        num_rungs: Of the search.
+    """
+    expected = expectations(jobs, evaluations, num_rungs)
+    return Learned(
+        ranks=agreements(evaluations, num_rungs),
+        volume=volume(evaluations),
+        origins=origins(trials, evaluations),
+        expected=expected,
+        calibration=calibration(expected),
+    )
+
+
+def volume(evaluations: Sequence[Mapping[str, Any]]) -> Volume | None:
+    """The hypervolume so far; None of fewer than two networks, between which no range lies."""
+    if len({row["digest"] for row in evaluations}) < 2:
+        return None
+    values = [(1.0 - accuracy_of(row), int(row["macs"])) for row in evaluations]
+    box, rung = Box.of(values), max(row["rung"] for row in evaluations)
+    there = [(value, row["epochs"]) for value, row in zip(values, evaluations, strict=True) if row["rung"] == rung]
+    share = box.share([value for value, _ in there])
+    return Volume(rung=rung, epochs=there[0][1], share=share, error=box.high_error, macs=box.high_macs)
+
+
+def origins(trials: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]) -> tuple[Origin, ...]:
+    """Each origin of proposals: those that ask no model first, then by name."""
+    by_trial: dict[int, list[Mapping[str, Any]]] = {}
+    for row in evaluations:
+        by_trial.setdefault(row["trial_id"], []).append(row)
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for trial in trials:
+        groups.setdefault(trial["origin"], []).append(trial)
+    found = []
+    for origin in sorted(groups, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)):
+        results = [row for trial in groups[origin] for row in by_trial.get(trial["id"], ())]
+        rung = max((row["rung"] for row in results), default=None)
+        there = [row for row in results if row["rung"] == rung]
+        found.append(
+            Origin(
+                origin=origin,
+                networks=len(groups[origin]),
+                rung=rung,
+                there=len(there),
+                best=max(map(accuracy_of, there), default=None),
+                epochs=there[0]["epochs"] if there else None,
+            )
+        )
+    return tuple(found)
+
+
+def deciding(drivers: Iterable[Driver]) -> tuple[float, float] | None:
+    """Seconds that drivers of a search spent in decisions, and all of theirs; None where that was not kept.
+
+    Args:
+        drivers: Of the study; those of other kinds are left out.
+    """
+    kept = [one for one in drivers if one.kind == "search" and one.session["decide_seconds"] is not None]
+    if not kept:
+        return None
+    return sum(float(one.session["decide_seconds"]) for one in kept), sum(one.seconds for one in kept)
