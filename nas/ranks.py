@@ -40,11 +40,16 @@ class Agreement:
     interval: tuple[float, float] | None
 
     @property
+    def unknown(self) -> str:
+        """Why there is no correlation."""
+        return "too few" if self.networks < FEW else "all alike"
+
+    @property
     def text(self) -> str:
         """In words: `0.83 (0.51 to 0.95, 13 networks)`."""
         count = f"{self.networks} network{'' if self.networks == 1 else 's'}"
         if self.correlation is None or self.interval is None:
-            return f"too few ({count})" if self.networks < FEW else f"all alike ({count})"
+            return f"{self.unknown} ({count})"
         return f"{self.correlation:.2f} ({self.interval[0]:.2f} to {self.interval[1]:.2f}, {count})"
 
 

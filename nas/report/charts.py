@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.accuracies import MAP, TOP1
+from nas.calibration import CONFIDENCE, Expected
 from nas.fidelity import EPOCHS, Fidelity
 from nas.report.scales import Scale, linear, logarithmic
 from nas.report.values import Ablation, Curve, Effect, Level, Marginal, Network, Point, Step
@@ -194,6 +195,37 @@ def hypervolume_chart(steps: Sequence[Step], epochs: Mapping[int, int], fidelity
         legend=tuple(
             (f"c{place % COLOURS}", f"front {fidelity.at_epochs(epochs[rung])}") for place, rung in enumerate(rungs)
         ),
+    )
+
+
+def expected_chart(expected: Sequence[Expected], metric: str = TOP1, fidelity: Fidelity = EPOCHS) -> Chart:
+    """What a model expected, with its interval, against what was measured; both axes are the same."""
+    past = [(one, one.measured) for one in expected if one.measured is not None]
+    ends = [end for one, own in past for end in (one.low, one.high, one.accuracy, own)]
+    x, y = _accuracy(ends), _accuracy(ends)
+    interval = percent(CONFIDENCE, digits=0)
+    marks = [
+        Mark(
+            x=x.at(own),
+            y=_down(y, one.accuracy),
+            kind="top" if one.inside else "c1",
+            digest=one.digest,
+            label=f"{metric} {percent(own)} measured, {measured(one.accuracy, one.low, one.high)} expected when trial "
+            f"{one.number} {f'went on to {fidelity.label(one.rung)}' if one.rung else 'began'}",
+            bar=(_down(y, one.high), _down(y, one.low)),
+        )
+        for one, own in sorted(past, key=lambda pair: pair[1])
+    ]
+    return Chart(
+        title=f"{metric} at the last rung that the model expected, with its {interval} interval, against what was "
+        f"measured; {plural(len(past), 'expectation')}",
+        x_title=f"{metric} measured at the last rung",
+        y_title=f"{metric} expected",
+        x=x,
+        y=y,
+        lines=(Line(points=_path(x, y, [(x.low, y.low), (x.high, y.high)]), kind="c2 dashed"),),
+        marks=tuple(marks),
+        legend=(("top", f"within the {interval} interval"), ("c1", "outside of it"), ("c2 dashed", "as expected")),
     )
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import median
 
-from nas.compare import front, hypervolume
+from nas.compare import front
 from nas.fidelity import EPOCHS, Fidelity
 from nas.importance import marginal_fronts, rungs_of
+from nas.learned import Box
 from nas.report.values import Level, Marginal, Point, Rung, Step
 from nas.store import Row
 
-CORNER = 1.05  # as in the search's own order: the reference corner, on axes scaled to 0..1
 ENOUGH = 10  # results at a rung from which on the sampler learns from it; the same holds for marginal fronts
 
 TRIED = 3  # networks from which on a value's hypervolume says more about the value than about the sampler
@@ -42,24 +41,17 @@ def rungs(points: Sequence[Point], epochs: Sequence[int]) -> tuple[Rung, ...]:
     return tuple(found)
 
 
-def share(points: Sequence[Point], low: int, high: int) -> float:
-    """Hypervolume of points as a share of the rectangle of error 0..1 and log MACs from `low` to a bit beyond `high`.
-
-    The corner stands at error 1 and 5 % of the range beyond the dearest network, so that this one counts, too.
-    """
-    if not points:
-        return 0.0
-    width = math.log10(high) - math.log10(low) or 1.0
-    values = [(1 - p.accuracy, (math.log10(p.macs) - math.log10(low)) / width) for p in points]
-    return hypervolume(values, (1.0, CORNER)) / CORNER
+def values(points: Sequence[Point]) -> list[tuple[float, int]]:
+    """Error and MACs of each."""
+    return [(1.0 - p.accuracy, p.macs) for p in points]
 
 
 def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, ...]:
     """Hypervolume of each rung's front, each time that the rung got a result, against epochs trained until then.
 
     Each rung has its own sequence, for results of different fidelity do not belong on one front. The rectangle is that
-    of all networks measured at any rung. Where a rung sees a part of the data or of the clip, its epochs count by their
-    share of the work.
+    of all networks measured at any rung, as they are now. Where a rung sees a part of the data or of the clip, its
+    epochs count by their share of the work.
 
     Args:
         points: Of the search, in the order in which they were measured.
@@ -67,7 +59,7 @@ def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, .
     """
     if not points:
         return ()
-    low, high = min(p.macs for p in points), max(p.macs for p in points)
+    box = Box.of(values(points))
     spent = 0.0
     trained: dict[int, int] = {}
     reached: dict[int, list[Point]] = {}
@@ -78,10 +70,8 @@ def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, .
         trained[point.number] = max(point.epochs, trained.get(point.number, 0))
         here = reached.setdefault(point.rung, [])
         here.append(point)
-        value = share(here, low, high)
-        here[:] = [
-            here[i] for i in front([(1 - p.accuracy, p.macs) for p in here])
-        ]  # the rest adds nothing later, either
+        value = box.share(values(here))
+        here[:] = [here[i] for i in front(values(here))]  # the rest adds nothing later, either
         if value > best.get(point.rung, -1.0):
             best[point.rung] = value
             found.append(Step(rung=point.rung, epochs=spent, share=value))

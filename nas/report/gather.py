@@ -12,6 +12,7 @@ from nas.ablation.verdict import stated_level
 from nas.accuracies import accuracy_of, interval_of, metric_in, metric_of
 from nas.drivers import Driver, drivers_of
 from nas.fidelity import recorded_fidelity
+from nas.learned import learned_of
 from nas.recipes import told_apart
 from nas.report import evidence
 from nas.report.front import marginals, rungs, steps
@@ -45,7 +46,8 @@ def gather(store: Store, *, database: str | None = None) -> Report:
     points = points_of(evaluations, front)
     networks = networks_of(store.architectures(study["clip"], study["num_classes"]))
     verdicts = store.study_verdicts(key)
-    begun = begun_of(store.location, store.jobs(key), evaluations, recorded_fidelity(study))
+    jobs, fidelity = store.jobs(key), recorded_fidelity(study)
+    begun = begun_of(store.location, jobs, evaluations, fidelity)
     return Report(
         study=study,
         database=database or store.location,
@@ -56,8 +58,8 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         trials=len(trials),
         points=points,
         curves=curves_of(epochs, trials, points),
-        rungs=rungs(points, recorded_fidelity(study).ends),
-        steps=steps(points, recorded_fidelity(study)),
+        rungs=rungs(points, fidelity.ends),
+        steps=steps(points, fidelity),
         marginals=marginals(evaluations),
         importances=evidence.importances(store.view("importance", name)),
         ablations=ablations,
@@ -70,6 +72,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         failures=failures(trials, promotions, runs),
         preempted=len(store.jobs(key, "preempted")),
         run_seconds=sum(row["seconds"] or 0.0 for row in runs),
+        learned=learned_of(evaluations, trials, jobs, len(fidelity)),
         begun=sum(one.gained for one in begun.values()),
     )
 
@@ -180,5 +183,6 @@ def _session(driver: Driver) -> Session:
         wall_seconds=driver.seconds,
         state="under way" if driver.alive else "killed" if driver.died else "",
         busy_seconds=row["busy_seconds"],
+        decide_seconds=row["decide_seconds"],
         environment=row["environment"] or {},
     )

@@ -260,6 +260,7 @@ def _charts(report: Report) -> dict[str, Any]:
     return {
         "front": charts.front_chart(report.points, report.networks, classes, metric, report.fidelity, largest),
         "curves": charts.curves_chart(report.curves, classes, metric, report.fidelity, largest),
+        "expected": charts.expected_chart(report.learned.expected, metric, report.fidelity),
         "steps": charts.hypervolume_chart(report.steps, epochs, report.fidelity),
         "marginals": [charts.marginal_chart(marginal, metric) for marginal in report.marginals],
     }

@@ -10,6 +10,7 @@ from typing import Any
 from nas.accuracies import largest_share, recorded_counts
 from nas.fidelity import Fidelity, recorded_fidelity
 from nas.importance import MIN_NETWORKS
+from nas.learned import Learned
 
 Block = Mapping[str, str]
 
@@ -267,6 +268,7 @@ class Session:
     workers: int
     wall_seconds: float
     busy_seconds: float | None
+    decide_seconds: float | None  # in decisions of a search; None where that was not kept
     environment: Mapping[str, Any]
 
 
@@ -292,6 +294,7 @@ class Report:
         networks: By digest, in the order of first mention.
         points: Of every rung, in the order in which they were measured.
         failures: With what was pre-empted left out; `preempted` counts that.
+        learned: Ranks, hypervolume, proposals, and what a model expected.
         begun: Epochs that were trained beyond the points.
         verdicts_confidence: Of the intervals of verdicts; None where that is not known.
         recipes: Of promotions, by digest with what sets each apart; empty where each network had one.
@@ -319,6 +322,7 @@ class Report:
     failures: tuple[Failure, ...]
     preempted: int
     run_seconds: float
+    learned: Learned
     begun: int = 0
     verdicts_confidence: float | None = None
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nas.calibration import Expected
 from nas.plots import macs_axis
 from nas.report import words
-from nas.report.charts import VERTICES, forest, front_chart, thin
+from nas.report.charts import VERTICES, expected_chart, forest, front_chart, thin
 from nas.report.scales import ROOM, linear, logarithmic
 from nas.report.values import Ablation, Effect, Point
 
@@ -87,6 +89,23 @@ def point(**changes: object) -> Point:
     values |= changes
     accuracy = float(str(values["accuracy"]))
     return Point(**{"interval": (accuracy - 0.02, accuracy + 0.02), **values})  # type: ignore[arg-type]
+
+
+def test_what_was_expected_is_drawn_against_what_was_measured_on_equal_axes() -> None:
+    usual: dict[str, Any] = {"number": 3, "digest": "d", "rung": 0, "gain": 0.1}
+    usual |= {"low": 0.5, "high": 0.7, "accuracy": 0.6}
+    chart = expected_chart([Expected(measured=own, **usual) for own in (0.8, None, 0.6)])
+    assert (chart.x, chart.y) == (chart.y, chart.x)
+    within, beyond = chart.marks
+    assert (within.kind, beyond.kind) == ("top", "c1")
+    assert within.x == pytest.approx(100 - within.y)  # on the line
+    assert within.bar is not None
+    assert within.bar[0] < within.y < within.bar[1]
+    assert beyond.x > within.x
+    (line,) = chart.lines
+    assert line.points == "0,1000 1000,0"
+    assert within.label == "top-1 60.0\u00a0% measured, 60.0\u00a0% (50.0 to 70.0) expected when trial 3 began"
+    assert expected_chart([]).marks == ()
 
 
 def test_the_front_is_drawn_over_the_others_as_steps_that_go_on_to_the_right() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,8 +12,10 @@ from hypothesis import strategies as st
 from nas import store as s
 from nas import tables as m
 from nas.accuracies import wilson
+from nas.learned import Box
 from nas.promoted_folder import read_content, write_content
-from nas.report.front import rungs, share, steps
+from nas.report.front import rungs, steps
+from nas.report.front import values as values_of
 from nas.report.gather import gather
 from nas.report.networks import TIMM_NOTE
 from nas.report.values import Point, Report
@@ -110,8 +111,7 @@ def test_the_hypervolume_of_a_rung_never_falls_and_ends_at_that_of_all_its_netwo
         line = [(step.epochs, step.share) for step in made if step.rung == rung]
         assert line == sorted(line)
         here = [p for p in found if p.rung == rung]
-        low, high = min(p.macs for p in found), max(p.macs for p in found)
-        assert line[-1][1] == pytest.approx(share(here, low, high))
+        assert line[-1][1] == pytest.approx(Box.of(values_of(found)).share(values_of(here)))
         assert -1e-9 <= line[-1][1] <= 1 + 1e-9
     spent = {p.number: 0 for p in found}
     for p in found:
@@ -120,11 +120,11 @@ def test_the_hypervolume_of_a_rung_never_falls_and_ends_at_that_of_all_its_netwo
         assert made[-1].epochs == sum(spent.values())
 
 
-def test_a_perfect_network_at_the_lowest_cost_dominates_the_whole_rectangle() -> None:
-    usual: dict[str, Any] = {"number": 0, "rung": 0, "epochs": 1, "num_clips": 1, "settings": {}, "front": True}
-    perfect = Point(digest="a", accuracy=1.0, interval=None, macs=10, **usual)
-    assert share([perfect], 10, 1000) == pytest.approx(1.0)
-    assert share([], 10, 1000) == 0.0
+def test_the_most_accurate_network_at_the_lowest_cost_dominates_the_whole_rectangle() -> None:
+    box = Box.of([(0.2, 10), (0.9, 1000), (0.4, 100)])
+    assert box.share([(0.2, 10)]) == pytest.approx(1.0)
+    assert box.share([(0.9, 1000)]) == pytest.approx(0.05**2 / 1.05**2)
+    assert box.share([]) == 0.0
 
 
 def test_marginal_fronts_are_of_a_rung_with_enough_results_and_cover_every_setting(report: Report) -> None:

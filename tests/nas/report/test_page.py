@@ -92,6 +92,12 @@ def test_every_section_of_a_full_study_has_its_content(report: Report, page: str
         "Which temporal operator, in which layers",  # question
         "Decision rule",
         "Survivors of each rung",
+        "3 epochs9 epochs14",  # networks that both rungs have
+        "too few",
+        "tpe",  # who proposed
+        "came true within the interval",
+        "deciding",
+        "5.0\u00a0%",  # of its session
         "3d is better than 2d by 31.2 points",  # answer of the ablation
         "contradicted",
         "reversed",
@@ -134,6 +140,14 @@ def test_points_and_rows_name_the_network_that_they_stand_for(report: Report, pa
     digests = list(report.networks)
     front = re.findall(r'class="mark front" data-n="(\d+)" data-l="[^"]*" role="button" tabindex="0"', page)
     assert {digests[int(n)] for n in front} == {p.digest for p in report.front}
+    expected = page.split("What the model expected")[1].split("</figure>")[0]
+    marks = re.findall(
+        r'class="mark (?:top|c1)" data-n="(\d+)" data-l="([^"]*)" role="button" tabindex="(-?\d)"', expected
+    )
+    numbers = {p.digest: p.number for p in report.points}
+    assert len(marks) == 4
+    assert all(f"trial {numbers[digests[int(n)]]} began" in label for n, label, _ in marks)
+    assert [place for *_, place in marks] == ["0", "-1", "-1", "-1"]  # one is reached by Tab, the others from there
     buttons = re.findall(r'class="network" data-n="(\d+)"[^>]*><span>[^<]*</span> <code>(\w+)</code>', page)
     assert len(buttons) > 45
     assert all(digests[int(n)].startswith(digest) for n, digest in buttons)
@@ -300,4 +314,7 @@ def test_an_older_database_is_read(tmp_path: Path) -> None:
     old = Path(__file__).parents[2] / "golden" / "databases" / "schema_1.db"
     shutil.copy(old, tmp_path / "study.db")
     store = Store(tmp_path / "study.db")
-    assert html(gather(store)).startswith("<!doctype html>")
+    page = html(gather(store))
+    assert page.startswith("<!doctype html>")
+    assert "What the model expected" not in page and "deciding" not in page  # there was no model
+    assert "Who proposed them" in page
