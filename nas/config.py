@@ -65,7 +65,15 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     plain = _typed(raw, laid)
     if not plain["name"]:
         plain["name"] = Path(path).stem
-    return dataclasses.replace(study_of(plain, laid), variants=tuple(variants))
+    study = dataclasses.replace(study_of(plain, laid), variants=tuple(variants))
+    if study.search.sampler.source == "optuna":  # which is always there, so a slip is said whatever the command
+        from nas.search.sampler.named import check
+
+        try:
+            check(study.search.sampler, study.search.objectives)
+        except StudyError as error:
+            raise StudyError(f"{error} (in {laid})") from error
+    return study
 
 
 def apply_promote(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def _override(text: str) -> tuple[str, Any]:
     key, _, stated = text.partition("=")
     if "@" in key:  # with which Hydra's grammar names a package, which nothing here has
         raise StudyError(f"an override must read key=value without @, but is {text!r} (for example search.trials=9)")
-    if _is_text(key) or (key in _NETWORKS and not stated.lstrip().startswith("{")):
+    if _is_text(key) or (key in _NAMES and not stated.lstrip().startswith("{")):
         return key, _without_interpolation(literal(stated))
     if stated.count("[") + stated.count("{") > _MOST_BRACKETS:
         raise StudyError(f"override {key} must have at most {_MOST_BRACKETS} lists and mappings, but has more")
@@ -148,7 +156,7 @@ def _override(text: str) -> tuple[str, Any]:
 
 
 _MOST_BRACKETS = 2_000
-_NETWORKS = ("ablation.base", "ablation.to")  # by name, or as settings in braces
+_NAMES = ("ablation.base", "ablation.to", "search.sampler")  # or settings in braces
 
 
 def _without_interpolation(value: Any) -> Any:
@@ -244,11 +252,11 @@ def _typed(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, key by key; lists and values are replaced whole."""
+    """`over` laid over `base`, key by key; lists, values and a sampler are replaced whole."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping) and key != "sampler"
         result[key] = _merged(cast(Mapping[str, Any], below), value) if both else value
     return result
 

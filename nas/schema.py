@@ -137,7 +137,7 @@ class RecipeSchema:
 class SearchSchema:
     """`search`: sampler, rungs and budget."""
 
-    sampler: str = "tpe"
+    sampler: Any = "tpe"
     scheduler: str = "asha"
     step_cost: str = "epochs"
     trials: int = 27

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from nas.accuracies import AUTO, CHOICES
 from nas.errors import StudyError, one_of
 from nas.fidelity import Fidelity, fidelity_of
+from nas.samplers import OWN, Sampler, normal, sampler_of
 from nas.schema import InitSchema, PhaseSchema, RecipeSchema, StudySchema, kinds_of, typed
 from nas.search.scheduler import OrderBy
 from nas.using.views import Views, views_of
@@ -21,7 +22,7 @@ from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import SpecError
 from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Log, Phase, Recipe
 
-SAMPLERS = ("pool", "random", "tpe", "nsga2", "gp")
+SAMPLERS = OWN
 SCHEDULERS = ("asha", "freeze_thaw", "hyperband", "iepoch", "none")
 STEP_COSTS = ("epochs", "macs")
 OBJECTIVES = ("error", "macs", "params")
@@ -47,7 +48,7 @@ class SearchConfig:
     """Sampler, rungs and budget of a search.
 
     Attributes:
-        sampler: One of `SAMPLERS`.
+        sampler: One of `SAMPLERS`, or a class of Optuna, of a hub or of NNI.
         scheduler: One of `SCHEDULERS`.
         step_cost: What a step of freeze-thaw costs: one of `STEP_COSTS`.
         trials: Networks to start in all, over all restarts.
@@ -65,7 +66,7 @@ class SearchConfig:
             several labels and `top1` elsewhere.
     """
 
-    sampler: str
+    sampler: Sampler
     trials: int
     initial: int
     fidelity: Fidelity
@@ -274,7 +275,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[A
     free = {*TEXTS, "search.trials", "search.workers", "promote", "ablation"}
     free |= {f"data.{name}" for name in PLACES}
     usual = dict(_leaves(asdict(StudySchema())))
-    a, b = {**usual, **dict(_leaves(old))}, {**usual, **dict(_leaves(new))}
+    a, b = ({**usual, **dict(_leaves(normal(config)))} for config in (old, new))
     weights, checksum = "recipe.init.weights", "recipe.init.checksum"
     if a[weights] != b[weights]:  # the same weights may lie elsewhere; others are named by their place
         free.add(weights if a[checksum] and a[checksum] == b[checksum] else checksum)
@@ -349,15 +350,13 @@ def _searched(raw: Mapping[str, Any], search: Mapping[str, Any]) -> Recipe:
 
 
 def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
-    if raw["sampler"] not in SAMPLERS:
-        raise StudyError(one_of("search.sampler", raw["sampler"], SAMPLERS))
+    sampler = sampler_of(raw["sampler"])
     for key, choices in (("scheduler", SCHEDULERS), ("step_cost", STEP_COSTS)):
         if raw[key] not in choices:
             raise StudyError(one_of(f"search.{key}", raw[key], choices))
-    if raw["scheduler"] == "freeze_thaw" and raw["sampler"] != "pool":
+    if raw["scheduler"] == "freeze_thaw" and sampler.own != "pool":
         raise StudyError(
-            "search.scheduler freeze_thaw decides by the model of the sampler pool, but search.sampler is "
-            f"{raw['sampler']}"
+            f"search.scheduler freeze_thaw decides by the model of the sampler pool, but search.sampler is {sampler}"
         )
     if raw["order"] not in get_args(OrderBy):
         raise StudyError(one_of("search.order", raw["order"], get_args(OrderBy)))
@@ -370,7 +369,7 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
     if not objectives or objectives[0] != "error" or len(set(objectives)) != len(objectives):
         raise StudyError(f"search.objectives must begin with error, each once, but is {list(objectives)}")
     return SearchConfig(
-        sampler=raw["sampler"],
+        sampler=sampler,
         trials=_at_least("search.trials", raw["trials"], 1),
         initial=_at_least("search.initial", raw["initial"], 0),
         fidelity=fidelity,

@@ -10,6 +10,7 @@ from typing import Any, cast
 from benchmarks.search.purse import Purse, Search
 from benchmarks.search.tables import Table
 from nas.fidelity import Fidelity
+from nas.samplers import sampler_of
 from nas.search.decide import Decider
 from nas.search.pool import Candidate, Pool, Supply
 from nas.search.tables import decide_on_table
@@ -156,7 +157,8 @@ def decided(sampler: str, scheduler: str, **changed: Any) -> Search:
         space, pool = pool_of(table)
         ends = table.fidelities if scheduler != "none" else (table.full,)
         config = SearchConfig(
-            sampler=sampler, trials=len(table), initial=INITIAL, fidelity=Fidelity(values=tuple(map(float, ends))),
+            sampler=sampler_of(sampler), trials=len(table), initial=INITIAL,
+            fidelity=Fidelity(values=tuple(map(float, ends))),
             eta=3, order="hypervolume", strata=1, objectives=("error", "macs"), pool=len(table), start_with=(),
             workers=1, scheduler=scheduler, max_epochs=purse.budget, **changed,
         )  # fmt: skip

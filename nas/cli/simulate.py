@@ -59,7 +59,11 @@ def simulate(
     loaded = load_study(study, [*(overrides or []), *(f"{key}={value}" for key, value in given if value is not None)])
 
     from nas.search.recorded import Simulated, Table, read_curves, simulate
+    from nas.search.sampler.named import ready
 
+    note = ready(loaded.search.sampler, loaded.search.objectives)
+    if note and not as_json:
+        print_line(note)
     found = Table(loaded, read_curves(Path(table)))
     progress, runs = Progress("searches"), list[Simulated]()
     try:

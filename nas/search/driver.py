@@ -28,6 +28,7 @@ from nas.search.resources import check_rungs, too_small
 from nas.search.rows import Job
 from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, Seen
+from nas.search.sampler.named import ready
 from nas.search.scheduler import Done, Wait
 from nas.search.session import (
     Heartbeat,
@@ -98,6 +99,9 @@ def run_search(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_optimizer(study.recipe)  # before videos are decoded, which may take hours
+    note = ready(study.search.sampler, study.search.objectives)
+    if note:
+        listener(News(kind="pack", text=note))
     study = settled_study(study)
     with locked(database):
         data = opened_data(study, listener)

@@ -84,6 +84,33 @@ BAD: list[tuple[list[str], str]] = [
     (["search.rungs=[]"], "search.rungs must be ascending"),
     (["search.eta=1"], "search.eta must be at least 2, but is 1"),
     (["search.sampler=tpee"], "search.sampler 'tpee' is not known; did you mean tpe"),
+    (["search.sampler=ray:TPE"], "search.sampler 'ray:TPE' is not known .*optuna:CLASS, hub:PACKAGE, nni:TUNER"),
+    (
+        ["search.sampler=optuna:TPESampeler"],
+        "sampler optuna 'TPESampeler' is not known; did you mean TPESampler",
+    ),
+    (["search.sampler=optuna:a.b"], "search.sampler must read like optuna:CLASS, but optuna is 'a.b'"),
+    (["search.sampler=hub:../x"], "search.sampler must read like hub:PACKAGE, but hub is '../x'"),
+    (["search.sampler={tpe: 1}"], "must have one of the keys optuna, hub, nni, and settings beside it, but has tpe"),
+    (["search.sampler={optuna: TPESampler, nni: TPE}"], "must have one of the keys .*, but has optuna, nni"),
+    (["search.sampler={optuna: TPESampler, grup: true}"], "has no setting 'grup'; did you mean group"),
+    (["search.sampler={optuna: TPESampler, group: 3}"], "optuna:TPESampler: group must be bool, but is 3"),
+    (["search.sampler={optuna: TPESampler, gamma: 3}"], "gamma is nothing that a study can state .settings: consider"),
+    (["search.sampler={optuna: TPESampler, seed: 3}"], "seed must not be set, since it follows from the study's seed"),
+    (
+        ["search.sampler={optuna: TPESampler, group: {a: 1}}"],
+        "sampler.group must be text, a number, true, false",
+    ),
+    (
+        ["search.sampler={optuna: QMCSampler, qmc_type: x}"],
+        "not take its settings: ValueError: The `qmc_type='x'`",
+    ),
+    (["search.sampler=optuna:GridSampler"], "optuna:GridSampler needs search_space, which a study cannot state"),
+    (
+        ["search.sampler=optuna:CmaEsSampler"],
+        "takes one objective, .*of Optuna, these take 2: .*NSGAIISampler",
+    ),
+    (["search.scheduler=freeze_thaw", "search.sampler=optuna:GPSampler"], "but search.sampler is optuna:GPSampler"),
     (["search.order=size"], "search.order 'size' is not known"),
     (["search.objectives=[macs]"], "search.objectives must begin with error"),
     (["search.objectives=[error,flops]"], "search.objectives 'flops' is not known"),
@@ -176,6 +203,33 @@ def test_a_study_may_merge_and_refer(tmp_path: Path) -> None:
     study = load_study(path)
     assert study.config["ablation"]["recipe"] == {"lr": 0.02, "ema_decay": 0.5}
     assert study.texts["question"] == f"{study.name}, {study.seed} and {study.data.name}"
+
+
+def test_a_sampler_is_the_same_however_it_is_stated(tmp_path: Path) -> None:
+    """And an override replaces it with its settings."""
+    tpe = {"optuna": "TPESampler", "multivariate": True, "group": True}
+    path = write_study(tmp_path / "tiny.yaml", {"search": {"sampler": tpe}})
+    study = load_study(path)
+    assert (str(study.search.sampler), study.search.sampler.given) == (
+        "optuna:TPESampler",
+        {"group": True, "multivariate": True},
+    )
+    assert study_of(json.loads(json.dumps(study.config)), "a database").search.sampler == study.search.sampler
+    turned = load_study(path, ["search.sampler={group: true, multivariate: true, optuna: TPESampler}"])
+    assert changes(study.config, turned.config) == {}
+    plain = load_study(path, ["search.sampler={optuna: TPESampler}"])
+    assert plain.search.sampler.settings == ()
+    assert changes(plain.config, load_study(path, ["search.sampler=optuna:TPESampler"]).config) == {}
+    assert changes(study.config, load_study(path, ["search.sampler=tpe"]).config) == {
+        "search.sampler": ('optuna:TPESampler {"group": true, "multivariate": true}', "tpe")
+    }
+
+
+def test_a_record_is_read_where_its_sampler_is_not_installed(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "tiny.yaml")
+    for stated in ("nni:NoSuchTuner", "hub:nowhere/at_all"):
+        study = load_study(path, [f"search.sampler={stated}"])
+        assert str(study_of(study.config, "a database").search.sampler) == stated
 
 
 def test_a_missing_file_names_those_beside_it(tmp_path: Path) -> None:

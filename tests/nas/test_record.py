@@ -127,6 +127,8 @@ SEARCHES = [
     ("random", "asha", "hypervolume", 1),
     ("tpe", "asha", "fronts", 3),
     ("pool", "asha", "hypervolume", 2),
+    ("optuna:QMCSampler", "asha", "hypervolume", 2),
+    ("{optuna: TPESampler, multivariate: true, group: true}", "none", "hypervolume", 2),
     ("pool", "freeze_thaw", "hypervolume", 1),
     ("pool", "freeze_thaw", "hypervolume", 3),
     ("random", "hyperband", "hypervolume", 2),

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
 
 import optuna
 import pytest
 import yaml
-from optuna.samplers import GPSampler
+from optuna.samplers import GPSampler, RandomSampler
 
 from nas.cli.main import main
 from nas.config import load_study
-from nas.errors import SearchError
+from nas.errors import SearchError, StudyError
+from nas.samplers import sampler_of
 from nas.search.coverage import gaps
-from nas.search.model.belief import Model, Result
-from nas.search.pool import Candidate, Pool, Supply, build_pool, strata_of
+from nas.search.pool import Candidate, Pool, build_pool, strata_of
 from nas.search.resources import too_small
-from nas.search.sampler import Observation, Proposal, Seen, propose
+from nas.search.sampler import hub, nni_tuners
+from nas.search.sampler.named import ready
 from nas.study import SAMPLERS, Study
+from tests.nas.searched import Searched
 from tests.nas.studies import write_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -49,54 +54,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture(scope="module")
 def pool(study: Study) -> Pool:
     return build_pool(study, num_classes=8)
-
-
-@dataclass
-class Searched:
-    """A search without trainings: its networks, and what they are told to have."""
-
-    study: Study
-    pool: Pool
-    digests: list[str] = field(default_factory=list)
-    results: list[Result] = field(default_factory=list)
-    history: list[Observation] = field(default_factory=list)
-    supply: Supply = field(init=False)
-    model: Model = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.supply = Supply(self.study, self.pool, num_classes=8)
-        self.model = Model(self.pool.candidates, ("macs",), 1)
-
-    def tell(self, candidate: Candidate, error: float | None, cost: float | None = None) -> None:
-        """A network has this error; None while it is in training."""
-        self.digests.append(candidate.digest)
-        if error is None:
-            self.history.append(Observation(params=candidate.params, objectives=None))
-            return
-        objectives = (error,) if cost is None else (error, cost)
-        self.results.append(Result(digest=candidate.digest, rung=0, error=min(1.0, error), videos=100))
-        self.history.append(Observation(params=candidate.params, objectives=objectives))
-
-    def ask(self, sampler: str, *, initial: int = 6, objectives: int = 2, seed: int = 0) -> Proposal | None:
-        """What a sampler proposes."""
-        known = {result.digest for result in self.results}
-        found = {digest: self.supply.of(digest, {}) for digest in self.digests}
-        return propose(
-            sampler=sampler,
-            space=self.study.space,
-            supply=self.supply,
-            model=self.model,
-            seen=Seen(
-                digests=self.digests,
-                networks={digest: one for digest, one in found.items() if one is not None},
-                results=self.results,
-                pending=[(digest, 0) for digest in self.digests if digest not in known],
-                history=self.history,
-            ),
-            num_objectives=objectives,
-            initial=initial,
-            seed=seed,
-        )
 
 
 def proposals(study: Study, pool: Pool, sampler: str, count: int, start: Sequence[str] = ()) -> list[str]:
@@ -351,3 +308,81 @@ def test_a_large_space_is_drawn_from(tmp_path: Path) -> None:
 def test_strata_are_equal_parts_of_log_macs() -> None:
     assert strata_of([1, 9, 10, 99, 100, 1000], 3) == [0, 0, 1, 1, 2, 2]
     assert strata_of([5, 5], 3) == [0, 0]
+
+
+class _Hub(ModuleType):
+    """Stands for optunahub; what it is asked to load is written down."""
+
+    asked: ClassVar[list[str]] = []
+
+    @staticmethod
+    def load_module(package: str, **given: Any) -> ModuleType:
+        _Hub.asked.append(package)
+        raise OSError("no such package\nin that hub")
+
+
+def test_a_sampler_whose_package_is_missing_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the data is looked for."""
+    path = str(write_study(tmp_path / "t.yaml", {"data": {"root": "nowhere"}}))
+    for name in ("nni", "optunahub"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for sampler, extra in (("nni:TPE", "nni"), ("hub:auto", "hub"), (f"{{hub: auto, path: {tmp_path}}}", "hub")):
+        assert main(["search", path, f"search.sampler={sampler}", "--db", str(tmp_path / "s.db")]) == 2
+        assert f"needs {'nni' if extra == 'nni' else 'optunahub'}: pip install 'video-nas[{extra}]'" in (
+            capsys.readouterr().err
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "reached", "message"),
+    [
+        ({}, False, "hub:samplers/far cannot be had, since github.com cannot be reached"),
+        ({}, True, "hub:samplers/far cannot be loaded from github.com: OSError: no such package in that hub"),
+        (
+            {"path": "/nowhere"},
+            True,
+            r"path must be a folder with far/__init__.py, but /nowhere has none",
+        ),
+        ({"path": 3}, True, "search.sampler.path must be text, but is 3"),
+    ],
+)
+def test_a_hub_that_cannot_be_read_gets_one_line(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], reached: bool, message: str
+) -> None:
+    def connected(*given: Any, **more: Any) -> Any:
+        if not reached:
+            raise OSError("unreachable")
+        return contextlib.nullcontext()
+
+    monkeypatch.setitem(sys.modules, "optunahub", _Hub("optunahub"))
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr(hub.socket, "create_connection", connected)
+    _Hub.asked.clear()
+    with pytest.raises(StudyError, match=message) as caught:
+        ready(sampler_of({"hub": "far", **settings}), ["error"])
+    assert "\n" not in str(caught.value)
+    assert _Hub.asked == (["samplers/far"] if reached and not settings else [])
+
+
+def test_a_sampler_that_fails_in_the_midst_gets_one_line(
+    study: Study, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: object, *given: object) -> None:
+        raise RuntimeError("no\nmore")
+
+    search = Searched(study, pool)
+    for candidate in pool.candidates[:12]:
+        search.tell(candidate, 0.5, 1.0)
+    assert search.ask("optuna:RandomSampler") is not None
+    monkeypatch.setattr(RandomSampler, "sample_independent", failing)
+    with pytest.raises(SearchError, match="optuna:RandomSampler failed: RuntimeError: no more"):
+        search.ask("optuna:RandomSampler")
+
+
+def test_a_tuner_says_what_it_is_told() -> None:
+    assert nni_tuners.note(sampler_of("nni:TPE"), ["error"]).endswith("it is told 1 - error")
+    assert "augmented Chebyshev scalarisation of error, macs" in nni_tuners.note(
+        sampler_of("nni:GP"), ["error", "macs"]
+    )

@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nas.samplers import Sampler
 from nas.search.model.belief import Model, Result
 from nas.search.pool import Candidate, Pool, Supply
 from nas.search.sampler.in_optuna import PoolSampler
@@ -60,7 +61,7 @@ class Proposal:
 
 def propose(
     *,
-    sampler: str,
+    sampler: Sampler,
     space: SearchSpace,
     supply: Supply,
     model: Model,
@@ -72,7 +73,7 @@ def propose(
     """The next network to try, and where the proposal comes from.
 
     Args:
-        sampler: One of `NAMES`.
+        sampler: One of `NAMES`, or a class of Optuna, of a hub or of NNI.
         space: The space whose settings Optuna sees.
         supply: What may be tried.
         model: What the sampler `pool` learns with.
@@ -93,13 +94,13 @@ def propose(
     turn = number - len(pool.named)
     if free and turn < initial:
         return Proposal(candidate=_slice(free, pool, turn, initial, seed, rng), origin="initial")
-    if sampler == "pool" and len({result.digest for result in seen.results}) >= min(STARTUP, max(1, initial)):
+    if sampler.own == "pool" and len({result.digest for result in seen.results}) >= min(STARTUP, max(1, initial)):
         found = proposed(model, supply, seen.networks, seen.results, seen.pending, tried, rng)
         return None if found is None else Proposal(candidate=found[0], origin=found[2], reason=found[1])
     if not free:
         return None
     done = [o for o in seen.history if o.objectives is not None]
-    if sampler in ("random", "pool") or len(done) < min(STARTUP, initial):
+    if sampler.own in ("random", "pool") or len(done) < min(STARTUP, initial):
         return Proposal(candidate=rng.choice(free), origin="random")
     candidate, origin = asked(
         sampler=sampler,
@@ -109,6 +110,8 @@ def propose(
         history=seen.history,
         num_objectives=num_objectives,
         rng=rng,
+        seed=seed,
+        num_tried=number,
     )
     return Proposal(candidate=candidate, origin=origin)
 

@@ -15,13 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseGASampler, BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
+from nas.errors import NasError, SearchError, one_line
+from nas.samplers import Sampler
 from nas.search.model.encoding import settings_of
 from nas.search.pool import Candidate, Pool
+from nas.search.sampler.named import Form, ability, maker, quiet
+from nas.search.sampler.seeds import seeded
 from search_spaces.space import SearchSpace
+from search_spaces.spec import SpecError
 
 POPULATION = 20
 
@@ -36,37 +41,63 @@ class Observation:
 
 def asked(
     *,
-    sampler: str,
+    sampler: Sampler,
     space: SearchSpace,
     pool: Pool,
     free: Sequence[Candidate],
     history: Sequence[Observation],
     num_objectives: int,
     rng: random.Random,
+    seed: int,
+    num_tried: int,
 ) -> tuple[Candidate, str]:
-    """The network that a sampler of Optuna asks for, or the nearest of those that are free.
+    """The network that a sampler asks for, or the nearest of those that are free.
 
     Args:
-        sampler: `tpe`, `nsga2` or `gp`.
+        sampler: One of `SAMPLERS`, or a class of Optuna, of a hub or of NNI.
         space: The space whose settings Optuna sees.
         pool: What may be tried.
         free: Candidates of the pool that were not tried yet; at least one.
         history: One observation a trial, at one fidelity; those under way have none yet.
         num_objectives: Length of an observation's objectives.
         rng: Seeds the sampler, and breaks ties.
+        seed: Of the study, for samplers that go through the history again.
+        num_tried: Networks so far, also those that the history lacks.
 
     Returns:
         The candidate, and the name of the sampler, with `nearest` where it asked for another.
+
+    Raises:
+        SearchError: A sampler that is not the project's own fails.
     """
-    make, draw = SAMPLERS[sampler], rng.randrange(2**31)
-    if sampler in WHOLE:
-        wanted = settings_of(_asked(make, pool, history, num_objectives, draw))
-        match = next((candidate for candidate in free if settings_of(candidate.params) == wanted), None)
+    draw, start = rng.randrange(2**31), random.Random(f"sampler {seed}").randrange(2**31)
+    own, digest = sampler.own, ""
+    if own:
+        form: Form = "whole" if own in WHOLE else "conditional"
+        wanted, digest = _wanted(SAMPLERS[own], form, space, pool, history, num_objectives, draw)
     else:
-        point = space.sample(_ask(make, space, history, num_objectives, draw))
-        wanted = settings_of(dict(point.params))
-        match = next((candidate for candidate in free if candidate.digest == point.digest), None)
-    return (match, sampler) if match is not None else (_nearest(free, wanted, rng), f"{sampler}, nearest")
+        try:
+            with seeded(draw), quiet():
+                if sampler.source == "nni":
+                    from nas.search.sampler import nni_tuners  # an extra that takes seconds to import
+
+                    table = Settings.of(pool)
+                    told = [(table.row(item.params), item.objectives) for item in history if table.has(item.params)]
+                    row = nni_tuners.asked(sampler, table.counts(), told, draw, start)
+                    wanted = table.settings(row) if row is not None else {}
+                else:
+                    can = ability(sampler, num_objectives)
+                    make = maker(sampler)
+                    if can.replayed:
+                        wanted = _replayed(make(start), can.form, pool, history, num_objectives, num_tried)
+                    else:
+                        wanted, digest = _wanted(make, can.form, space, pool, history, num_objectives, draw)
+        except NasError:
+            raise
+        except Exception as error:  # of code that is not ours
+            raise SearchError(one_line(f"search.sampler {sampler} failed: {type(error).__name__}: {error}")) from error
+    match = next((one for one in free if one.digest == digest or settings_of(one.params) == wanted), None)
+    return (match, str(sampler)) if match is not None else (_nearest(free, wanted, rng), f"{sampler}, nearest")
 
 
 def _nearest(free: Sequence[Candidate], params: Mapping[str, Any], rng: random.Random) -> Candidate:
@@ -101,6 +132,132 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {"tpe": _tpe, "nsga2": _n
 WHOLE = ("nsga2", "gp")  # see all settings of a space at once
 
 
+class Settings:
+    """All settings of a pool as one table of values, None where one does not apply.
+
+    Args:
+        choices: Values of each setting that has several; numbers rise, other values stand as they came.
+        fixed: The value of each setting that has one.
+    """
+
+    def __init__(self, choices: Mapping[str, tuple[Any, ...]], fixed: Mapping[str, Any]) -> None:
+        """Keeps them."""
+        self.choices, self.fixed = choices, fixed
+
+    @classmethod
+    def of(cls, pool: Pool) -> Settings:
+        """Those of the networks of a pool."""
+        rows = [settings_of(candidate.params) for candidate in pool.candidates if candidate.params]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        values = {name: tuple(dict.fromkeys(row.get(name) for row in rows)) for name in names}
+        return cls(
+            {name: _risen(found) for name, found in values.items() if len(found) > 1},
+            {name: found[0] for name, found in values.items() if len(found) == 1},
+        )
+
+    def has(self, params: Mapping[str, Any]) -> bool:
+        """Whether settings are those of a network of the table."""
+        own = settings_of(params)
+        return bool(params) and all(own.get(name) in values for name, values in self.choices.items())
+
+    def row(self, params: Mapping[str, Any]) -> dict[str, int]:
+        """The place of each setting's value among its choices."""
+        own = settings_of(params)
+        return {name: values.index(own.get(name)) for name, values in self.choices.items()}
+
+    def settings(self, row: Mapping[str, int]) -> dict[str, Any]:
+        """The other way round, without settings that do not apply."""
+        chosen = {name: values[row.get(name, 0)] for name, values in self.choices.items()}
+        return {name: value for name, value in {**self.fixed, **chosen}.items() if value is not None}
+
+    def counts(self) -> dict[str, int]:
+        """How many choices each setting has."""
+        return {name: len(values) for name, values in self.choices.items()}
+
+
+def _risen(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    some = [value for value in values if value is not None]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in some):
+        some.sort()
+    return (*([None] if None in values else []), *some)
+
+
+def _wanted(
+    make: Callable[[int], BaseSampler],
+    form: Form,
+    space: SearchSpace,
+    pool: Pool,
+    history: Sequence[Observation],
+    num_objectives: int,
+    seed: int,
+) -> tuple[dict[str, Any], str]:
+    """The settings that a fresh sampler asks for once it has been told the whole history; and the network's digest.
+
+    The latter is empty where the sampler sees a whole space, of whose settings many make no network.
+    """
+    if form == "conditional":
+        seen = [
+            (item.params, distributions_of(space, item.params), item.objectives)
+            for item in history
+            if item.params  # not a named network outside the settings of the space
+        ]
+        trial = _told(make(seed), seen, num_objectives).ask()
+        try:
+            point = space.sample(trial)
+        except SpecError:  # settings of no network
+            return settings_of(trial.params), ""
+        return settings_of(dict(point.params)), point.digest
+    if form == "whole":
+        return settings_of(_asked(make, pool, history, num_objectives, seed)), ""
+    table = Settings.of(pool)
+    numbers = _numbers(table)
+    rows = [(table.row(item.params), numbers, item.objectives) for item in history if table.has(item.params)]
+    trial = _told(make(seed), rows, num_objectives).ask(fixed_distributions=dict(numbers))
+    return table.settings(trial.params), ""
+
+
+def _numbers(table: Settings) -> dict[str, BaseDistribution]:
+    return {name: IntDistribution(0, count - 1) for name, count in table.counts().items()}
+
+
+def _replayed(
+    sampler: BaseSampler,
+    form: Form,
+    pool: Pool,
+    history: Sequence[Observation],
+    num_objectives: int,
+    num_tried: int,
+) -> dict[str, Any]:
+    """The settings that a sampler asks for which notes in a study where it stands, as CMA-ES does and a sequence.
+
+    It is asked for each network of the history, and told that this network was its answer, with what it noted on it.
+    Networks without a result at this fidelity count as asked for, so that a sequence goes on.
+    """
+    table = Settings.of(pool)
+    ordered = _numbers(table)
+    words = {name: CategoricalDistribution(range(count)) for name, count in table.counts().items()}
+    numbers: dict[str, BaseDistribution] = ordered if form == "ordered" else dict(words)
+    study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=sampler)
+    known = [item for item in history if table.has(item.params)]
+    for item in known:
+        trial = study.ask(fixed_distributions=dict(numbers))
+        notes = study.get_trials(deepcopy=False)[trial.number].system_attrs
+        study.tell(trial, state=TrialState.FAIL)
+        done = item.objectives is not None
+        study.add_trial(
+            create_trial(
+                params=table.row(item.params),
+                distributions=dict(numbers),
+                values=list(item.objectives) if item.objectives is not None else None,
+                state=TrialState.COMPLETE if done else TrialState.RUNNING,
+                system_attrs=dict(notes),
+            )
+        )
+    for _ in range(num_tried - len(known)):
+        study.tell(study.ask(fixed_distributions=dict(numbers)), state=TrialState.FAIL)
+    return table.settings(study.ask(fixed_distributions=dict(numbers)).params)
+
+
 def _asked(
     make: Callable[[int], BaseSampler], pool: Pool, history: Sequence[Observation], num_objectives: int, seed: int
 ) -> dict[str, Any]:
@@ -127,22 +284,6 @@ def distributions_of(space: SearchSpace, params: Mapping[str, Any]) -> dict[str,
     return {name: CategoricalDistribution(choices[name]) for name in params}
 
 
-def _ask(
-    make: Callable[[int], BaseSampler],
-    space: SearchSpace,
-    history: Sequence[Observation],
-    num_objectives: int,
-    seed: int,
-) -> optuna.Trial:
-    """Asks a fresh sampler that has been told the whole history."""
-    seen = [
-        (item.params, distributions_of(space, item.params), item.objectives)
-        for item in history
-        if item.params  # not a named network outside the settings of the space
-    ]
-    return _told(make(seed), seen, num_objectives).ask()
-
-
 def _told(
     sampler: BaseSampler,
     seen: Sequence[tuple[Mapping[str, Any], Mapping[str, BaseDistribution], tuple[float, ...] | None]],
@@ -155,12 +296,13 @@ def _told(
     """
     study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=sampler)
     done = 0
+    size = (sampler.population_size if isinstance(sampler, BaseGASampler) else None) or POPULATION
     for params, distributions, objectives in seen:
         if objectives is None:
-            state, values, attrs = TrialState.RUNNING, None, {}
+            state, values, attrs = TrialState.RUNNING, None, dict[str, Any]()
         else:
             state, values = TrialState.COMPLETE, list(objectives)
-            attrs = {"NSGAIISampler:generation": done // POPULATION}
+            attrs = {sampler._get_generation_key(): done // size} if isinstance(sampler, BaseGASampler) else {}
             done += 1
         study.add_trial(
             create_trial(

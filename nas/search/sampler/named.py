@@ -1,0 +1,279 @@
+"""Any sampler class of Optuna by name, or of a hub: whether it is there, takes its settings, and what it can be told.
+
+Nothing of that is written down here. A class is asked: its signature for settings, a small study for the number of
+objectives, for the settings that it models together, and for what it notes in a study.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseGASampler, BaseSampler
+from optuna.trial import create_trial
+
+from nas.errors import StudyError, one_line, one_of
+from nas.samplers import Sampler
+from nas.search.sampler import hub
+from nas.search.sampler.seeds import seeded
+
+KEY = "search.sampler"
+Form = Literal["conditional", "whole", "ordered"]
+
+_OURS = {"seed": "it follows from the study's seed"}
+_PLAIN: Mapping[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+_EXTRAS = {"cmaes": "cmaes", "optunahub": "hub"}  # packages that samplers need, and the extra that brings them
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ability:
+    """How a sampler is asked.
+
+    Attributes:
+        form: `conditional`, each setting as it comes up; `whole`, all settings of a space, one that does not apply
+            having a value of its own; `ordered`, the same as whole numbers, for samplers that know numbers alone.
+        replayed: It notes in a study where it stands, so that a study has to be gone through with it.
+    """
+
+    form: Form
+    replayed: bool
+
+
+def check(sampler: Sampler, objectives: Sequence[str]) -> None:
+    """Makes sure that a sampler of Optuna or of a hub can do what a study asks.
+
+    Raises:
+        StudyError: It is not there, lacks a package, does not take a setting, or not so many objectives.
+    """
+    make = maker(sampler)
+    try:
+        _asked(make, len(objectives))
+    except ImportError as error:
+        raise StudyError(missing(sampler, error)) from error
+    except Exception as error:
+        if len(objectives) > 1 and _works(make, 1, lacking=True):
+            raise StudyError(
+                f"{KEY} {sampler} takes one objective, but search.objectives is [{', '.join(objectives)}] (of Optuna, "
+                f"these take {len(objectives)}: {', '.join(able(len(objectives)))})"
+            ) from error
+        raise StudyError(f"{KEY} {sampler} cannot be used: {_told(error)}") from error
+
+
+def ready(sampler: Sampler, objectives: Sequence[str]) -> str:
+    """Makes sure that a sampler can do what a study asks, before anything else is done.
+
+    Args:
+        sampler: Any.
+        objectives: Names of the search's objectives.
+
+    Returns:
+        A line on what it is told, where that is not all there is; else nothing.
+
+    Raises:
+        StudyError: It cannot.
+    """
+    if sampler.source == "nni":
+        from nas.search.sampler import nni_tuners  # an extra that takes seconds to import
+
+        nni_tuners.check(sampler)
+        return nni_tuners.note(sampler, objectives)
+    if not sampler.own:
+        check(sampler, objectives)
+    return ""
+
+
+def able(num_objectives: int) -> list[str]:
+    """Classes of Optuna that take so many objectives with their usual settings."""
+    return [name for name, of in classes().items() if _works(partial(_built, of, given={}), num_objectives)]
+
+
+def classes() -> dict[str, type[BaseSampler]]:
+    """The classes of `optuna.samplers` that can be made of plain settings, by name."""
+    found = {name: getattr(optuna.samplers, name) for name in optuna.samplers.__all__}
+    return {
+        name: of
+        for name, of in found.items()
+        if inspect.isclass(of) and issubclass(of, BaseSampler) and not inspect.isabstract(of) and not _needs(of)
+    }
+
+
+@lru_cache(maxsize=16)
+def maker(sampler: Sampler) -> Callable[[int], BaseSampler]:
+    """How the sampler is made of a seed.
+
+    Raises:
+        StudyError: There is no such class, or it does not take a setting.
+    """
+    settings = sampler.given
+    if sampler.source == "hub":
+        of, settings = hub.class_of(sampler.name, settings)
+    elif sampler.name in classes():
+        of = classes()[sampler.name]
+    else:
+        stated = getattr(optuna.samplers, sampler.name, None)
+        if inspect.isclass(stated) and issubclass(stated, BaseSampler) and _needs(stated):
+            raise StudyError(
+                f"{KEY} {sampler} needs {', '.join(_needs(stated))}, which a study cannot state "
+                f"(choices: {', '.join(classes())})"
+            )
+        raise StudyError(one_of(f"{KEY} optuna", sampler.name, classes()))
+    given = checked(sampler, of.__init__, settings)
+    try:
+        _built(of, 0, given)
+    except ImportError as error:
+        raise StudyError(missing(sampler, error)) from error
+    except Exception as error:
+        raise StudyError(f"{KEY} {sampler} does not take its settings: {_told(error)}") from error
+    return partial(_built, of, given=given)
+
+
+def checked(
+    sampler: Sampler, function: Callable[..., Any], settings: Mapping[str, Any], ours: Mapping[str, str] = _OURS
+) -> dict[str, Any]:
+    """Settings that a function takes, held against its signature.
+
+    Args:
+        sampler: For messages.
+        function: Takes the settings by name.
+        settings: As the study states them.
+        ours: Arguments that a study does not set, and why.
+
+    Raises:
+        StudyError: An argument is not known, is of another kind, or nothing that a study can state.
+    """
+    known = {name: kinds_of(one) for name, one in inspect.signature(function).parameters.items() if _by_name(one)}
+    names = [name for name, kinds in known.items() if kinds and name not in ours]
+    given: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name in ours and name in known:
+            raise StudyError(f"{KEY} {sampler}: {name} must not be set, since {ours[name]}")
+        if name in known and not known[name]:
+            raise StudyError(
+                f"{KEY} {sampler}: {name} is nothing that a study can state (settings: {', '.join(names) or 'none'})"
+            )
+        if name not in known:
+            near = ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.5))
+            hint = f"; did you mean {near}?" if near else ""
+            raise StudyError(f"{KEY} {sampler} has no setting {name!r}{hint} (settings: {', '.join(names) or 'none'})")
+        if not _fits(value, known[name]):
+            raise StudyError(f"{KEY} {sampler}: {name} must be {' or '.join(known[name])}, but is {value!r}")
+        given[name] = value
+    return given
+
+
+def kinds_of(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """What a study may state for an argument, by its annotation; by its default where it has none."""
+    text = getattr(parameter.annotation, "__forward_arg__", parameter.annotation)
+    if text is inspect.Parameter.empty:
+        usual = type(parameter.default).__name__
+        return ("float",) if usual == "int" else (usual,) if usual in _PLAIN else ()
+    text = text if isinstance(text, str) else getattr(text, "__name__", str(text)).replace("NoneType", "None")
+    parts = [part.strip() for part in text.split("|")] if "Literal" not in text else ["str", "None"]
+    found = [part for part in parts if part in _PLAIN or part == "None" or _of_plain(part)]
+    return tuple(found) if set(found) - {"None"} else ()
+
+
+def _of_plain(part: str) -> bool:
+    inner = part.partition("[")[2].rstrip("]").replace(", ...", "")
+    return part.lower().startswith(("list[", "sequence[", "tuple[")) and inner in _PLAIN
+
+
+def _fits(value: Any, kinds: Sequence[str]) -> bool:
+    if value is None:
+        return "None" in kinds
+    if isinstance(value, list):
+        return any(_of_plain(kind) for kind in kinds)
+    if isinstance(value, bool):
+        return "bool" in kinds
+    return any(isinstance(value, _PLAIN[kind]) for kind in kinds if kind in _PLAIN and kind != "bool")
+
+
+def _by_name(parameter: inspect.Parameter) -> bool:
+    return parameter.name != "self" and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _needs(of: type[BaseSampler]) -> list[str]:
+    """Arguments without which a class cannot be made."""
+    signature = inspect.signature(of.__init__).parameters.values()
+    return [one.name for one in signature if _by_name(one) and one.default is one.empty]
+
+
+def _built(of: type[BaseSampler], seed: int, given: Mapping[str, Any]) -> BaseSampler:
+    own = {"seed": seed} if "seed" in inspect.signature(of.__init__).parameters else {}
+    with quiet():
+        return of(**own, **given)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what samplers say of experimental settings, and of settings that they draw on their own."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@lru_cache(maxsize=16)
+def ability(sampler: Sampler, num_objectives: int) -> Ability:
+    """What a sampler can be told, asked of itself."""
+    study, trial = _asked(maker(sampler), num_objectives)
+    with quiet():
+        together = study.sampler.infer_relative_search_space(study, trial)
+    if not together or "sometimes" in together:
+        return Ability(form="conditional", replayed=False)
+    notes = {*trial.system_attrs, *study._storage.get_study_system_attrs(study._study_id)}
+    own = {note for note in notes if ":relative_params:" not in note}
+    replayed = bool(own) and not isinstance(study.sampler, BaseGASampler)
+    return Ability(form="whole" if "word" in together else "ordered", replayed=replayed)
+
+
+_SMALL: Mapping[str, BaseDistribution] = {"word": CategoricalDistribution(["a", "b"]), "number": IntDistribution(0, 3)}
+
+
+def _asked(make: Callable[[int], BaseSampler], num_objectives: int) -> tuple[optuna.Study, optuna.trial.FrozenTrial]:
+    """A small study of words, numbers and a setting that not all trials have, and a trial that the sampler asks for."""
+    with quiet(), seeded(0):
+        study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=make(0))
+        for i in range(2):
+            params: dict[str, Any] = {"word": "ab"[i], "number": i}
+            known = dict(_SMALL)
+            if i:
+                params, known = {**params, "sometimes": "a"}, {**known, "sometimes": known["word"]}
+            study.add_trial(create_trial(params=params, distributions=known, values=[float(i)] * num_objectives))
+        trial = study.ask(dict(_SMALL))
+        return study, study._storage.get_trial(trial._trial_id)
+
+
+def _works(make: Callable[[int], BaseSampler], num_objectives: int, *, lacking: bool = False) -> bool:
+    """Whether a sampler proposes something, or, if `lacking`, would with a package that is missing."""
+    try:
+        _asked(make, num_objectives)
+    except ImportError:
+        return lacking
+    except Exception:
+        return False
+    return True
+
+
+def missing(sampler: Sampler, error: ImportError) -> str:
+    """One line on a package that a sampler needs."""
+    name = (error.name or "").partition(".")[0]
+    extra = _EXTRAS.get(name)
+    how = f": pip install 'video-nas[{extra}]'" if extra else f" ({_told(error)})"
+    return f"{KEY} {sampler} needs {name or 'a package that is missing'}{how}"
+
+
+def _told(error: Exception) -> str:
+    return one_line(f"{type(error).__name__}: {error}", 200)
