@@ -146,6 +146,7 @@ class SearchSchema:
     rungs: list[Any] = field(default_factory=lambda: [1, 3, 9])
     epochs: int = 0
     max_epochs: int = 0
+    patience: int = 0
     eta: int = 3
     order: str = "hypervolume"
     strata: int = 1

@@ -52,6 +52,7 @@ class SearchConfig:
         scheduler: One of `SCHEDULERS`.
         step_cost: What a step of freeze-thaw costs: one of `STEP_COSTS`.
         trials: Networks to start in all, over all restarts.
+        patience: Steps in a row of which the model expects little, after which a search ends; 0 is none.
         max_epochs: Epochs to train in all, over all restarts; 0 is what halving takes for so many trials.
         initial: How many of them are drawn evenly over log MACs before the sampler proposes.
         fidelity: What the rungs are at which is decided.
@@ -81,6 +82,7 @@ class SearchConfig:
     scheduler: str = "asha"
     step_cost: str = "epochs"
     max_epochs: int = 0
+    patience: int = 0
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -384,6 +386,7 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
         scheduler=raw["scheduler"],
         step_cost=raw["step_cost"],
         max_epochs=_max_epochs(raw["max_epochs"], fidelity),
+        patience=_at_least("search.patience", raw["patience"], 0),
     )
 
 

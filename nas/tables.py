@@ -113,7 +113,7 @@ job = Table(
     Column("seconds", Float),
     Column("expected_error", Float),  # what a model expected at the last rung when the job was begun
     Column("expected_spread", Float),  # standard deviation of the logarithm of that error
-    Column("expected_gain", Float),  # of the hypervolume
+    Column("expected_gain", Float),  # of the hypervolume, as a share of what it was
 )
 epoch = Table(
     "nas_epoch",

@@ -44,7 +44,20 @@ class Exhausted:
     """There is budget left, but no network."""
 
 
-Decision = Begin | GoOn | Wait | Done | Exhausted
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """There is budget left, but the model expects little of any step.
+
+    Attributes:
+        gain: The largest that it expects still, as a share of the hypervolume.
+    """
+
+    gain: float
+
+
+Decision = Begin | GoOn | Wait | Done | Exhausted | Settled
+LITTLE = 0.005
+"""Share of the hypervolume below which what a step is expected to add is little."""
 
 
 class Decider:
@@ -71,8 +84,17 @@ class Decider:
             seen: The same for a sampler.
         """
         search = self._search
-        if search.scheduler == "freeze_thaw":
-            return self._by_model(ledger, seen)
+        decision = self._by_model(ledger, seen) if search.scheduler == "freeze_thaw" else self._by_ledger(ledger, seen)
+        reason = decision.reason if isinstance(decision, GoOn) else None
+        reason = decision.proposal.reason if isinstance(decision, Begin) else reason
+        if search.patience and reason is not None and reason.gain < LITTLE:
+            last = seen.gains[-(search.patience - 1) :] if search.patience > 1 else ()
+            if len(last) == search.patience - 1 and all(gain < LITTLE for gain in last):
+                return Wait() if ledger.num_running else Settled(gain=reason.gain)
+        return decision
+
+    def _by_ledger(self, ledger: Ledger, seen: Seen) -> Decision:
+        search = self._search
         action = LEDGER_SCHEDULERS[search.scheduler](ledger, self._rules)
         if isinstance(action, Start | Promote) and search.max_epochs:
             rung = 0 if isinstance(action, Start) else action.rung
@@ -146,3 +168,8 @@ class Decider:
 def rules_of(search: SearchConfig, **changed: Any) -> Rules:
     """What a study tells a scheduler."""
     return Rules(num_rungs=len(search.rungs), eta=search.eta, num_trials=search.trials, order=search.order, **changed)
+
+
+def still(gain: float) -> str:
+    """What may still be there, in words."""
+    return f"a step more is expected to add {max(gain, 0.0):.2%} of the hypervolume"

@@ -19,7 +19,7 @@ from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause
 from nas.search.cluster import joined
 from nas.search.coverage import gaps
 from nas.search.crew import Crew
-from nas.search.decide import Begin, Decider, Exhausted, GoOn, rules_of
+from nas.search.decide import LITTLE, Begin, Decider, Exhausted, GoOn, Settled, rules_of, still
 from nas.search.machines import Machines
 from nas.search.pool import Candidate, Pool, Supply, build_pool
 from nas.search.progress import Progress
@@ -64,6 +64,7 @@ class Summary:
         busy_seconds: Of this session, with a job under way.
         decide_seconds: Of this session, spent in decisions.
         exhausted: The pool ran out of networks before the budget.
+        settled: The share of the hypervolume that may still be there, where the search ended for it was little.
     """
 
     counts: tuple[int, ...] = ()
@@ -72,6 +73,7 @@ class Summary:
     busy_seconds: float = 0.0
     decide_seconds: float = 0.0
     exhausted: bool = False
+    settled: float | None = None
 
 
 def run_search(
@@ -247,6 +249,14 @@ class Driver:
             case Exhausted():
                 self.summary.exhausted = True
                 return False
+            case Settled(gain=gain):
+                if self.summary.settled is None:
+                    patience = self.study.search.patience
+                    self._say(
+                        "settled", f"none of the last {patience} steps was expected to add {LITTLE:.1%}: {still(gain)}"
+                    )
+                self.summary.settled = gain
+                return False
             case Wait() | Done():
                 return False
         self._submit(job)
@@ -265,6 +275,7 @@ class Driver:
             results=record.results,
             pending=record.pending(),
             history=record.history(STARTUP),
+            gains=record.gains,
         )
 
     def _submit(self, job: Job) -> None:

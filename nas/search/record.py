@@ -41,6 +41,7 @@ class Record:
         jobs: By id, oldest first.
         running: Those of them that are under way.
         results: What was measured, in that order.
+        gains: What the model expected of each step that it chose, in that order.
     """
 
     def __init__(self, store: Store, study: Row, objectives: Sequence[str], rungs: Sequence[int]) -> None:
@@ -61,6 +62,8 @@ class Record:
         for row in sorted(self._fresh, key=lambda row: (row["number"], row["rung"])):
             results.setdefault(row["number"], []).append(objectives_of(row, self.objectives))
         self.results = [self._result(row) for row in sorted(self._fresh, key=lambda row: row["id"])]
+        # A job that was taken up again is the same step.
+        self.gains = [job.expected_gain for job in self._steps() if job.expected_gain is not None]
         self._under_way = {trial.number: trial for trial in self.trials if trial.state in UNDER_WAY}
         self._histories = Histories(len(self.rungs))
         entries = [_entry(trial, tuple(results.get(trial.number, ()))) for trial in self.trials]
@@ -90,6 +93,12 @@ class Record:
         """Epochs of a trial that are stored."""
         reached = len(self._ledger[number].results)
         return self.rungs[reached - 1] if reached else 0
+
+    def _steps(self) -> list[Job]:
+        first: dict[tuple[int, int], Job] = {}
+        for job in self.jobs.values():
+            first.setdefault((job.number, job.rung), job)
+        return list(first.values())
 
     def pending(self) -> list[tuple[str, int]]:
         """Digest and rung of trainings that are under way, or were and are to be taken up again."""
@@ -130,6 +139,7 @@ class Record:
                 num_params=network.params,
             )
             job = self._begin(connection, "start", trial, 0, proposal.reason)
+        self.gains += [] if proposal.reason is None else [proposal.reason.gain]
         self.trials.append(trial)
         self.digests.append(trial.digest)
         self._keep(job, trial)
@@ -137,7 +147,9 @@ class Record:
 
     def promote(self, number: int, rung: int, reason: Reason | None = None) -> Job:
         """A job that trains a trial on to `rung`."""
-        return self._go_on("promote", self.trials[number], rung, reason)
+        job = self._go_on("promote", self.trials[number], rung, reason)
+        self.gains += [] if reason is None else [reason.gain]
+        return job
 
     def resubmit(self, job: Job) -> Job:
         """A new job in the place of a pre-empted one."""

@@ -70,7 +70,7 @@ class Job:
         detail: The same in one line, or where that was.
         expected_error: What the model expected at the last rung when the job was begun; None without a model.
         expected_spread: Standard deviation of the logarithm of that error.
-        expected_gain: Of the hypervolume.
+        expected_gain: Of the hypervolume, as a share of what it was.
     """
 
     id: int

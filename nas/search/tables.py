@@ -91,21 +91,29 @@ def decide_on_table(
             search.
     """
     ledger, networks = Ledger(), dict[str, Candidate]()
-    digests, results, histories = list[str](), list[Result](), Histories(num_rungs)
+    digests, results, histories, gains = list[str](), list[Result](), Histories(num_rungs), list[float]()
     while True:
         counts = ledger.counts(num_rungs)
         rung = max((i for i, count in enumerate(counts) if count >= STARTUP), default=0)
-        seen = Seen(digests=digests, networks=networks, results=results, pending=[], history=histories.at(rung))
+        seen = Seen(
+            digests=digests,
+            networks=networks,
+            results=results,
+            pending=[],
+            history=histories.at(rung),
+            gains=gains,
+        )
         match decider.decide(ledger, seen):
             case Begin(proposal=proposal):
-                candidate, rung = proposal.candidate, 0
+                candidate, rung, reason = proposal.candidate, 0, proposal.reason
                 entry = Entry(number=len(ledger), stratum=candidate.stratum)
                 digests.append(candidate.digest)
                 networks[candidate.digest] = candidate
-            case GoOn(number=number, rung=rung):
+            case GoOn(number=number, rung=rung, reason=reason):
                 entry, candidate = ledger[number], networks[digests[number]]
             case _:
                 return ledger
+        gains += [] if reason is None else [reason.gain]
         error, videos = train(candidate, rung)
         objectives = (error, *(math.log10(candidate.quantity(name)) for name in costs))
         entry = replace(entry, results=(*entry.results, objectives))

@@ -102,7 +102,7 @@ def check_same(mine: Record, other: Record) -> None:
     assert [list(trial.settings) for trial in mine.trials] == [list(trial.settings) for trial in other.trials]
     assert (mine.jobs, mine.running) == (other.jobs, other.running)
     assert mine.history(STARTUP) == other.history(STARTUP)
-    assert (mine.results, mine.pending()) == (other.results, other.pending())
+    assert (mine.results, mine.pending(), mine.gains) == (other.results, other.pending(), other.gains)
     for number in range(len(mine.trials)):
         assert mine.epochs_of(number) == len(mine.store.epochs(mine.trials[number].id))
     for job in mine.jobs.values():
@@ -166,6 +166,7 @@ def test_every_decision_is_that_of_a_record_that_was_just_read(
                 results=other.results,
                 pending=other.pending(),
                 history=other.history(STARTUP),
+                gains=other.gains,
             )
             assert decision == decide(fresh, other.ledger(), again)
         return decision

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
+from nas.config import load_study
+from nas.search.decide import Decider
+from nas.search.pool import Candidate, Supply, build_pool
 from nas.search.scheduler import Rules
-from nas.search.tables import TableRun, run_on_table
+from nas.search.tables import TableRun, decide_on_table, run_on_table
+from tests.nas.studies import write_study
 
 MACS = [10 ** (6 + i / 10) for i in range(40)]
 RULES = Rules(num_rungs=3, eta=3, num_trials=27)
@@ -44,3 +49,28 @@ def test_the_same_choices_give_the_same_search() -> None:
 
 def test_a_table_that_runs_out_ends_the_search() -> None:
     assert run(0, trials=9).ledger.counts(3) == (9, 3, 1)
+
+
+def test_a_search_ends_when_the_model_expects_little_more(tmp_path: Path) -> None:
+    """Errors follow from the operators, so after some networks nothing is open any more."""
+    kinds = {"values": ["2d", "3d", "2plus1d", "p3d_a", "p3d_b"], "per": "block"}
+    space = {"domains": {"depth": ["2-2"], "kind": kinds}}
+    pool = None
+    counts = []
+    for patience in (0, 3):
+        search = {"sampler": "pool", "scheduler": "none", "trials": 80, "patience": patience, "rungs": [3]}
+        study = load_study(write_study(tmp_path / "t.yaml", {"space": space, "search": search}))
+        pool = pool or build_pool(study, num_classes=8)
+        tried: list[Candidate] = []
+
+        def train(candidate: Candidate, rung: int, tried: list[Candidate] = tried) -> tuple[float, int]:
+            tried.append(candidate)
+            return 0.2 + 0.1 * sum(value == "2d" for value in candidate.params.values()), 1000
+
+        decider = Decider(study.search, study.space, Supply(study, pool, num_classes=8), study.seed)
+        ledger = decide_on_table(decider, num_rungs=1, costs=("macs",), train=train)
+        counts.append(len(ledger))
+        best = min(c.cost.macs for c in pool.candidates if "2d" not in c.params.values())
+        assert min(c.cost.macs for c in tried if "2d" not in c.params.values()) == best
+    assert counts[0] == 80
+    assert counts[1] < 60

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.model.ehvi import expected_improvement, reference_error
+from nas.search.model.ehvi import expected_improvement, reference_error, volume_of
 from nas.search.model.encoding import Encoder, Network
 from nas.search.model.gp import Encoding, Observations, Posterior, fit
 
@@ -43,7 +43,8 @@ class Expectation:
     Attributes:
         error: (networks,) the median.
         deviation: (networks,) of log error.
-        gain: (networks,) expected growth of the hypervolume.
+        gain: (networks,) expected growth of the hypervolume, as a share of what it is; without a front, of all there
+            could be.
     """
 
     error: Array
@@ -169,7 +170,8 @@ class Belief:
         gain = expected_improvement(
             mean, variance, cost, front_error=front_error, front_cost=front_cost, reference=reference
         )
-        return Expectation(error=np.exp(mean), deviation=np.sqrt(variance), gain=gain)
+        volume = volume_of(front_error, front_cost, reference)
+        return Expectation(error=np.exp(mean), deviation=np.sqrt(variance), gain=gain / volume)
 
     def _at(self, digests: Sequence[str]) -> tuple[Array, Array]:
         place = {key: i for i, key in enumerate(self.digests)}

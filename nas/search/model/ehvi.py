@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from nas.compare import hypervolume
+
 Array = NDArray[np.float64]
 
 REFERENCE = 1.05
@@ -22,6 +24,14 @@ def reference_error(errors: Array) -> float:
     """The error of the reference point: a tenth of a front's range above its worst."""
     worst, best = float(errors.max()), float(errors.min())
     return worst + 0.1 * (worst - best if worst > best else worst)
+
+
+def volume_of(front_error: Array, front_cost: Array, reference: float) -> float:
+    """The hypervolume of a front; without one, that of the whole box up to the reference point."""
+    corner = [reference, *[REFERENCE] * front_cost.shape[1]]
+    points = np.column_stack([front_error, front_cost])
+    inside = points[(points < corner).all(axis=1)]
+    return hypervolume(inside, corner) if len(inside) else reference * REFERENCE ** front_cost.shape[1]
 
 
 def expected_improvement(

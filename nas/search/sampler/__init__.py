@@ -35,6 +35,7 @@ class Seen:
         results: All of them, in the order in which they were measured.
         pending: Digest and rung of trainings under way.
         history: One observation a trial, at one fidelity; those under way have none yet.
+        gains: What the model expected of each step that it has chosen, as shares of the hypervolume, in their order.
     """
 
     digests: Sequence[str]
@@ -42,6 +43,7 @@ class Seen:
     results: Sequence[Result]
     pending: Sequence[tuple[str, int]]
     history: Sequence[Observation]
+    gains: Sequence[float] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

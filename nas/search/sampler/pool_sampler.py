@@ -50,7 +50,7 @@ class Reason:
     Attributes:
         error: Its median at the last rung.
         deviation: Of its logarithm.
-        gain: Expected growth of the hypervolume.
+        gain: Expected growth of the hypervolume, as a share of what it is.
     """
 
     error: float
