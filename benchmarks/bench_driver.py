@@ -176,6 +176,9 @@ def search(study: Study, pool: Pool, database: Path, slots: int) -> None:
         row = store.study()
         own = driver.Driver(study, database, store, row, pool, crew.Crew(0), clock)
         summary = own.run()
+        began = time.process_time()
+        driver.Driver(study, database, store, row, pool, crew.Crew(0), lambda news: None).run()
+        again = time.process_time() - began
     clock.tell()
     count = len(clock.wall) - 1
     part = min(PART, count // 4)
@@ -186,6 +189,7 @@ def search(study: Study, pool: Pool, database: Path, slots: int) -> None:
         print(f"{name:<14}{1000 * wall:>6.1f} ms{1000 * cpu:>8.1f} ms{1000 * rest:>16.1f} ms")
     ratios = [b / a for a, b in zip(*rows, strict=True)]
     print(f"{'end / start':<14}{ratios[0]:>9.2f}{ratios[1]:>11.2f}{ratios[2]:>19.2f}")
+    print(f"started again when it is over: {again:.1f} s of the processor")
     print(f"memory: {memory():.0f} MB at most, {before:.0f} MB before the search")
 
 

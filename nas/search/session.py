@@ -312,9 +312,9 @@ def as_recorded(store: Store, row: Row, study: Study, pool: Pool) -> Pool:
 
 def _check_settings(store: Store, study: Study, trial: Row) -> None:
     now = study.space.point(trial["params"]).spec
-    then = codec.decode(store.find(trial["digest"])["spec"])
     if codec.digest(now) == trial["digest"]:
         return
+    then = codec.decode(store.find(trial["digest"])["spec"])
     differ = min(edit.diff(then, now.canonical()), default="digest")
     values = [edit.leaves(spec).get(differ, "none") for spec in (then, now.canonical())]
     raise StoreError(
