@@ -24,13 +24,13 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def seeded_anew(seed: int) -> Iterator[None]:
+def seeded_anew(usual: int) -> Iterator[None]:
     """Within it, a `numpy.random.RandomState` that is made without a seed has this one."""
     made = np.random.RandomState
 
     class Seeded(made):  # type: ignore[misc, valid-type]
-        def __init__(self, own: object = None) -> None:
-            super().__init__(seed % 2**32 if own is None else own)
+        def __init__(self, seed: object = None) -> None:
+            super().__init__(usual % 2**32 if seed is None else seed)
 
     with mock.patch.object(np.random, "RandomState", Seeded):
         yield
