@@ -21,6 +21,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def _no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's window limits what is printed, wherever the tests run, unless a test states one."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight classes of MP4 files, 4 train, 2 val and 2 test clips each of 4 frames of 16x16."""

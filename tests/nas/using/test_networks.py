@@ -247,10 +247,10 @@ def test_classes_are_matched_by_name_and_others_are_refused(
         (["evaluate", "{net}", "{data}", "--short-sides", "a"], "must be pixels such as 128,144,160"),
         (["evaluate", "{net}", "{data}", "data.root=x"], "setting 'data.root' is not known; did you mean"),
         (["evaluate", "{net}", "{data}", "data.layout=folder"], "data.layout must be one of auto, folders"),
-        (["ensemble", "{net}", "{net}", "--set", "data.layout=folders"], "name the videos with --data"),
+        (["ensemble", "{net}", "{other}", "--set", "data.layout=folders"], "name the videos with --data"),
         (["ensemble", "{net}"], "at least 2 networks, but got 1"),
         (["ensemble", "{net}", "{data}"], "scores that `nas promote` keeps, but there are none"),
-        (["ensemble", "{net}", "{net}", "--clips", "3"], "name the videos with --data"),
+        (["ensemble", "{net}", "{other}", "--clips", "3"], "name the videos with --data"),
         (["features", "{data}/x", "{data}", "-o", "f.npz"], "is no folder; a preset needs --weights"),
         (["features", "tsn_r18", "{data}", "-o", "f.npz", "--weights", "w"], "a study file or a database is needed"),
         (["probe", "nothing.npz"], "nothing.npz is no file of features"),
@@ -262,7 +262,7 @@ def test_classes_are_matched_by_name_and_others_are_refused(
 def test_bad_input_is_refused_in_one_line(
     place: Place, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
 ) -> None:
-    words = [word.format(net=place.folders[0], data=place.data) for word in argv]
+    words = [word.format(net=place.folders[0], other=place.folders[1], data=place.data) for word in argv]
     assert message in refused(capsys, *words)
 
 
