@@ -29,6 +29,7 @@ _CANNOT = (
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_AUTH,
 )
+_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")  # the latter also where it is read: the index of its log finds no room
 _LONGEST = 160  # letters of what is wrong, of which some comes from the file
 _OPTUNA_NUMBERS = (("trial_values", "value"), ("trial_params", "param_value"), ("trials", "number"))
 _SHARES = ("top1", "top5", "map_sample", "map_class", "balanced", "clip1")
@@ -79,6 +80,8 @@ def refused(error: BaseException, location: str, *, verb: str = "read") -> Store
     own = _sqlite_error(error)
     code = (getattr(own, "sqlite_errorcode", None) or 0) & 0xFF
     said = str(own if own is not None else error).partition("\n")[0]
+    if getattr(own, "sqlite_errorname", "") in _FULL:
+        said = "no space left on the disk"
     if code in _CANNOT:
         return StoreError(f"{location} cannot be {verb}: {said}")
     if code == sqlite3.SQLITE_NOTADB:

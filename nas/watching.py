@@ -11,7 +11,7 @@ from typing import Any
 from nas import tables as m
 from nas.accuracies import accuracy_of, metric_of, said
 from nas.budget import recorded_budget
-from nas.drivers import drivers_of
+from nas.drivers import drivers_of, is_held
 from nas.eta import Left, search_left
 from nas.fidelity import Fidelity, recorded_fidelity
 from nas.importance import rungs_of
@@ -31,7 +31,8 @@ class Frame:
         study: Its name.
         database: Where.
         ended: Nothing is under way (any more).
-        driver: What is at work: `search`, `ablation` or `promotion`; empty where nothing is.
+        driver: What is at work: `search`, `ablation` or `promotion`, or a `driver` that has only begun; empty where
+            nothing is.
         died_at: When the last driver was last seen alive (UTC), where it was killed; else None.
         rungs: `rung`, `fidelity` in words, `epochs`, `networks` and `best` accuracy of each rung, best None before the
             first result.
@@ -99,12 +100,13 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
     left = None
     if at_work is not None and at_work.kind == "search":
         left = search_left(study, at_work.session, jobs, {job["trial"]: job["epoch"] for job in running}, now)
+    begins = at_work is None and bool(is_held(Path(store.location)))  # it holds the lock, and has no session yet
     return Frame(
         study=study["name"],
         database=store.location,
-        ended=at_work is None,
-        driver="" if at_work is None else at_work.kind,
-        died_at=last.seen.isoformat() if last is not None and last.died else None,
+        ended=at_work is None and not begins,
+        driver="driver" if begins else "" if at_work is None else at_work.kind,
+        died_at=last.seen.isoformat() if last is not None and last.died and not begins else None,
         rungs=_rungs(evaluations, fidelity),
         states=_counts(trials),
         epochs_done=min(done, total) if total else done,

@@ -140,6 +140,8 @@ def environment_failure(error: BaseException) -> EnvironmentFailed | None:
             return DiskFailed(_one_line(one))
     while error.__cause__ is not None and not isinstance(error, OSError):  # of those that were handled, none counts
         error = error.__cause__
+    if isinstance(error, ConnectionError):  # pipes and sockets of a run lead to its own processes
+        return WorkerDied(f"a process of the training is gone: {_one_line(error)}")
     if isinstance(error, OSError) and error.errno is not None:
         return DiskFailed(_named_file([error]))
     return None

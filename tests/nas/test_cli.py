@@ -32,6 +32,8 @@ COMMANDS = [
     ["compare"],
     ["export"],
     ["backup"],
+    ["record"],
+    ["simulate"],
     ["search"],
     ["status"],
     ["pareto"],

@@ -218,6 +218,9 @@ TORCH = "[enforce fail at inline_container.cc:671] . unexpected pos 768 vs 662"
         (numbered(errno.EIO, "/data/1.mp4"), DiskFailed),
         (numbered(errno.ESTALE), DiskFailed),
         (caused(RuntimeError("x"), numbered(errno.EROFS)), DiskFailed),
+        (numbered(errno.ECONNRESET), WorkerDied),  # of the pipe of a process that was killed
+        (numbered(errno.EPIPE), WorkerDied),
+        (caused(RuntimeError("x"), numbered(errno.ECONNRESET)), WorkerDied),
         (FolderBusy("another run has it"), FolderBusy),
         (WorkerDied("killed"), WorkerDied),
         (caused(RuntimeError("x"), WorkerDied("killed")), WorkerDied),

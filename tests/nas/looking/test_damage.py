@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Integer, text
 
 from nas import tables as m
-from nas.damage import damage_of
+from nas.damage import damage_of, refused
 from nas.errors import StoreError
 from nas.migrations import LATEST
 from nas.store import Store
@@ -249,6 +249,13 @@ def test_nothing_is_built_on_a_damaged_database(whole: Path, tmp_path: Path) -> 
     with pytest.raises(StoreError, match="is damaged: "):
         Store(path, create=True)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"])
+def test_a_full_disk_is_named_where_a_database_is_only_read_too(name: str) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname, error.sqlite_errorcode = name, getattr(sqlite3, name)
+    assert str(refused(error, "a.db")) == "a.db cannot be read: no space left on the disk"
 
 
 def test_a_bare_copy_of_a_running_study_is_told_what_it_lacks(tmp_path: Path, run: Run) -> None:

@@ -138,6 +138,8 @@ def test_a_search_that_ended_has_nothing_left(running: Path) -> None:
     store = Store(running)
     with store.write() as connection:
         connection.execute(m.session.update().values(ended_at=s.now()))
+    assert not frame_of(store, store.study(), datetime.now(UTC)).ended  # another driver has taken the lock
+    Path(f"{running}.lock").unlink()
     frame = frame_of(store, store.study(), datetime.now(UTC))
     assert frame.ended
     assert frame.left is None
@@ -254,6 +256,11 @@ def test_a_study_without_any_result_can_be_watched(tmp_path: Path, run: Run) -> 
     code, out, _ = run("watch", tmp_path / "study.db")
     assert code == 0
     assert "bare" in out and "ended; 0 epochs; trials: none" in out
+    with locked(tmp_path / "study.db"):  # a driver that has only begun: its session is not stored yet
+        frame = frame_of(store, store.study("bare"), datetime.now(UTC))
+        out = run("watch", tmp_path / "study.db", "--once")[1]
+    assert (frame.ended, frame.driver, frame.died_at) == (False, "driver", None)
+    assert "driver running; 0 epochs; trials: none" in out
 
 
 def start(database: Path, terminal: int) -> subprocess.Popen[bytes]:
