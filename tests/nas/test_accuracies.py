@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -82,7 +83,7 @@ def test_a_row_is_chosen_by_what_the_study_says(
     else:
         assert accuracy_of(row) == metrics.by(field_of(stated)) == value
         assert said(row) == told(metrics, stated) == f"{name} {value:.3f}"
-    with sqlite3.connect(":memory:") as connection:  # and the view does the same
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection, connection:  # and the view does the same
         connection.execute("CREATE TABLE s (accuracy)")
         connection.execute("INSERT INTO s VALUES (?)", (None if stated == "auto" else stated,))
         connection.execute("CREATE TABLE e (top1, balanced, map_sample)")

@@ -92,7 +92,7 @@ def test_every_epoch_of_every_network_is_kept(finished: tuple[Study, Path, list[
 
 def test_the_front_in_sql_is_the_front(finished: tuple[Study, Path, list[News]]) -> None:
     _, path, _ = finished
-    with sqlite3.connect(path) as plain:
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
         plain.row_factory = sqlite3.Row
         rows = [dict(row) for row in plain.execute("SELECT * FROM pareto_front")]
     plain.close()

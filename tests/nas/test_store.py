@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import shutil
 import sqlite3
@@ -94,7 +95,7 @@ def test_the_front_is_of_the_highest_fidelity_alone(tmp_path: Path) -> None:
 def test_the_view_is_the_definition_in_any_client(tmp_path: Path) -> None:
     results = [(f"{i:02x}", 0, (i * 7 % 11) / 11, 10 + i * 5 % 17) for i in range(20)]
     filled(tmp_path / "a.db", results).close()
-    with sqlite3.connect(tmp_path / "a.db") as plain:
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as plain, plain:
         digests = {row[0] for row in plain.execute("SELECT digest FROM pareto_front")}
     plain.close()
     expected = front([(1 - accuracy, macs) for _, _, accuracy, macs in results])
@@ -162,7 +163,7 @@ def test_foreign_keys_hold(tmp_path: Path) -> None:
 
 def test_a_database_of_others_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with sqlite3.connect(path) as plain:
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
         plain.execute("CREATE TABLE recipes (name TEXT)")
     plain.close()
     before = path.read_bytes()
@@ -185,7 +186,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     Store(path, create=True).close()
-    with sqlite3.connect(path) as plain:
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
         plain.execute("INSERT INTO nas_migrations VALUES (99, 'from the future', 'then')")
     plain.close()
     for create in (True, False):
@@ -223,7 +224,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, mo
     monkeypatch.setattr(migrations, "LATEST", migrations.LATEST + 1)
     with pytest.raises(RuntimeError):
         Store(path, create=True)
-    with sqlite3.connect(path) as plain:
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
         assert not plain.execute("SELECT 1 FROM sqlite_master WHERE name = 'half'").fetchall()
         assert plain.execute("SELECT MAX(version) FROM nas_migrations").fetchone() == (migrations.LATEST - 1,)
     plain.close()

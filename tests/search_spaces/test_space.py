@@ -135,7 +135,8 @@ def test_optuna_samples_the_space_and_its_trials_rebuild():
     space = wide_space()
     with pytest.warns(optuna.exceptions.ExperimentalWarning):
         sampler = optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=8, seed=0)
-    study = optuna.create_study(sampler=sampler, storage="sqlite:///:memory:")
+    storage = optuna.storages.RDBStorage("sqlite:///:memory:")
+    study = optuna.create_study(sampler=sampler, storage=storage)
     found = {}
     for i in range(16):
         trial = study.ask()
@@ -143,6 +144,8 @@ def test_optuna_samples_the_space_and_its_trials_rebuild():
         study.tell(trial, (i * 7) % 5)
     for trial in study.trials:
         assert space.point(trial.params).digest == found[trial.number]
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def test_rules_hold_for_every_block_of_many_samples():

@@ -69,7 +69,7 @@ def test_an_ablation_ends_with_effects_that_the_database_and_the_command_agree_o
         ("kind", "p3d_a", 2),
         ("A/A", "base, other seeds", 2),
     ]
-    with sqlite3.connect(db) as plain:
+    with contextlib.closing(sqlite3.connect(db)) as plain, plain:
         columns = "factor, level, difference, low, high, p_holm, word"
         rows = plain.execute(f"SELECT {columns} FROM ablation_effects").fetchall()
     plain.close()
@@ -341,7 +341,7 @@ def test_an_ablation_measures_motion_if_asked(
     over = {"ablation": {"factors": {"kind": ["2d"]}, "control": False, "motion": True, "epochs": 1}}
     file, db = study(tmp_path, motion, over)
     run(capsys, "ablate", file, "--db", db, "--workers", "0", "--json")
-    with sqlite3.connect(db) as plain:
+    with contextlib.closing(sqlite3.connect(db)) as plain, plain:
         rows = plain.execute("SELECT forward, reversed, single FROM motion_tests ORDER BY description, seed").fetchall()
         top1 = plain.execute("SELECT top1 FROM nas_run ORDER BY id").fetchall()
     plain.close()
@@ -385,7 +385,7 @@ def test_verdicts_hold_claims_against_the_runs(
     shown = json.loads(run(capsys, "verdict", file, "--db", db, "--json"))
     assert [v["word"] for v in shown["verdicts"]] == ["undecided", "undecided"]  # two pairs of 16 clips decide nothing
     assert shown["verdicts"][0]["stated"] == "-3.0" and shown["verdicts"][0]["pairs"] == 2
-    with sqlite3.connect(db) as plain:
+    with contextlib.closing(sqlite3.connect(db)) as plain, plain:
         assert plain.execute("SELECT COUNT(*) FROM nas_verdict").fetchone() == (2,)
     plain.close()
     capsys.readouterr()
@@ -404,13 +404,13 @@ def test_verdicts_hold_claims_against_the_runs(
     assert "was begun with other settings, which count here: seeds 2, now 9, confidence 0.95, now 0.5" in text
     assert main(["report", db, "-o", "page.html"]) == 0
     assert "in points of top-1; intervals of 95 %." in Path("page.html").read_text("utf-8")
-    with sqlite3.connect(db) as edited:
+    with contextlib.closing(sqlite3.connect(db)) as edited, edited:
         edited.execute("UPDATE nas_ablation SET design = json_set(design, '$.confidence', 7)")
     edited.close()
     capsys.readouterr()
     assert main(["verdict", file, "--db", db]) == 2
     assert "is damaged: the design of the ablation ofat-" in capsys.readouterr().err
-    with sqlite3.connect(db) as edited:
+    with contextlib.closing(sqlite3.connect(db)) as edited, edited:
         edited.execute("UPDATE nas_ablation SET design = json_set(design, '$.confidence', 0.95)")
     edited.close()
     file, _ = study(tmp_path, motion, {"ablation": {"claims": [{**claims[0], "arm": "kind=2dd"}]}})

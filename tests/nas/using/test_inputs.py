@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sqlite3
@@ -99,7 +100,7 @@ def test_a_network_of_flow_tells_directions_apart_that_one_of_frames_cannot(stud
 def test_costs_are_recorded_for_clips_of_two_planes(studies: Studies) -> None:
     rows = {}
     for name, path in studies.databases.items():
-        with sqlite3.connect(path) as connection:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
             ((rows[name], clip),) = connection.execute("SELECT macs, clip FROM nas_cost").fetchall()
             assert connection.execute("SELECT clip FROM nas_study").fetchone() == (clip,)
             assert connection.execute("SELECT count(*) FROM pareto_front").fetchone() == (1,)
@@ -183,7 +184,7 @@ def test_a_study_of_differences_runs_and_asks_for_the_order_of_frames(studies: S
     database = tmp_path / "study.db"
     study = studies.databases["rgb"].parent.parent / "moving.yaml"
     assert main(["search", str(study), "data.input=difference", "--db", str(database)]) == 0
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         assert connection.execute("SELECT clip FROM nas_cost").fetchone() == ("4x28x28",)
         config = json.loads(connection.execute("SELECT config FROM nas_study").fetchone()[0])
     assert config["data"]["input"] == "difference"

@@ -93,8 +93,11 @@ def test_the_search_goes_by_average_precision(place: Place) -> None:
     assert all(epoch["map_sample"] is not None for epoch in store.epochs(rows[0]["trial_id"]))
     import optuna
 
-    study = optuna.load_study(study_name="tiny/rung-1-2-epochs", storage=f"sqlite:///{place.database}")
+    storage = optuna.storages.RDBStorage(f"sqlite:///{place.database}")
+    study = optuna.load_study(study_name="tiny/rung-1-2-epochs", storage=storage)
     assert [trial.values[0] for trial in study.trials] == [last["map_sample"]]
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def test_the_number_that_decides_is_named_everywhere(place: Place, tmp_path: Path) -> None:
