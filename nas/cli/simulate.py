@@ -51,7 +51,9 @@ def simulate(
 ) -> None:
     """Search a table of recorded trainings instead of training: the same decisions, in virtual time.
 
-    Example: nas simulate benchmarks/tables/motion.yaml --table benchmarks/tables/motion.jsonl.gz --scheduler none
+    The table has to have every network of the space, as after a search with search.scheduler=none.
+
+    Example: nas simulate studies/kinetics_small.yaml data=motion --table kinetics_small.jsonl.gz --scheduler none
     """
     from nas.config import load_study
 
