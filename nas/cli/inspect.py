@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -21,7 +21,6 @@ from nas.accuracies import (
     metric_in,
     recorded_counts,
 )
-from nas.budget import recorded_budget
 from nas.cli.learned import learned_report, print_learned
 from nas.cli.output import Progress, duration, print_json, print_line, print_table, print_words
 from nas.cli.promoted import print_promoted, promoted_rows
@@ -29,9 +28,11 @@ from nas.cli.resolve import load_target, open_study
 from nas.cli.trials import print_trials, trial_rows
 from nas.drivers import died_text, drivers_of, training_seconds
 from nas.fidelity import recorded_fidelity, worth_of
-from nas.learned import Learned, deciding, learned_of
 from nas.spent import begun_of, worth_of_begun
 from nas.store import Row, Store
+
+if TYPE_CHECKING:
+    from nas.learned import Learned
 
 STUDY = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database.")
 DB = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db.")
@@ -57,6 +58,8 @@ def status(
 
     Example: nas status studies/kinetics_small.yaml
     """
+    from nas.budget import recorded_budget
+
     with open_study(study, db) as (store, row):
         learned, deciding_seconds = _learned(store, row)
         budget = recorded_budget(row)
@@ -187,6 +190,8 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
 
 def _learned(store: Store, row: Row) -> tuple[Learned, tuple[float, float] | None]:
     """What the search has learned, and the seconds that its drivers have spent in decisions and in all."""
+    from nas.learned import deciding, learned_of
+
     evaluations, trials = store.evaluations(row["id"]), store.trials(row["id"])
     learned = learned_of(evaluations, trials, store.jobs(row["id"]), len(recorded_fidelity(row)))
     return learned, deciding(drivers_of(store, row["id"], datetime.now(UTC)))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nas.budget import Budget
 from nas.calibration import CONFIDENCE
 from nas.cli.output import duration, print_table, print_words
 from nas.fidelity import Fidelity
-from nas.learned import Learned, Origin
-from nas.study import short_number
+
+if TYPE_CHECKING:
+    from nas.budget import Budget
+    from nas.learned import Learned, Origin
 
 
 def learned_report(learned: Learned, budget: Budget, deciding: tuple[float, float] | None) -> dict[str, Any]:
@@ -51,6 +52,8 @@ def print_learned(
 
 def lines(learned: Learned, fidelity: Fidelity) -> list[str]:
     """Ranks, hypervolume and calibration, a line each, as far as there is something to say."""
+    from nas.study import short_number
+
     found = []
     if learned.ranks:
         found.append(f"rank correlation: {ranks_text(learned, fidelity)}")

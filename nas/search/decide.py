@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 from nas.budget import budget_of
 from nas.search.freeze_thaw import next_step
 from nas.search.ledger import Ledger
-from nas.search.model.belief import Model
+from nas.search.model.belief import Model, Reason
 from nas.search.pool import Candidate, Supply
 from nas.search.sampler import STARTUP, Proposal, Seen, propose
-from nas.search.sampler.pool_sampler import Reason
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait
 from nas.search.schedules import LEDGER_SCHEDULERS, spent
 from nas.study import SearchConfig
@@ -73,8 +72,12 @@ class Decider:
     def __init__(self, search: SearchConfig, space: SearchSpace, supply: Supply, seed: int) -> None:
         """Nothing is fitted yet."""
         self._search, self._space, self._supply, self._seed = search, space, supply, seed
-        self._model = Model(supply.candidates, search.objectives[1:], len(search.rungs))
         self._rules = rules_of(search)
+
+    @cached_property
+    def _model(self) -> Model:
+        """Made where it is asked for: most samplers have no use for it."""
+        return Model(self._supply.candidates, self._search.objectives[1:], len(self._search.rungs))
 
     def decide(self, ledger: Ledger, seen: Seen) -> Decision:
         """What a free worker does next.
@@ -108,7 +111,7 @@ class Decider:
         search, ends = self._search, self._search.rungs
         left = budget_of(search).epochs - spent(ledger, ends)
         may_start = len(ledger) < search.trials and left >= ends[-1]
-        first = max(search.initial, len(self._supply.pool.named))
+        first = search.initial + len(self._supply.pool.named)
         if may_start and (len(ledger) < first or not seen.results):
             return self._started(seen)
         if len({result.digest for result in seen.results}) < min(STARTUP, first) and ledger.num_running:
@@ -165,9 +168,9 @@ class Decider:
         return epochs * network.cost.train_macs if self._search.step_cost == "macs" else epochs
 
 
-def rules_of(search: SearchConfig, **changed: Any) -> Rules:
+def rules_of(search: SearchConfig) -> Rules:
     """What a study tells a scheduler."""
-    return Rules(num_rungs=len(search.rungs), eta=search.eta, num_trials=search.trials, order=search.order, **changed)
+    return Rules(num_rungs=len(search.rungs), eta=search.eta, num_trials=search.trials, order=search.order)
 
 
 def still(gain: float) -> str:

@@ -19,9 +19,9 @@ from typing import Generic
 
 import numpy as np
 
-from nas.search.model.belief import Belief, Expectation, Model, Result
+from nas.search.model.belief import Belief, Model, Reason, Result
 from nas.search.model.ehvi import reference_error
-from nas.search.sampler.pool_sampler import N, Reason, Source, options
+from nas.search.sampler.pool_sampler import N, Source, options
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +78,8 @@ def next_step(
     if going:
         expected = belief.expect_tried(going, against=against, reference=reference)
         values = [cost(networks[key], waiting[key]) for key in going]
-        best = _best(expected, values)
-        step = Step(network=networks[going[best]], rung=waiting[going[best]], reason=_reason(expected, best), origin="")
+        best = expected.best(np.asarray(values))
+        step = Step(network=networks[going[best]], rung=waiting[going[best]], reason=expected.reason(best), origin="")
         steps.append((float(expected.gain[best]) / values[best], step))
     front = belief.front(belief.digests)
     found = options(belief, front, source, tried, rng) if may_start else {}
@@ -87,10 +87,10 @@ def next_step(
         new = list(found.values())
         expected = belief.expect(new, against=against, reference=reference)
         values = [cost(network, 0) for network in new]
-        best = _best(expected, values)
+        best = expected.best(np.asarray(values))
         near = {one.digest for key in front for one in source.near(key)}
         origin = "pool, near" if new[best].digest in near else "pool"
-        step = Step(network=new[best], rung=0, reason=_reason(expected, best), origin=origin)
+        step = Step(network=new[best], rung=0, reason=expected.reason(best), origin=origin)
         steps.append((float(expected.gain[best]) / values[best], step))
     return max(steps, key=lambda item: item[0])[1] if steps else None
 
@@ -98,14 +98,3 @@ def next_step(
 def _reference(belief: Belief) -> float:
     """Of the front at the last rung; while nobody is there, of all that was tried."""
     return belief.reference(belief.whole) if belief.whole else float(reference_error(np.exp(belief.tried[0])))
-
-
-def _best(expected: Expectation, values: Sequence[float]) -> int:
-    score = expected.gain / np.asarray(values)
-    return int(np.argmax(score if score.max() > 0 else expected.deviation))
-
-
-def _reason(expected: Expectation, at: int) -> Reason:
-    return Reason(
-        error=float(expected.error[at]), deviation=float(expected.deviation[at]), gain=float(expected.gain[at])
-    )

@@ -308,7 +308,7 @@ class Supply:
             price = cost_of(point.spec, study.data.clip, num_classes=self._num_classes, planes=study.data.planes)
         except SpecError:
             return None
-        if any(getattr(price, limit.quantity) > limit.bound for limit in study.limits):
+        if _broken(price, study.limits, {}) is not None:
             return None
         if _too_small(point.spec, study, self._num_classes) is not None:
             return None

@@ -13,10 +13,9 @@ from nas import tables as m
 from nas.accuracies import accuracy_of
 from nas.jobs import JobResult
 from nas.search.ledger import Entry, Ledger
-from nas.search.model.belief import Result
+from nas.search.model.belief import Reason, Result
 from nas.search.rows import UNDER_WAY, Histories, Job, Trial
 from nas.search.sampler import Observation, Proposal
-from nas.search.sampler.pool_sampler import Reason
 from nas.store import Row, Store
 
 if TYPE_CHECKING:

@@ -77,7 +77,8 @@ def read_curves(path: Path) -> list[Curve]:
         content = content_of(path)
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise SearchError(f"the table {path} cannot be read: {error}") from error
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise SearchError(f"the table {path} cannot be read: {said}") from error
     curves = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.search.ledger import Entry
+from nas.search.model.belief import Reason
 from nas.search.sampler import Observation
-from nas.search.sampler.pool_sampler import Reason
 
 UNDER_WAY = ("running", "preempted")  # states of a trial that goes on before anything is decided
 

@@ -15,8 +15,10 @@ from nas.search.scheduler import Action, Done, Promote, Rules, Start, Wait, next
 
 def in_full(ledger: Ledger, rules: Rules) -> Action:
     """Every network is trained to the last rung."""
-    waiting = _waiting(ledger, rules, upto=rules.num_rungs - 1)
-    return waiting or _start(ledger, rules)
+    for entry in ledger.entries:
+        if 0 < len(entry.results) < rules.num_rungs and not entry.running and not entry.failed:
+            return Promote(entry.number, len(entry.results))
+    return _start(ledger, rules)
 
 
 def iepoch(ledger: Ledger, rules: Rules) -> Action:
@@ -61,13 +63,6 @@ def brackets(rules: Rules) -> tuple[int, ...]:
     last = rules.num_rungs - 1
     counts = [max(1, round((last + 1) / (last - b + 1) * rules.eta ** (last - b))) for b in range(last + 1)]
     return tuple(b for b, count in enumerate(counts) for _ in range(count))
-
-
-def _waiting(ledger: Ledger, rules: Rules, upto: int) -> Promote | None:
-    for entry in ledger.entries:
-        if 0 < len(entry.results) <= upto and not entry.running and not entry.failed:
-            return Promote(entry.number, len(entry.results))
-    return None
 
 
 def _start(ledger: Ledger, rules: Rules) -> Action:

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.compare import front
 from nas.search.model.ehvi import expected_improvement, reference_error, volume_of
 from nas.search.model.encoding import Encoder, Network
 from nas.search.model.gp import Encoding, Observations, Posterior, fit
@@ -37,6 +38,21 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    """What a model expected of a network when it was chosen.
+
+    Attributes:
+        error: Its median at the last rung.
+        deviation: Of its logarithm.
+        gain: Expected growth of the hypervolume, as a share of what it is.
+    """
+
+    error: float
+    deviation: float
+    gain: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Expectation:
     """What a model expects of networks at the last rung.
 
@@ -50,6 +66,19 @@ class Expectation:
     error: Array
     deviation: Array
     gain: Array
+
+    def best(self, price: Array | float = 1.0) -> int:
+        """The network with the largest gain for its price; where none is expected, that of which least is known.
+
+        Args:
+            price: (networks,) of each, or of all.
+        """
+        score = self.gain / price
+        return int(np.argmax(score if score.max() > 0 else self.deviation))
+
+    def reason(self, at: int) -> Reason:
+        """What is expected of one of the networks."""
+        return Reason(error=float(self.error[at]), deviation=float(self.deviation[at]), gain=float(self.gain[at]))
 
 
 class Model:
@@ -130,13 +159,7 @@ class Belief:
     def front(self, digests: Sequence[str]) -> tuple[str, ...]:
         """Those of some networks that were tried which no other of them is expected to dominate."""
         error, cost = self._at(digests)
-        values = np.column_stack([error, cost])
-        kept = []
-        for i, own in enumerate(values):
-            below = (values <= own).all(axis=1) & (values < own).any(axis=1)
-            if not below.any():
-                kept.append(digests[i])
-        return tuple(kept)
+        return tuple(digests[i] for i in front(np.column_stack([error, cost])))
 
     def expect(self, networks: Sequence[Network], *, against: Sequence[str], reference: float) -> Expectation:
         """What is expected of networks at the last rung.

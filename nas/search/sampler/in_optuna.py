@@ -35,6 +35,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from nas.compare import front
 from nas.search.model.ehvi import expected_improvement, reference_error
 from nas.search.model.gp import Encoding, Observations, fit
 
@@ -159,21 +160,21 @@ class PoolSampler(BaseSampler):
         mean, variance = posterior.predict(encoding)
         costs = cost[:, None] if exact else np.zeros((len(rows), 0))
         tried, new = slice(0, len(seen)), slice(len(seen), None)
-        front = np.exp(mean[tried])
+        errors = np.exp(mean[tried])
         gain = expected_improvement(
             mean[new],
             variance[new],
             costs[new],
-            front_error=front,
+            front_error=errors,
             front_cost=costs[tried],
-            reference=reference_error(front),
+            reference=reference_error(errors),
         )
         chosen = int(np.argmax(gain)) if gain.max() > 0 else int(np.argmax(variance[new]))
         return dict(list(options.values())[chosen])
 
     def _objective(self, values: Array, exact: bool) -> tuple[Array, list[int]]:
         """What is modelled, positive and to be minimised, and the trials near which is looked."""
-        front = [i for i, own in enumerate(values) if not ((values <= own).all(1) & (values < own).any(1)).any()]
+        best = front(values)
         if exact or values.shape[1] == 1:
             one = values[:, 0]
         else:
@@ -182,7 +183,7 @@ class PoolSampler(BaseSampler):
             one = unit.max(axis=1) + 0.05 * unit.sum(axis=1)
         # Whatever the objective is, its distance to a little below the best is positive, and small for the best.
         span = float(np.ptp(one)) or 1.0
-        return np.asarray((one - one.min()) / span + 0.05), front[:20]
+        return np.asarray((one - one.min()) / span + 0.05), best[:20]
 
 
 def _key(params: Params) -> tuple[Any, ...]:

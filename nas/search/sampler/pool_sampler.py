@@ -10,12 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import numpy as np
-
-from nas.search.model.belief import Belief, Model, Result
+from nas.search.model.belief import Belief, Model, Reason, Result
 from nas.search.model.encoding import Network
 
 N = TypeVar("N", bound=Network)
@@ -41,21 +38,6 @@ class Source(Protocol[N_co]):
 
     def drawn(self, count: int, rng: random.Random) -> Sequence[N_co]:
         """Random networks, at most `count`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reason:
-    """What a model expected of a network when it was proposed.
-
-    Attributes:
-        error: Its median at the last rung.
-        deviation: Of its logarithm.
-        gain: Expected growth of the hypervolume, as a share of what it is.
-    """
-
-    error: float
-    deviation: float
-    gain: float
 
 
 def proposed(
@@ -90,15 +72,9 @@ def proposed(
         return None
     candidates = list(found.values())
     expected = belief.expect(candidates, against=belief.digests, reference=belief.reference(belief.digests))
-    best = int(np.argmax(expected.gain))
-    if expected.gain[best] <= 0.0:  # nothing is expected of any; look where least is known
-        best = int(np.argmax(expected.deviation))
-    chosen = candidates[best]
-    reason = Reason(
-        error=float(expected.error[best]), deviation=float(expected.deviation[best]), gain=float(expected.gain[best])
-    )
+    best = expected.best()
     near = {one.digest for key in front for one in supply.near(key)}
-    return chosen, reason, "pool, near" if chosen.digest in near else "pool"
+    return candidates[best], expected.reason(best), "pool, near" if candidates[best].digest in near else "pool"
 
 
 def options(
