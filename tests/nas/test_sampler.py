@@ -146,8 +146,12 @@ def test_a_proposal_of_the_model_says_what_it_expects(study: Study, pool: Pool) 
     assert found.reason.gain > 0
 
 
-def test_a_large_space_is_searched_beyond_the_pool_that_was_drawn(tmp_path: Path) -> None:
-    """Neighbours of the front join it: the best network is found though the pool lacks it."""
+@pytest.mark.parametrize("fresh", [0, 100])
+def test_a_large_space_is_searched_beyond_the_pool_that_was_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: int
+) -> None:
+    """Neighbours of the front join it, also without fresh draws: the best network is found though the pool lacks it."""
+    monkeypatch.setattr("nas.search.sampler.pool_sampler.FRESH", fresh)
     kinds = {"values": ["2d", "3d", "2plus1d", "p3d_a", "p3d_b"], "per": "stage"}
     study = load_study(
         write_study(tmp_path / "t.yaml", {"space": {"domains": {"kind": kinds}}, "search": {"pool": 12}})

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas.config import load_study
-from nas.search.decide import Decider
+from nas.search.decide import Begin, Decider, Decision
+from nas.search.ledger import Ledger
 from nas.search.pool import Candidate, Supply, build_pool
+from nas.search.sampler import Seen
 from nas.search.scheduler import Rules
 from nas.search.tables import TableRun, decide_on_table, run_on_table
 from tests.nas.studies import write_study
@@ -74,3 +76,23 @@ def test_a_search_ends_when_the_model_expects_little_more(tmp_path: Path) -> Non
         assert min(c.cost.macs for c in tried if "2d" not in c.params.values()) == best
     assert counts[0] == 80
     assert counts[1] < 60
+
+
+def test_named_networks_and_the_even_start_come_before_the_model(tmp_path: Path) -> None:
+    named = [{"family": "resnet", "depth": "1-1", "stem_width": 8, "stem": "1x3x3/2", "kind": k} for k in ("2d", "3d")]
+    search = {"sampler": "pool", "scheduler": "freeze_thaw", "trials": 12, "initial": 4, "start_with": named}
+    study = load_study(write_study(tmp_path / "t.yaml", {"search": search}))
+    pool = build_pool(study, num_classes=8)
+    origins = []
+
+    class Heard(Decider):
+        def decide(self, ledger: Ledger, seen: Seen) -> Decision:
+            decision = super().decide(ledger, seen)
+            if isinstance(decision, Begin):
+                origins.append(decision.proposal.origin)
+            return decision
+
+    decider = Heard(study.search, study.space, Supply(study, pool, num_classes=8), study.seed)
+    decide_on_table(decider, num_rungs=3, costs=("macs",), train=lambda candidate, rung: (0.5 - rung / 10, 100))
+    assert origins[:6] == ["named"] * 2 + ["initial"] * 4
+    assert {origin.partition(",")[0] for origin in origins[6:]} <= {"pool"}
