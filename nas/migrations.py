@@ -131,6 +131,7 @@ def _replace_front(connection: Connection, view: str) -> None:
 
 def _expectations(connection: Connection) -> None:
     _add_columns(connection, m.FIFTH)
+    m.metadata.create_all(connection, tables=m.SCORES)
 
 
 VIEWS = {"pareto_front": _FRONT, "ablation_effects": _EFFECTS, "importance": _IMPORTANCE, "motion_tests": _MOTION_TESTS}
@@ -141,7 +142,7 @@ STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("ablations, motion tests, importances, verdicts", _ablations),
     ("several labels a video, views and intervals of tests", _several_labels),
     ("balanced accuracy, what networks are chosen by, heartbeat of the driver", _balanced_accuracy),
-    ("what a model expected of a training", _expectations),
+    ("what a model expected of a training, scores of networks", _expectations),
 )
 LATEST = len(STEPS)
 

@@ -5,6 +5,7 @@ One driver writes; readers may look at any moment. It is an SQLite file in WAL m
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from sqlalchemy import Connection, String, Table, case, func, select, text
+from sqlalchemy import Connection, String, Table, bindparam, case, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from nas import damage, lookup, migrations
@@ -245,6 +246,35 @@ class Store:
     def sessions(self, study_id: int) -> list[Row]:
         """Each start of the driver."""
         return self.rows(select(m.session).where(m.session.c.study_id == study_id).order_by(m.session.c.id))
+
+    # --- scores --------------------------------------------------------------------------------------------------
+
+    def put_scores(self, study_id: int, name: str, values: Mapping[str, float], *, basis: str) -> None:
+        """Stores what was computed of networks, in the place of what the same score was before.
+
+        Args:
+            study_id: Of the study.
+            name: Of the score, such as `synflow`.
+            values: By digest; finite.
+            basis: What they were made from: clip, seed, weights.
+        """
+        for digest, value in values.items():
+            if not math.isfinite(value):
+                raise ValueError(f"a score must be finite, but {name} of {digest[:10]} is {value}")
+        if not values:
+            return
+        t = m.score
+        of = {"study_id": study_id, "name": name}
+        rows = [{**of, "digest": key, "value": float(value), "basis": basis} for key, value in values.items()]
+        old = (t.c.study_id == study_id) & (t.c.name == name) & (t.c.digest == bindparam("old"))
+        with self.write() as connection:
+            connection.execute(t.delete().where(old), [{"old": key} for key in values])
+            connection.execute(t.insert(), rows)
+
+    def scores(self, study_id: int) -> list[Row]:
+        """Scores of networks: `name`, `digest`, `value` and `basis`, by name and digest."""
+        t = m.score
+        return self.rows(select(t).where(t.c.study_id == study_id).order_by(t.c.name, t.c.digest))
 
     # --- ablations -----------------------------------------------------------------------------------------------
 

@@ -327,6 +327,17 @@ verdict = Table(  # a document's claim beside what was measured
 
 SECOND = (ablation, arm, run, arm_run, effect, motion, importance, verdict)
 
+score = Table(  # what is computed of networks to tell how good they are, before they are trained
+    "nas_score",
+    metadata,
+    Column("study_id", ForeignKey("nas_study.id"), primary_key=True),
+    Column("digest", String(64), primary_key=True),  # most are never trained, so they are no rows of nas_architecture
+    Column("name", String(40), primary_key=True),
+    Column("value", Float, nullable=False),
+    Column("basis", Text, nullable=False),  # what it was made from; of another basis, it is another score
+)
+SCORES = (score,)
+
 # Columns that came later than their table.
 THIRD = (
     *((table, name) for table in (epoch, evaluation, run) for name in ("map_sample", "map_class")),

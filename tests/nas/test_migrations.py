@@ -113,6 +113,15 @@ def test_balanced_accuracy_and_the_heartbeat_are_kept(tmp_path: Path) -> None:
     store.close()
 
 
+def test_scores_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    shutil.copy(DATABASES / "schema_5.db", path)
+    with contextlib.closing(Store(path)) as store:
+        assert [(row["name"], row["value"], row["basis"]) for row in store.scores(1)] == 2 * [
+            ("synflow", 12.5, "1 4x16x16")
+        ]
+
+
 def _columns(found: Inspector, table: str) -> set[tuple[str, str, bool]]:
     return {(column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(table)}
 

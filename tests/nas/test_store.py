@@ -202,6 +202,24 @@ def test_a_missing_database_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
+def test_a_score_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    with Store(tmp_path / "a.db", create=True) as store:
+        a, b = (store.add_study(name=n, seed=0, clip="4x8x8", num_classes=2, config={}, data={}) for n in "ab")
+        store.put_scores(a, "synflow", {"x": 1.0, "y": 2.0}, basis="seed 0")
+        store.put_scores(a, "naswot", {"x": 5.0}, basis="seed 0")
+        store.put_scores(b, "synflow", {"x": 7.0}, basis="seed 0")
+        store.put_scores(a, "synflow", {"y": 3.0}, basis="seed 1")
+        found = [(row["name"], row["digest"], row["value"], row["basis"]) for row in store.scores(a)]
+        assert found == [
+            ("naswot", "x", 5.0, "seed 0"),
+            ("synflow", "x", 1.0, "seed 0"),
+            ("synflow", "y", 3.0, "seed 1"),
+        ]
+        with pytest.raises(ValueError, match="must be finite, but synflow of x is nan"):
+            store.put_scores(a, "synflow", {"z": 1.0, "x": float("nan")}, basis="")
+        assert len(store.scores(a)) == 3
+
+
 def test_migrations_are_recorded_once(tmp_path: Path) -> None:
     for _ in range(2):
         Store(tmp_path / "a.db", create=True).close()
