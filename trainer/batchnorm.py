@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 from torch.overrides import TorchFunctionMode
+
+from trainer.config import Recipe
+from trainer.device import autocast
 
 
 def freeze_statistics(model: nn.Module) -> None:
@@ -24,6 +28,28 @@ def freeze_statistics(model: nn.Module) -> None:
 def norms_of(model: nn.Module) -> Iterator[_BatchNorm]:
     """The batch normalisations of a network, timm's among them."""
     return (module for module in model.modules() if isinstance(module, _BatchNorm))
+
+
+def estimate_statistics(
+    model: nn.Module, batches: Sequence[Tensor], recipe: Recipe, device: str | torch.device, *, seed: int
+) -> None:
+    """Sets running statistics to the mean over batches, for weights that were trained in other company.
+
+    Networks that share weights disturb each other's statistics, and an average of weights has none of its own
+    (Izmailov et al. 2018, section 3.3).
+
+    Args:
+        model: The network, on the device; its mode is afterwards as it was.
+        batches: Clips (N, C, T, H, W), on the device.
+        recipe: Its precision and memory order are used.
+        device: Where to compute.
+        seed: Of what the network draws in training mode; torch's generators are as before when this returns.
+    """
+    device = torch.device(device)
+    order = torch.channels_last_3d if recipe.channels_last else torch.contiguous_format
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), autocast(recipe.precision, device):
+        torch.manual_seed(seed)
+        update_bn((clips.to(memory_format=order) for clips in batches), model)
 
 
 @contextmanager

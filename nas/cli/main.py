@@ -30,6 +30,7 @@ from nas.cli import (
     report,
     search,
     simulate,
+    supernet,
     verdict,
     watch,
 )
@@ -58,6 +59,7 @@ app.command("export")(export.export)
 app.command("backup")(export.backup)
 app.command("record")(simulate.record)
 app.command("simulate")(simulate.simulate)
+app.command("supernet")(supernet.supernet)
 app.command("promote")(promote.promote)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

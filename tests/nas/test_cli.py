@@ -34,6 +34,7 @@ COMMANDS = [
     ["backup"],
     ["record"],
     ["simulate"],
+    ["supernet"],
     ["search"],
     ["status"],
     ["pareto"],

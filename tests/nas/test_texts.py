@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,14 @@ def commands() -> list[object]:
         fenced = re.findall(r"^```(\w*)\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
         text = re.sub(r"\\\n\s*", "", "\n".join(body for language, body in fenced if language in ("", "sh")))
         lines = re.findall(r"^nas (\S.*?)(?:  .*)?$", text, re.MULTILINE)
-        found += [pytest.param(line, id=f"{path.name}-{i}") for i, line in enumerate(lines)]
+        found += [pytest.param(line, id=f"{path.name}-{i}", marks=marks_of(line)) for i, line in enumerate(lines)]
     return found
+
+
+def marks_of(line: str) -> list[pytest.MarkDecorator]:
+    """A command of an extra runs where that is installed."""
+    missing = line.startswith("supernet") and find_spec("nni") is None
+    return [pytest.mark.skipif(missing, reason="needs the extra nni")]
 
 
 @pytest.fixture(scope="module")

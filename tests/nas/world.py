@@ -20,6 +20,7 @@ TRAINED = ["ablation.epochs=1", "ablation.seeds=2", "ablation.min_seeds=2"]
 SMALL = {
     "search": [*SEARCH, "recipe.batch_size=8"],
     "space": ["search.pool=60"],
+    "supernet": [*SEARCH, "recipe.batch_size=8", "--epochs", "1", "--networks", "3"],
     "promote": ["promote.epochs=1", "promote.recipe.schedule=anytime"],
     "dashboard": ["--help"],  # it serves until it is stopped; a test of its own starts it
     "probe": ["--kind", "svm"],

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from trainer.config import ConfigError
+from trainer.batchnorm import estimate_statistics
+from trainer.config import ConfigError, Recipe
 from trainer.evaluate import evaluate
 from trainer.metrics import EpochResult, Metrics, from_line, measure, to_line
 
@@ -156,3 +157,22 @@ def test_a_line_gives_the_numbers_back(loss, lr, val):
 def test_a_line_holds_only_what_json_knows():
     with pytest.raises(ValueError, match="JSON"):
         to_line(EpochResult(epoch=1, train_loss=math.nan, lr=1.0, seconds=1.0, steps=1, clips_per_s=1.0, val=None))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_statistics_are_the_mean_over_batches_whatever_they_were(training: bool) -> None:
+    """Torch's generators and the network's mode stay as they were."""
+    model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm3d(3)).train(training)
+    norm = model[1]
+    assert isinstance(norm, nn.BatchNorm3d)
+    norm.running_mean, norm.momentum = torch.full((3,), 100.0), 0.3
+    batches = [torch.randn(4, 3, 2, 4, 4) + shift for shift in (0.0, 2.0)]
+    state = torch.get_rng_state()
+    recipe = Recipe(precision="fp32")
+    estimate_statistics(model, batches, recipe, "cpu", seed=1)
+    first = norm.running_mean.clone()
+    assert torch.equal(state, torch.get_rng_state())
+    assert (model.training, norm.momentum) == (training, 0.3)
+    assert (first - 1.0).abs().max() < 0.6  # dropout keeps the mean
+    estimate_statistics(model, batches, recipe, "cpu", seed=1)
+    assert torch.equal(norm.running_mean, first)

@@ -1,0 +1,185 @@
+"""`nas supernet`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from nas.cli.output import Progress, SearchProgress, print_error, print_json, print_line, print_table
+from nas.cli.resolve import database_for
+
+if TYPE_CHECKING:
+    from nas.search.session import News
+    from nas.study import Study
+    from nas.supernet.agreement import Agreement
+    from nas.supernet.runner import Outcome
+
+
+def supernet(
+    study: str = typer.Argument(..., metavar="STUDY", help="The study file, such as studies/kinetics_small.yaml."),
+    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    epochs: int = typer.Option(None, "--epochs", min=1, help="Epochs of training; those of the last rung by default."),
+    networks: int = typer.Option(200, "--networks", min=1, help="Networks of the pool to measure, at most."),
+    top: int = typer.Option(20, "--top", min=1, help="Networks to print."),
+    db: str = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Train the residual networks of a study's pool in one, with shared weights, and rank them by it.
+
+    The supernet is NNI's (RandomOneShot). Where networks were trained by themselves, too, Kendall's tau says how well
+    the two orders agree. The accuracies are stored as the score `supernet`.
+
+    Example: nas supernet studies/kinetics_small.yaml data=motion --epochs 6
+    """
+    from nas.config import load_study
+
+    loaded = load_study(study, overrides or [])
+    path = database_for(loaded.name, db)
+    _check(loaded)
+
+    from nas.search.session import check_start
+
+    check_start(loaded, path)
+
+    from nas.supernet.runner import run_supernet  # imports torch and NNI
+
+    shown = _Shown()
+    try:
+        outcome = run_supernet(
+            loaded,
+            path,
+            epochs=epochs or loaded.search.fidelity.full_epochs,
+            networks=networks,
+            listener=shown,
+        )
+    except KeyboardInterrupt:
+        shown.close()
+        print_error(f"stopped; everything so far is beside {path}. Go on with: nas {shlex.join(sys.argv[1:])}")
+        raise typer.Exit(130) from None
+    finally:
+        shown.close()
+    from nas.store import Store
+
+    with Store(path) as store:
+        from nas.accuracies import metric_in
+
+        metric = metric_in(store, store.study(loaded.name)["id"])
+    rows = _rows(outcome)
+    if as_json:
+        from dataclasses import asdict
+
+        print_json(
+            {
+                "study": loaded.name,
+                "metric": metric,
+                "epochs": outcome.epochs,
+                "covered": outcome.covered,
+                "pool": outcome.pool,
+                "networks": rows,
+                "agreement": [asdict(one) for one in outcome.agreements],
+            }
+        )
+        return
+    _print(loaded, outcome, rows[:top], metric)
+    print_line(f"database: {path}")
+
+
+def _check(study: Study) -> None:
+    """Refuses what has no supernet, and a machine without NNI, before torch is imported.
+
+    Raises:
+        StudyError: No family of the space has a supernet.
+        SearchError: NNI is not installed.
+    """
+    from nas.errors import SearchError, StudyError
+    from nas.supernet.paths import FAMILIES
+
+    families = [space.family for space in study.space.families]
+    if not set(families) & set(FAMILIES):
+        raise StudyError(
+            f"a supernet needs a family that has one, but the space of {study.name} has {', '.join(families)} "
+            f"(choices: {', '.join(FAMILIES)})"
+        )
+    missing = [name for name in ("nni", "pytorch_lightning") if find_spec(name) is None]
+    if missing:
+        raise SearchError(f"nas supernet needs {missing[0]}: pip install 'video-nas[nni]'")
+
+
+class _Shown(SearchProgress):
+    """A search's listener that counts networks once they are measured with the shared weights."""
+
+    def __call__(self, news: News) -> None:
+        """Shows one piece of news."""
+        if news.kind != "shared":
+            super().__call__(news)
+            return
+        if "shared" not in self._shown:
+            self.close()
+            self._shown["shared"] = Progress("networks")
+        self._shown["shared"].update(news.done, news.total)
+
+
+def _rows(outcome: Outcome) -> list[dict[str, Any]]:
+    return [
+        {
+            "rank": rank,
+            "digest": one.candidate.digest,
+            "shared": one.accuracy,
+            "loss": one.loss,
+            "macs": one.candidate.cost.macs,
+            "alone": outcome.alone.get(one.candidate.digest),
+            "description": one.candidate.spec.describe(),
+        }
+        for rank, one in enumerate(outcome.networks, start=1)
+    ]
+
+
+def _print(study: Study, outcome: Outcome, rows: list[dict[str, Any]], metric: str) -> None:
+    columns = {
+        "rank": "rank",
+        "digest": "digest",
+        "shared": f"{metric} with shared weights",
+        "macs": "MACs",
+        **({"alone": "by itself"} if any(row["alone"] is not None for row in rows) else {}),
+        "description": "network",
+    }
+    title = f"{study.name}: networks by shared weights, {outcome.epochs} epochs of a supernet"
+    print_table(rows, columns, title)
+    others = outcome.pool - outcome.covered
+    rest = f"; {others:,} of other families have none" if others else ""
+    print_line(
+        f"{len(outcome.networks):,} of {outcome.covered:,} networks measured that are paths of the supernet{rest}"
+    )
+    if not outcome.agreements:
+        print_line("none of them was trained by itself yet; after `nas search`, this says how well the orders agree")
+        return
+    print_table(
+        [_agreement(study, one) for one in outcome.agreements],
+        {
+            "at": "trained by itself",
+            "networks": "networks",
+            "tau": "tau",
+            "interval": "95 %",
+            "best": "in the best fifth",
+            "given": "given MACs",
+            "macs": "of MACs alone",
+        },
+        "Kendall's tau of shared weights with training each network by itself",
+    )
+
+
+def _agreement(study: Study, one: Agreement) -> dict[str, Any]:
+    few = f"too few ({one.best})" if one.tau_best is None else f"{one.tau_best:.2f} ({one.best})"
+    return {
+        "at": study.search.fidelity.label(one.rung),
+        "networks": one.networks,
+        "tau": "unknown" if one.tau is None else f"{one.tau:.2f}",
+        "interval": "" if one.interval is None else f"{one.interval[0]:.2f} to {one.interval[1]:.2f}",
+        "best": few,
+        "given": "" if one.tau_given_macs is None else f"{one.tau_given_macs:.2f}",
+        "macs": "" if one.tau_macs is None else f"{one.tau_macs:.2f}",
+    }

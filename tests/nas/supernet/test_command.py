@@ -1,0 +1,132 @@
+"""`nas supernet` from a study to ranks, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.cli.main import main
+from nas.store import Store
+from tests.nas.studies import content_of, write_study
+
+NETWORKS = 17  # of the tiny study
+
+
+def study_of(folder: Path, motion: Path, over: dict[str, Any] | None = None) -> str:
+    data = {"root": str(motion), "cache": str(motion.parent / "cache")}
+    return str(write_study(folder / "tiny.yaml", {"data": data, "search": {"rungs": [1], "trials": 6}, **(over or {})}))
+
+
+def ran(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_family_without_a_supernet_is_refused(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {"family": "c3d", "domains": {"width": [0.125]}}
+    path = tmp_path / "tiny.yaml"
+    write_study(path, {"data": {"root": "nowhere"}})
+    text = path.read_text("utf-8")
+    import yaml
+
+    path.write_text(yaml.safe_dump({**yaml.safe_load(text), "space": space}), "utf-8")
+    assert main(["supernet", str(path), "--db", str(tmp_path / "s.db")]) == 2
+    err = capsys.readouterr().err
+    assert err == "error: a supernet needs a family that has one, but the space of tiny has c3d (choices: resnet)\n"
+
+
+@pytest.mark.parametrize("name", ["nni", "pytorch_lightning"])
+def test_without_nni_the_command_that_installs_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = write_study(tmp_path / "tiny.yaml", {"data": {"root": "nowhere"}})
+    monkeypatch.setitem(sys.modules, "nni", sys)  # found, whether it is installed or not
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", sys)
+    monkeypatch.setitem(sys.modules, name, None)
+    assert main(["supernet", str(path), "--db", str(tmp_path / "s.db")]) == 2
+    assert capsys.readouterr().err == f"error: nas supernet needs {name}: pip install 'video-nas[nni]'\n"
+    assert not (tmp_path / "s.db").exists()
+
+
+def test_networks_are_ranked_stored_and_compared_with_their_own_training(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nni")
+    pytest.importorskip("pytorch_lightning")
+    study, db = study_of(tmp_path, motion), str(tmp_path / "study.db")
+    first = ran(capsys, "supernet", study, "--epochs", "2", "--db", db)
+    ranked = first["networks"]
+    assert (first["covered"], first["pool"], len(ranked)) == (NETWORKS, NETWORKS, NETWORKS)
+    assert [one["rank"] for one in ranked] == list(range(1, NETWORKS + 1))
+    assert [one["shared"] for one in ranked] == sorted((one["shared"] for one in ranked), reverse=True)
+    assert first["agreement"] == []
+    with Store(tmp_path / "study.db") as store:
+        stored = {row["digest"]: row["value"] for row in store.scores(1) if row["name"] == "supernet"}
+    assert stored == {one["digest"]: one["shared"] for one in ranked}
+
+    assert main(["search", study, "--db", db]) == 0
+    (lines,) = (tmp_path / "supernet").glob("*/networks.jsonl")
+    before = lines.read_bytes()
+    second = ran(capsys, "supernet", study, "--epochs", "2", "--db", db, "--networks", "9")
+    assert lines.read_bytes() == before, "what was measured is measured again"
+    known = {one["digest"]: one["shared"] for one in ranked}
+    assert len(second["networks"]) == 9
+    assert all(known[one["digest"]] == one["shared"] for one in second["networks"])
+    assert sum(one["alone"] is not None for one in second["networks"]) == 6
+    assert [(one["rung"], one["networks"]) for one in second["agreement"]] == [(0, 6)]
+
+    assert main(["supernet", study, "--epochs", "2", "--db", db, "--top", "3"]) == 0
+    out = capsys.readouterr().out
+    assert f"{NETWORKS} of {NETWORKS} networks measured that are paths of the supernet" in out
+    assert "Kendall's tau" in out and "1 epoch" in out
+
+
+def test_a_training_that_goes_on_ends_as_one_that_was_never_stopped(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nni")
+    pytest.importorskip("pytorch_lightning")
+    found = []
+    for name, epochs in (("at_once", ("2",)), ("in_two", ("1", "2"))):
+        folder = tmp_path / name
+        folder.mkdir()
+        study = study_of(folder, motion)
+        said = [ran(capsys, "supernet", study, "--epochs", e, "--db", str(folder / "s.db"))["networks"] for e in epochs]
+        found.append(said[-1])
+        assert len(list((folder / "supernet").iterdir())) == 1
+    assert found[0] == found[1]
+
+
+def test_networks_of_other_families_are_counted(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nni")
+    pytest.importorskip("pytorch_lightning")
+    import yaml
+
+    path = Path(study_of(tmp_path, motion))
+    stated = yaml.safe_load(path.read_text("utf-8"))
+    timm = {"domains": {"model": ["test_resnet"], "frames": [4], "kind": ["2d", "p3d_a"]}}
+    stated["space"] = {"families": {"resnet": stated["space"], "timm": timm}}
+    path.write_text(yaml.safe_dump(stated), "utf-8")
+    said = ran(capsys, "supernet", str(path), "--epochs", "1", "--db", str(tmp_path / "s.db"), "--networks", "4")
+    assert (said["covered"], len(said["networks"])) == (NETWORKS, 4)
+    assert said["pool"] == NETWORKS + 2
+
+
+def test_a_refused_start_changes_nothing(tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("nni")
+    pytest.importorskip("pytorch_lightning")
+    study, db = study_of(tmp_path, motion), tmp_path / "s.db"
+    ran(capsys, "supernet", study, "--epochs", "1", "--db", str(db), "--networks", "1")
+    before = content_of(db)
+    assert main(["supernet", study, "recipe.lr=0.5", "--epochs", "1", "--db", str(db)]) == 2
+    assert "was made with recipe.lr=0.003, but the study now says 0.5" in capsys.readouterr().err
+    assert content_of(db) == before
