@@ -155,6 +155,7 @@ class SearchSchema:
     start_with: list[Any] = field(default_factory=list)
     workers: int = 0
     accuracy: str = "auto"
+    features: list[str] = field(default_factory=list)
 
 
 @dataclass

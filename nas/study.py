@@ -16,6 +16,7 @@ from nas.errors import StudyError, one_of
 from nas.fidelity import Fidelity, fidelity_of
 from nas.samplers import OWN, Sampler, normal, sampler_of
 from nas.schema import InitSchema, PhaseSchema, RecipeSchema, StudySchema, kinds_of, typed
+from nas.scores import FEATURES
 from nas.search.scheduler import OrderBy
 from nas.using.views import Views, views_of
 from search_spaces.space import SearchSpace, parse_space
@@ -65,6 +66,7 @@ class SearchConfig:
         workers: Processes that train; 0 trains in the driver itself.
         accuracy: What networks are chosen by: `top1`, `balanced`, `map`, or `auto`, which is `map` where videos have
             several labels and `top1` elsewhere.
+        features: Scores of networks, of `nas.scores.FEATURES`, that the model of the sampler `pool` sees.
     """
 
     sampler: Sampler
@@ -83,6 +85,7 @@ class SearchConfig:
     step_cost: str = "epochs"
     max_epochs: int = 0
     patience: int = 0
+    features: tuple[str, ...] = ()
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -387,7 +390,19 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
         step_cost=raw["step_cost"],
         max_epochs=_max_epochs(raw["max_epochs"], fidelity),
         patience=_at_least("search.patience", raw["patience"], 0),
+        features=_features(raw["features"], sampler),
     )
+
+
+def _features(names: Sequence[str], sampler: Sampler) -> tuple[str, ...]:
+    for name in names:
+        if name not in FEATURES:
+            raise StudyError(one_of("search.features", name, FEATURES))
+    if len(set(names)) != len(names):
+        raise StudyError(f"search.features must hold each score once, but is {list(names)}")
+    if names and sampler.own != "pool":
+        raise StudyError(f"search.features are seen by the model of the sampler pool, but search.sampler is {sampler}")
+    return tuple(names)
 
 
 def _max_epochs(value: int, fidelity: Fidelity) -> int:

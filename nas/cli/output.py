@@ -378,7 +378,9 @@ class SearchProgress:
 
     def __call__(self, news: News) -> None:
         """Shows one piece of news."""
-        stage = {"pack": "videos decoded", "cost": "networks costed"}.get(news.kind, "epochs")
+        stage = {"pack": "videos decoded", "cost": "networks costed", "score": "networks scored"}.get(
+            news.kind, "epochs"
+        )
         if stage not in self._shown:
             self.close()
             self._shown[stage] = Progress(stage)

@@ -14,6 +14,7 @@ from nas.budget import budget_of
 from nas.search.freeze_thaw import next_step
 from nas.search.ledger import Ledger
 from nas.search.model.belief import Model, Reason
+from nas.search.model.features import Scores
 from nas.search.pool import Candidate, Supply
 from nas.search.sampler import STARTUP, Proposal, Seen, propose
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait
@@ -67,17 +68,21 @@ class Decider:
         space: Whose settings Optuna sees.
         supply: What may be tried.
         seed: Of the study.
+        scores: Of networks, which the model sees as features.
     """
 
-    def __init__(self, search: SearchConfig, space: SearchSpace, supply: Supply, seed: int) -> None:
+    def __init__(
+        self, search: SearchConfig, space: SearchSpace, supply: Supply, seed: int, scores: Scores | None = None
+    ) -> None:
         """Nothing is fitted yet."""
+        self._scores = scores
         self._search, self._space, self._supply, self._seed = search, space, supply, seed
         self._rules = rules_of(search)
 
     @cached_property
     def _model(self) -> Model:
         """Made where it is asked for: most samplers have no use for it."""
-        return Model(self._supply.candidates, self._search.objectives[1:], len(self._search.rungs))
+        return Model(self._supply.candidates, self._search.objectives[1:], len(self._search.rungs), self._scores)
 
     def decide(self, ledger: Ledger, seen: Seen) -> Decision:
         """What a free worker does next.

@@ -16,6 +16,7 @@ from nas.accuracies import told
 from nas.budget import budget_of
 from nas.errors import SearchError, StoreError
 from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
+from nas.scores.data import training_batches
 from nas.search.cluster import joined
 from nas.search.coverage import gaps
 from nas.search.crew import Crew
@@ -30,6 +31,7 @@ from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, Seen
 from nas.search.sampler.named import ready
 from nas.search.scheduler import Done, Wait
+from nas.search.scores import StudyScores
 from nas.search.session import (
     Heartbeat,
     Listener,
@@ -122,9 +124,17 @@ def run_search(
             for text in too_small(pool, study):
                 listener(News(kind="cost", text=text))
             _check_weights(study, pool, len(data.classes), listener)
+            scores = StudyScores(
+                study,
+                num_classes=len(data.classes),
+                store=(store, row["id"]),
+                clips=lambda: training_batches(data, study.data, study.seed),
+                checksum=data.checksum,
+                progress=lambda done, total: listener(News(kind="score", done=done, total=total)),
+            )
             with joined(machines, database, study, listener) as cluster:
                 crew = Crew(workers, cluster, say=lambda text: listener(News(kind="loaders", text=text)))
-                driver = Driver(study, database, store, row, pool, crew, listener)
+                driver = Driver(study, database, store, row, pool, crew, listener, scores)
                 return driver.run()
 
 
@@ -149,6 +159,7 @@ class Driver:
         pool: Networks that may be tried.
         crew: Who trains.
         listener: Hears of progress.
+        scores: Of networks, where the study has features.
     """
 
     def __init__(
@@ -160,14 +171,16 @@ class Driver:
         pool: Pool,
         crew: Crew,
         listener: Listener,
+        scores: StudyScores | None = None,
     ) -> None:
         """Reads what the record holds."""
         self.study, self.database, self.store, self.row, self.pool = study, database, store, row, pool
         self.listener = listener
         search = study.search
+        assert scores is not None or not search.features
         self.rules = rules_of(search)
         self.supply = Supply(study, pool, num_classes=row["num_classes"])
-        self.decider = Decider(search, study.space, self.supply, study.seed)
+        self.decider = Decider(search, study.space, self.supply, study.seed, scores)
         self.fidelity = search.fidelity
         self.record = Record(store, row, search.objectives, search.rungs)
         self.rungs = Rungs(str(database), study.name, search.fidelity, search.objectives, study.space)

@@ -85,13 +85,12 @@ def next_step(
     found = options(belief, front, source, tried, rng) if may_start else {}
     if found:
         new = list(found.values())
-        expected = belief.expect(new, against=against, reference=reference)
         values = [cost(network, 0) for network in new]
-        best = expected.best(np.asarray(values))
+        best, reason = belief.best(new, against=against, reference=reference, price=np.asarray(values))
         near = {one.digest for key in front for one in source.near(key)}
         origin = "pool, near" if new[best].digest in near else "pool"
-        step = Step(network=new[best], rung=0, reason=expected.reason(best), origin=origin)
-        steps.append((float(expected.gain[best]) / values[best], step))
+        step = Step(network=new[best], rung=0, reason=reason, origin=origin)
+        steps.append((reason.gain / values[best], step))
     return max(steps, key=lambda item: item[0])[1] if steps else None
 
 

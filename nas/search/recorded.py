@@ -23,6 +23,7 @@ from nas.jobs import JobResult, TrainJob
 from nas.search.crew import Crew
 from nas.search.driver import Driver
 from nas.search.pool import Pool, build_pool
+from nas.search.scores import StudyScores
 from nas.search.session import News
 from nas.store import Row, Store
 from nas.study import Study
@@ -185,6 +186,8 @@ class Table:
         for curve in curves:
             if curve.digest in self.pool.by_digest:
                 self.curves.setdefault(curve.digest, {})[curve.seed] = curve
+        self.scores = StudyScores(study, num_classes=study.num_classes)
+        """Of the study's seed for all searches, and of noise where they look at clips: they are computed once."""
         last = study.search.rungs[-1]
         for candidate in self.pool.candidates:
             known = self.curves.get(candidate.digest)
@@ -316,7 +319,8 @@ def simulate(
                 config=json.loads(json.dumps({**study.config, "seed": seed})),
                 data={"checksum": "table", "classes": [], "clips": {}},
             )
-            driver = Driver(study, database, store, store.study(study.name), table.pool, cast(Crew, crew), listener)
+            row = store.study(study.name)
+            driver = Driver(study, database, store, row, table.pool, cast(Crew, crew), listener, table.scores)
             summary = driver.run()
     ends, reached = study.search.rungs, dict[str, int]()
     spent, whole, curve, last = 0, list[str](), list[tuple[int, float]](), 100.0

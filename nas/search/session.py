@@ -41,7 +41,7 @@ class News:
     """Something the user may want to see.
 
     Attributes:
-        kind: `pack`, `cost`, `init`, `start`, `promote`, `resume`, `result`, `fail`, `preempt` or `tick`.
+        kind: `pack`, `cost`, `score`, `init`, `start`, `promote`, `resume`, `result`, `fail`, `preempt` or `tick`.
         text: One line; empty for a tick.
         done: Epochs (or videos, or networks) done.
         total: Of how many.

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from nas.compare import hypervolume
 from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error
+from nas.search.model.features import LEVELS as STEPS
+from nas.search.model.features import thermometer
 from nas.search.model.gp import Encoding, Observations, Posterior, _Kernel, _Problem, fit
 
 Array = NDArray[np.float64]
@@ -29,6 +31,21 @@ def encoding(rng: np.random.Generator, count: int) -> Encoding:
         scale=np.asarray([0.5] * 9 + [1 / 3] * 3),
         ordinal=np.asarray([False] * NOMINAL + [True]),
         cost=rng.uniform(0, 1, count),
+        scores=np.zeros((count, 0)),
+    )
+
+
+def with_scores(rng: np.random.Generator, networks: Encoding, count: int) -> Encoding:
+    """The same networks with scores, too."""
+    scores = rng.uniform(0, 1, (len(networks), count))
+    last = len(networks.ordinal)
+    return Encoding(
+        bits=np.concatenate([networks.bits, thermometer(scores)], axis=1),
+        setting=np.concatenate([networks.setting, np.repeat(np.arange(last, last + count), STEPS)]),
+        scale=np.concatenate([networks.scale, np.full(count * STEPS, 1 / STEPS)]),
+        ordinal=np.concatenate([networks.ordinal, np.ones(count, dtype=bool)]),
+        cost=networks.cost,
+        scores=scores,
     )
 
 
@@ -44,12 +61,13 @@ def observations(rng: np.random.Generator, count: int, num_rungs: int) -> Observ
     )
 
 
+@pytest.mark.parametrize("num_scores", [0, 2])
 @pytest.mark.parametrize("num_rungs", [1, 3])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_gradient_is_that_of_differences(seed: int, num_rungs: int) -> None:
+def test_the_gradient_is_that_of_differences(seed: int, num_rungs: int, num_scores: int) -> None:
     rng = np.random.default_rng(seed)
-    networks, seen = encoding(rng, 12), observations(rng, 12, num_rungs)
-    kernel = _Kernel(networks.ordinal, num_rungs)
+    networks, seen = with_scores(rng, encoding(rng, 12), num_scores), observations(rng, 12, num_rungs)
+    kernel = _Kernel(networks, num_rungs)
     problem = _Problem(kernel, networks, seen, seen.value + 1, 1.0)
     theta = kernel.medians + rng.normal(0, 0.5, len(kernel.medians))
     _, gradient = problem(theta)
@@ -74,15 +92,29 @@ def test_distances_are_those_of_the_settings() -> None:
             assert found[i, j] == pytest.approx(apart, abs=1e-12)
 
 
-def posterior(seed: int, num_rungs: int = 1, count: int = 15) -> Posterior:
+def test_scores_are_as_far_apart_as_their_quantiles_and_change_no_share_of_equal_settings() -> None:
+    from nas.search.model.gp import _distance
+
+    rng = np.random.default_rng(0)
+    plain = encoding(rng, 20)
+    scored = with_scores(rng, plain, 2)
+    weights = np.asarray([*[0.0] * (NOMINAL + 1), 1.0, 2.0])
+    apart = np.abs(scored.scores[:, None] - scored.scores[None]) @ weights[-2:]
+    assert _distance(weights, scored, scored) == pytest.approx(apart, abs=3 / STEPS)
+    assert scored.similarity == pytest.approx(plain.similarity)
+
+
+def posterior(seed: int, num_rungs: int = 1, count: int = 15, num_scores: int = 0) -> Posterior:
     rng = np.random.default_rng(seed)
-    return fit(encoding(rng, count), observations(rng, count, num_rungs), num_rungs=num_rungs)
+    networks = with_scores(rng, encoding(rng, count), num_scores)
+    return fit(networks, observations(rng, count, num_rungs), num_rungs=num_rungs)
 
 
+@pytest.mark.parametrize("num_scores", [0, 2])
 @pytest.mark.parametrize("num_rungs", [1, 2, 3])
-def test_the_posterior_is_that_of_dense_algebra(num_rungs: int) -> None:
+def test_the_posterior_is_that_of_dense_algebra(num_rungs: int, num_scores: int) -> None:
     """Against the textbook's formula over the joint prior of what was and what is to be seen."""
-    found = posterior(1, num_rungs)
+    found = posterior(1, num_rungs, num_scores=num_scores)
     networks, seen = found.encoding, found.observations
     count, last = len(networks), num_rungs - 1
     whole = Observations(
@@ -122,6 +154,7 @@ def test_a_result_below_the_last_rung_says_less_than_one_at_it() -> None:
         scale=new.scale,
         ordinal=new.ordinal,
         cost=np.concatenate([found.encoding.cost, new.cost]),
+        scores=np.concatenate([found.encoding.scores, new.scores]),
     )
     base = fit(both, found.observations, num_rungs=3, theta=found.theta)
     low = base.with_means([(15, 0)]).predict(both)[1][15]

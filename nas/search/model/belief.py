@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from nas.compare import front
 from nas.search.model.ehvi import expected_improvement, reference_error, volume_of
-from nas.search.model.encoding import Encoder, Network
+from nas.search.model.encoding import Encoder
+from nas.search.model.features import Scores
 from nas.search.model.gp import Encoding, Observations, Posterior, fit
+from nas.search.model.network import Network
 
 Array = NDArray[np.float64]
 
+SHORT = 16
+"""Networks that a proposal comes down to, where scores are features; theirs are computed."""
 EVERY = 40  # results up to which hyperparameters are found anew after each; beyond, after every tenth
 
 
@@ -88,21 +92,24 @@ class Model:
         candidates: Of the pool; they say which settings there are, and the range of costs.
         costs: Names of the exact objectives, none to two of them, such as `macs`.
         num_rungs: Of the search.
+        scores: Of networks, which the model sees as features.
     """
 
-    def __init__(self, candidates: Sequence[Network], costs: Sequence[str], num_rungs: int) -> None:
+    def __init__(
+        self, candidates: Sequence[Network], costs: Sequence[str], num_rungs: int, scores: Scores | None = None
+    ) -> None:
         """Nothing is fitted yet."""
         assert len(costs) <= 2, costs
-        self.encoder = Encoder(candidates)
+        self.encoder = Encoder(candidates, scores)
         self.num_rungs, self.costs = num_rungs, tuple(costs)
         logs = np.log([[c.quantity(name) for name in costs] for c in candidates]).reshape(len(candidates), -1)
         self._low = logs.min(axis=0)
         self._span = np.where(np.ptp(logs, axis=0) > 0, np.ptp(logs, axis=0), 1.0)
         self._thetas: dict[tuple[Result, ...], Array] = {}
 
-    def encode(self, networks: Sequence[Network]) -> Encoding:
-        """Networks as the kernel sees them."""
-        return self.encoder.encode(networks)
+    def encode(self, networks: Sequence[Network], *, scored: bool = True) -> Encoding:
+        """Networks as the kernel sees them; scores are guessed unless asked for."""
+        return self.encoder.encode(networks, scored=scored)
 
     def scaled(self, networks: Sequence[Network]) -> Array:
         """(networks, costs) in logarithms, scaled to 0..1 over the pool."""
@@ -161,15 +168,47 @@ class Belief:
         error, cost = self._at(digests)
         return tuple(digests[i] for i in front(np.column_stack([error, cost])))
 
-    def expect(self, networks: Sequence[Network], *, against: Sequence[str], reference: float) -> Expectation:
+    def best(
+        self,
+        networks: Sequence[Network],
+        *,
+        against: Sequence[str],
+        reference: float,
+        price: Array | None = None,
+    ) -> tuple[int, Reason]:
+        """The network with the largest expected gain for its price, and what is expected of it.
+
+        Where scores are features, they are guessed at first, and computed of the best `SHORT` networks.
+
+        Args:
+            networks: At least one.
+            against: As in `expect`.
+            reference: As in `expect`.
+            price: (networks,) of each; the same of all unless given.
+        """
+        price = np.ones(len(networks)) if price is None else price
+        expected = self.expect(networks, against=against, reference=reference)
+        best = expected.best(price)
+        if self.model.encoder.features is None:
+            return best, expected.reason(best)
+        first = np.argsort(-expected.gain / price, kind="stable")[:SHORT]
+        short = np.asarray(sorted({best, *first.tolist()}))
+        expected = self.expect([networks[i] for i in short], against=against, reference=reference, scored=True)
+        at = expected.best(price[short])
+        return int(short[at]), expected.reason(at)
+
+    def expect(
+        self, networks: Sequence[Network], *, against: Sequence[str], reference: float, scored: bool = False
+    ) -> Expectation:
         """What is expected of networks at the last rung.
 
         Args:
             networks: Any; gains of those in `against` mean nothing.
             against: Digests of networks that were tried, whose hypervolume would grow.
             reference: Error of the reference point.
+            scored: Compute scores where they are features; otherwise they are guessed.
         """
-        mean, variance = self.posterior.predict(self.model.encode(networks))
+        mean, variance = self.posterior.predict(self.model.encode(networks, scored=scored))
         return self._expected(mean, variance, self.model.scaled(networks), against, reference)
 
     def expect_tried(self, digests: Sequence[str], *, against: Sequence[str], reference: float) -> Expectation:

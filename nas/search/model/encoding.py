@@ -9,34 +9,16 @@ numbers are ordered, words are not.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.search.model.features import LEVELS, Features, Scores, thermometer
 from nas.search.model.gp import Encoding
+from nas.search.model.network import Network
 from search_spaces.domains import Scalar
 
 _LEVELS = 6  # of a number that is said of any network
-
-
-class Network(Protocol):
-    """What is known of a network before it is trained; the candidates of a pool are such."""
-
-    @property
-    def digest(self) -> str:
-        """Tells it from all others."""
-
-    @property
-    def params(self) -> Mapping[str, Scalar]:
-        """Its settings; empty for a named network that no settings of the space give."""
-
-    @property
-    def traits(self) -> Mapping[str, Scalar]:
-        """What can be said of a network of any family."""
-
-    def quantity(self, name: str) -> int:
-        """An exact cost, such as `macs`."""
 
 
 class Encoder:
@@ -44,9 +26,13 @@ class Encoder:
 
     Args:
         networks: Of the pool; what none of them has is no value of a setting.
+        scores: That networks are told apart by, too.
+
+    Attributes:
+        features: The scores of networks, scaled; None without any.
     """
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    def __init__(self, networks: Sequence[Network], scores: Scores | None = None) -> None:
         """Collects settings and values."""
         self._cache: dict[str, NDArray[np.float64]] = {}
         macs = [network.quantity("macs") for network in networks]
@@ -92,21 +78,48 @@ class Encoder:
                 if name in self._optional:
                     setting.append(i)
                     scale.append(0.5)
-        self.setting, self.scale = np.asarray(setting, dtype=np.int64), np.asarray(scale)
-        self.ordinal = np.asarray([name in self._ordered for name in self._settings], dtype=bool)
+        count = len(scores.names) if scores is not None else 0
+        places = [len(self._settings) + i for i in range(count) for _ in range(LEVELS)]
+        self._num_bits = len(setting)
+        self.setting = np.asarray([*setting, *places], dtype=np.int64)
+        self.scale = np.asarray([*scale, *[1.0 / LEVELS] * len(places)])
+        self.ordinal = np.asarray([*(name in self._ordered for name in self._settings), *[True] * count], dtype=bool)
+        self.features = Features(scores, networks, self._described) if scores is not None and count else None
 
     def cost_of(self, macs: Sequence[int]) -> NDArray[np.float64]:
         """Log MACs scaled to 0..1 over the pool."""
         span = self._high - self._low
         return np.asarray((np.log(np.asarray(macs, dtype=float)) - self._low) / (span if span > 0 else 1.0))
 
-    def encode(self, networks: Sequence[Network]) -> Encoding:
-        """Encodes networks, (networks, features)."""
+    def encode(self, networks: Sequence[Network], *, scored: bool = True) -> Encoding:
+        """Encodes networks, (networks, features).
+
+        Args:
+            networks: Any.
+            scored: Compute scores that are not known yet; otherwise all are guessed.
+        """
         macs = [network.quantity("macs") for network in networks]
-        bits = np.asarray([self._bits(network) for network in networks]).reshape(len(networks), len(self.setting))
+        bits, scores = self._settings_of(networks), np.zeros((len(networks), 0))
+        if self.features is not None:
+            scores = self.features.known(networks) if scored else self.features.guessed(networks)
+            bits = np.concatenate([bits, thermometer(scores)], axis=1)
         return Encoding(
-            bits=bits, setting=self.setting, scale=self.scale, ordinal=self.ordinal, cost=self.cost_of(macs)
+            bits=bits,
+            setting=self.setting,
+            scale=self.scale,
+            ordinal=self.ordinal,
+            cost=self.cost_of(macs),
+            scores=scores,
         )
+
+    def _settings_of(self, networks: Sequence[Network]) -> NDArray[np.float64]:
+        """(networks, bits) of their settings."""
+        return np.asarray([self._bits(network) for network in networks]).reshape(len(networks), self._num_bits)
+
+    def _described(self, networks: Sequence[Network]) -> NDArray[np.float64]:
+        """(networks, columns) of settings, log MACs and their square, which scores are guessed from."""
+        cost = self.cost_of([network.quantity("macs") for network in networks])
+        return np.column_stack([self._settings_of(networks), cost, cost**2])
 
     def _bits(self, network: Network) -> NDArray[np.float64]:
         found = self._cache.get(network.digest)

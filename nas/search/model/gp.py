@@ -2,14 +2,15 @@
 
 At the last rung, of networks x with log MACs u scaled to 0..1,
 
-    k(x, x') = 1 + 4 b (u - 1/2)(u' - 1/2) + a S(x, x') + s exp(-sum_i w_i D_i(x, x') - (u - u')^2 / (2 l^2)),
+    k(x, x') = 1 + 4 b (u - 1/2)(u' - 1/2) + 4 sum_j g_j (f_j - 1/2)(f_j' - 1/2) + a S(x, x')
+               + s exp(-sum_i w_i D_i(x, x') - (u - u')^2 / (2 l^2)),
 
 where D_i is 1 where a nominal setting differs and the distance of ranks where it is ordinal, and S is the share of
-equal settings. An earlier rung r differs from the next by a process of its own, with the same distances: y_r = f + d_r
-+ ... + d_(R-2), so that rungs that say little about the last are found to have large differences (after freeze-thaw,
-Swersky et al. 2014, with a difference process in the place of a family of curves). Hyperparameters are those of the
-largest posterior density, found by L-BFGS from their prior medians, so that they are a function of the observations
-alone.
+equal settings. Scores f_j of networks are dimensions of the sum over i, too, but no settings of S. An earlier rung r
+differs from the next by a process of its own, with the same distances: y_r = f + d_r + ... + d_(R-2), so that rungs
+that say little about the last are found to have large differences (after freeze-thaw, Swersky et al. 2014, with a
+difference process in the place of a family of curves). Hyperparameters are those of the largest posterior density,
+found by L-BFGS from their prior medians, so that they are a function of the observations alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _SD = 1.0  # of the prior of a hyperparameter, in natural logarithms
 _WEIGHT = 1.5  # of all settings together, the prior median
 _ORDINAL = 1.35  # times as much for one whose values are ordered
 _MEDIANS = {"s": 0.5, "a": 0.5, "b": 0.5, "l": 0.5, "noise": 0.02}
+_SCORE = 0.2  # of the slope of a score
 _RUNG_MEDIANS = {"s": 0.1, "b": 0.1, "c": 0.5, "t": 0.05}  # of the difference of a rung
 _JITTER = 1e-8
 
@@ -44,6 +46,7 @@ class Encoding:
         scale: (features,) so that the distance of a setting is the sum of `scale * |bit - bit'|`.
         ordinal: (settings,) whether values are ordered.
         cost: (networks,) log MACs scaled to 0..1.
+        scores: (networks, scores) scaled to 0..1; they are the last of the settings as well.
     """
 
     bits: Array
@@ -51,25 +54,28 @@ class Encoding:
     scale: Array
     ordinal: NDArray[np.bool_]
     cost: Array
+    scores: Array
 
     def __len__(self) -> int:
         return len(self.bits)
 
     def take(self, rows: NDArray[np.int64]) -> Encoding:
         """The same of some of the networks."""
-        return Encoding(
-            bits=self.bits[rows], setting=self.setting, scale=self.scale, ordinal=self.ordinal, cost=self.cost[rows]
-        )
+        return replace(self, bits=self.bits[rows], cost=self.cost[rows], scores=self.scores[rows])
 
     @cached_property
     def similarity(self) -> Array:
         """(networks, features) whose products, summed, are the share of equal settings; 2 f - 1 for ordinal ones."""
-        count = max(1, len(self.ordinal))
-        of_feature = self.ordinal[self.setting]
-        nominal = np.where(of_feature, 0.0, self.bits)
-        ranks = np.zeros((len(self.bits), len(self.ordinal)))
-        np.add.at(ranks.T, self.setting[of_feature], (self.bits * self.scale)[:, of_feature].T)
-        signed = np.where(self.ordinal, 2.0 * ranks - 1.0, 0.0)
+        num_settings = len(self.ordinal) - self.scores.shape[1]
+        count = max(1, num_settings)
+        own = self.setting < num_settings
+        bits, setting, scale = self.bits[:, own], self.setting[own], self.scale[own]
+        ordinal = self.ordinal[:num_settings]
+        of_feature = ordinal[setting]
+        nominal = np.where(of_feature, 0.0, bits)
+        ranks = np.zeros((len(bits), num_settings))
+        np.add.at(ranks.T, setting[of_feature], (bits * scale)[:, of_feature].T)
+        signed = np.where(ordinal, 2.0 * ranks - 1.0, 0.0)
         return np.asarray(np.concatenate([nominal, signed], axis=1) / np.sqrt(count))
 
 
@@ -96,11 +102,15 @@ class Observations:
 class _Kernel:
     """Names and places of the hyperparameters, all as natural logarithms."""
 
-    def __init__(self, ordinal: NDArray[np.bool_], num_rungs: int) -> None:
+    def __init__(self, encoding: Encoding, num_rungs: int) -> None:
+        ordinal = encoding.ordinal
         count = len(ordinal)
         names = [f"w{i}" for i in range(count)] + list(_MEDIANS)
         weights = _WEIGHT / max(1, count) * np.where(ordinal, _ORDINAL, 1.0)
         medians = [*weights, *_MEDIANS.values()]
+        self.slopes = [f"g{i}" for i in range(encoding.scores.shape[1])]
+        names += self.slopes
+        medians += [_SCORE] * len(self.slopes)
         for rung in range(num_rungs - 1):
             names += [f"{name}{rung}" for name in _RUNG_MEDIANS]
             medians += list(_RUNG_MEDIANS.values())
@@ -206,6 +216,12 @@ def _slope(left: Encoding, right: Encoding) -> Array:
     return np.asarray(4.0 * np.outer(left.cost - 0.5, right.cost - 0.5))
 
 
+def _slope_of_scores(kernel: _Kernel, theta: Array, left: Encoding, right: Encoding) -> Array:
+    """What networks are alike for their scores being on the same side of the middle, (left, right)."""
+    weights = np.asarray([4.0 * kernel(theta, name) for name in kernel.slopes])
+    return np.asarray((left.scores - 0.5) * weights @ (right.scores - 0.5).T)
+
+
 def _covariance(
     kernel: _Kernel,
     theta: Array,
@@ -218,6 +234,7 @@ def _covariance(
     product, _ = _product(kernel, theta, left, right)
     slope, alike = _slope(left, right), left.similarity @ right.similarity.T
     result = 1.0 + kernel(theta, "b") * slope + kernel(theta, "a") * alike + kernel(theta, "s") * product
+    result += _slope_of_scores(kernel, theta, left, right)
     above = np.maximum(left_rung[:, None], right_rung[None, :])
     for rung in range(int(above.min(initial=kernel.num_rungs)), kernel.num_rungs - 1):
         own = _difference(kernel, theta, rung, product, slope)
@@ -236,6 +253,8 @@ def _prior_variance(kernel: _Kernel, theta: Array, networks: Encoding, rungs: ND
     slope = 4.0 * (networks.cost - 0.5) ** 2
     alike = np.einsum("ij,ij->i", networks.similarity, networks.similarity)
     result = 1.0 + kernel(theta, "b") * slope + kernel(theta, "a") * alike + kernel(theta, "s")
+    for place, name in enumerate(kernel.slopes):
+        result += 4.0 * kernel(theta, name) * (networks.scores[:, place] - 0.5) ** 2
     for rung in range(kernel.num_rungs - 1):
         own = kernel(theta, f"c{rung}") + kernel(theta, f"b{rung}") * slope + kernel(theta, f"s{rung}")
         result += np.where(rungs <= rung, own + kernel(theta, f"t{rung}"), 0.0)
@@ -254,7 +273,7 @@ def fit(encoding: Encoding, observations: Observations, *, num_rungs: int = 1, t
     top = observations.rung == observations.rung.max()
     mean, deviation = float(observations.value[top].mean()), float(observations.value[top].std())
     deviation = deviation if top.sum() > 1 and deviation > 1e-9 else max(float(observations.value.std()), 1e-3)
-    kernel = _Kernel(encoding.ordinal, num_rungs)
+    kernel = _Kernel(encoding, num_rungs)
     problem = _Problem(kernel, encoding, observations, (observations.value - mean) / deviation, deviation)
     if theta is None:
         found = minimize(
@@ -300,6 +319,7 @@ class _Problem:
         kernel = self.kernel
         product, square = _product(kernel, theta, self.seen, self.seen)
         total = 1.0 + kernel(theta, "b") * self.slope + kernel(theta, "a") * self.alike + kernel(theta, "s") * product
+        total += _slope_of_scores(kernel, theta, self.seen, self.seen)
         for rung, mask in enumerate(self.open):
             own = _difference(kernel, theta, rung, product, self.slope) + kernel(theta, f"t{rung}") * self.same
             total += mask * own
@@ -332,6 +352,9 @@ class _Problem:
         put("b", float((m * self.slope).sum()))
         put("a", float((m * self.alike).sum()))
         put("noise", float(np.trace(m)))
+        for place, name in enumerate(kernel.slopes):
+            off_middle = self.seen.scores[:, place] - 0.5
+            put(name, float(4.0 * off_middle @ m @ off_middle))
         put("s", float((m * product).sum()))
         amplitude = np.full_like(product, kernel(theta, "s"))
         for rung, mask in enumerate(masks):

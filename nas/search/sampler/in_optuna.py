@@ -259,4 +259,5 @@ def _encoded(rows: Sequence[Params], space: Mapping[str, BaseDistribution], cost
         scale=np.asarray(scale),
         ordinal=np.asarray(ordinal, dtype=bool),
         cost=cost,
+        scores=np.zeros((len(rows), 0)),
     )

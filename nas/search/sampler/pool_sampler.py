@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from typing import Protocol, TypeVar
 
 from nas.search.model.belief import Belief, Model, Reason, Result
-from nas.search.model.encoding import Network
+from nas.search.model.network import Network
 
 N = TypeVar("N", bound=Network)
 N_co = TypeVar("N_co", bound=Network, covariant=True)
@@ -71,10 +71,9 @@ def proposed(
     if not found:
         return None
     candidates = list(found.values())
-    expected = belief.expect(candidates, against=belief.digests, reference=belief.reference(belief.digests))
-    best = expected.best()
+    best, reason = belief.best(candidates, against=belief.digests, reference=belief.reference(belief.digests))
     near = {one.digest for key in front for one in supply.near(key)}
-    return candidates[best], expected.reason(best), "pool, near" if candidates[best].digest in near else "pool"
+    return candidates[best], reason, "pool, near" if candidates[best].digest in near else "pool"
 
 
 def options(
