@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from nas.search.session import News
     from nas.study import Study
     from nas.supernet.agreement import Agreement
+    from nas.supernet.paths import Strategy
     from nas.supernet.runner import Outcome
 
 
 def supernet(
     study: str = typer.Argument(..., metavar="STUDY", help="The study file, such as studies/kinetics_small.yaml."),
     overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    strategy: str = typer.Option("random", "--strategy", help="NNI's RandomOneShot (random) or DARTS (darts)."),
     epochs: int = typer.Option(None, "--epochs", min=1, help="Epochs of training; those of the last rung by default."),
     networks: int = typer.Option(200, "--networks", min=1, help="Networks of the pool to measure, at most."),
     top: int = typer.Option(20, "--top", min=1, help="Networks to print."),
@@ -30,8 +32,8 @@ def supernet(
 ) -> None:
     """Train the residual networks of a study's pool in one, with shared weights, and rank them by it.
 
-    The supernet is NNI's (RandomOneShot). Where networks were trained by themselves, too, Kendall's tau says how well
-    the two orders agree. The accuracies are stored as the score `supernet`.
+    The supernet is NNI's. Where networks were trained by themselves, too, Kendall's tau says how well the two orders
+    agree. The accuracies are stored as the score `supernet`.
 
     Example: nas supernet studies/kinetics_small.yaml data=motion --epochs 6
     """
@@ -39,7 +41,7 @@ def supernet(
 
     loaded = load_study(study, overrides or [])
     path = database_for(loaded.name, db)
-    _check(loaded)
+    strategy = _checked(loaded, strategy)
 
     from nas.search.session import check_start
 
@@ -52,6 +54,7 @@ def supernet(
         outcome = run_supernet(
             loaded,
             path,
+            strategy=strategy,
             epochs=epochs or loaded.search.fidelity.full_epochs,
             networks=networks,
             listener=shown,
@@ -81,6 +84,8 @@ def supernet(
                 "pool": outcome.pool,
                 "networks": rows,
                 "agreement": [asdict(one) for one in outcome.agreements],
+                "shares": outcome.shares,
+                "share_agreement": [asdict(one) for one in outcome.share_agreements],
             }
         )
         return
@@ -88,16 +93,19 @@ def supernet(
     print_line(f"database: {path}")
 
 
-def _check(study: Study) -> None:
-    """Refuses what has no supernet, and a machine without NNI, before torch is imported.
+def _checked(study: Study, strategy: str) -> Strategy:
+    """The strategy by name; refuses what has no supernet, and a machine without NNI, before torch is imported.
 
     Raises:
-        StudyError: No family of the space has a supernet.
+        StudyError: No family of the space has a supernet, or there is no such strategy.
         SearchError: NNI is not installed.
     """
-    from nas.errors import SearchError, StudyError
-    from nas.supernet.paths import FAMILIES
+    from nas.errors import SearchError, StudyError, one_of
+    from nas.supernet.paths import FAMILIES, STRATEGIES
 
+    known = next((one for one in STRATEGIES if one == strategy), None)
+    if known is None:
+        raise StudyError(one_of("--strategy", strategy, STRATEGIES))
     families = [space.family for space in study.space.families]
     if not set(families) & set(FAMILIES):
         raise StudyError(
@@ -107,6 +115,7 @@ def _check(study: Study) -> None:
     missing = [name for name in ("nni", "pytorch_lightning") if find_spec(name) is None]
     if missing:
         raise SearchError(f"nas supernet needs {missing[0]}: pip install 'video-nas[nni]'")
+    return known
 
 
 class _Shown(SearchProgress):
@@ -130,6 +139,7 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
             "digest": one.candidate.digest,
             "shared": one.accuracy,
             "loss": one.loss,
+            "log_share": outcome.log_shares.get(one.candidate.digest),
             "macs": one.candidate.cost.macs,
             "alone": outcome.alone.get(one.candidate.digest),
             "description": one.candidate.spec.describe(),
@@ -143,6 +153,7 @@ def _print(study: Study, outcome: Outcome, rows: list[dict[str, Any]], metric: s
         "rank": "rank",
         "digest": "digest",
         "shared": f"{metric} with shared weights",
+        **({"log_share": "log share"} if outcome.shares else {}),
         "macs": "MACs",
         **({"alone": "by itself"} if any(row["alone"] is not None for row in rows) else {}),
         "description": "network",
@@ -154,12 +165,19 @@ def _print(study: Study, outcome: Outcome, rows: list[dict[str, Any]], metric: s
     print_line(
         f"{len(outcome.networks):,} of {outcome.covered:,} networks measured that are paths of the supernet{rest}"
     )
+    if outcome.shares:
+        places = [{"place": place, **shares} for place, shares in outcome.shares.items() if len(shares) > 1]
+        forms = dict.fromkeys(form for row in places for form in row)
+        print_table(places, {form: form for form in forms}, "shares of forms by DARTS")
     if not outcome.agreements:
         print_line("none of them was trained by itself yet; after `nas search`, this says how well the orders agree")
         return
+    rows = [_agreement(study, one, "shared weights") for one in outcome.agreements]
+    rows += [_agreement(study, one, "shares by DARTS") for one in outcome.share_agreements]
     print_table(
-        [_agreement(study, one) for one in outcome.agreements],
+        rows,
         {
+            "of": "order",
             "at": "trained by itself",
             "networks": "networks",
             "tau": "tau",
@@ -168,13 +186,14 @@ def _print(study: Study, outcome: Outcome, rows: list[dict[str, Any]], metric: s
             "given": "given MACs",
             "macs": "of MACs alone",
         },
-        "Kendall's tau of shared weights with training each network by itself",
+        "Kendall's tau with training each network by itself",
     )
 
 
-def _agreement(study: Study, one: Agreement) -> dict[str, Any]:
+def _agreement(study: Study, one: Agreement, of: str) -> dict[str, Any]:
     few = f"too few ({one.best})" if one.tau_best is None else f"{one.tau_best:.2f} ({one.best})"
     return {
+        "of": of,
         "at": study.search.fidelity.label(one.rung),
         "networks": one.networks,
         "tau": "unknown" if one.tau is None else f"{one.tau:.2f}",

@@ -7,10 +7,12 @@ unit within it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from itertools import pairwise
+from typing import Literal
 
 from search_spaces.catalogue import links
 from search_spaces.families.resnet_show import kind_text
@@ -19,6 +21,10 @@ from search_spaces.spec import ArchSpec, Unit
 
 FAMILIES = ("resnet",)
 """Families that have a supernet."""
+
+Strategy = Literal["random", "darts"]
+STRATEGIES: tuple[Strategy, ...] = ("random", "darts")
+"""Of NNI: RandomOneShot and DARTS."""
 
 SKIP = "skip"
 """The form of a place that a network does without."""
@@ -92,6 +98,57 @@ def cover(networks: Mapping[str, ArchSpec], *, num_classes: int, dropout: float 
                 path[place.name], path[place.label(form)] = form, number
         paths[digest] = path
     return Cover(tuple(places), paths)
+
+
+def mixture(places: Cover, path: Path) -> Path:
+    """A path with all forms that could stand where it goes: units that take and give what its own unit does.
+
+    Of each other form it is the unit of the same kernel and dilation, or else the first.
+
+    Returns:
+        The path, with the number of a unit behind the label of every such form.
+    """
+    found = dict(path)
+    for place in places.places:
+        own = path[place.name]
+        if own == SKIP:
+            continue
+        number = path[place.label(str(own))]
+        assert isinstance(number, int)
+        unit = place.forms[str(own)][number]
+        for form, units in place.forms.items():
+            if form == own:
+                continue
+            near = [(_distance(unit, other), i) for i, other in enumerate(units) if _ends(other) == _ends(unit)]
+            if near:
+                found[place.label(form)] = min(near)[1]
+    return found
+
+
+def log_share(places: Cover, path: Path, shares: Mapping[str, Mapping[str, float]]) -> float:
+    """The sum of the logarithms of the shares of a path's forms, over the places where it has one.
+
+    Args:
+        places: The networks.
+        path: Of one.
+        shares: Of forms, by place.
+    """
+    taken = [(place.name, str(path[place.name])) for place in places.places]
+    return sum(math.log(shares[name][form]) for name, form in taken if form != SKIP)
+
+
+def _ends(unit: Unit) -> Unit | tuple[object, ...]:
+    """What a block takes and gives; of anything else, nothing else may stand in its place."""
+    if not isinstance(unit, BlockUnit):
+        return unit
+    block = unit.block
+    return (unit.in_planes, block.out_planes, block.spatial_stride, block.temporal_stride)
+
+
+def _distance(unit: Unit, other: Unit) -> int:
+    assert isinstance(unit, BlockUnit) and isinstance(other, BlockUnit)
+    one, two = unit.block.temporal, other.block.temporal
+    return sum((one.kernel != two.kernel, one.dilation != two.dilation, one.midplanes != two.midplanes))
 
 
 def _place(name: str, units: list[Unit | None]) -> Place:

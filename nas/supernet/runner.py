@@ -7,9 +7,10 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from nas.search.session import Listener, News, as_recorded, left_out, locked, op
 from nas.store import Row, Store
 from nas.study import Study
 from nas.supernet.agreement import Agreement, agreements
-from nas.supernet.paths import FAMILIES, Cover, cover
+from nas.supernet.paths import FAMILIES, Cover, Strategy, cover, log_share
 from nas.supernet.sharing import Supernet, supernet_of
 from nas.weights import settled_study
 from search_spaces.catalogue import build
@@ -36,8 +37,11 @@ from trainer.loop import fit
 from trainer.metrics import EpochResult
 from trainer.ready import check_ready
 
-SCORE = "supernet"
-"""Name of the score in `nas_score`."""
+SCORES: Mapping[Strategy, str] = MappingProxyType({"random": "supernet", "darts": "supernet_darts"})
+"""Names of the accuracies with shared weights in `nas_score`, by strategy."""
+
+SHARES = "darts"
+"""Name there of the logarithm of a network's share by DARTS."""
 
 CLIPS = 256  # of training, that the statistics of norms are estimated on for each network
 _VERSION = 1  # of what a supernet is: weights of another version are never gone on with
@@ -70,6 +74,9 @@ class Outcome:
         resumed_from: Epoch that training went on from.
         agreements: With stand-alone training, rung by rung.
         alone: Accuracy by stand-alone training at the highest rung of each network, by digest.
+        shares: Of the forms at each place, by DARTS; else empty.
+        log_shares: Of networks, the sum of the logarithms of their forms' shares, by digest.
+        share_agreements: Of these with stand-alone training.
     """
 
     networks: tuple[Shared, ...]
@@ -79,17 +86,23 @@ class Outcome:
     resumed_from: int
     agreements: tuple[Agreement, ...]
     alone: Mapping[str, float]
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    log_shares: Mapping[str, float] = field(default_factory=dict)
+    share_agreements: tuple[Agreement, ...] = ()
 
 
-def run_supernet(study: Study, database: Path, *, epochs: int, networks: int, listener: Listener) -> Outcome:
+def run_supernet(
+    study: Study, database: Path, *, strategy: Strategy, epochs: int, networks: int, listener: Listener
+) -> Outcome:
     """Trains a study's supernet, or goes on with it, and measures networks of its pool with the shared weights.
 
-    The weights lie in a folder beside the database, which networks, recipe, data and seed name; accuracies are stored
-    as the score `supernet`, too. What was measured is not measured again.
+    The weights lie in a folder beside the database, which networks, strategy, recipe, data and seed name; accuracies
+    are stored as scores, too. What was measured is not measured again.
 
     Args:
         study: As its file says.
         database: The study's; made if absent.
+        strategy: Of NNI.
         epochs: Of training.
         networks: To measure at most: those that were trained by themselves first, then others evenly by MACs.
         listener: Hears of videos, epochs and networks.
@@ -120,10 +133,12 @@ def run_supernet(study: Study, database: Path, *, epochs: int, networks: int, li
                     beat()
                     listener(news)
 
-                folder = database.parent / "supernet" / _key(study, data, recipe, places)
+                folder = database.parent / "supernet" / _key(study, data, recipe, places, strategy)
                 published = recipe.zero_init == "as_published" and any(c.spec.begins_at_zero() for c in known.values())
                 at_zero = recipe.zero_init is True or published
-                net, resumed = _trained(study, data, recipe, places, folder, epochs, heard, at_zero=at_zero)
+                torch.manual_seed(derived_seed(study.seed, "supernet weights"))
+                net = supernet_of(places, strategy=strategy, zero_init=at_zero)
+                resumed = _train(study, data, recipe, net, folder, epochs, heard, networks=len(known))
                 evaluations = store.evaluations(row["id"])
                 by_rung = sorted(evaluations, key=lambda one: int(one["rung"] or 0))
                 alone = {one["digest"]: accuracy_of(one) for one in by_rung}
@@ -131,7 +146,10 @@ def run_supernet(study: Study, database: Path, *, epochs: int, networks: int, li
                 found = _measured(study, row, data, recipe, places, net, chosen, folder, epochs, heard)
             values = {one.candidate.digest: one.accuracy for one in found}
             basis = f"{epochs} epochs of {len(known)} networks, seed {study.seed}, {row['clip']}"
-            store.put_scores(row["id"], SCORE, values, basis=basis)
+            store.put_scores(row["id"], SCORES[strategy], values, basis=basis)
+            shares = net.shares()
+            logs = {key: log_share(places, places.paths[key], shares) for key in known} if shares else {}
+            store.put_scores(row["id"], SHARES, logs, basis=basis)
             return Outcome(
                 networks=tuple(sorted(found, key=lambda one: (-one.accuracy, one.loss, one.candidate.cost.macs))),
                 covered=len(known),
@@ -140,6 +158,9 @@ def run_supernet(study: Study, database: Path, *, epochs: int, networks: int, li
                 resumed_from=resumed,
                 agreements=agreements(values, evaluations),
                 alone=alone,
+                shares=shares,
+                log_shares=logs,
+                share_agreements=agreements(logs, evaluations),
             )
 
 
@@ -165,34 +186,32 @@ def _pool(study: Study, data: VideoData, listener: Listener) -> Pool:
     )
 
 
-def _key(study: Study, data: VideoData, recipe: Recipe, places: Cover) -> str:
-    """Twelve letters that name the training: networks, recipe, data and seed."""
+def _key(study: Study, data: VideoData, recipe: Recipe, places: Cover, strategy: Strategy) -> str:
+    """Twelve letters that name the training: networks, strategy, recipe, data and seed."""
     free = {"eval_every"} if recipe.has_horizon else {"eval_every", "epochs"}  # as `trainer.run` has it
     same = {key: value for key, value in recipe.identity().items() if key not in free}
-    content = [_VERSION, sorted(places.paths), study.data.identity(), same, study.seed, data.checksum]
+    content = [_VERSION, strategy, sorted(places.paths), study.data.identity(), same, study.seed, data.checksum]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _trained(
+def _train(
     study: Study,
     data: VideoData,
     recipe: Recipe,
-    places: Cover,
+    net: Supernet,
     folder: Path,
     epochs: int,
     listener: Listener,
     *,
-    at_zero: bool,
-) -> tuple[Supernet, int]:
-    """The supernet with its trained weights, and the epoch that training went on from."""
-    torch.manual_seed(derived_seed(study.seed, "supernet weights"))
-    net = supernet_of(places, zero_init=at_zero)
+    networks: int,
+) -> int:
+    """Trains the supernet, which has the trained weights afterwards; returns the epoch that training went on from."""
 
     def say(epoch: EpochResult) -> None:
         text = f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}, {epoch.clips_per_s:.0f} clips/s"
         listener(News(kind="result", text=text, done=epoch.epoch, total=epochs))
 
-    listener(News(kind="start", text=f"training a supernet of {len(places.paths)} networks in {folder}"))
+    listener(News(kind="start", text=f"training a supernet of {networks} networks in {folder}"))
     result = fit(
         net,
         data,
@@ -208,7 +227,7 @@ def _trained(
     for text in result.damaged:
         listener(News(kind="resume", text=text))
     load_weights(folder / "last.pt", net)
-    return net, result.resumed_from
+    return result.resumed_from
 
 
 def _device() -> str:

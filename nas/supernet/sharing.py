@@ -1,14 +1,16 @@
 """A supernet of NNI 3.0: places, forms and units as NNI's choices, with weights that units of one form share.
 
 What is NNI's: the space (`ModelSpace`), the choice among forms (`LayerChoice`), the choice among units (`Categorical`),
-the supernet that its strategy makes of them (`RandomOneShot`, Guo et al. 2020, "Single Path One-Shot", which puts
-`PathSamplingLayer` in the place of each `LayerChoice`), and how a path is passed on to its parts (`resample`).
+the supernet that its strategy makes of them, and how a path is passed on to its parts (`resample`). `RandomOneShot`
+(Guo et al. 2020, "Single Path One-Shot") puts `PathSamplingLayer` in the place of each `LayerChoice`; `DARTS` (Liu et
+al. 2019) gives each an architecture parameter and puts `DifferentiableMixedLayer` there.
 
 What is not: NNI's mixed operations know linear layers, 2D convolutions and their norms, and its strategies refuse a
 `MutableConv3d` ("has dangling mutables and is not supported"), so that `SharedUnit` holds the weights of convolutions
 over time, by NNI's rule: of channels the first ones, of a kernel the centre. NNI draws each choice by itself, which
 gives networks that the study's space does not have; here a path is that of a network of the pool, drawn evenly. NNI
 trains in Lightning; here the study's own trainer trains, with its recipe, and a training goes on where it was killed.
+So the two steps of DARTS, for weights and for architecture parameters, are those of batches, by a coin.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nas.supernet.paths import SKIP, Cover, Path
+from nas.supernet.paths import SKIP, Cover, Path, Strategy, mixture
 from search_spaces.layers import Residual, initialise
 from search_spaces.spec import Unit
 
@@ -42,7 +44,8 @@ with _still():
     from nni.mutable import Categorical
     from nni.nas.nn.pytorch import LayerChoice, ModelSpace
     from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
-    from nni.nas.strategy import RandomOneShot
+    from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedLayer
+    from nni.nas.strategy import DARTS, RandomOneShot
 
     nni.silence_stdout()
 
@@ -75,6 +78,7 @@ class SharedUnit(BaseSuperNetModule):  # type: ignore[misc]
         with torch.device("meta"):
             self._templates = _Templates(unit.build() for unit in units)
         self._chosen = 0
+        self.learns = True
         self.shared = _largest(self._templates)
         initialise(self.shared)
         if zero_init:
@@ -95,7 +99,8 @@ class SharedUnit(BaseSuperNetModule):  # type: ignore[misc]
         """Computes what the chosen unit does."""
         unit = self._templates[self._chosen]
         unit.train(self.training)
-        result: Tensor = functional_call(unit, self.weights(self._chosen), (x,))
+        own = self.weights(self._chosen)
+        result: Tensor = functional_call(unit, own if self.learns else {k: v.detach() for k, v in own.items()}, (x,))
         return result
 
     def weights(self, number: int) -> dict[str, Tensor]:
@@ -104,16 +109,47 @@ class SharedUnit(BaseSuperNetModule):  # type: ignore[misc]
         return {name: _part(own[name], like.shape) for name, like in self._templates[number].state_dict().items()}
 
 
+class MixedForms(DifferentiableMixedLayer):  # type: ignore[misc]
+    """In training, the sum of all forms that may stand where a path goes, by their shares; else the path's own form."""
+
+    learns = False
+
+    def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
+        """Takes the forms that a path names; see `paths.mixture`."""
+        self._own = memo[self.label]
+        named = [form for form in self.names if form != SKIP and self[form].choice.label in memo]
+        self._forms = [self._own] if self._own == SKIP else named
+        return {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Computes the sum; the shares are those among the forms that are here."""
+        if not self.training or len(self._forms) == 1:
+            own: Tensor = self[self._own](x)
+            return own
+        parameters = self._arch_alpha if self.learns else self._arch_alpha.detach()
+        shares = self._softmax(parameters[[self.names.index(form) for form in self._forms]])
+        mixed: Tensor = self._reduction([self[form](x) for form in self._forms], shares)
+        return mixed
+
+    def shares(self) -> dict[str, float]:
+        """The share of each form among all of the place."""
+        forms = [form for form in self.names if form != SKIP]
+        found = self._softmax(self._arch_alpha.detach()[[self.names.index(form) for form in forms]])
+        return dict(zip(forms, found.tolist(), strict=True))
+
+
 class Supernet(ModelSpace):  # type: ignore[misc]
     """All networks of a cover in one; in training, every forward pass takes the path of a network drawn evenly.
 
     The draw is from torch's CPU generator, so that it is a function of the seed and the epoch of a training.
     """
 
-    def __init__(self, places: Cover, *, zero_init: bool = False) -> None:
+    def __init__(self, places: Cover, *, mixed: bool = False, zero_init: bool = False) -> None:
         """Makes the space as NNI has it; `supernet_of` makes the supernet of it."""
         super().__init__()
-        self._paths = tuple(places.paths.values())
+        self._mixed = mixed
+        paths = places.paths.values()
+        self._paths = tuple(mixture(places, path) for path in paths) if mixed else tuple(paths)
         self._names = tuple(f"at_{place.name.replace('.', '_')}" for place in places.places)
         for name, place in zip(self._names, places.places, strict=True):
             forms: dict[str, nn.Module] = {
@@ -129,14 +165,30 @@ class Supernet(ModelSpace):  # type: ignore[misc]
             if isinstance(module, BaseSuperNetModule):
                 module.resample(memo=dict(path))
 
+    def shares(self) -> dict[str, dict[str, float]]:
+        """The shares of forms at each place, of a supernet of DARTS; else nothing."""
+        return {module.label: module.shares() for module in self.children() if isinstance(module, MixedForms)}
+
     def forward(self, clips: Tensor) -> Tensor:
         """Maps clips (N, C, T, H, W) to logits (N, classes); in evaluation along the path that was taken last."""
         if self.training:
             self.take(self._paths[int(torch.randint(len(self._paths), (), device="cpu"))])
+            if self._mixed:
+                self._turn(weights=bool(torch.randint(2, (), device="cpu")))
         x = clips
         for name in self._names:
             x = self.get_submodule(name)(x)
         return x
+
+    def _turn(self, *, weights: bool) -> None:
+        """Whether weights learn from this batch, or the shares of forms, where there are several."""
+        choices = [module for module in self.children() if isinstance(module, MixedForms)]
+        weights = weights or all(len(module._forms) == 1 for module in choices)
+        for module in choices:
+            module.learns = not weights
+        for unit in self.modules():
+            if isinstance(unit, SharedUnit):
+                unit.learns = weights
 
     def weights(self, path: Path) -> dict[str, Tensor]:
         """The state of the network with this path, by the names that it has in the network by itself."""
@@ -150,12 +202,19 @@ class Supernet(ModelSpace):  # type: ignore[misc]
         return found
 
 
-def supernet_of(places: Cover, *, zero_init: bool = False) -> Supernet:
-    """Returns NNI's supernet of a cover, on the path of its first network; torch's generator draws the weights."""
+def supernet_of(places: Cover, *, strategy: Strategy = "random", zero_init: bool = False) -> Supernet:
+    """Returns NNI's supernet of a cover, on the path of its first network; torch's generator draws the weights.
+
+    Args:
+        places: The networks.
+        strategy: `random` is NNI's RandomOneShot, `darts` its DARTS.
+        zero_init: Whether residual branches add nothing at first.
+    """
+    mixed = strategy == "darts"
     with _still():
-        net: Supernet = RandomOneShot(mutation_hooks=[SharedUnit.mutate]).mutate_model(
-            Supernet(places, zero_init=zero_init)
-        )
+        hooks = [MixedForms.mutate, SharedUnit.mutate] if mixed else [SharedUnit.mutate]
+        made = (DARTS if mixed else RandomOneShot)(mutation_hooks=hooks)
+        net: Supernet = made.mutate_model(Supernet(places, mixed=mixed, zero_init=zero_init))
     net.take(next(iter(places.paths.values())))
     return net
 

@@ -42,6 +42,13 @@ def test_a_family_without_a_supernet_is_refused(
     assert err == "error: a supernet needs a family that has one, but the space of tiny has c3d (choices: resnet)\n"
 
 
+def test_an_unknown_strategy_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_study(tmp_path / "tiny.yaml", {"data": {"root": "nowhere"}})
+    assert main(["supernet", str(path), "--strategy", "dart", "--db", str(tmp_path / "s.db")]) == 2
+    err = capsys.readouterr().err
+    assert err == "error: --strategy 'dart' is not known; did you mean darts? (choices: random, darts)\n"
+
+
 @pytest.mark.parametrize("name", ["nni", "pytorch_lightning"])
 def test_without_nni_the_command_that_installs_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
@@ -88,8 +95,9 @@ def test_networks_are_ranked_stored_and_compared_with_their_own_training(
     assert "Kendall's tau" in out and "1 epoch" in out
 
 
+@pytest.mark.parametrize("strategy", ["random", "darts"])
 def test_a_training_that_goes_on_ends_as_one_that_was_never_stopped(
-    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], strategy: str
 ) -> None:
     pytest.importorskip("nni")
     pytest.importorskip("pytorch_lightning")
@@ -98,10 +106,11 @@ def test_a_training_that_goes_on_ends_as_one_that_was_never_stopped(
         folder = tmp_path / name
         folder.mkdir()
         study = study_of(folder, motion)
-        said = [ran(capsys, "supernet", study, "--epochs", e, "--db", str(folder / "s.db"))["networks"] for e in epochs]
-        found.append(said[-1])
+        words = ["supernet", study, "--strategy", strategy, "--db", str(folder / "s.db"), "--epochs"]
+        found.append([ran(capsys, *words, number) for number in epochs][-1])
         assert len(list((folder / "supernet").iterdir())) == 1
     assert found[0] == found[1]
+    assert bool(found[0]["shares"]) == (strategy == "darts")
 
 
 def test_networks_of_other_families_are_counted(

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from nas.supernet.paths import cover
+from nas.supernet.paths import Strategy, cover, mixture
 from search_spaces.catalogue import build
 from search_spaces.families.resnet_assemble import of_depth
 from search_spaces.families.resnet_make import make_stem
@@ -27,10 +27,12 @@ def plain(width: int, kind: Kind, kernel: int) -> ArchSpec:
     return of_depth(10, width=width, stem=make_stem("1x3x3/2", width=width), op_at=lambda _s, _b, _i: op)
 
 
-def made(networks: dict[str, ArchSpec], *, zero_init: bool = False) -> tuple[Supernet, dict[str, object]]:
+def made(
+    networks: dict[str, ArchSpec], *, strategy: Strategy = "random", zero_init: bool = False
+) -> tuple[Supernet, dict[str, object]]:
     places = cover(networks, num_classes=5)
     torch.manual_seed(0)
-    return supernet_of(places, zero_init=zero_init), dict(places.paths)
+    return supernet_of(places, strategy=strategy, zero_init=zero_init), dict(places.paths)
 
 
 def test_a_path_computes_what_the_network_by_itself_does() -> None:
@@ -111,3 +113,44 @@ def test_initial_values_are_those_of_networks_by_themselves() -> None:
     zero, paths = made({"one": spec}, zero_init=True)
     lasts = {name: value for name, value in zero.weights(paths["one"]).items() if name.endswith("conv2.norm.weight")}
     assert lasts and not any(value.any() for value in lasts.values())
+
+
+KINDS: tuple[Kind, ...] = ("2d", "3d", "p3d_a")
+
+
+def test_darts_mixes_the_forms_by_their_shares() -> None:
+    networks = {kind: plain(8, kind, 3) for kind in KINDS}
+    net, paths = made(networks, strategy="darts")
+    clips = torch.randn(CLIPS)
+    place = net.get_submodule("at_stages_1_0")
+    place.resample(mixture(cover(networks, num_classes=5), paths["3d"]))
+    with torch.no_grad():
+        place._arch_alpha.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    x = torch.randn(2, 8, 4, 8, 8)
+    place.train()
+    parts = [place[form](x) for form in place.names]
+    expected = sum(share * part for share, part in zip(place.shares().values(), parts, strict=True))
+    assert torch.allclose(place(x), expected, atol=1e-6)
+    assert list(place.shares().values()) == pytest.approx(torch.softmax(torch.tensor([0.0, 1.0, 2.0]), 0).tolist())
+    net.take(paths["p3d_a"])  # by itself, a path has no mixture
+    alone = build(networks["p3d_a"], num_classes=5)
+    alone.load_state_dict(net.weights(paths["p3d_a"]))
+    assert torch.equal(net.eval()(clips), alone.eval()(clips))
+
+
+def test_either_weights_learn_or_the_shares_of_forms() -> None:
+    net, _ = made({kind: plain(8, kind, 3) for kind in KINDS}, strategy="darts")
+    shares = {name for name, _ in net.named_parameters() if name.endswith("_arch_alpha")}
+    assert len(shares) == len(net.shares()) == 6
+    net.train()
+    seen = set()
+    for step in range(8):
+        torch.manual_seed(step)
+        net.zero_grad()
+        net(torch.randn(CLIPS)).square().sum().backward()
+        learned = {name for name, value in net.named_parameters() if value.grad is not None}
+        several = {name for name in shares if "stages" in name}
+        assert learned == several or not learned & shares
+        assert learned == several or len(learned) > 100
+        seen.add(learned == several)
+    assert seen == {True, False}
