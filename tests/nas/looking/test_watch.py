@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -29,12 +31,13 @@ from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import made
 from tests.nas.studies import write_study
 
+PATIENCE = 60.0  # seconds until what should be seen counts as not coming
 COMMAND = "import sys; from nas.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Path]:
-    """A search whose driver is at work on trial 39, and an ablation with two runs."""
+def begun(tmp_path: Path) -> Path:
+    """A search whose driver, if there is one, is at work on trial 39, and an ablation with two runs."""
     path = made(tmp_path / "study.db", rungs=2, optuna=False)
     store = Store(path)
     trial = store.trials(1)[39]
@@ -94,8 +97,14 @@ def running(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "trials" / "00039-abc"
     folder.mkdir(parents=True)
     (folder / "progress.jsonl").write_text("{}\n{}\n")
-    with locked(path):
-        yield path
+    return path
+
+
+@pytest.fixture
+def running(begun: Path) -> Iterator[Path]:
+    """The same with a driver."""
+    with locked(begun):
+        yield begun
 
 
 def test_a_frame_tells_rungs_jobs_epochs_and_ablations(running: Path) -> None:
@@ -270,32 +279,36 @@ def start(database: Path, terminal: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"})
 
 
-def seen(side: int, text: bytes) -> bytes:
-    """What a terminal has shown once `text` stands in it."""
-    shown = b""
+def seen(side: int, text: bytes) -> None:
+    """Reads what a terminal shows until `text` stands in it."""
+    shown, until = b"", time.monotonic() + PATIENCE
     while text not in shown:
-        shown += os.read(side, 4096)
-    return shown
+        assert select.select([side], [], [], PATIENCE)[0], f"{text!r} is not in {shown!r}"
+        shown = shown[-10_000:] + os.read(side, 4096)
+        assert time.monotonic() < until, f"{text!r} is not in {shown!r}"
 
 
 @pytest.mark.parametrize("how", ["ends", "interrupted"])
-def test_on_a_terminal_it_follows_until_the_search_ends_or_ctrl_c(running: Path, how: str) -> None:
+def test_on_a_terminal_it_follows_until_the_search_ends_or_ctrl_c(begun: Path, how: str) -> None:
     side, terminal = pty.openpty()
-    watching = start(running, terminal)
-    try:
-        seen(side, b"running")
-        if how == "ends":
-            store = Store(running)
-            with store.write() as connection:
-                connection.execute(m.session.update().values(ended_at=s.now()))
-            seen(side, b"ended")
-        else:
-            watching.send_signal(signal.SIGINT)
-        assert watching.wait(timeout=60) == 0
-    finally:
-        watching.kill()
-        os.close(side)
-        os.close(terminal)
+    with contextlib.ExitStack() as driver:
+        driver.enter_context(locked(begun))
+        watching = start(begun, terminal)
+        try:
+            seen(side, b"running")
+            if how == "ends":
+                with Store(begun) as store, store.write() as connection:
+                    connection.execute(m.session.update().values(ended_at=s.now()))
+                driver.close()
+                seen(side, b"ended")
+            else:
+                watching.send_signal(signal.SIGINT)
+            assert watching.wait(timeout=PATIENCE) == 0
+        finally:
+            watching.kill()
+            watching.wait()
+            os.close(side)
+            os.close(terminal)
 
 
 def test_a_driver_and_a_watcher_do_not_disturb_each_other(tmp_path: Path, motion: Path) -> None:
