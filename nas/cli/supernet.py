@@ -65,12 +65,19 @@ def supernet(
         raise typer.Exit(130) from None
     finally:
         shown.close()
+    from nas.accuracies import TOP1, largest_share, metric_in, recorded_counts
     from nas.store import Store
+    from nas.supernet.agreement import at_chance
 
     with Store(path) as store:
-        from nas.accuracies import metric_in
-
-        metric = metric_in(store, store.study(loaded.name)["id"])
+        row = store.study(loaded.name)
+        metric = metric_in(store, row["id"])
+    videos, counts = recorded_counts(row["data"])
+    chance = largest_share(videos, counts)
+    lost = None
+    if metric == TOP1 and chance is not None:
+        accuracies = [one.accuracy for one in outcome.networks]
+        lost = chance if at_chance(accuracies, videos=videos, chance=chance) else None
     rows = _rows(outcome)
     if as_json:
         from dataclasses import asdict
@@ -82,6 +89,7 @@ def supernet(
                 "epochs": outcome.epochs,
                 "covered": outcome.covered,
                 "pool": outcome.pool,
+                "at_chance": lost is not None,
                 "networks": rows,
                 "agreement": [asdict(one) for one in outcome.agreements],
                 "shares": outcome.shares,
@@ -90,6 +98,11 @@ def supernet(
         )
         return
     _print(loaded, outcome, rows[:top], metric)
+    if lost is not None:
+        print_line(
+            f"note: no network is clear of always naming one class ({lost:.3f}), so their order says nothing; the "
+            "supernet needs more --epochs"
+        )
     print_line(f"database: {path}")
 
 

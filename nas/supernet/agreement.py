@@ -15,7 +15,7 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from nas.accuracies import accuracy_of
+from nas.accuracies import accuracy_of, wilson
 
 _ROUNDING = 1e-9
 FEW = 5
@@ -82,6 +82,20 @@ def agreements(shared: Mapping[str, float], evaluations: Sequence[Mapping[str, A
             )
         )
     return tuple(found)
+
+
+def at_chance(shared: Sequence[float], *, videos: int, chance: float) -> bool:
+    """Whether no network is clear of always naming one class, so that an order of them says nothing.
+
+    Args:
+        shared: Top-1 of networks with shared weights.
+        videos: That they were measured on.
+        chance: Top-1 of always naming the most frequent class.
+    """
+    if not shared:
+        return True
+    # The best of many is lucky: Bonferroni's level.
+    return wilson(max(shared), videos, 1 - 0.05 / len(shared))[0] <= chance
 
 
 def tau(a: Sequence[float], b: Sequence[float]) -> float | None:

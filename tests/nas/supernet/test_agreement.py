@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.supernet.agreement import FEW, agreements, interval, partial_tau, tau
+from nas.supernet.agreement import FEW, agreements, at_chance, interval, partial_tau, tau
 
 values = st.lists(st.integers(0, 100), min_size=FEW, max_size=30, unique=True)
 
@@ -78,3 +78,10 @@ def test_each_rung_is_looked_at_by_itself() -> None:
         (0, 6, pytest.approx(1)),
         (1, 6, pytest.approx(-1)),
     ]
+
+
+def test_the_luckiest_of_many_at_chance_is_no_sign() -> None:
+    assert at_chance([0.152] + [0.125] * 59, videos=512, chance=0.125)
+    assert not at_chance([0.152] + [0.125] * 59, videos=51_200, chance=0.125)
+    assert not at_chance([0.3, 0.125], videos=512, chance=0.125)
+    assert at_chance([], videos=512, chance=0.125)

@@ -74,6 +74,7 @@ def test_networks_are_ranked_stored_and_compared_with_their_own_training(
     assert [one["rank"] for one in ranked] == list(range(1, NETWORKS + 1))
     assert [one["shared"] for one in ranked] == sorted((one["shared"] for one in ranked), reverse=True)
     assert first["agreement"] == []
+    assert first["at_chance"]  # 32 videos for two epochs
     with Store(tmp_path / "study.db") as store:
         stored = {row["digest"]: row["value"] for row in store.scores(1) if row["name"] == "supernet"}
     assert stored == {one["digest"]: one["shared"] for one in ranked}
