@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nas.store import Store
 
 TOP1 = "top-1"
+TOP5 = "top-5"
 MAP = "mAP"
 BALANCED = "balanced accuracy"  # mean over classes of top-1
 VIDEO1 = "video@1"  # top-1 of a test, from several views of each video
@@ -22,14 +23,20 @@ MANY, MANY_OF_A_CLASS = 100, 30  # videos of val; of fewer there is a warning
 # The same in SQL, for the view `pareto_front`; `e` is a row of nas_evaluation, `s` its study.
 ACCURACY_SQL = (
     "CASE s.accuracy WHEN 'balanced' THEN e.balanced WHEN 'map' THEN e.map_sample WHEN 'top1' THEN e.top1 "
+    "WHEN 'top5' THEN e.top5 "
     "ELSE COALESCE(e.map_sample, e.top1) END"
 )
 
 
 # `search.accuracy`: what networks are chosen by; with `auto`, mAP where videos have several labels, else top-1.
 AUTO = "auto"
-CHOICES = (AUTO, "top1", "balanced", "map")
-_COLUMNS = {"top1": ("top1", TOP1), "balanced": ("balanced", BALANCED), "map": ("map_sample", MAP)}
+CHOICES = (AUTO, "top1", "top5", "balanced", "map")
+_COLUMNS = {
+    "top1": ("top1", TOP1),
+    "top5": ("top5", TOP5),
+    "balanced": ("balanced", BALANCED),
+    "map": ("map_sample", MAP),
+}
 
 
 class Measured(Protocol):
@@ -100,12 +107,12 @@ def check_choice(chosen_by: str, *, multi_label: bool) -> None:
     if chosen_by == "map" and not multi_label:
         raise SearchError(
             "search.accuracy is map, which is of data with several labels a video, but these videos have one (choices: "
-            "auto, top1, balanced)"
+            "auto, top1, top5, balanced)"
         )
     if chosen_by == "balanced" and multi_label:
         raise SearchError(
             "search.accuracy is balanced, which is of data with one label a video, but these videos have several "
-            "(choices: auto, top1, map)"
+            "(choices: auto, top1, top5, map)"
         )
 
 

@@ -36,7 +36,7 @@ class TrainJob:
         paired_with: The architecture, as canonical JSON, whose initial values this network takes where names and shapes
             agree; empty for none.
         by_clip: Whether the result says which videos of val were classified correctly.
-        motion: Whether the network is also measured on clips whose order was changed.
+        motion: Tests of `trainer.outcomes.TESTS` in which the network is measured too, beside `forward`.
         opened: The data as it is opened, where that is not `data`: a search at a lower fidelity takes smaller clips of
             the videos that are long enough for the full one.
         checksum: Of the data that the driver has opened; empty where that is not checked.
@@ -53,7 +53,7 @@ class TrainJob:
     device: str = "cpu"
     paired_with: str = ""
     by_clip: bool = False
-    motion: bool = False
+    motion: tuple[str, ...] = ()
     opened: DataConfig | None = None
     checksum: str = ""
     left_out: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nas.accuracies import accuracy_of
 from nas.calibration import Calibration, Expected, calibration, expectations
 from nas.compare import hypervolume
+from nas.objectives import OBJECTIVES, USUAL, minimised
 from nas.ranks import Agreement, agreements
 
 if TYPE_CHECKING:
@@ -21,31 +21,31 @@ _FIRST = ("named", "initial", "random")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Box:
-    """The rectangle in which hypervolumes are taken: error and log MACs between the best and the worst network tried.
+    """The box in which hypervolumes are taken: each objective between the best and the worst network tried.
 
     The reference lies 5 % of each range beyond the worst, so that the worst count for something, too.
+
+    Attributes:
+        low: (objectives,) as `nas.objectives.minimised` gives them.
+        high: (objectives,).
     """
 
-    low_error: float
-    high_error: float
-    low_macs: int
-    high_macs: int
+    low: tuple[float, ...]
+    high: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: Sequence[tuple[float, int]]) -> Box:
-        """Around pairs of error and MACs, one at least."""
-        errors, macs = [error for error, _ in values], [own for _, own in values]
-        return cls(low_error=min(errors), high_error=max(errors), low_macs=min(macs), high_macs=max(macs))
+    def of(cls, values: Sequence[Sequence[float]]) -> Box:
+        """Around vectors of objectives, one at least."""
+        columns = list(zip(*values, strict=True))
+        return cls(low=tuple(min(one) for one in columns), high=tuple(max(one) for one in columns))
 
-    def share(self, values: Sequence[tuple[float, int]]) -> float:
-        """What pairs of error and MACs dominate of the rectangle from the best of both to the reference."""
+    def share(self, values: Sequence[Sequence[float]]) -> float:
+        """What vectors of objectives dominate of the box from the best of each to the reference."""
         if not values:
             return 0.0
-        tall = self.high_error - self.low_error or 1.0
-        low = math.log10(self.low_macs)
-        wide = math.log10(self.high_macs) - low or 1.0
-        scaled = [((error - self.low_error) / tall, (math.log10(macs) - low) / wide) for error, macs in values]
-        return hypervolume(scaled, (CORNER, CORNER)) / CORNER**2
+        ranges = [(low, high - low or 1.0) for low, high in zip(self.low, self.high, strict=True)]
+        scaled = [[(v - low) / wide for v, (low, wide) in zip(one, ranges, strict=True)] for one in values]
+        return hypervolume(scaled, [CORNER] * len(ranges)) / CORNER ** len(ranges)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,16 +55,15 @@ class Volume:
     Attributes:
         rung: From 0.
         epochs: Of that rung.
-        share: Of the rectangle.
-        error: The largest error of any network tried, at any rung; the reference lies 5 % of the range beyond.
-        macs: Of the dearest network tried, likewise.
+        share: Of the box.
+        worst: By objective, the worst of any network tried, at any rung: 1 - an accuracy or a gap, or a cost. The
+            reference lies 5 % of the range beyond.
     """
 
     rung: int
     epochs: int
     share: float
-    error: float
-    macs: int
+    worst: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +103,7 @@ def learned_of(
     trials: Sequence[Mapping[str, Any]],
     jobs: Sequence[Mapping[str, Any]],
     num_rungs: int,
+    objectives: Sequence[str] = USUAL,
 ) -> Learned:
     """What the rows of a search say.
 
@@ -112,26 +112,30 @@ def learned_of(
         trials: Of `Store.trials`.
         jobs: Of `Store.jobs`.
         num_rungs: Of the search.
+        objectives: Of the search.
     """
     expected = expectations(jobs, evaluations, num_rungs)
     return Learned(
         ranks=agreements(evaluations, num_rungs),
-        volume=volume(evaluations),
+        volume=volume(evaluations, objectives),
         origins=origins(trials, evaluations),
         expected=expected,
         calibration=calibration(expected),
     )
 
 
-def volume(evaluations: Sequence[Mapping[str, Any]]) -> Volume | None:
+def volume(evaluations: Sequence[Mapping[str, Any]], objectives: Sequence[str] = USUAL) -> Volume | None:
     """The hypervolume so far; None of fewer than two networks, between which no range lies."""
     if len({row["digest"] for row in evaluations}) < 2:
         return None
-    values = [(1.0 - accuracy_of(row), int(row["macs"])) for row in evaluations]
+    values = [minimised(row, objectives) for row in evaluations]
     box, rung = Box.of(values), max(row["rung"] for row in evaluations)
     there = [(value, row["epochs"]) for value, row in zip(values, evaluations, strict=True) if row["rung"] == rung]
-    share = box.share([value for value, _ in there])
-    return Volume(rung=rung, epochs=there[0][1], share=share, error=box.high_error, macs=box.high_macs)
+    worst = {
+        name: value if OBJECTIVES[name].measured else round(10**value)
+        for name, value in zip(objectives, box.high, strict=True)
+    }
+    return Volume(rung=rung, epochs=there[0][1], share=box.share([value for value, _ in there]), worst=worst)
 
 
 def origins(trials: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]) -> tuple[Origin, ...]:

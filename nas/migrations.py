@@ -132,6 +132,7 @@ def _replace_front(connection: Connection, view: str) -> None:
 def _expectations(connection: Connection) -> None:
     _add_columns(connection, m.FIFTH)
     m.metadata.create_all(connection, tables=m.SCORES)
+    _replace_front(connection, _FRONT)
 
 
 VIEWS = {"pareto_front": _FRONT, "ablation_effects": _EFFECTS, "importance": _IMPORTANCE, "motion_tests": _MOTION_TESTS}

@@ -65,12 +65,12 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
             batches=batches,
             network=codec.digest(codec.loads(job.spec)),
         )
-        measured = _measured(job, model, data, batches) if job.by_clip else ()
+        measured = _measured(job, model, data, batches) if job.by_clip or job.motion else ()
         return JobResult(
             epochs=result.epochs,
             seconds=time.perf_counter() - start,
             detail=data.met.summary(),
-            correct=measured[0].correct if measured else "",
+            correct=measured[0].correct if job.by_clip else "",
             motion=measured if job.motion else (),
         )
     except Exception as error:
@@ -192,7 +192,7 @@ def _measured(job: TrainJob, model: torch.nn.Module, data: VideoData, batches: B
     As they are (`forward`) first, then in other orders, if the job asks for it and its clips have an order.
     """
     load_weights(Path(job.folder) / "last.pt", model)
-    tests = TESTS if job.motion and job.data.clip.frames > 1 else TESTS[:1]
+    tests = (TESTS[0], *job.motion) if job.data.clip.frames > 1 else TESTS[:1]
     return outcomes(motion_tests(model, data, job.data, job.recipe, "val", job.device, tests=tests, batches=batches))
 
 

@@ -26,6 +26,7 @@ from nas import tables as m
 from nas.counted import Cost
 from nas.engine import WAIT_SECONDS, engine_of, is_settled, uri_of
 from nas.errors import NotFoundError, StoreError
+from nas.objectives import USUAL, front_rows, recorded_floors, recorded_objectives
 from nas.places import OPENED, check_file, path_of
 from search_spaces import codec
 from search_spaces.spec import ArchSpec
@@ -210,8 +211,20 @@ class Store:
         return self.rows(query)
 
     def pareto_front(self, study: str) -> list[Row]:
-        """The rows of the view `pareto_front` for one study."""
-        return self._view(m.pareto_front, study)
+        """The front of a study's objectives at its highest rung: of accuracy and MACs the view of that name.
+
+        With others, or with constraints on what is measured, rows of `evaluations` that also have `study`, `accuracy`
+        and each objective by its name.
+        """
+        row = self.study(study)
+        names = recorded_objectives(row)
+        floors = recorded_floors(row)
+        if names == USUAL and not floors:
+            return self._view(m.pareto_front, study)
+        evaluations = self.evaluations(row["id"])
+        top = max((one["rung"] for one in evaluations), default=0)
+        there = [one for one in evaluations if one["rung"] == top]
+        return [{"study": study, **one} for one in front_rows(there, names, floors)]
 
     def jobs(self, study_id: int, state: str | None = None) -> list[Row]:
         """Jobs with the number and digest of their trial and the MACs of its network, oldest first."""

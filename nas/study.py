@@ -14,6 +14,7 @@ from typing import Any, get_args
 from nas.accuracies import AUTO, CHOICES
 from nas.errors import StudyError, one_of
 from nas.fidelity import Fidelity, fidelity_of
+from nas.objectives import Floor, floors_of, is_floor, objectives_of
 from nas.samplers import OWN, Sampler, normal, sampler_of
 from nas.schema import InitSchema, PhaseSchema, RecipeSchema, StudySchema, kinds_of, typed
 from nas.scores import FEATURES
@@ -26,7 +27,6 @@ from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Log, Pha
 SAMPLERS = OWN
 SCHEDULERS = ("asha", "freeze_thaw", "hyperband", "iepoch", "none")
 STEP_COSTS = ("epochs", "macs")
-OBJECTIVES = ("error", "macs", "params")
 LOGS: tuple[Log, ...] = get_args(Log)
 LIMITED = ("macs", "params", "activation_bytes")
 _MOST = 10**9  # of anything that is counted; more is a slip, and would be waited for without end
@@ -60,13 +60,14 @@ class SearchConfig:
         eta: Reduction factor.
         order: What ranks a rung: `hypervolume` (what a network adds to it) or `fronts` (with an epsilon-net inside).
         strata: Classes of cost, equal parts of the range of log MACs, that take turns in promotion; 1 turns it off.
-        objectives: What is minimised, `error` (1 - top-1 on val) first.
+        objectives: Names of `nas.objectives.OBJECTIVES`, `error` (1 - what networks are chosen by) first.
         pool: At most this many networks are held ready to be proposed.
         start_with: Networks that are tried first, by name or as settings.
         workers: Processes that train; 0 trains in the driver itself.
-        accuracy: What networks are chosen by: `top1`, `balanced`, `map`, or `auto`, which is `map` where videos have
-            several labels and `top1` elsewhere.
+        accuracy: What networks are chosen by: `top1`, `top5`, `balanced`, `map`, or `auto`, which is `map` where videos
+            have several labels and `top1` elsewhere.
         features: Scores of networks, of `nas.scores.FEATURES`, that the model of the sampler `pool` sees.
+        floors: Constraints on what is measured.
     """
 
     sampler: Sampler
@@ -86,6 +87,7 @@ class SearchConfig:
     max_epochs: int = 0
     patience: int = 0
     features: tuple[str, ...] = ()
+    floors: tuple[Floor, ...] = ()
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -193,9 +195,13 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
             data=clips,
             num_classes=_at_least("data.num_classes", num_classes, 0),
             space=parse_space(config["space"]),
-            limits=tuple(limit(text) for text in config["constraints"]),
+            limits=tuple(limit(text) for text in config["constraints"] if not is_floor(text)),
             recipe=searched,
-            search=_search(config["search"], fidelity_of(config["search"], clips, searched)),
+            search=_search(
+                config["search"],
+                fidelity_of(config["search"], clips, searched),
+                [text for text in config["constraints"] if is_floor(text)],
+            ),
             promote=PromoteConfig(
                 epochs=_at_least("promote.epochs", promote["epochs"], 1),
                 seeds=_at_least("promote.seeds", promote["seeds"], 1),
@@ -242,7 +248,8 @@ def limit(text: str) -> Limit:
     match = re.fullmatch(r"\s*(\w+)\s*<=\s*(\S+)\s*", text)
     if match is None:
         raise StudyError(
-            f"a constraint must read like 'macs <= 5G', but is {text!r} (quantities: {', '.join(LIMITED)})"
+            f"a constraint must read like 'macs <= 5G' or 'accuracy >= 0.8', but is {text!r} (quantities with an upper "
+            f"bound: {', '.join(LIMITED)})"
         )
     if match[1] not in LIMITED:
         raise StudyError(one_of("constraint quantity", match[1], LIMITED))
@@ -354,7 +361,7 @@ def _searched(raw: Mapping[str, Any], search: Mapping[str, Any]) -> Recipe:
     return recipe_over({**raw, "epochs": raw["epochs"] or search.get("epochs", 0)}, {}, where="recipe")
 
 
-def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
+def _search(raw: Mapping[str, Any], fidelity: Fidelity, floors: Sequence[str]) -> SearchConfig:
     sampler = sampler_of(raw["sampler"])
     for key, choices in (("scheduler", SCHEDULERS), ("step_cost", STEP_COSTS)):
         if raw[key] not in choices:
@@ -367,12 +374,7 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
         raise StudyError(one_of("search.order", raw["order"], get_args(OrderBy)))
     if raw["accuracy"] not in CHOICES:
         raise StudyError(one_of("search.accuracy", raw["accuracy"], CHOICES))
-    objectives = tuple(raw["objectives"])
-    for name in objectives:
-        if name not in OBJECTIVES:
-            raise StudyError(one_of("search.objectives", name, OBJECTIVES))
-    if not objectives or objectives[0] != "error" or len(set(objectives)) != len(objectives):
-        raise StudyError(f"search.objectives must begin with error, each once, but is {list(objectives)}")
+    objectives, accuracy = objectives_of(raw["objectives"], raw["accuracy"])
     return SearchConfig(
         sampler=sampler,
         trials=_at_least("search.trials", raw["trials"], 1),
@@ -385,12 +387,13 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity) -> SearchConfig:
         pool=_at_least("search.pool", raw["pool"], 1),
         start_with=tuple(_start(value) for value in raw["start_with"]),
         workers=_at_least("search.workers", raw["workers"], 0),
-        accuracy=raw["accuracy"],
+        accuracy=accuracy,
         scheduler=raw["scheduler"],
         step_cost=raw["step_cost"],
         max_epochs=_max_epochs(raw["max_epochs"], fidelity),
         patience=_at_least("search.patience", raw["patience"], 0),
         features=_features(raw["features"], sampler),
+        floors=floors_of(floors, objectives, accuracy),
     )
 
 

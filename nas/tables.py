@@ -172,6 +172,7 @@ evaluation = Table(
     Column("low", Float),  # 95 % bootstrap interval over videos, of map_sample where there is one, else of top1
     Column("high", Float),
     Column("views", String(100)),  # how often each video was looked at, such as 10x3@128,160
+    Column("shuffled", Float),  # top1 on clips whose frames were shuffled; where the search is about the motion gap
     UniqueConstraint("trial_id", "epochs", "split"),
     UniqueConstraint("promotion_id", "epochs", "split"),
 )
@@ -353,6 +354,7 @@ FOURTH = (
 FIFTH = (
     *((job, name) for name in ("expected_error", "expected_spread", "expected_gain")),
     (session, "decide_seconds"),
+    (evaluation, "shuffled"),
 )
 
 # The views as they are read: their statements stand in `nas/migrations.py`.

@@ -12,6 +12,7 @@ from nas.calibration import Expected, expectations
 from nas.errors import NasError, one_of
 from nas.fidelity import recorded_fidelity
 from nas.importance import levels_of
+from nas.objectives import ERROR, OBJECTIVES, recorded_objectives
 from nas.recipes import are_several
 from nas.store import Row, Store
 
@@ -215,6 +216,7 @@ def columns_of(table: str, rows: Sequence[Row]) -> dict[str, Column]:
             fixed["accuracy"] = replace(fixed["accuracy"], title=r"balanced (\%)")
     if table == "promotions" and are_several(rows):
         fixed["recipe_digest"] = replace(fixed["recipe_digest"], title="recipe")
+    fixed |= _objectives(rows) if table == "front" else {}
     factors = dict.fromkeys(name for row in rows for name in row if name.startswith(SETTING))
     settings = {name: Column("text", f"level of {name.removeprefix(SETTING)}") for name in sorted(factors)}
     own = {FIDELITY: _FIDELITY} if any(FIDELITY in row for row in rows) else {}
@@ -238,6 +240,7 @@ def rows_of(store: Store, study: Row, table: str) -> list[dict[str, Any]]:
     found = _READERS[table](store, study)
     fixed, fidelity = dict(COLUMNS[table]), recorded_fidelity(study)
     fixed |= EXPECTED if any("expected" in row for row in found) else {}
+    fixed |= _objectives(found) if table == "front" else {}
     rows = [
         {**{name: row.get(name) for name in fixed}, **{k: v for k, v in row.items() if k.startswith(SETTING)}}
         for row in found
@@ -266,11 +269,20 @@ def for_paper(columns: Mapping[str, Column]) -> dict[str, Column]:
 
 
 def _front(store: Store, study: Row) -> list[dict[str, Any]]:
-    rows, metric = [dict(row) for row in store.pareto_front(study["name"])], metric_in(store, study["id"])
+    fixed, names = COLUMNS["front"], recorded_objectives(study)
+    kept = (*fixed, *(name for name in names if name != ERROR))
+    rows = [{name: row[name] for name in kept if name in row} for row in store.pareto_front(study["name"])]
+    metric = metric_in(store, study["id"])
     for row in rows:
         row["metric"] = metric
         row["low"], row["high"] = interval_of(row["accuracy"], row["num_clips"], metric) or (None, None)
     return rows
+
+
+def _objectives(rows: Sequence[Row]) -> dict[str, Column]:
+    """Columns of the objectives of a front that the usual one has not."""
+    names = [name for name in OBJECTIVES if name not in COLUMNS["front"] and any(name in row for row in rows)]
+    return {name: Column("share" if OBJECTIVES[name].measured else "bytes", OBJECTIVES[name].title) for name in names}
 
 
 def _settings(settings: Mapping[str, Any] | None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from nas.jobs import TrainJob, job_key
 from nas.store import Row
 from search_spaces import codec
 from search_spaces.spec import ClipError
+from trainer.outcomes import TESTS
 
 CONTROL_SEEDS = 1_000_000  # added to the seeds of a control's runs
 
@@ -119,7 +120,7 @@ def _job(variant: Variant, base: str, config: AblationConfig, *, num_classes: in
         until_epoch=config.epochs,
         paired_with="" if spec == base else base,
         by_clip=True,
-        motion=config.motion,
+        motion=TESTS[1:] if config.motion else (),
     )
 
 

@@ -28,6 +28,7 @@ from nas.cli.resolve import load_target, open_study
 from nas.cli.trials import print_trials, trial_rows
 from nas.drivers import died_text, drivers_of, training_seconds
 from nas.fidelity import recorded_fidelity, worth_of
+from nas.objectives import ERROR, OBJECTIVES, USUAL, recorded_objectives
 from nas.spent import begun_of, worth_of_begun
 from nas.store import Row, Store
 
@@ -193,7 +194,9 @@ def _learned(store: Store, row: Row) -> tuple[Learned, tuple[float, float] | Non
     from nas.learned import deciding, learned_of
 
     evaluations, trials = store.evaluations(row["id"]), store.trials(row["id"])
-    learned = learned_of(evaluations, trials, store.jobs(row["id"]), len(recorded_fidelity(row)))
+    learned = learned_of(
+        evaluations, trials, store.jobs(row["id"]), len(recorded_fidelity(row)), recorded_objectives(row)
+    )
     return learned, deciding(drivers_of(store, row["id"], datetime.now(UTC)))
 
 
@@ -257,8 +260,13 @@ def print_front(store: Store, study: str) -> None:
         for row in rows
     ]
     columns = {name: title for name, title in FRONT_COLUMNS.items() if name != "interval" or metric == TOP1}
+    objectives = recorded_objectives(record)
+    others = {name: OBJECTIVES[name].title for name in objectives if name != ERROR and name not in columns}
+    columns = {"digest": columns.pop("digest"), "accuracy": columns.pop("accuracy"), **others, **columns}
     place = recorded_fidelity(record).at_epochs(rows[0]["epochs"])
-    title = f"{study}: Pareto front {place}, on {rows[0]['num_clips']} val clips of {record['clip']} (MACs of one clip)"
+    of = "" if objectives == USUAL else f" of {', '.join([metric, *(OBJECTIVES[one].title for one in objectives[1:])])}"
+    clips = f"{rows[0]['num_clips']} val clips of {record['clip']}"
+    title = f"{study}: Pareto front{of} {place}, on {clips} (MACs of one clip)"
     print_table(lines, {**columns, "accuracy": metric}, title)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nas.calibration import CONFIDENCE
 from nas.cli.output import duration, print_table, print_words
 from nas.fidelity import Fidelity
+from nas.objectives import ERROR, OBJECTIVES
 
 if TYPE_CHECKING:
     from nas.budget import Budget
@@ -52,16 +53,14 @@ def print_learned(
 
 def lines(learned: Learned, fidelity: Fidelity) -> list[str]:
     """Ranks, hypervolume and calibration, a line each, as far as there is something to say."""
-    from nas.study import short_number
-
     found = []
     if learned.ranks:
         found.append(f"rank correlation: {ranks_text(learned, fidelity)}")
     if learned.volume is not None:
         own = learned.volume
         found.append(
-            f"hypervolume: {own.share:.3f} {fidelity.at(own.rung)} (error and log MACs scaled over the networks tried; "
-            f"the reference is 5 % of the range beyond error {own.error:.3f} and {short_number(own.macs)} MACs)"
+            f"hypervolume: {own.share:.3f} {fidelity.at(own.rung)} ({objectives_text(tuple(own.worst))} scaled over "
+            f"the networks tried; the reference is 5 % of the range beyond {worst_text(own.worst)})"
         )
     if learned.calibration is not None:
         told = learned.calibration
@@ -71,6 +70,35 @@ def lines(learned: Learned, fidelity: Fidelity) -> list[str]:
             f"model expected ({told.share:.2f}, 95 % interval {told.low:.2f} to {told.high:.2f}){ratio}"
         )
     return found
+
+
+def objectives_text(names: Sequence[str]) -> str:
+    """Objectives as they are scaled, in words: `error and log MACs`."""
+    return _listed(
+        [_error_of(name) if OBJECTIVES[name].measured else f"log {OBJECTIVES[name].title}" for name in names]
+    )
+
+
+def worst_text(worst: Mapping[str, float]) -> str:
+    """A corner in words: `error 0.812 and 41.2M MACs`."""
+    from nas.study import short_number
+
+    return _listed(
+        [
+            f"{_error_of(name)} {value:.3f}"
+            if OBJECTIVES[name].measured
+            else f"{short_number(value)} {OBJECTIVES[name].title}"
+            for name, value in worst.items()
+        ]
+    )
+
+
+def _error_of(name: str) -> str:
+    return ERROR if name == ERROR else f"1 - {OBJECTIVES[name].title}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
 
 
 def ranks_text(learned: Learned, fidelity: Fidelity) -> str:

@@ -41,11 +41,6 @@ def rungs(points: Sequence[Point], epochs: Sequence[int]) -> tuple[Rung, ...]:
     return tuple(found)
 
 
-def values(points: Sequence[Point]) -> list[tuple[float, int]]:
-    """Error and MACs of each."""
-    return [(1.0 - p.accuracy, p.macs) for p in points]
-
-
 def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, ...]:
     """Hypervolume of each rung's front, each time that the rung got a result, against epochs trained until then.
 
@@ -59,7 +54,7 @@ def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, .
     """
     if not points:
         return ()
-    box = Box.of(values(points))
+    box = Box.of([point.values for point in points])
     spent = 0.0
     trained: dict[int, int] = {}
     reached: dict[int, list[Point]] = {}
@@ -70,8 +65,8 @@ def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, .
         trained[point.number] = max(point.epochs, trained.get(point.number, 0))
         here = reached.setdefault(point.rung, [])
         here.append(point)
-        value = box.share(values(here))
-        here[:] = [here[i] for i in front(values(here))]  # the rest adds nothing later, either
+        value = box.share([one.values for one in here])
+        here[:] = [here[i] for i in front([one.values for one in here])]  # the rest adds nothing later, either
         if value > best.get(point.rung, -1.0):
             best[point.rung] = value
             found.append(Step(rung=point.rung, epochs=spent, share=value))

@@ -13,6 +13,7 @@ from nas.accuracies import accuracy_of, interval_of, metric_in, metric_of
 from nas.drivers import Driver, drivers_of
 from nas.fidelity import recorded_fidelity
 from nas.learned import learned_of
+from nas.objectives import USUAL, minimised, recorded_objectives
 from nas.recipes import told_apart
 from nas.report import evidence
 from nas.report.front import marginals, rungs, steps
@@ -37,13 +38,14 @@ def gather(store: Store, *, database: str | None = None) -> Report:
     """
     study = store.study()
     key, name = study["id"], study["name"]
+    objectives = recorded_objectives(study)
     evaluations = store.evaluations(key)
     epochs = [row for row in store.epoch_rows(key) if row["top1"] is not None]
     front = {row["digest"] for row in store.pareto_front(name)}
     ablations = tuple(evidence.ablation(row, *_parts(store, row["id"])) for row in store.ablations(key))
     promotions, runs = store.promotions(key), store.runs(key)
     trials = store.trials(key)
-    points = points_of(evaluations, front)
+    points = points_of(evaluations, front, objectives)
     networks = networks_of(store.architectures(study["clip"], study["num_classes"]))
     verdicts = store.study_verdicts(key)
     jobs, fidelity = store.jobs(key), recorded_fidelity(study)
@@ -72,17 +74,18 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         failures=failures(trials, promotions, runs),
         preempted=len(store.jobs(key, "preempted")),
         run_seconds=sum(row["seconds"] or 0.0 for row in runs),
-        learned=learned_of(evaluations, trials, jobs, len(fidelity)),
+        learned=learned_of(evaluations, trials, jobs, len(fidelity), objectives),
         begun=sum(one.gained for one in begun.values()),
     )
 
 
-def points_of(evaluations: Sequence[Row], front: set[str]) -> tuple[Point, ...]:
+def points_of(evaluations: Sequence[Row], front: set[str], objectives: Sequence[str] = USUAL) -> tuple[Point, ...]:
     """The measurements of a search.
 
     Args:
         evaluations: Rows of `Store.evaluations`.
         front: Digests of the front, which is of the highest rung alone.
+        objectives: Of the search.
     """
     top = max((row["rung"] for row in evaluations), default=None)
     return tuple(
@@ -97,6 +100,7 @@ def points_of(evaluations: Sequence[Row], front: set[str]) -> tuple[Point, ...]:
             macs=row["macs"],
             settings=row["settings"] or {},
             front=row["rung"] == top and row["digest"] in front,
+            values=minimised(row, objectives),
             balanced=row["balanced"],
         )
         for row in evaluations

@@ -54,6 +54,7 @@ class Point:
         macs: Of one clip.
         settings: What the search space was asked for.
         front: Whether it is on the front of the highest rung.
+        values: The objectives of the search, to be minimised.
     """
 
     digest: str
@@ -66,6 +67,7 @@ class Point:
     macs: int
     settings: Mapping[str, Any]
     front: bool
+    values: tuple[float, ...]
     balanced: float | None = None
 
 

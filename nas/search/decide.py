@@ -6,11 +6,13 @@ one model says both. The same function decides on real trainings and on a table 
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from functools import cached_property
 
 from nas.budget import budget_of
+from nas.objectives import OBJECTIVES, exact, measured
 from nas.search.freeze_thaw import next_step
 from nas.search.ledger import Ledger
 from nas.search.model.belief import Model, Reason
@@ -82,7 +84,11 @@ class Decider:
     @cached_property
     def _model(self) -> Model:
         """Made where it is asked for: most samplers have no use for it."""
-        return Model(self._supply.candidates, self._search.objectives[1:], len(self._search.rungs), self._scores)
+        names = self._search.objectives
+        widths = [OBJECTIVES[name].width for name in measured(names)]
+        floors = {floor.quantity: floor.bound for floor in self._search.floors}
+        most = [1.0 - floors[name] if name in floors else math.inf for name in measured(names)]
+        return Model(self._supply.candidates, exact(names), len(self._search.rungs), self._scores, widths, most)
 
     def decide(self, ledger: Ledger, seen: Seen) -> Decision:
         """What a free worker does next.

@@ -16,6 +16,7 @@ from nas.accuracies import told
 from nas.budget import budget_of
 from nas.errors import SearchError, StoreError
 from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
+from nas.objectives import MOTION_GAP
 from nas.scores.data import training_batches
 from nas.search.cluster import joined
 from nas.search.coverage import gaps
@@ -305,6 +306,7 @@ class Driver:
             opened=self.study.data,
             checksum=self.row["data"]["checksum"],
             left_out=left_out(self.row),
+            motion=("shuffled",) if MOTION_GAP in self.record.objectives else (),
         )
         key = job_key(task, self.row["data"]["checksum"])
         folder = self.database.parent / "trials" / f"{job.number:05d}-{key}"

@@ -19,8 +19,7 @@ from typing import Generic
 
 import numpy as np
 
-from nas.search.model.belief import Belief, Model, Reason, Result
-from nas.search.model.ehvi import reference_error
+from nas.search.model.belief import Model, Reason, Result
 from nas.search.sampler.pool_sampler import N, Source, options
 
 
@@ -72,7 +71,7 @@ def next_step(
         None where nothing is left to do.
     """
     belief = model.believe(results, networks, pending)
-    against, reference = belief.whole, _reference(belief)
+    against, reference = belief.whole, belief.reference(belief.whole)
     steps: list[tuple[float, Step[N]]] = []
     going = list(waiting)
     if going:
@@ -92,8 +91,3 @@ def next_step(
         step = Step(network=new[best], rung=0, reason=reason, origin=origin)
         steps.append((reason.gain / values[best], step))
     return max(steps, key=lambda item: item[0])[1] if steps else None
-
-
-def _reference(belief: Belief) -> float:
-    """Of the front at the last rung; while nobody is there, of all that was tried."""
-    return belief.reference(belief.whole) if belief.whole else float(reference_error(np.exp(belief.tried[0])))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas import store as s
 from nas import tables as m
-from nas.accuracies import accuracy_of
 from nas.jobs import JobResult
+from nas.objectives import MOTION_GAP, measured, minimised
 from nas.search.ledger import Entry, Ledger
 from nas.search.model.belief import Reason, Result
 from nas.search.rows import UNDER_WAY, Histories, Job, Trial
@@ -59,7 +58,7 @@ class Record:
         self._fresh = store.evaluations(study["id"])
         results: dict[int, list[tuple[float, ...]]] = {}
         for row in sorted(self._fresh, key=lambda row: (row["number"], row["rung"])):
-            results.setdefault(row["number"], []).append(objectives_of(row, self.objectives))
+            results.setdefault(row["number"], []).append(minimised(row, self.objectives))
         self.results = [self._result(row) for row in sorted(self._fresh, key=lambda row: row["id"])]
         # A job that was taken up again is the same step.
         self.gains = [job.expected_gain for job in self._steps() if job.expected_gain is not None]
@@ -136,6 +135,7 @@ class Record:
                 description=network.description,
                 macs=network.macs,
                 num_params=network.params,
+                activation_bytes=candidate.cost.activation_bytes,
             )
             job = self._begin(connection, "start", trial, 0, proposal.reason)
         self.gains += [] if proposal.reason is None else [proposal.reason.gain]
@@ -191,6 +191,9 @@ class Record:
             "epochs": last.epoch,
             **last.val.plain(),
         }
+        if MOTION_GAP in self.objectives:  # a clip of one frame has no order
+            tests = {one.test: one.top1 for one in result.motion}
+            stored["shuffled"] = tests.get("shuffled", last.val.top1)
         with self.store.write() as connection:
             s.put_epochs(connection, trial.id, [_epoch(epoch) for epoch in result.epochs])
             key = s.insert(connection, m.evaluation, study_id=self.study["id"], purpose="search", split="val", **stored)
@@ -205,12 +208,13 @@ class Record:
                 "description": trial.description,
                 "macs": trial.macs,
                 "params": trial.num_params,
+                "activation_bytes": trial.activation_bytes,
                 "chosen_by": self.study["accuracy"],
             }
         )
         self._fresh.append(row)
         self.results.append(self._result(row))
-        self._keep(job, trial, objectives_of(row, self.objectives))
+        self._keep(job, trial, minimised(row, self.objectives))
 
     def close(self) -> None:
         """The search is over: what was not promoted is early-stopped."""
@@ -255,9 +259,8 @@ class Record:
         s.put_event(connection, self.study["id"], kind, trial=trial.number, rung=job.rung)
 
     def _result(self, row: Row) -> Result:
-        return Result(
-            digest=row["digest"], rung=row["rung"], error=1.0 - accuracy_of(row), videos=max(1, row["num_clips"])
-        )
+        values = minimised(row, measured(self.objectives))
+        return Result(digest=row["digest"], rung=row["rung"], errors=values, videos=max(1, row["num_clips"]))
 
     def _state(self, connection: Any, trial: Trial) -> None:
         values = {"state": trial.state, "reason": trial.reason, "detail": trial.detail}
@@ -289,11 +292,6 @@ def _entry(trial: Trial, results: tuple[tuple[float, ...], ...]) -> Entry:
         running=trial.state in UNDER_WAY,
         failed=trial.state == "failed",
     )
-
-
-def objectives_of(row: Row, names: Sequence[str]) -> tuple[float, ...]:
-    """The minimised objectives of an evaluation: error, and log10 of costs, since what counts there is the ratio."""
-    return tuple(1.0 - accuracy_of(row) if name == "error" else math.log10(row[name]) for name in names)
 
 
 def replay(

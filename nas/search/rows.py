@@ -28,6 +28,7 @@ class Trial:
         description: Of the network, in words.
         macs: Of the network at the study's clip, as stored.
         num_params: Parameters of the network, as stored.
+        activation_bytes: Of the network at the study's clip, as stored.
         state: `running`, `preempted`, `paused`, `stopped`, `finished` or `failed`.
         reason: Of a failure, or of being cut short.
         detail: The failure in one line.
@@ -42,6 +43,7 @@ class Trial:
     description: str
     macs: int
     num_params: int
+    activation_bytes: int
     state: str = "running"
     reason: str | None = None
     detail: str | None = None

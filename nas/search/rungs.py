@@ -16,10 +16,10 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.accuracies import accuracy_of
 from nas.damage import reading_optuna
 from nas.engine import optuna_options, patiently, url_of
 from nas.fidelity import Fidelity
+from nas.objectives import OBJECTIVES, value_of
 from nas.search.optuna_rows import Writer, can_write
 from nas.search.sampler import distributions_of
 from search_spaces.space import SearchSpace
@@ -37,7 +37,7 @@ class Rungs:
         location: Path of the SQLite file.
         study: Name of the study; rung r of 9 epochs is called `<study>/rung-r-9-epochs`.
         fidelity: The rungs.
-        objectives: `error`, `macs`, `params`; accuracy stands for error here, to be maximised.
+        objectives: Names of `nas.objectives.OBJECTIVES`; what is measured is to be maximised here.
         space: The space, for the distributions of the settings.
     """
 
@@ -70,7 +70,7 @@ class Rungs:
         opened = optuna.create_study(
             storage=self._storage,
             study_name=name,
-            directions=["maximize" if name == "error" else "minimize" for name in self._objectives],
+            directions=["maximize" if OBJECTIVES[name].measured else "minimize" for name in self._objectives],
             load_if_exists=True,
         )
         if opened.metric_names is None:
@@ -105,7 +105,7 @@ class Rungs:
             state=TrialState.COMPLETE,
             params=settings,
             distributions={name: self._distributions[name] for name in settings},
-            values=[accuracy_of(row) if name == "error" else float(row[name]) for name in self._objectives],
+            values=[value_of(row, name) for name in self._objectives],
             user_attrs={
                 "evaluation": row["id"],
                 "trial": row["number"],

@@ -22,6 +22,7 @@ from nas.accuracies import AUTO, check_choice, few_videos
 from nas.cost import cost_of
 from nas.errors import SearchError, StoreError
 from nas.eta import Left
+from nas.objectives import check_objectives
 from nas.places import check_file
 from nas.search.pool import Pool
 from nas.store import Row, Store
@@ -166,6 +167,7 @@ def opened_data(study: Study, listener: Listener) -> VideoData:
             "name the data that the study is about, or leave data.num_classes out"
         )
     check_choice(study.search.accuracy, multi_label=data.multi_label)
+    check_objectives(study.search.objectives, multi_label=data.multi_label, frames=study.data.clip.frames)
     warning = few_videos(len(data.split("val")), class_counts(data, "val"))
     if warning is not None:
         listener(News(kind="pack", text=warning))

@@ -118,7 +118,7 @@ def decide_on_table(
         objectives = (error, *(math.log10(candidate.quantity(name)) for name in costs))
         entry = replace(entry, results=(*entry.results, objectives))
         ledger = ledger.replace(entry)
-        results.append(Result(digest=candidate.digest, rung=rung, error=error, videos=videos))
+        results.append(Result(digest=candidate.digest, rung=rung, errors=(error,), videos=videos))
         histories.put(_trial(entry, candidate), entry)
 
 
@@ -133,5 +133,6 @@ def _trial(entry: Entry, candidate: Candidate) -> Trial:
         description="",
         macs=0,
         num_params=0,
+        activation_bytes=0,
         state="paused",
     )

@@ -35,7 +35,7 @@ class Searched:
             self.history.append(Observation(params=candidate.params, objectives=None))
             return
         objectives = (error, *(cost for cost in costs if cost is not None))
-        self.results.append(Result(digest=candidate.digest, rung=0, error=min(1.0, error), videos=100))
+        self.results.append(Result(digest=candidate.digest, rung=0, errors=(min(1.0, error),), videos=100))
         self.history.append(Observation(params=candidate.params, objectives=objectives))
 
     def fail(self, candidate: Candidate) -> None:

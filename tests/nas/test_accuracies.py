@@ -37,11 +37,11 @@ from nas.accuracies import (
 )
 from nas.cli.main import main
 from nas.errors import NotFoundError, SearchError
+from nas.objectives import minimised
 from nas.promote import rivals
 from nas.report.charts import curves_chart, front_chart
 from nas.report.gather import gather
 from nas.report.values import Curve, Point
-from nas.search.record import objectives_of
 from nas.store import Store
 from tests.nas.report.generated import full_study
 from tests.nas.studies import write_study
@@ -277,7 +277,7 @@ def test_a_study_is_searched_and_read_by_balanced_accuracy(
     assert any(row["balanced"] != row["top1"] for row in rows) and metric_in(store, 1) == "balanced accuracy"
     assert [row["accuracy"] for row in store.pareto_front("tiny")][-1] == max(row["balanced"] for row in rows)
     assert all(epoch["balanced"] is not None for epoch in store.epoch_rows(1))
-    assert objectives_of(rows[0], ["error"]) == (1 - rows[0]["balanced"],)
+    assert minimised(rows[0], ["error"]) == (1 - rows[0]["balanced"],)
     store.close()
     assert main(["status", db]) == 0
     text = " ".join(capsys.readouterr().out.split())

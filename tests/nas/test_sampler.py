@@ -20,6 +20,7 @@ from nas.config import load_study
 from nas.errors import SearchError, StudyError
 from nas.samplers import sampler_of
 from nas.search.coverage import gaps
+from nas.search.model.belief import Model
 from nas.search.pool import Candidate, Pool, build_pool, strata_of
 from nas.search.resources import too_small
 from nas.search.sampler import hub, nni_tuners
@@ -390,3 +391,23 @@ def test_a_tuner_says_what_it_is_told() -> None:
     assert "augmented Chebyshev scalarisation of error, macs" in nni_tuners.note(
         sampler_of("nni:GP"), ["error", "macs"]
     )
+
+
+def test_networks_below_a_constraint_on_accuracy_have_nothing_to_add(study: Study, pool: Pool) -> None:
+    """Networks below half of the MACs are at chance, and nothing is expected of such ones where 0.5 is asked for."""
+    search = Searched(study, pool)
+    middle = math.sqrt(pool.candidates[0].cost.macs * pool.candidates[-1].cost.macs)
+    for candidate in pool.candidates[:: max(1, len(pool.candidates) // 24)]:
+        search.tell(candidate, 0.9 if candidate.cost.macs < middle else 0.1, float(candidate.cost.macs))
+    networks = {key: pool.by_digest[key] for key in search.digests}
+
+    def share_of_cheap(most: float) -> float:
+        belief = Model(pool.candidates, ("macs",), 1, most=(most,)).believe(search.results, networks)
+        reference = belief.reference(belief.digests)
+        assert reference[0] <= most
+        new = [one for one in pool.candidates if one.digest not in networks]
+        gain = belief.expect(new, against=belief.digests, reference=reference).gain
+        cheap = [one.cost.macs < 0.8 * middle for one in new]
+        return float(gain[cheap].sum() / gain.sum())
+
+    assert share_of_cheap(0.5) < 0.2 * share_of_cheap(math.inf)

@@ -18,9 +18,10 @@ from nas.cli.main import main
 from nas.compare import front
 from nas.config import load_study
 from nas.errors import SearchError, StoreError
+from nas.objectives import minimised
 from nas.search.decide import rules_of
 from nas.search.driver import run_search
-from nas.search.record import Record, objectives_of, replay
+from nas.search.record import Record, replay
 from nas.search.scheduler import Promote, Start, next_action
 from nas.search.session import News, locked
 from nas.store import Row, Store
@@ -49,7 +50,7 @@ def check_promotions(store: Store, study: Study) -> None:
     """Holds every decision against the ledger of its moment."""
     row = store.study()
     evaluations = store.evaluations(row["id"])
-    results = {(e["number"], e["rung"]): objectives_of(e, study.search.objectives) for e in evaluations}
+    results = {(e["number"], e["rung"]): minimised(e, study.search.objectives) for e in evaluations}
     strata = {t["number"]: t["stratum"] for t in store.trials(row["id"])}
     rules = rules_of(study.search)
     for event, ledger in replay(store.events(row["id"]), results, strata):
@@ -100,7 +101,7 @@ def test_the_front_in_sql_is_the_front(finished: tuple[Study, Path, list[News]])
     assert rows == [dict(row) for row in store.pareto_front("tiny")]
     last = [e for e in store.evaluations(store.study()["id"]) if e["rung"] == 2]
     assert {row["digest"] for row in rows} == {
-        last[i]["digest"] for i in front([objectives_of(e, ["error", "macs"]) for e in last])
+        last[i]["digest"] for i in front([minimised(e, ["error", "macs"]) for e in last])
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.compare import front
-from nas.search.model.ehvi import expected_improvement, reference_error, volume_of
+from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error, volume_of
 from nas.search.model.encoding import Encoder
 from nas.search.model.features import Scores
 from nas.search.model.gp import Encoding, Observations, Posterior, fit
@@ -31,13 +31,13 @@ class Result:
     Attributes:
         digest: Of the network.
         rung: From 0.
-        error: 1 - accuracy on val.
+        errors: 1 - what was measured on val, of each measured objective; what networks are chosen by first.
         videos: That it was measured on.
     """
 
     digest: str
     rung: int
-    error: float
+    errors: tuple[float, ...]
     videos: int
 
 
@@ -61,8 +61,8 @@ class Expectation:
     """What a model expects of networks at the last rung.
 
     Attributes:
-        error: (networks,) the median.
-        deviation: (networks,) of log error.
+        error: (networks,) the median of the first measured objective.
+        deviation: (networks,) of its logarithm.
         gain: (networks,) expected growth of the hypervolume, as a share of what it is; without a front, of all there
             could be.
     """
@@ -90,22 +90,30 @@ class Model:
 
     Args:
         candidates: Of the pool; they say which settings there are, and the range of costs.
-        costs: Names of the exact objectives, none to two of them, such as `macs`.
+        costs: Names of the exact objectives, such as `macs`; three objectives at most in all.
         num_rungs: Of the search.
         scores: Of networks, which the model sees as features.
+        widths: By measured objective, from the best value that there could be to the worst.
+        most: By measured objective, the error above which a network is of no use.
     """
 
     def __init__(
-        self, candidates: Sequence[Network], costs: Sequence[str], num_rungs: int, scores: Scores | None = None
+        self,
+        candidates: Sequence[Network],
+        costs: Sequence[str],
+        num_rungs: int,
+        scores: Scores | None = None,
+        widths: Sequence[float] = (1.0,),
+        most: Sequence[float] = (math.inf,),
     ) -> None:
         """Nothing is fitted yet."""
-        assert len(costs) <= 2, costs
+        self.most = tuple(most)
         self.encoder = Encoder(candidates, scores)
-        self.num_rungs, self.costs = num_rungs, tuple(costs)
+        self.num_rungs, self.costs, self.widths = num_rungs, tuple(costs), tuple(widths)
         logs = np.log([[c.quantity(name) for name in costs] for c in candidates]).reshape(len(candidates), -1)
         self._low = logs.min(axis=0)
         self._span = np.where(np.ptp(logs, axis=0) > 0, np.ptp(logs, axis=0), 1.0)
-        self._thetas: dict[tuple[Result, ...], Array] = {}
+        self._thetas: dict[tuple[Result, ...], tuple[Array, ...]] = {}
 
     def encode(self, networks: Sequence[Network], *, scored: bool = True) -> Encoding:
         """Networks as the kernel sees them; scores are guessed unless asked for."""
@@ -131,12 +139,17 @@ class Model:
         digests = list(dict.fromkeys([*(result.digest for result in results), *(key for key, _ in pending)]))
         row = {key: i for i, key in enumerate(digests)}
         encoding = self.encode([networks[key] for key in digests])
+        places = list(enumerate(self.widths))
         if prefix not in self._thetas:
-            self._thetas = {prefix: fit(encoding, _observed(prefix, row), num_rungs=self.num_rungs).theta}
-        posterior = fit(encoding, _observed(results, row), num_rungs=self.num_rungs, theta=self._thetas[prefix])
+            seen = [_observed(prefix, row, place, width) for place, width in places]
+            self._thetas = {prefix: tuple(fit(encoding, one, num_rungs=self.num_rungs).theta for one in seen)}
+        posteriors = [
+            fit(encoding, _observed(results, row, place, width), num_rungs=self.num_rungs, theta=theta)
+            for (place, width), theta in zip(places, self._thetas[prefix], strict=True)
+        ]
         if pending:
-            posterior = posterior.with_means([(row[key], rung) for key, rung in pending])
-        return Belief(self, posterior, results, networks, pending)
+            posteriors = [one.with_means([(row[key], rung) for key, rung in pending]) for one in posteriors]
+        return Belief(self, posteriors, results, networks, pending)
 
 
 class Belief:
@@ -145,13 +158,13 @@ class Belief:
     def __init__(
         self,
         model: Model,
-        posterior: Posterior,
+        posteriors: Sequence[Posterior],
         results: Sequence[Result],
         networks: Mapping[str, Network],
         pending: Sequence[tuple[str, int]],
     ) -> None:
         """Takes what was fitted."""
-        self.model, self.posterior, self.networks = model, posterior, networks
+        self.model, self.posteriors, self.networks = model, tuple(posteriors), networks
         last = model.num_rungs - 1
         self.digests = tuple(dict.fromkeys([*(r.digest for r in results), *(key for key, _ in pending)]))
         whole = {r.digest for r in results if r.rung == last} | {key for key, rung in pending if rung == last}
@@ -160,20 +173,19 @@ class Belief:
 
     @cached_property
     def tried(self) -> tuple[Array, Array]:
-        """Mean and variance of the log error of all networks that were tried, in the order of `digests`."""
-        return self.posterior.predict(self.posterior.encoding)
+        """(errors, networks) mean and variance of the log errors of all that was tried, in the order of `digests`."""
+        return self._predicted(self.posteriors[0].encoding)
 
     def front(self, digests: Sequence[str]) -> tuple[str, ...]:
         """Those of some networks that were tried which no other of them is expected to dominate."""
-        error, cost = self._at(digests)
-        return tuple(digests[i] for i in front(np.column_stack([error, cost])))
+        return tuple(digests[i] for i in front(self._at(digests)))
 
     def best(
         self,
         networks: Sequence[Network],
         *,
         against: Sequence[str],
-        reference: float,
+        reference: Sequence[float],
         price: Array | None = None,
     ) -> tuple[int, Reason]:
         """The network with the largest expected gain for its price, and what is expected of it.
@@ -198,55 +210,66 @@ class Belief:
         return int(short[at]), expected.reason(at)
 
     def expect(
-        self, networks: Sequence[Network], *, against: Sequence[str], reference: float, scored: bool = False
+        self, networks: Sequence[Network], *, against: Sequence[str], reference: Sequence[float], scored: bool = False
     ) -> Expectation:
         """What is expected of networks at the last rung.
 
         Args:
             networks: Any; gains of those in `against` mean nothing.
             against: Digests of networks that were tried, whose hypervolume would grow.
-            reference: Error of the reference point.
+            reference: As `reference` gives it.
             scored: Compute scores where they are features; otherwise they are guessed.
         """
-        mean, variance = self.posterior.predict(self.model.encode(networks, scored=scored))
+        mean, variance = self._predicted(self.model.encode(networks, scored=scored))
         return self._expected(mean, variance, self.model.scaled(networks), against, reference)
 
-    def expect_tried(self, digests: Sequence[str], *, against: Sequence[str], reference: float) -> Expectation:
+    def expect_tried(
+        self, digests: Sequence[str], *, against: Sequence[str], reference: Sequence[float]
+    ) -> Expectation:
         """The same of networks that were tried, but not to the last rung."""
         place = {key: i for i, key in enumerate(self.digests)}
         rows = [place[key] for key in digests]
-        mean, variance = self.tried[0][rows], self.tried[1][rows]
+        mean, variance = self.tried[0][:, rows], self.tried[1][:, rows]
         return self._expected(
             mean, variance, self.model.scaled([self.networks[k] for k in digests]), against, reference
         )
 
-    def reference(self, digests: Sequence[str]) -> float:
-        """A reference error for a front."""
-        error, _ = self._at(self.front(digests))
-        return reference_error(error)
+    def reference(self, digests: Sequence[str]) -> tuple[float, ...]:
+        """A reference point for the front of some networks that were tried: errors, then scaled costs.
+
+        Without one, it is beyond all that were tried. What is too bad to be of use is beyond it in any case.
+        """
+        errors = self._at(self.front(digests) or self.digests)[:, : len(self.posteriors)]
+        own = (min(reference_error(one), most) for one, most in zip(errors.T, self.model.most, strict=True))
+        return (*own, *[REFERENCE] * len(self.model.costs))
+
+    def _predicted(self, encoding: Encoding) -> tuple[Array, Array]:
+        means, variances = zip(*(one.predict(encoding) for one in self.posteriors), strict=True)
+        return np.asarray(means), np.asarray(variances)
 
     def _expected(
-        self, mean: Array, variance: Array, cost: Array, against: Sequence[str], reference: float
+        self, mean: Array, variance: Array, cost: Array, against: Sequence[str], reference: Sequence[float]
     ) -> Expectation:
-        front_error, front_cost = self._at(against)
-        gain = expected_improvement(
-            mean, variance, cost, front_error=front_error, front_cost=front_cost, reference=reference
-        )
-        volume = volume_of(front_error, front_cost, reference)
-        return Expectation(error=np.exp(mean), deviation=np.sqrt(variance), gain=gain / volume)
+        tried = self._at(against)
+        gain = expected_improvement(mean, variance, cost, front=tried, reference=reference)
+        volume = volume_of(tried, reference)
+        return Expectation(error=np.exp(mean[0]), deviation=np.sqrt(variance[0]), gain=gain / volume)
 
-    def _at(self, digests: Sequence[str]) -> tuple[Array, Array]:
+    def _at(self, digests: Sequence[str]) -> Array:
+        """(networks, objectives): expected errors, then scaled costs."""
         place = {key: i for i, key in enumerate(self.digests)}
         rows = [place[key] for key in digests]
         cost = self.model.scaled([self.networks[key] for key in digests])
-        return np.exp(self.tried[0][rows]), cost
+        return np.column_stack([np.exp(self.tried[0][:, rows]).T, cost])
 
 
-def _observed(results: Sequence[Result], row: Mapping[str, int]) -> Observations:
-    smooth = [(r.error * r.videos + 0.5) / (r.videos + 1.0) for r in results]  # an error of 0 has a logarithm, too
+def _observed(results: Sequence[Result], row: Mapping[str, int], place: int, width: float) -> Observations:
+    """What one measured objective was; of a gap between two accuracies, from 0 to 2, the variance is a bound."""
+    # As a share of its width, with which an error of 0 has a logarithm, too.
+    smooth = [(r.errors[place] / width * r.videos + 0.5) / (r.videos + 1.0) for r in results]
     return Observations(
         network=np.asarray([row[r.digest] for r in results], dtype=np.int64),
         rung=np.asarray([r.rung for r in results], dtype=np.int64),
-        value=np.asarray([math.log(error) for error in smooth]),
+        value=np.asarray([math.log(width * error) for error in smooth]),
         variance=np.asarray([(1.0 - e) / (e * (r.videos + 1.0)) for e, r in zip(smooth, results, strict=True)]),
     )

@@ -12,7 +12,7 @@
     study.optimize(objective, n_trials=100)
 
 `cost` is what the last objective is known to be before a trial is run. It is what makes the search quick: the model has
-the first objective alone to learn, and a trial that is dear for what it promises is not run.
+the others alone to learn, and a trial that is dear for what it promises is not run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from nas.compare import front
-from nas.search.model.ehvi import expected_improvement, reference_error
+from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error
 from nas.search.model.gp import Encoding, Observations, fit
 
 if TYPE_CHECKING:
@@ -47,18 +47,19 @@ Array = NDArray[np.float64]
 Params = Mapping[str, Any]
 
 _LEVELS = 16  # of a number with more values than that
+_MOST = 3  # objectives whose hypervolume is known in closed form
 
 
 class PoolSampler(BaseSampler):
     """Proposes the trial that is expected to add most to the hypervolume, of a pool that is drawn for each proposal.
 
     Settings that all trials have are proposed together, others at random. Categorical settings are taken to have no
-    order, numbers to have one. With one objective this is expected improvement. With several of which the last is not
-    known beforehand, they are weighted anew for each proposal (ParEGO, Knowles 2006).
+    order, numbers to have one. With one objective this is expected improvement. More than three objectives are weighted
+    anew for each proposal (ParEGO, Knowles 2006).
 
     Args:
-        cost: The last of two objectives, to be minimised, of the settings that all trials have; None where no objective
-            is known before a trial is run.
+        cost: The last of two or three objectives, to be minimised, of the settings that all trials have; None where no
+            objective is known before a trial is run.
         seed: Of what is drawn.
         pool: Combinations of settings that are looked at for a proposal, beside those one setting away from the best.
         startup: Trials that are drawn at random before the model is asked.
@@ -131,8 +132,8 @@ class PoolSampler(BaseSampler):
         values = np.asarray([one.values for one in ended]) * signs
         seen = [{name: one.params[name] for name in space} for one in [*ended, *running]]
         known = {_key(params) for params in seen}
-        exact = self._cost is not None and len(directions) == 2
-        error, best = self._objective(values, exact)
+        exact = self._cost is not None and 2 <= len(directions) <= _MOST
+        errors, best = self._modelled(values, exact), front(values)[:20]
         options: dict[tuple[Any, ...], dict[str, Any]] = {}
         for params in [
             *(other for i in best for other in _near(seen[i], space, self._rng)),
@@ -146,44 +147,40 @@ class PoolSampler(BaseSampler):
         logs = np.log(np.maximum([self._cost(row) for row in rows], 1e-300)) if exact and self._cost else None
         cost = np.zeros(len(rows)) if logs is None else _unit(logs)
         encoding = _encoded(rows, space, cost)
-        posterior = fit(
-            encoding,
-            Observations(
-                network=np.arange(len(ended)),
-                rung=np.zeros(len(ended), dtype=np.int64),
-                value=np.log(error),
-                variance=np.zeros(len(ended)),
-            ),
-        )
-        if running:
-            posterior = posterior.with_means([(len(ended) + i, 0) for i in range(len(running))])
-        mean, variance = posterior.predict(encoding)
+        mean, variance = np.stack([_posterior(encoding, error, len(running)) for error in errors], axis=1)
         costs = cost[:, None] if exact else np.zeros((len(rows), 0))
         tried, new = slice(0, len(seen)), slice(len(seen), None)
-        errors = np.exp(mean[tried])
-        gain = expected_improvement(
-            mean[new],
-            variance[new],
-            costs[new],
-            front_error=errors,
-            front_cost=costs[tried],
-            reference=reference_error(errors),
-        )
-        chosen = int(np.argmax(gain)) if gain.max() > 0 else int(np.argmax(variance[new]))
+        known_errors = np.exp(mean[:, tried])
+        reference = [*map(reference_error, known_errors), *[REFERENCE] * costs.shape[1]]
+        points = np.column_stack([known_errors.T, costs[tried]])
+        gain = expected_improvement(mean[:, new], variance[:, new], costs[new], front=points, reference=reference)
+        chosen = int(np.argmax(gain)) if gain.max() > 0 else int(np.argmax(variance[0, new]))
         return dict(list(options.values())[chosen])
 
-    def _objective(self, values: Array, exact: bool) -> tuple[Array, list[int]]:
-        """What is modelled, positive and to be minimised, and the trials near which is looked."""
-        best = front(values)
-        if exact or values.shape[1] == 1:
-            one = values[:, 0]
-        else:
-            weights = np.asarray([self._rng.expovariate(1.0) for _ in range(values.shape[1])])
-            unit = np.apply_along_axis(_unit, 0, values) * (weights / weights.sum())
-            one = unit.max(axis=1) + 0.05 * unit.sum(axis=1)
-        # Whatever the objective is, its distance to a little below the best is positive, and small for the best.
-        span = float(np.ptp(one)) or 1.0
-        return np.asarray((one - one.min()) / span + 0.05), best[:20]
+    def _modelled(self, values: Array, exact: bool) -> Array:
+        """(errors, trials): what is modelled, positive and to be minimised; of more than three objectives a mixture."""
+        columns = values.T[:-1] if exact else values.T
+        if len(columns) > _MOST:
+            weights = np.asarray([self._rng.expovariate(1.0) for _ in columns])
+            unit = np.apply_along_axis(_unit, 1, columns) * (weights / weights.sum())[:, None]
+            columns = (unit.max(axis=0) + 0.05 * unit.sum(axis=0))[None]
+        # Whatever an objective is, its distance to a little below the best is positive, and small for the best.
+        return np.apply_along_axis(_unit, 1, columns) + 0.05
+
+
+def _posterior(encoding: Encoding, error: Array, running: int) -> Array:
+    """(2, rows): mean and variance of the log error; the last of the rows that were tried are under way."""
+    ended = len(error)
+    seen = Observations(
+        network=np.arange(ended),
+        rung=np.zeros(ended, dtype=np.int64),
+        value=np.log(error),
+        variance=np.zeros(ended),
+    )
+    posterior = fit(encoding, seen)
+    if running:
+        posterior = posterior.with_means([(ended + i, 0) for i in range(running)])
+    return np.asarray(posterior.predict(encoding))
 
 
 def _key(params: Params) -> tuple[Any, ...]:
