@@ -229,6 +229,7 @@ def test_broken_clips_in_words(broken: dict[str, Any] | None, text: str) -> None
 
 def test_a_chart_of_average_precision_names_it_and_draws_no_chance() -> None:
     usual: dict[str, Any] = {"number": 0, "rung": 0, "epochs": 1, "num_clips": 9, "settings": {}, "front": True}
+    usual["values"] = (0.5, 1.0)
     points = [Point(digest="a", accuracy=0.5, interval=(0.4, 0.6), macs=10, **usual)]
     curves = [Curve(number=0, digest="a", kind="front", values=((1, 0.5),))]
     for metric, rules in (("top-1", 1), ("mAP", 0)):

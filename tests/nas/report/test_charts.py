@@ -85,6 +85,7 @@ def point(**changes: object) -> Point:
         "macs": 10**8,
         "settings": {},
         "front": True,
+        "values": (0.2, 8.0),
     }
     values |= changes
     accuracy = float(str(values["accuracy"]))
