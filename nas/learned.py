@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from nas.accuracies import accuracy_of
 from nas.calibration import Calibration, Expected, calibration, expectations
 from nas.compare import hypervolume
-from nas.objectives import OBJECTIVES, USUAL, minimised
+from nas.objectives import ERROR, OBJECTIVES, USUAL, minimised
 from nas.ranks import Agreement, agreements
+from nas.study import short_number
 
 if TYPE_CHECKING:
     from nas.drivers import Driver
@@ -136,6 +137,33 @@ def volume(evaluations: Sequence[Mapping[str, Any]], objectives: Sequence[str] =
         for name, value in zip(objectives, box.high, strict=True)
     }
     return Volume(rung=rung, epochs=there[0][1], share=box.share([value for value, _ in there]), worst=worst)
+
+
+def objectives_text(names: Sequence[str]) -> str:
+    """Objectives as they are scaled, in words: `error and log MACs`."""
+    return _listed(
+        [_error_of(name) if OBJECTIVES[name].measured else f"log {OBJECTIVES[name].title}" for name in names]
+    )
+
+
+def worst_text(worst: Mapping[str, float]) -> str:
+    """A corner in words: `error 0.812 and 41.2M MACs`."""
+    return _listed(
+        [
+            f"{_error_of(name)} {value:.3f}"
+            if OBJECTIVES[name].measured
+            else f"{short_number(value)} {OBJECTIVES[name].title}"
+            for name, value in worst.items()
+        ]
+    )
+
+
+def _error_of(name: str) -> str:
+    return ERROR if name == ERROR else f"1 - {OBJECTIVES[name].title}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
 
 
 def origins(trials: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]) -> tuple[Origin, ...]:

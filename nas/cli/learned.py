@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nas.calibration import CONFIDENCE
 from nas.cli.output import duration, print_table, print_words
 from nas.fidelity import Fidelity
-from nas.objectives import ERROR, OBJECTIVES
 
 if TYPE_CHECKING:
     from nas.budget import Budget
@@ -53,6 +52,8 @@ def print_learned(
 
 def lines(learned: Learned, fidelity: Fidelity) -> list[str]:
     """Ranks, hypervolume and calibration, a line each, as far as there is something to say."""
+    from nas.learned import objectives_text, worst_text
+
     found = []
     if learned.ranks:
         found.append(f"rank correlation: {ranks_text(learned, fidelity)}")
@@ -70,35 +71,6 @@ def lines(learned: Learned, fidelity: Fidelity) -> list[str]:
             f"model expected ({told.share:.2f}, 95 % interval {told.low:.2f} to {told.high:.2f}){ratio}"
         )
     return found
-
-
-def objectives_text(names: Sequence[str]) -> str:
-    """Objectives as they are scaled, in words: `error and log MACs`."""
-    return _listed(
-        [_error_of(name) if OBJECTIVES[name].measured else f"log {OBJECTIVES[name].title}" for name in names]
-    )
-
-
-def worst_text(worst: Mapping[str, float]) -> str:
-    """A corner in words: `error 0.812 and 41.2M MACs`."""
-    from nas.study import short_number
-
-    return _listed(
-        [
-            f"{_error_of(name)} {value:.3f}"
-            if OBJECTIVES[name].measured
-            else f"{short_number(value)} {OBJECTIVES[name].title}"
-            for name, value in worst.items()
-        ]
-    )
-
-
-def _error_of(name: str) -> str:
-    return ERROR if name == ERROR else f"1 - {OBJECTIVES[name].title}"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
 
 
 def ranks_text(learned: Learned, fidelity: Fidelity) -> str:

@@ -22,6 +22,7 @@ from markupsafe import Markup
 from nas.accuracies import intervals
 from nas.errors import NasError
 from nas.importance import MIN_NETWORKS
+from nas.learned import objectives_text, worst_text
 from nas.recipes import DIGITS, recipe_lines
 from nas.report import charts, words
 from nas.report.evidence import TESTS
@@ -119,6 +120,8 @@ def environment() -> jinja2.Environment:
         "levels": intervals,
         "shares": words.shares,
         "measured": words.measured,
+        "objectives_text": objectives_text,
+        "worst_text": worst_text,
         "by_split": lambda accuracies: {accuracy.split: accuracy for accuracy in accuracies},
     }
     return made

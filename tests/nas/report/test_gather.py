@@ -124,7 +124,7 @@ def test_the_hypervolume_of_a_rung_never_falls_and_ends_at_that_of_all_its_netwo
 def test_the_most_accurate_network_at_the_lowest_cost_dominates_the_whole_rectangle() -> None:
     box = Box.of([(0.2, 1.0), (0.9, 3.0), (0.4, 2.0)])
     assert box.share([(0.2, 1.0)]) == pytest.approx(1.0)
-    assert box.share([(0.9, 1000)]) == pytest.approx(0.05**2 / 1.05**2)
+    assert box.share([(0.9, 3.0)]) == pytest.approx(0.05**2 / 1.05**2)
     assert box.share([]) == 0.0
 
 
