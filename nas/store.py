@@ -422,6 +422,7 @@ class Store:
         """The rows of a study's trials, promotions or runs with the description and cost of their network."""
         query = (
             select(table, m.architecture.c.description, m.cost.c.macs, m.cost.c.params.label("num_params"))
+            .add_columns(m.cost.c.activation_bytes)
             .join(m.architecture, m.architecture.c.digest == table.c.digest)
             .join(m.study, m.study.c.id == table.c.study_id)
             .outerjoin(
