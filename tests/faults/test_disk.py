@@ -25,7 +25,7 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path: Path) -> None:
     def _small(connection: object) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count = 60")  # type: ignore[attr-defined]
 
-    with pytest.raises(StoreError, match=r"study\.db cannot be written: database or disk is full"):
+    with pytest.raises(StoreError, match=r"study\.db cannot be written: no space left on the disk"):
         for number in range(1000):
             with store.write() as connection:
                 s.insert(connection, m.event, study_id=study, kind="x" * 4000, trial=number, rung=0, at="now")
