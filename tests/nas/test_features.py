@@ -65,9 +65,9 @@ def miss(pool: Pool, scores: Table | None, seed: int, error: Callable[[str], flo
     order = list(pool.candidates)
     random.Random(seed).shuffle(order)
     seen, rest = order[:16], order[16:]
-    results = [Result(digest=one.digest, rung=0, error=error(one.digest), videos=1000) for one in seen]
+    results = [Result(digest=one.digest, rung=0, errors=(error(one.digest),), videos=1000) for one in seen]
     belief = model.believe(results, {one.digest: one for one in seen})
-    found = belief.expect(rest, against=belief.digests, reference=1.0, scored=True)
+    found = belief.expect(rest, against=belief.digests, reference=(1.0, 1.05), scored=True)
     return float(np.sqrt(np.mean((np.log(found.error) - np.log([error(one.digest) for one in rest])) ** 2)))
 
 
@@ -130,7 +130,7 @@ def test_a_proposal_scores_few_networks_and_is_the_same_whatever_was_scored_befo
     model, supply = Model(pool.candidates, ("macs",), 1, scores), Supply(large, pool, num_classes=8)
     assert len(scores.asked) == REFERENCE
     seen = random.Random(0).sample(pool.candidates, 30)
-    results = [Result(digest=one.digest, rung=0, error=1.0 - 0.9 * luck(one.digest), videos=1000) for one in seen]
+    results = [Result(digest=one.digest, rung=0, errors=(1.0 - 0.9 * luck(one.digest),), videos=1000) for one in seen]
     networks: Mapping[str, Candidate] = {one.digest: one for one in seen}
     before = scores.asked | set(networks)
     found = proposed(model, supply, networks, results, [], set(networks), random.Random(1))
