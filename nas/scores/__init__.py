@@ -20,8 +20,10 @@ SCORES: Mapping[str, str] = MappingProxyType(
 )
 """Each score in one line, by name."""
 
-STORED: Mapping[str, str] = MappingProxyType({"supernet": "accuracy with the weights that `nas supernet` has shared"})
-"""Scores that another command has stored in the study's database."""
+STORED: Mapping[str, str] = MappingProxyType(
+    {"supernet": "nas supernet STUDY", "supernet_darts": "nas supernet STUDY --strategy darts"}
+)
+"""Scores that another command stores in the study's database, and the command."""
 
 FEATURES = (*SCORES, *STORED)
 """What `search.features` may name."""

@@ -58,7 +58,7 @@ class StudyScores:
             if name in STORED and not self._known[name]:
                 where = store[0].location if store is not None else "a search on a table"
                 raise SearchError(
-                    f"search.features {name} is what `nas {name} STUDY` stores, but {where} holds none of it; run that "
+                    f"search.features {name} is what `{STORED[name]}` stores, but {where} holds none of it; run that "
                     "before the search, or leave the feature out"
                 )
 
