@@ -87,9 +87,12 @@ def scored(study: Study, networks: Sequence[Candidate], name: str, given: argpar
     """(networks,) of a score, not a number where it has none; and the median of the seconds that one took."""
     batches: dict[int, Batches] = {}
     if name in BY_DATA and not given.noise:
-        from trainer.data.clips import open_data
+        from trainer.data.clips import DataError, open_data
 
-        data = open_data(study.located_data())
+        try:
+            data = open_data(study.located_data())
+        except DataError as error:
+            sys.exit(f"{name} looks at clips: {error}, or score it on --noise")
         batches = {seed: training_batches(data, study.data, seed) for seed in range(given.seeds)}
     clips = "clips" if batches else "noise"
     kept = (
