@@ -86,8 +86,8 @@ def test_a_row_is_chosen_by_what_the_study_says(
     with contextlib.closing(sqlite3.connect(":memory:")) as connection, connection:  # and the view does the same
         connection.execute("CREATE TABLE s (accuracy)")
         connection.execute("INSERT INTO s VALUES (?)", (None if stated == "auto" else stated,))
-        connection.execute("CREATE TABLE e (top1, balanced, map_sample)")
-        connection.execute("INSERT INTO e VALUES (?, ?, ?)", (top1, balanced, found))
+        connection.execute("CREATE TABLE e (top1, top5, balanced, map_sample)")
+        connection.execute("INSERT INTO e VALUES (?, ?, ?, ?)", (top1, 1.0, balanced, found))
         assert connection.execute(f"SELECT {ACCURACY_SQL} FROM s, e").fetchone() == (value,)
     connection.close()
 
