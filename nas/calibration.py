@@ -16,7 +16,8 @@ from typing import Any
 from nas.accuracies import accuracy_of, wilson
 
 CONFIDENCE = 0.9
-_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+"""Standard deviations from the middle of a normal to either end of that interval."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +122,7 @@ def interval(error: float, spread: float, videos: int) -> tuple[float, float]:
         half = 0.5 / (videos + 1)
         own = min(max(error, half), 1.0)
         noise = (1.0 - own) / (own * (videos + 1))
-    factor = math.exp(min(700.0, _Z * math.sqrt(spread * spread + noise)))
+    factor = math.exp(min(700.0, QUANTILE * math.sqrt(spread * spread + noise)))
     low, high = error / factor, error * factor
     return (0.0 if low <= half else min(1.0, low)), min(1.0, max(0.0, high, half))
 

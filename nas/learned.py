@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nas.accuracies import accuracy_of
 from nas.calibration import Calibration, Expected, calibration, expectations
 from nas.compare import hypervolume
-from nas.objectives import ERROR, OBJECTIVES, USUAL, minimised
+from nas.objectives import ERROR, OBJECTIVES, USUAL, averaged, minimised
 from nas.ranks import Agreement, agreements
 from nas.study import short_number
 
@@ -90,13 +90,23 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Learned:
-    """All that is known; parts that the record has nothing for are empty or None."""
+    """All that is known; parts that the record has nothing for are empty or None.
+
+    Attributes:
+        ranks: Do rungs agree?
+        volume: Of the front so far.
+        origins: Of proposals.
+        expected: What the model expected of each step.
+        calibration: How that fared.
+        still: What it expected of its last step, as a share of the hypervolume.
+    """
 
     ranks: tuple[Agreement, ...]
     volume: Volume | None
     origins: tuple[Origin, ...]
     expected: tuple[Expected, ...]
     calibration: Calibration | None
+    still: float | None
 
 
 def learned_of(
@@ -122,11 +132,13 @@ def learned_of(
         origins=origins(trials, evaluations),
         expected=expected,
         calibration=calibration(expected),
+        still=expected[-1].gain if expected else None,
     )
 
 
 def volume(evaluations: Sequence[Mapping[str, Any]], objectives: Sequence[str] = USUAL) -> Volume | None:
     """The hypervolume so far; None of fewer than two networks, between which no range lies."""
+    evaluations = averaged(evaluations)
     if len({row["digest"] for row in evaluations}) < 2:
         return None
     values = [minimised(row, objectives) for row in evaluations]

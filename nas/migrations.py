@@ -17,16 +17,16 @@ from search_spaces.spec import SpecError
 _PARETO_FRONT = """
 CREATE VIEW pareto_front AS
 WITH point AS (
-    SELECT s.name AS study, e.digest, a.description, {accuracy} AS accuracy, e.num_clips, c.macs, c.params, e.epochs
+    SELECT s.name AS study, e.digest, a.description, {accuracy} AS accuracy, {clips}, c.macs, c.params, e.epochs{count}
     FROM nas_evaluation e
     JOIN nas_study s ON s.id = e.study_id
     JOIN nas_architecture a ON a.digest = e.digest
     JOIN nas_cost c ON c.digest = e.digest AND c.clip = s.clip AND c.num_classes = s.num_classes
     WHERE e.purpose = 'search' AND e.split = 'val' AND e.rung = (
         SELECT MAX(top.rung) FROM nas_evaluation top
-        WHERE top.study_id = e.study_id AND top.purpose = 'search' AND top.split = 'val')
+        WHERE top.study_id = e.study_id AND top.purpose = 'search' AND top.split = 'val'){group}
 )
-SELECT p.study, p.digest, p.description, p.accuracy, p.num_clips, p.macs, p.params, p.epochs
+SELECT p.study, p.digest, p.description, p.accuracy, p.num_clips, p.macs, p.params, p.epochs{seeds}
 FROM point p
 WHERE {measured}NOT EXISTS (
     SELECT 1 FROM point q
@@ -34,8 +34,18 @@ WHERE {measured}NOT EXISTS (
       AND (q.accuracy > p.accuracy OR q.macs < p.macs))
 ORDER BY p.study, p.macs, p.digest
 """
-_OLD_FRONT = _PARETO_FRONT.format(accuracy="COALESCE(e.map_sample, e.top1)", measured="")  # up to version 3
-_FRONT = _PARETO_FRONT.format(accuracy=ACCURACY_SQL, measured="p.accuracy IS NOT NULL AND ")
+_ONE_SEED = {"clips": "e.num_clips", "count": "", "group": "", "seeds": ""}
+# Up to version 3, then versions 4 and 5, then with the mean of a network's seeds.
+_OLD_FRONT = _PARETO_FRONT.format(accuracy="COALESCE(e.map_sample, e.top1)", measured="", **_ONE_SEED)
+_FRONT = _PARETO_FRONT.format(accuracy=ACCURACY_SQL, measured="p.accuracy IS NOT NULL AND ", **_ONE_SEED)
+_FRONT_OF_MEANS = _PARETO_FRONT.format(
+    accuracy=f"AVG({ACCURACY_SQL})",
+    measured="p.accuracy IS NOT NULL AND ",
+    clips="MIN(e.num_clips) AS num_clips",
+    count=", COUNT(*) AS seeds",
+    group="\n    GROUP BY e.study_id, e.digest",
+    seeds=", p.seeds",
+)
 
 
 def _first_schema(connection: Connection) -> None:
@@ -135,7 +145,16 @@ def _expectations(connection: Connection) -> None:
     _replace_front(connection, _FRONT)
 
 
-VIEWS = {"pareto_front": _FRONT, "ablation_effects": _EFFECTS, "importance": _IMPORTANCE, "motion_tests": _MOTION_TESTS}
+def _seeds(connection: Connection) -> None:
+    _replace_front(connection, _FRONT_OF_MEANS)
+
+
+VIEWS = {
+    "pareto_front": _FRONT_OF_MEANS,
+    "ablation_effects": _EFFECTS,
+    "importance": _IMPORTANCE,
+    "motion_tests": _MOTION_TESTS,
+}
 """The statements that made the views of the latest version."""
 
 STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
@@ -144,6 +163,7 @@ STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("several labels a video, views and intervals of tests", _several_labels),
     ("balanced accuracy, what networks are chosen by, heartbeat of the driver", _balanced_accuracy),
     ("what a model expected of a training, scores of networks", _expectations),
+    ("the front by means over seeds", _seeds),
 )
 LATEST = len(STEPS)
 

@@ -70,6 +70,7 @@ OBJECTIVES = {
 USUAL = (ERROR, "macs")
 _ACCURACIES = ("top1", "top5", "balanced", "map")
 _COLUMNS = {"map": "map_sample"}
+_AVERAGED = ("top1", "top5", "balanced", "map_sample", "map_class", "loss", "shuffled")
 
 
 def objectives_of(names: Sequence[str], accuracy: str) -> tuple[tuple[str, ...], str]:
@@ -173,6 +174,8 @@ def front_rows(
 ) -> list[dict[str, Any]]:
     """The front of evaluations of one rung, ascending in MACs: each with its accuracy, and its objectives by name.
 
+    A network that was trained with several seeds counts by their means.
+
     Args:
         rows: Of `Store.evaluations`.
         names: Of the objectives.
@@ -180,13 +183,30 @@ def front_rows(
     """
     from nas.compare import front  # numpy, which a command that only prints has no use for
 
-    kept = [row for row in rows if all(_has(row, name) for name in names)]
+    kept = [row for row in averaged(rows) if all(_has(row, name) for name in names)]
     kept = [row for row in kept if all(value_of(row, floor.quantity) >= floor.bound for floor in floors)]
     found = [kept[i] for i in front([minimised(row, names) for row in kept])]
     return [
         {**row, "accuracy": accuracy_of(row), **{name: value_of(row, name) for name in names if name != ERROR}}
         for row in sorted(found, key=lambda row: (row["macs"], row["digest"]))
     ]
+
+
+def averaged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each network and rung, in the order of the first ones: means over seeds, and how many `seeds`.
+
+    Args:
+        rows: Of `Store.evaluations`.
+    """
+    groups: dict[tuple[str, int | None], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["digest"], row.get("rung")), []).append(row)
+    found = []
+    for own in groups.values():
+        known = [name for name in _AVERAGED if all(row.get(name) is not None for row in own)] if len(own) > 1 else []
+        means = {name: math.fsum(row[name] for row in own) / len(own) for name in known}
+        found.append({**own[0], **means, "seeds": len(own)})
+    return found
 
 
 def _has(row: Mapping[str, Any], name: str) -> bool:

@@ -156,6 +156,7 @@ class SearchSchema:
     workers: int = 0
     accuracy: str = "auto"
     features: list[str] = field(default_factory=list)
+    repeats: int = 0
 
 
 @dataclass

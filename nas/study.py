@@ -67,6 +67,7 @@ class SearchConfig:
         accuracy: What networks are chosen by: `top1`, `top5`, `balanced`, `map`, or `auto`, which is `map` where videos
             have several labels and `top1` elsewhere.
         features: Scores of networks, of `nas.scores.FEATURES`, that the model of the sampler `pool` sees.
+        repeats: Further trainings, with other seeds, that freeze-thaw may give a network of the front at most.
         floors: Constraints on what is measured.
     """
 
@@ -87,6 +88,7 @@ class SearchConfig:
     max_epochs: int = 0
     patience: int = 0
     features: tuple[str, ...] = ()
+    repeats: int = 0
     floors: tuple[Floor, ...] = ()
 
     @property
@@ -393,6 +395,7 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity, floors: Sequence[str]) -
         max_epochs=_max_epochs(raw["max_epochs"], fidelity),
         patience=_at_least("search.patience", raw["patience"], 0),
         features=_features(raw["features"], sampler),
+        repeats=_repeats(raw["repeats"], raw["scheduler"]),
         floors=floors_of(floors, objectives, accuracy),
     )
 
@@ -406,6 +409,14 @@ def _features(names: Sequence[str], sampler: Sampler) -> tuple[str, ...]:
     if names and sampler.own != "pool":
         raise StudyError(f"search.features are seen by the model of the sampler pool, but search.sampler is {sampler}")
     return tuple(names)
+
+
+def _repeats(value: int, scheduler: str) -> int:
+    if value and scheduler != "freeze_thaw":
+        raise StudyError(
+            f"search.repeats are decided by the model of the scheduler freeze_thaw, but search.scheduler is {scheduler}"
+        )
+    return _at_least("search.repeats", value, 0, 100)
 
 
 def _max_epochs(value: int, fidelity: Fidelity) -> int:

@@ -364,7 +364,7 @@ pareto_front = Table(
     views,
     *(Column(name, String) for name in ("study", "digest", "description")),
     Column("accuracy", Float),
-    *(Column(name, Integer) for name in ("num_clips", "macs", "params", "epochs")),
+    *(Column(name, Integer) for name in ("num_clips", "macs", "params", "epochs", "seeds")),
 )
 ablation_effects = Table(
     "ablation_effects",

@@ -80,6 +80,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         "low": Column("share", "lower end of the 95 % interval of top-1 over videos (Wilson's)", r"low (\%)"),
         "high": Column("share", "upper end of it", r"high (\%)"),
         "num_clips": Column("count", "val videos"),
+        "seeds": Column("count", "trainings of the network, whose mean the accuracy is"),
         **_COST,
         "epochs": _EPOCHS,
     },

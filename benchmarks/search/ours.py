@@ -136,14 +136,16 @@ class _Supply:
 
     def __init__(self, table: Table, pool: Pool) -> None:
         self.pool, self.candidates, self.whole = pool, pool.candidates, True
-        self._table = table
+        self._table, self._near = table, dict[str, list[Candidate]]()
 
     def of(self, digest: str, params: Mapping[str, Any]) -> Candidate:
         return self.pool.by_digest[digest]
 
     def near(self, digest: str) -> Sequence[Candidate]:
-        found = [int(i) for group in self._table.neighbours(int(digest)) for i in group]
-        return [self.pool.by_digest[str(i)] for i in dict.fromkeys(found)]
+        if digest not in self._near:
+            found = [int(i) for group in self._table.neighbours(int(digest)) for i in group]
+            self._near[digest] = [self.pool.by_digest[str(i)] for i in dict.fromkeys(found)]
+        return self._near[digest]
 
     def drawn(self, count: int, rng: random.Random) -> Sequence[Candidate]:
         return rng.sample(self.candidates, min(count, len(self.candidates)))

@@ -27,6 +27,7 @@ from nas.cli.promoted import print_promoted, promoted_rows
 from nas.cli.resolve import load_target, open_study
 from nas.cli.trials import print_trials, trial_rows
 from nas.drivers import died_text, drivers_of, training_seconds
+from nas.errors import StudyError
 from nas.fidelity import recorded_fidelity, worth_of
 from nas.objectives import ERROR, OBJECTIVES, USUAL, recorded_objectives
 from nas.spent import begun_of, worth_of_begun
@@ -219,13 +220,21 @@ def pareto(
     study: str = STUDY,
     db: str = DB,
     as_json: bool = JSON,
-    plot: str = typer.Option(None, "--plot", metavar="FILE", help="Also draw it: front.html or front.png."),
+    plot: str | None = typer.Option(None, "--plot", metavar="FILE", help="Also draw it: front.html or front.png."),
+    expected: bool = typer.Option(
+        False, "--expected", help="The front of what a model expects of the networks after all results."
+    ),
 ) -> None:
     """Show the Pareto front of accuracy against MACs at the highest fidelity reached.
 
     Example: nas pareto studies/kinetics_small.yaml --plot front.html
     """
     with open_study(study, db) as (store, row):
+        if expected:
+            if plot is not None:
+                raise StudyError("--plot draws the front as it was measured; leave out --expected")
+            print_expected(store, row, as_json=as_json)
+            return
         if as_json:
             print_json(front_rows(store, row["name"]))
         else:
@@ -262,12 +271,47 @@ def print_front(store: Store, study: str) -> None:
     columns = {name: title for name, title in FRONT_COLUMNS.items() if name != "interval" or metric == TOP1}
     objectives = recorded_objectives(record)
     others = {name: OBJECTIVES[name].title for name in objectives if name != ERROR and name not in columns}
-    columns = {"digest": columns.pop("digest"), "accuracy": columns.pop("accuracy"), **others, **columns}
+    seeds = {"seeds": "seeds"} if any(one["seeds"] > 1 for one in rows) else {}
+    columns = {"digest": columns.pop("digest"), "accuracy": columns.pop("accuracy"), **others, **columns, **seeds}
+    columns["description"] = columns.pop("description")
     place = recorded_fidelity(record).at_epochs(rows[0]["epochs"])
     of = "" if objectives == USUAL else f" of {', '.join([metric, *(OBJECTIVES[one].title for one in objectives[1:])])}"
     clips = f"{rows[0]['num_clips']} val clips of {record['clip']}"
     title = f"{study}: Pareto front{of} {place}, on {clips} (MACs of one clip)"
     print_table(lines, {**columns, "accuracy": metric}, title)
+
+
+def print_expected(store: Store, row: Row, *, as_json: bool) -> None:
+    """Prints the front of what a model expects, with 90 % intervals."""
+    from nas.calibration import CONFIDENCE
+    from nas.search.estimate import expected_front
+
+    specs = {one["digest"]: one["spec"] for one in store.architectures(row["clip"], row["num_classes"])}
+    objectives = recorded_objectives(row)
+    rows = expected_front(store.evaluations(row["id"]), specs, objectives)
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        print_line(f"{row['name']}: no network has reached a rung yet")
+        return
+    metric = metric_in(store, row["id"])
+    lines = [
+        {**one, "digest": one["digest"][:10], "interval": interval_text(one["expected_low"], one["expected_high"])}
+        for one in rows
+    ]
+    columns = {
+        "digest": "digest",
+        "expected": f"expected {metric}",
+        "interval": f"{100 * CONFIDENCE:.0f} %",
+        "accuracy": metric,
+        "seeds": "seeds",
+        "macs": "MACs",
+        "params": "params",
+        "description": "network",
+    }
+    place = recorded_fidelity(row).at_epochs(rows[0]["epochs"])
+    print_table(lines, columns, f"{row['name']}: Pareto front of what a model expects {place} (MACs of one clip)")
 
 
 def space(
@@ -279,8 +323,6 @@ def space(
 
     Example: nas space studies/kinetics_small.yaml data=motion
     """
-    from nas.errors import StudyError
-
     loaded = load_target(study, overrides or [])
     if not loaded.num_classes:
         raise StudyError(

@@ -25,6 +25,7 @@ def learned_report(learned: Learned, budget: Budget, deciding: tuple[float, floa
         "hypervolume": None if learned.volume is None else asdict(learned.volume),
         "proposals": [asdict(one) for one in learned.origins],
         "calibration": None if learned.calibration is None else asdict(learned.calibration),
+        "expected_still": learned.still,
         "deciding": None if deciding is None else {"seconds": deciding[0], "of": deciding[1]},
     }
 
@@ -63,6 +64,8 @@ def lines(learned: Learned, fidelity: Fidelity) -> list[str]:
             f"hypervolume: {own.share:.3f} {fidelity.at(own.rung)} ({objectives_text(tuple(own.worst))} scaled over "
             f"the networks tried; the reference is 5 % of the range beyond {worst_text(own.worst)})"
         )
+    if learned.still is not None and learned.volume is not None:
+        found.append(f"expected still: its last step was to add {learned.still:.2%} of the hypervolume, by the model")
     if learned.calibration is not None:
         told = learned.calibration
         ratio = "" if told.ratio is None else f"; the median error is {told.ratio:.2f} of what was expected"

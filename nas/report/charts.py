@@ -120,9 +120,10 @@ def front_chart(
 
 def point_label(point: Point, metric: str, fidelity: Fidelity = EPOCHS) -> str:
     """One measurement in words."""
+    seeds = f", mean of {point.seeds} seeds" if point.seeds > 1 else ""
     return (
         f"{metric} {measured(point.accuracy, *(point.interval or (None, None)))} ({point.num_clips:,} clips), "
-        f"{fidelity.label_of(point.epochs)}, trial {point.number}"
+        f"{fidelity.label_of(point.epochs)}, trial {point.number}{seeds}"
     )
 
 

@@ -61,7 +61,7 @@ def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, .
     found: list[Step] = []
     best: dict[int, float] = {}
     for point in points:
-        spent += max(0, point.epochs - trained.get(point.number, 0)) * fidelity.worth(point.rung)
+        spent += max(0, point.epochs - trained.get(point.number, 0)) * fidelity.worth(point.rung) * point.seeds
         trained[point.number] = max(point.epochs, trained.get(point.number, 0))
         here = reached.setdefault(point.rung, [])
         here.append(point)

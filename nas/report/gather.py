@@ -13,7 +13,7 @@ from nas.accuracies import accuracy_of, interval_of, metric_in, metric_of
 from nas.drivers import Driver, drivers_of
 from nas.fidelity import recorded_fidelity
 from nas.learned import learned_of
-from nas.objectives import USUAL, minimised, recorded_objectives
+from nas.objectives import USUAL, averaged, minimised, recorded_objectives
 from nas.recipes import told_apart
 from nas.report import evidence
 from nas.report.front import marginals, rungs, steps
@@ -45,7 +45,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
     ablations = tuple(evidence.ablation(row, *_parts(store, row["id"])) for row in store.ablations(key))
     promotions, runs = store.promotions(key), store.runs(key)
     trials = store.trials(key)
-    points = points_of(evaluations, front, objectives)
+    points = points_of(averaged(evaluations), front, objectives)
     networks = networks_of(store.architectures(study["clip"], study["num_classes"]))
     verdicts = store.study_verdicts(key)
     jobs, fidelity = store.jobs(key), recorded_fidelity(study)
@@ -83,7 +83,7 @@ def points_of(evaluations: Sequence[Row], front: set[str], objectives: Sequence[
     """The measurements of a search.
 
     Args:
-        evaluations: Rows of `Store.evaluations`.
+        evaluations: Rows of `nas.objectives.averaged`.
         front: Digests of the front, which is of the highest rung alone.
         objectives: Of the search.
     """
@@ -102,6 +102,7 @@ def points_of(evaluations: Sequence[Row], front: set[str], objectives: Sequence[
             front=row["rung"] == top and row["digest"] in front,
             values=minimised(row, objectives),
             balanced=row["balanced"],
+            seeds=row["seeds"],
         )
         for row in evaluations
     )
@@ -117,13 +118,12 @@ def curves_of(epochs: Sequence[Row], trials: Sequence[Row], points: Sequence[Poi
     """
     states = {row["number"]: row["state"] for row in trials}
     highest = max((p.rung for p in points), default=None)
-    top = {p.number for p in points if p.rung == highest}
-    front = {p.number for p in points if p.front}
+    top = {key: p for p in points if p.rung == highest for key in (p.number, p.digest)}
     found = []
     for (number, digest), rows in groupby(epochs, key=lambda row: (row["number"], row["digest"])):
         state = states.get(number, "running")
-        if number in front or number in top:
-            kind = "front" if number in front else "top"
+        if number in top or (digest in top and state == "finished"):  # the latter with another seed
+            kind = "front" if top[digest].front else "top"
         else:
             kind = {"failed": "failed", "running": "running", "preempted": "running"}.get(state, "stopped")
         values = tuple((row["epoch"], accuracy_of(row)) for row in rows)

@@ -79,7 +79,7 @@ def html(report: Report) -> str:
             payload=payload(report),
             last_points=last_points(report.points),
             epochs_trained=report.begun
-            + sum({p.number: p.epochs for p in sorted(report.points, key=lambda p: p.epochs)}.values()),
+            + sum({p.number: p.epochs * p.seeds for p in sorted(report.points, key=lambda p: p.epochs)}.values()),
             charts=_charts(report),
             forests=[charts.forest(ablation) for ablation in report.ablations],
             commands=commands(report),

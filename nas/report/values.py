@@ -55,6 +55,7 @@ class Point:
         settings: What the search space was asked for.
         front: Whether it is on the front of the highest rung.
         values: The objectives of the search, to be minimised.
+        seeds: Trainings whose mean it is.
     """
 
     digest: str
@@ -69,6 +70,7 @@ class Point:
     front: bool
     values: tuple[float, ...]
     balanced: float | None = None
+    seeds: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

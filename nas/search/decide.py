@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from nas.budget import budget_of
 from nas.objectives import OBJECTIVES, exact, measured
-from nas.search.freeze_thaw import next_step
-from nas.search.ledger import Ledger
+from nas.search.freeze_thaw import REPEAT, next_step
+from nas.search.ledger import Entry, Ledger
 from nas.search.model.belief import Model, Reason
 from nas.search.model.features import Scores
 from nas.search.pool import Candidate, Supply
@@ -112,7 +114,7 @@ class Decider:
         action = LEDGER_SCHEDULERS[search.scheduler](ledger, self._rules)
         if isinstance(action, Start | Promote) and search.max_epochs:
             rung = 0 if isinstance(action, Start) else action.rung
-            if spent(ledger, search.rungs) + self._step(rung) > search.max_epochs:
+            if spent(ledger, search.rungs) + self._steps[rung] > search.max_epochs:
                 return Wait() if ledger.num_running else Done()
         if isinstance(action, Promote):
             return GoOn(number=action.number, rung=action.rung)
@@ -127,15 +129,19 @@ class Decider:
             return self._started(seen)
         if len({result.digest for result in seen.results}) < min(STARTUP, first) and ledger.num_running:
             return Wait()
-        waiting = {
-            seen.digests[entry.number]: len(entry.results)
+        trials = _by_network(ledger, seen)
+        waiting = [
+            entry
             for entry in ledger.entries
             if 0 < len(entry.results) < len(ends)
             and not entry.running
             and not entry.failed
             and ends[-1] - ends[len(entry.results) - 1] <= left  # nothing is gone on with that cannot be finished
             and seen.digests[entry.number] in seen.networks
-        }
+        ]
+        for entry in waiting:
+            if entry.number != trials[seen.digests[entry.number]][0].number:  # a repeat was decided on as a whole
+                return GoOn(number=entry.number, rung=len(entry.results))
         results = [result for result in seen.results if result.digest in seen.networks]
         if not results:
             return Wait() if ledger.num_running else Done()
@@ -145,17 +151,31 @@ class Decider:
             seen.networks,
             results,
             [(key, rung) for key, rung in seen.pending if key in seen.networks],
-            waiting,
+            {seen.digests[entry.number]: len(entry.results) for entry in waiting},
             set(seen.digests),
             self._cost,
             random.Random(f"step {self._seed} {len(ledger)} {len(seen.results)}"),
             may_start=may_start,
+            repeatable=self._repeatable(trials) if search.repeats else frozenset(),
         )
         if step is None:
             return Wait() if ledger.num_running else (Exhausted() if may_start else Done())
         if step.rung == 0:
-            return Begin(proposal=Proposal(candidate=step.network, origin=step.origin, reason=step.reason))
-        return GoOn(number=list(seen.digests).index(step.network.digest), rung=step.rung, reason=step.reason)
+            before = len(trials[step.network.digest]) if step.origin == REPEAT else 0
+            proposal = Proposal(candidate=step.network, origin=step.origin, reason=step.reason, repeat=before)
+            return Begin(proposal=proposal)
+        return GoOn(number=trials[step.network.digest][0].number, rung=step.rung, reason=step.reason)
+
+    def _repeatable(self, trials: Mapping[str, Sequence[Entry]]) -> frozenset[str]:
+        """Networks that were measured at the last rung, and of which no training is under way."""
+        num_rungs, most = len(self._search.rungs), self._search.repeats
+        return frozenset(
+            digest
+            for digest, own in trials.items()
+            if len(own[0].results) == num_rungs
+            and len(own) <= most
+            and all(one.failed or len(one.results) == num_rungs for one in own)
+        )
 
     def _started(self, seen: Seen) -> Decision:
         proposal = propose(
@@ -170,13 +190,23 @@ class Decider:
         )
         return Exhausted() if proposal is None else Begin(proposal=proposal)
 
-    def _step(self, rung: int) -> int:
-        ends = self._search.rungs
-        return ends[rung] - (ends[rung - 1] if rung else 0)
+    @cached_property
+    def _steps(self) -> tuple[int, ...]:
+        """Epochs from the rung before to each."""
+        ends = (0, *self._search.rungs)
+        return tuple(end - before for before, end in pairwise(ends))
 
     def _cost(self, network: Candidate, rung: int) -> float:
-        epochs = float(self._step(rung))
+        epochs = float(self._steps[rung])
         return epochs * network.cost.train_macs if self._search.step_cost == "macs" else epochs
+
+
+def _by_network(ledger: Ledger, seen: Seen) -> dict[str, list[Entry]]:
+    """The trials of each network, the first one first; further ones are repeats."""
+    found: dict[str, list[Entry]] = {}
+    for entry in ledger.entries:
+        found.setdefault(seen.digests[entry.number], []).append(entry)
+    return found
 
 
 def rules_of(search: SearchConfig) -> Rules:

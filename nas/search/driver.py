@@ -256,7 +256,7 @@ class Driver:
                 job = self.record.promote(number, rung, reason)
                 self._say("promote", f"trial {number} goes on to {self.fidelity.label(rung)}")
             case Begin(proposal=proposal):
-                job = self.record.start(proposal, seed=self.study.seed)
+                job = self.record.start(proposal, seed=self.study.seed + proposal.repeat)
                 trial = self.record.trials[job.number]
                 text = f"trial {job.number} {trial.digest[:10]} {trial.description} ({proposal.origin})"
                 self._say("start", text)
@@ -299,7 +299,7 @@ class Driver:
             num_classes=self.row["num_classes"],
             data=self.fidelity.data_at(job.rung, self.study.data),
             recipe=self.study.recipe,
-            seed=self.study.seed,
+            seed=self.record.trials[job.number].seed,
             folder="",
             until_epoch=job.epochs - before,
             device=self.crew.device,
@@ -369,7 +369,7 @@ class Driver:
     def _give_up_if_hopeless(self, few: int = 3) -> None:
         """A mistake that meets every network alike is not searched to the end of the budget, nor called a success."""
         ledger = self.record.ledger()
-        if ledger.num_failed < few or ledger.num_failed < len(ledger) - ledger.num_running:
+        if ledger.num_failed < few or any(one.results and not one.failed for one in ledger.entries):
             return
         last = next(trial for trial in reversed(self.record.trials) if trial.state == "failed")
         count = f"first {ledger.num_failed} networks" if ledger.num_failed > 1 else "first network"

@@ -7,6 +7,9 @@ than a new one does, and one whose first rungs disappoint is left where it is, f
 
 After Swersky, Snoek and Adams, "Freeze-thaw Bayesian optimization" (arXiv 1406.3896), which has one objective and a
 model of whole curves.
+
+A network of the front may be trained once more with another seed, where what that is expected to tell is worth more
+than any other step for its cost: so a front of lucky trainings is found out before its neighbours are searched.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ import numpy as np
 from nas.search.model.belief import Model, Reason, Result
 from nas.search.sampler.pool_sampler import N, Source, options
 
+REPEAT = "repeat"
+"""Where a training of a network that was tried comes from."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step(Generic[N]):
@@ -31,7 +37,8 @@ class Step(Generic[N]):
         network: That starts or goes on.
         rung: That it is trained to.
         reason: What is expected of it.
-        origin: `pool, near` or `pool` for one that starts; empty for one that goes on.
+        origin: `pool, near` or `pool` for one that starts, `REPEAT` for one that does so once more with another seed;
+            empty for one that goes on.
     """
 
     network: N
@@ -52,6 +59,7 @@ def next_step(
     rng: random.Random,
     *,
     may_start: bool = True,
+    repeatable: AbstractSet[str] = frozenset(),
 ) -> Step[N] | None:
     """The step that is expected to add most to the hypervolume for its cost.
 
@@ -66,6 +74,7 @@ def next_step(
         cost: Of training a network from the rung before to one.
         rng: Draws networks.
         may_start: Whether a network may be started at all.
+        repeatable: Digests of networks that were measured at the last rung and may be trained once more.
 
     Returns:
         None where nothing is left to do.
@@ -90,4 +99,11 @@ def next_step(
         origin = "pool, near" if new[best].digest in near else "pool"
         step = Step(network=new[best], rung=0, reason=reason, origin=origin)
         steps.append((reason.gain / values[best], step))
+    again = [key for key in belief.front(belief.whole) if key in repeatable] if may_start and repeatable else []
+    if again:
+        expected = belief.expect_again(again, against=against, reference=reference)
+        values = [sum(cost(networks[key], rung) for rung in range(model.num_rungs)) for key in again]
+        best = int(np.argmax(expected.gain / np.asarray(values)))
+        step = Step(network=networks[again[best]], rung=0, reason=expected.reason(best), origin=REPEAT)
+        steps.append((float(expected.gain[best]) / values[best], step))
     return max(steps, key=lambda item: item[0])[1] if steps else None

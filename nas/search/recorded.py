@@ -202,6 +202,12 @@ class Table:
                     f"search.rungs must end at most after the {shortest} epochs that the table has of "
                     f"{candidate.digest[:10]}, but ends after {last}"
                 )
+        fewest = min(len(known) for known in self.curves.values())
+        if study.search.repeats >= fewest:
+            raise SearchError(
+                f"search.repeats must be less than the {fewest} seeds that the table has of each network, but is "
+                f"{study.search.repeats}"
+            )
         errors = [1.0 - self.mean(candidate.digest, last) for candidate in self.pool.candidates]
         chance = 1.0 - 1.0 / study.num_classes
         logs = [math.log(candidate.cost.macs) for candidate in self.pool.candidates]
@@ -247,7 +253,7 @@ class TableCrew:
         """It is zero o'clock."""
         self.workers, self.device, self.busy_seconds = max(1, workers), "cpu", 0.0
         self.now = 0.0
-        self.ended: list[tuple[str, int]] = []
+        self.ended: list[tuple[str, int, int]] = []  # digest, seed, epochs
         self._table = table
         self._jobs: list[tuple[float, int, TrainJob]] = []
         self._trained: dict[tuple[str, int], int] = {}
@@ -288,7 +294,7 @@ class TableCrew:
             )
             for epoch in range(1, task.until_epoch + 1)
         )
-        self.ended.append((digest, task.until_epoch))
+        self.ended.append((digest, task.seed, task.until_epoch))
         return [(job, JobResult(epochs=epochs, seconds=seconds))]
 
     def close(self) -> None:
@@ -322,11 +328,11 @@ def simulate(
             row = store.study(study.name)
             driver = Driver(study, database, store, row, table.pool, cast(Crew, crew), listener, table.scores)
             summary = driver.run()
-    ends, reached = study.search.rungs, dict[str, int]()
+    ends, reached = study.search.rungs, dict[tuple[str, int], int]()
     spent, whole, curve, last = 0, list[str](), list[tuple[int, float]](), 100.0
-    for digest, epochs in crew.ended:
-        spent += epochs - reached.get(digest, 0)
-        reached[digest] = epochs
+    for digest, of, epochs in crew.ended:
+        spent += epochs - reached.get((digest, of), 0)
+        reached[digest, of] = epochs
         if epochs == ends[-1]:
             whole.append(digest)
             now = table.gap(whole)
@@ -337,7 +343,7 @@ def simulate(
         seed=seed,
         epochs=spent,
         seconds=crew.now,
-        networks=len(reached),
+        networks=len({digest for digest, _ in reached}),
         counts=summary.counts,
         gap=last,
         curve=tuple(curve),

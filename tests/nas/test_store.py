@@ -89,7 +89,17 @@ def test_the_front_is_of_the_highest_fidelity_alone(tmp_path: Path) -> None:
     )
     rows = store.pareto_front("demo")
     assert [(r["digest"], r["accuracy"], r["epochs"]) for r in rows] == [("bb", 0.6, 3), ("dd", 0.7, 3)]
-    assert list(rows[0]) == ["study", "digest", "description", "accuracy", "num_clips", "macs", "params", "epochs"]
+    assert list(rows[0]) == [
+        "study",
+        "digest",
+        "description",
+        "accuracy",
+        "num_clips",
+        "macs",
+        "params",
+        "epochs",
+        "seeds",
+    ]
 
 
 def test_the_view_is_the_definition_in_any_client(tmp_path: Path) -> None:

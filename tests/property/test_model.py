@@ -128,7 +128,8 @@ def test_the_posterior_is_that_of_dense_algebra(num_rungs: int, num_scores: int)
     total, *_ = _Problem(found.kernel, networks, whole, whole.value, 1.0).matrix(found.theta)
     total[np.diag_indices_from(total)] -= found.kernel(found.theta, "noise") + 1e-8
     n = len(seen)
-    noise = found.kernel(found.theta, "noise") + seen.variance / found.deviation**2 + 1e-8
+    share = found.kernel(found.theta, "v")
+    noise = found.kernel(found.theta, "noise") + share * seen.variance / found.deviation**2 + 1e-8
     inside = np.linalg.inv(total[:n, :n] + np.diag(noise))
     z = (seen.value - found.mean) / found.deviation
     mean, variance = found.predict(networks)
@@ -207,3 +208,43 @@ def test_expected_gains_are_integrals(seed: int, objectives: tuple[int, int], fr
 def test_the_reference_is_beyond_the_worst() -> None:
     assert reference_error(np.asarray([0.2, 0.6])) == pytest.approx(0.64)
     assert reference_error(np.asarray([0.5])) == pytest.approx(0.55)
+
+
+def test_what_a_repeat_is_worth_is_the_mean_over_what_it_may_tell() -> None:
+    """Against draws of the result and of the mean that follows from each, for networks on the front and behind it."""
+    from nas.search.model.belief import Model, Result
+
+    class Known:
+        def __init__(self, number: int) -> None:
+            self.digest, self.params, self.traits = str(number), {"a": number % 4, "b": number // 4}, {}
+
+        def quantity(self, name: str) -> int:
+            return 100 * (int(self.digest) + 1)
+
+    networks = {str(i): Known(i) for i in range(12)}
+    rng = np.random.default_rng(0)
+    results = [
+        Result(digest=str(i), rung=0, errors=(float(0.6 - 0.03 * i + rng.normal(0, 0.05)),), videos=100)
+        for i in range(12)
+    ]
+    belief = Model(list(networks.values()), ("macs",), 1).believe(results, networks)
+    reference = belief.reference(belief.whole)
+    digests = [*belief.front(belief.whole), next(d for d in belief.whole if d not in belief.front(belief.whole))]
+    expected = belief.expect_again(digests, against=belief.whole, reference=reference)
+    points = belief._at(belief.whole)
+
+    def volume(error: float, at: int) -> float:
+        moved = points.copy()
+        moved[at, 0] = error
+        inside = moved[(moved < reference).all(axis=1)]
+        return hypervolume(inside, reference) if len(inside) else 0.0
+
+    base = hypervolume(points[(points < reference).all(axis=1)], reference)
+    for digest, gain in zip(digests, expected.gain, strict=True):
+        at = belief.whole.index(digest)
+        variance = float(belief.tried[1][0, belief.digests.index(digest)])
+        moves = variance / np.sqrt(variance + belief.posteriors[0].noise_of(belief.digests.index(digest)))
+        draws = np.exp(np.log(points[at, 0]) - moves**2 / 2 + moves * np.random.default_rng(1).normal(size=4000))
+        mean = float(np.mean([volume(float(one), at) for one in draws])) - base
+        assert gain * base == pytest.approx(mean, abs=0.003 * base)
+    assert expected.gain.max() > 0

@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 
 SHORT = 16
 """Networks that a proposal comes down to, where scores are features; theirs are computed."""
+_NONE = 1e-12  # a variance as good as none
 EVERY = 40  # results up to which hyperparameters are found anew after each; beyond, after every tenth
 
 
@@ -47,7 +48,8 @@ class Reason:
 
     Attributes:
         error: Its median at the last rung.
-        deviation: Of its logarithm.
+        deviation: Of the logarithm of what a training will have, whose seed plays a part; the noise of the number of
+            videos comes on top.
         gain: Expected growth of the hypervolume, as a share of what it is.
     """
 
@@ -62,7 +64,7 @@ class Expectation:
 
     Attributes:
         error: (networks,) the median of the first measured objective.
-        deviation: (networks,) of its logarithm.
+        deviation: (networks,) of the logarithm of what a training will have, whose seed plays a part.
         gain: (networks,) expected growth of the hypervolume, as a share of what it is; without a front, of all there
             could be.
     """
@@ -234,6 +236,46 @@ class Belief:
             mean, variance, self.model.scaled([self.networks[k] for k in digests]), against, reference
         )
 
+    def expect_again(
+        self, digests: Sequence[str], *, against: Sequence[str], reference: Sequence[float]
+    ) -> Expectation:
+        """What one more training of networks that were measured at the last rung is expected to add.
+
+        It moves what is believed of a network, and with that the front, which is of what is believed: by how much is
+        known beforehand, in which direction is not. If it turns out better, the front grows, and if worse, others take
+        its place, so that the hypervolume grows on average, the more the less is known (a knowledge gradient, Frazier
+        et al. 2008).
+
+        Args:
+            digests: Of the networks.
+            against: As in `expect`; those that are not in it are taken to be.
+            reference: As in `expect`.
+        """
+        place = {key: i for i, key in enumerate(self.digests)}
+        tried = self._at(against)
+        volume = volume_of(tried, reference)
+        gains = []
+        for key in digests:
+            at = [place[key]]
+            mean, variance = self.tried[0][:, at], self.tried[1][:, at]
+            noise = np.asarray([[one.noise_of(place[key])] for one in self.posteriors])
+            moved = variance**2 / (variance + noise)  # of the mean, by one more result
+            cost = self.model.scaled([self.networks[key]])
+            others = self._at([other for other in against if other != key])
+            # Half of the variance less, so that the error itself, and not its logarithm, stays as it is on average.
+            then, now = (
+                expected_improvement(mean - known / 2, known, cost, front=others, reference=reference)[0]
+                for known in (moved, np.full_like(moved, _NONE))
+            )
+            gains.append(max(0.0, float(then - now)) / volume)
+        rows = [place[key] for key in digests]
+        mean, variance = self.tried[0][0, rows], self.tried[1][0, rows]
+        return Expectation(
+            error=np.exp(mean),
+            deviation=np.sqrt(variance + self.posteriors[0].noise),
+            gain=np.asarray(gains),
+        )
+
     def reference(self, digests: Sequence[str]) -> tuple[float, ...]:
         """A reference point for the front of some networks that were tried: errors, then scaled costs.
 
@@ -253,7 +295,8 @@ class Belief:
         tried = self._at(against)
         gain = expected_improvement(mean, variance, cost, front=tried, reference=reference)
         volume = volume_of(tried, reference)
-        return Expectation(error=np.exp(mean[0]), deviation=np.sqrt(variance[0]), gain=gain / volume)
+        deviation = np.sqrt(variance[0] + self.posteriors[0].noise)
+        return Expectation(error=np.exp(mean[0]), deviation=deviation, gain=gain / volume)
 
     def _at(self, digests: Sequence[str]) -> Array:
         """(networks, objectives): expected errors, then scaled costs."""

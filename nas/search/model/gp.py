@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 _SD = 1.0  # of the prior of a hyperparameter, in natural logarithms
 _WEIGHT = 1.5  # of all settings together, the prior median
 _ORDINAL = 1.35  # times as much for one whose values are ordered
-_MEDIANS = {"s": 0.5, "a": 0.5, "b": 0.5, "l": 0.5, "noise": 0.02}
+_MEDIANS = {"s": 0.5, "a": 0.5, "b": 0.5, "l": 0.5, "noise": 0.02, "v": 0.1}
 _SCORE = 0.2  # of the slope of a score
 _RUNG_MEDIANS = {"s": 0.1, "b": 0.1, "c": 0.5, "t": 0.05}  # of the difference of a rung
 _JITTER = 1e-8
@@ -193,6 +193,21 @@ class Posterior:
         chol, alpha = _Problem(self.kernel, self.encoding, added, z, self.deviation).solved(self.theta)
         return replace(self, observations=added, chol=chol, alpha=alpha)
 
+    @property
+    def noise(self) -> float:
+        """Variance of the log error of a network between seeds."""
+        return self.deviation**2 * self.kernel(self.theta, "noise")
+
+    def noise_of(self, network: int) -> float:
+        """Variance of a result of an observed network: between seeds, and by the number of videos.
+
+        Args:
+            network: Row of the encoding.
+        """
+        own = self.observations.network == network
+        share = self.kernel(self.theta, "v")
+        return self.noise + share * float(self.observations.variance[own].max(initial=0.0))
+
     @cached_property
     def _taken(self) -> Encoding:
         return self.encoding.take(self.observations.network)
@@ -323,7 +338,7 @@ class _Problem:
         for rung, mask in enumerate(self.open):
             own = _difference(kernel, theta, rung, product, self.slope) + kernel(theta, f"t{rung}") * self.same
             total += mask * own
-        total[np.diag_indices_from(total)] += kernel(theta, "noise") + self.known + _JITTER
+        total[np.diag_indices_from(total)] += kernel(theta, "noise") + kernel(theta, "v") * self.known + _JITTER
         return total, product, square, self.open
 
     def solved(self, theta: Array) -> tuple[Array, Array]:
@@ -352,6 +367,7 @@ class _Problem:
         put("b", float((m * self.slope).sum()))
         put("a", float((m * self.alike).sum()))
         put("noise", float(np.trace(m)))
+        put("v", float(np.diag(m) @ self.known))
         for place, name in enumerate(kernel.slopes):
             off_middle = self.seen.scores[:, place] - 0.5
             put(name, float(4.0 * off_middle @ m @ off_middle))

@@ -54,11 +54,13 @@ class Proposal:
         candidate: The network.
         origin: `named`, `initial`, `random` or the sampler, with `nearest` where that asked for another network.
         reason: What a model expects of it; None without one.
+        repeat: How many trainings of the network went before; each has a seed of its own.
     """
 
     candidate: Candidate
     origin: str
     reason: Reason | None = None
+    repeat: int = 0
 
 
 def propose(
