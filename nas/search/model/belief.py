@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 SHORT = 16
 """Networks that a proposal comes down to, where scores are features; theirs are computed."""
 _NONE = 1e-12  # a variance as good as none
-EVERY = 40  # results up to which hyperparameters are found anew after each; beyond, after every tenth
+EVERY = 40  # results up to which hyperparameters are found anew after each; beyond, `learned_from` says when
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,8 +136,7 @@ class Model:
             networks: By digest, all that results and pending trainings are of.
             pending: Digest and rung of trainings under way; they are taken to end as expected.
         """
-        count = len(results) if len(results) < EVERY else len(results) // 10 * 10
-        prefix = tuple(results[:count])
+        prefix = tuple(results[: learned_from(len(results))])
         digests = list(dict.fromkeys([*(result.digest for result in results), *(key for key, _ in pending)]))
         row = {key: i for i, key in enumerate(digests)}
         encoding = self.encode([networks[key] for key in digests])
@@ -304,6 +303,16 @@ class Belief:
         rows = [place[key] for key in digests]
         cost = self.model.scaled([self.networks[key] for key in digests])
         return np.column_stack([np.exp(self.tried[0][:, rows]).T, cost])
+
+
+def learned_from(count: int) -> int:
+    """Of so many results, how many of the first ones hyperparameters are found from."""
+    if count < EVERY:
+        return count
+    found = EVERY
+    while (then := found + max(10, found // 100 * 10)) <= count:
+        found = then
+    return found
 
 
 def _observed(results: Sequence[Result], row: Mapping[str, int], place: int, width: float) -> Observations:
