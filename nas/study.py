@@ -51,7 +51,7 @@ class SearchConfig:
     Attributes:
         sampler: One of `SAMPLERS`, or a class of Optuna, of a hub or of NNI.
         scheduler: One of `SCHEDULERS`.
-        step_cost: What a step of freeze-thaw costs: one of `STEP_COSTS`.
+        step_cost: What freeze-thaw holds a gain against: one of `STEP_COSTS`.
         trials: Networks to start in all, over all restarts.
         patience: Steps in a row of which the model expects little, after which a search ends; 0 is none.
         max_epochs: Epochs to train in all, over all restarts; 0 is what halving takes for so many trials.

@@ -197,7 +197,8 @@ class Decider:
         return tuple(end - before for before, end in pairwise(ends))
 
     def _cost(self, network: Candidate, rung: int) -> float:
-        epochs = float(self._steps[rung])
+        """Of training a network from the rung before one to the last."""
+        epochs = float(sum(self._steps[rung:]))
         return epochs * network.cost.train_macs if self._search.step_cost == "macs" else epochs
 
 

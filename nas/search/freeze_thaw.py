@@ -2,8 +2,9 @@
 
 After each result, a network that was not tried yet may be started, or one that waits be trained to its next rung. What
 either would add in the end is the expected growth of the hypervolume at the last rung under the joint model of all
-rungs; what it costs now is the step alone. So a network is trained on as long as it promises more for the next step
-than a new one does, and one whose first rungs disappoint is left where it is, from where it can go on later.
+rungs; it is held against all epochs that the network still takes to get there. So a network is trained on as long as it
+promises more for them than a new one does, and one whose first rungs disappoint is left where it is, from where it can
+go on later. (Held against the step alone, which adds nothing by itself, new networks would always be the cheapest.)
 
 After Swersky, Snoek and Adams, "Freeze-thaw Bayesian optimization" (arXiv 1406.3896), which has one objective and a
 model of whole curves.
@@ -71,7 +72,7 @@ def next_step(
         pending: Digest and rung of trainings under way.
         waiting: By digest, the next rung of those that may go on.
         tried: Digests that are not started again.
-        cost: Of training a network from the rung before to one.
+        cost: Of training a network from the rung before a given one to the last.
         rng: Draws networks.
         may_start: Whether a network may be started at all.
         repeatable: Digests of networks that were measured at the last rung and may be trained once more.
@@ -102,7 +103,7 @@ def next_step(
     again = [key for key in belief.front(belief.whole) if key in repeatable] if may_start and repeatable else []
     if again:
         expected = belief.expect_again(again, against=against, reference=reference)
-        values = [sum(cost(networks[key], rung) for rung in range(model.num_rungs)) for key in again]
+        values = [cost(networks[key], 0) for key in again]
         best = int(np.argmax(expected.gain / np.asarray(values)))
         step = Step(network=networks[again[best]], rung=0, reason=expected.reason(best), origin=REPEAT)
         steps.append((float(expected.gain[best]) / values[best], step))
