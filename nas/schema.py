@@ -137,7 +137,7 @@ class RecipeSchema:
 class SearchSchema:
     """`search`: sampler, rungs and budget."""
 
-    sampler: Any = "tpe"
+    sampler: Any = "pool"
     scheduler: str = "asha"
     step_cost: str = "epochs"
     trials: int = 27

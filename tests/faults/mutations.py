@@ -52,6 +52,7 @@ COMMANDS = (
     ["status", "tiny.yaml", "--trials"],
     ["status", "runs/tiny/study.db", "--json"],
     ["pareto", "tiny.yaml", "--db", "runs/tiny/study.db"],
+    ["pareto", "tiny.yaml", "--expected"],
     ["show", "r3d_18"],
     ["show", "{preset: r3d_18, width: 0.5}", "--json"],
     ["show", "DIGEST", "--study", "tiny.yaml"],

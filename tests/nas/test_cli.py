@@ -199,8 +199,28 @@ def test_pareto_by_study_or_database(capsys: pytest.CaptureFixture[str], target:
     code, out, _ = run(capsys, "pareto", target, "--json")
     rows = json.loads(out)
     assert code == 0
-    assert list(rows[0]) == ["study", "digest", "description", "accuracy", "num_clips", "macs", "params", "epochs"]
+    assert list(rows[0]) == [
+        "study",
+        "digest",
+        "description",
+        "accuracy",
+        "num_clips",
+        "macs",
+        "params",
+        "epochs",
+        "seeds",
+    ]
     assert 0 <= rows[0]["accuracy"] <= 1
+
+
+def test_the_front_of_what_is_expected(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "pareto", "tiny.yaml", "--expected", "--json")
+    assert code == 0
+    assert all(row["expected_low"] < row["expected"] < row["expected_high"] for row in json.loads(out))
+    code, out, _ = run(capsys, "pareto", "tiny.yaml", "--expected")
+    assert code == 0 and "Pareto front of what a model expects after 2 epochs" in out and "90 %" in out
+    code, _, err = run(capsys, "pareto", "tiny.yaml", "--expected", "--plot", str(tmp_path / "front.png"))
+    assert code == 2 and err == "error: --plot draws the front as it was measured; leave out --expected\n"
 
 
 @pytest.mark.parametrize(("name", "magic"), [("front.html", b"<html"), ("front.png", b"\x89PNG")])

@@ -111,6 +111,8 @@ BAD: list[tuple[list[str], str]] = [
         "takes one objective, .*of Optuna, these take 2: .*NSGAIISampler",
     ),
     (["search.scheduler=freeze_thaw", "search.sampler=optuna:GPSampler"], "but search.sampler is optuna:GPSampler"),
+    (["search.sampler=pool", "search.repeats=1"], "of the scheduler freeze_thaw, but search.scheduler is asha"),
+    (["search.sampler=pool", "search.scheduler=freeze_thaw", "search.repeats=-1"], "search.repeats must be at least 0"),
     (["search.features=[synflo]"], "search.features 'synflo' is not known; did you mean synflow"),
     (["search.sampler=pool", "search.features=[zico,zico]"], r"must hold each score once, but is \['zico', 'zico'\]"),
     (["search.sampler=tpe", "search.features=[zico]"], "by the model of the sampler pool, but search.sampler is tpe"),
