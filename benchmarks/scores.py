@@ -4,9 +4,9 @@
     python -m benchmarks.scores benchmarks/tables/motion.yaml --table part.jsonl --scores temporal,synflow
 
 For each score, Kendall's tau with the accuracy after the last epoch, the mean of the table's seeds: over all networks;
-within the best fifth of them; and given MACs, of what is left of both after a fit on log MACs (a quadratic, of the
-ranks). Intervals are percentiles of a bootstrap over networks. A part of a table will do. What was computed is kept in
---cache by study, network and score. Scores that look at clips see the study's, or with --noise standard normal ones.
+within the best fifth of them; and given MACs, the partial tau. Intervals are percentiles of a bootstrap over networks.
+A part of a table will do. What was computed is kept in --cache by study, network and score. Scores that look at clips
+see the study's, or with --noise standard normal ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, rankdata
 
 from nas.config import load_study
 from nas.scores import BY_DATA, SCORES, VERSION
@@ -29,6 +28,7 @@ from nas.scores.score import ScoreError, score
 from nas.search.pool import Candidate, build_pool
 from nas.search.recorded import read_curves
 from nas.study import Study
+from nas.supernet import agreement
 
 Array = NDArray[np.float64]
 
@@ -152,16 +152,10 @@ def interval(values: Array, accuracy: Array, logs: Array | None = None) -> str:
 
 
 def tau(values: Array, accuracy: Array, logs: Array | None = None) -> float:
-    """Kendall's tau-b; given log MACs, of what a quadratic in these leaves of the ranks of both."""
-    if logs is not None:
-        terms = np.column_stack([np.ones_like(logs), logs - logs.mean(), (logs - logs.mean()) ** 2])
-        values, accuracy = (left(terms, rankdata(one)) for one in (values, accuracy))
-    return float(kendalltau(values, accuracy).statistic)
-
-
-def left(terms: Array, ranks: Array) -> Array:
-    """What least squares on some terms leave."""
-    return np.asarray(ranks - terms @ np.linalg.lstsq(terms, ranks, rcond=None)[0])
+    """Kendall's tau-b, or the partial one given log MACs; not a number where `nas.supernet.agreement` says nothing."""
+    mine, theirs = values.tolist(), accuracy.tolist()
+    found = agreement.tau(mine, theirs) if logs is None else agreement.partial_tau(mine, theirs, logs.tolist())
+    return float("nan") if found is None else found
 
 
 if __name__ == "__main__":
