@@ -19,7 +19,7 @@ def moved(recorded: str, root: Path) -> Path:
     The one beside goes first: after a study was copied, its copy is meant, not what has become of the other.
 
     Args:
-        recorded: As the database has it, such as `runs/mine/promoted/cea0c57514-seed0-e7c92da6f4d5`.
+        recorded: As the database has it, such as `runs/mine/promoted/fccd16e46e-seed0-e7c92da6f4d5`.
         root: Folder of the database.
     """
     path = Path(recorded)

@@ -32,7 +32,7 @@ def evaluate(
 ) -> None:
     """Test a trained network on any videos of its classes: clip@1, video@1, video@5, classes, confusions.
 
-    Example: nas evaluate runs/kinetics_small/promoted/cea0c57514-seed0-e7c92da6f4d5 data/motion --clips 10 --crops 3
+    Example: nas evaluate runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 data/motion --clips 10 --crops 3
     """
     from dataclasses import asdict
 

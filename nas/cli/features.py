@@ -38,7 +38,7 @@ def features(
 ) -> None:
     """Keep what a network's classifier sees of each video, in an .npz file.
 
-    Example: nas features runs/kinetics_small/promoted/cea0c57514-seed0-e7c92da6f4d5 data/motion -o features.npz
+    Example: nas features runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 data/motion -o features.npz
     """
     from nas.using.features import save_features
 
@@ -82,7 +82,7 @@ def probe(
 ) -> None:
     """Judge a network's features: a linear SVM and an MLP, fitted on train, beside the network itself.
 
-    Example: nas probe runs/kinetics_small/promoted/cea0c57514-seed0-e7c92da6f4d5 data/motion
+    Example: nas probe runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 data/motion
     """
     from nas.errors import NasError, NotFoundError, one_of
 

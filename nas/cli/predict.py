@@ -27,7 +27,7 @@ def predict(
 ) -> None:
     """Name the classes of video files, as a whole and over time.
 
-    Example: nas predict runs/kinetics_small/promoted/cea0c57514-seed0-e7c92da6f4d5 data/motion/val/left/0000.mp4
+    Example: nas predict runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 data/motion/val/left/0000.mp4
     """
     from nas.errors import NotFoundError
 

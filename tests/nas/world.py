@@ -71,7 +71,7 @@ def words_of(command: str, folder: Path) -> list[str]:
     digest = store.pareto_front("kinetics_small")[0]["digest"]
     store.close()
     folders = sorted(folder.glob("runs/kinetics_small/promoted/*-seed?-*"))
-    command = re.sub(r"runs/kinetics_small/promoted/cea0c57514-seed0-\w+", str(folders[0]), command)
+    command = re.sub(r"runs/kinetics_small/promoted/fccd16e46e-seed0-\w+", str(folders[0]), command)
     words = shlex.split(re.sub(r"\b[0-9a-f]{10}\b(?!-seed)|\bDIGEST\b", digest, command))
     if words[0] == "ensemble":  # what a shell would make of the pattern
         words = ["ensemble", *map(str, folders)]
