@@ -81,7 +81,7 @@ def next_step(
         None where nothing is left to do.
     """
     belief = model.believe(results, networks, pending)
-    against, reference = belief.whole, belief.reference(belief.whole)
+    against, reference = belief.whole, belief.reference(belief.digests)
     steps: list[tuple[float, Step[N]]] = []
     going = list(waiting)
     if going:
