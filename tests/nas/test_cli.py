@@ -16,6 +16,7 @@ from nas.cli import data
 from nas.cli.main import app, main
 from nas.config import load_study
 from nas.store import Store
+from nas.tables import pareto_front
 from search_spaces.weights import check_source
 from tests.nas.studies import content_of, write_study
 from trainer.data.dataset import open_data
@@ -199,17 +200,7 @@ def test_pareto_by_study_or_database(capsys: pytest.CaptureFixture[str], target:
     code, out, _ = run(capsys, "pareto", target, "--json")
     rows = json.loads(out)
     assert code == 0
-    assert list(rows[0]) == [
-        "study",
-        "digest",
-        "description",
-        "accuracy",
-        "num_clips",
-        "macs",
-        "params",
-        "epochs",
-        "seeds",
-    ]
+    assert list(rows[0]) == [column.name for column in pareto_front.columns]
     assert 0 <= rows[0]["accuracy"] <= 1
 
 

@@ -268,12 +268,7 @@ class Belief:
             )
             gains.append(max(0.0, float(then - now)) / volume)
         rows = [place[key] for key in digests]
-        mean, variance = self.tried[0][0, rows], self.tried[1][0, rows]
-        return Expectation(
-            error=np.exp(mean),
-            deviation=np.sqrt(variance + self.posteriors[0].noise),
-            gain=np.asarray(gains),
-        )
+        return self._told(self.tried[0][:, rows], self.tried[1][:, rows], np.asarray(gains))
 
     def reference(self, digests: Sequence[str]) -> tuple[float, ...]:
         """A reference point for the front of some networks that were tried: errors, then scaled costs.
@@ -294,8 +289,11 @@ class Belief:
         tried = self._at(against)
         gain = expected_improvement(mean, variance, cost, front=tried, reference=reference)
         volume = volume_of(tried, reference)
+        return self._told(mean, variance, gain / volume)
+
+    def _told(self, mean: Array, variance: Array, gain: Array) -> Expectation:
         deviation = np.sqrt(variance[0] + self.posteriors[0].noise)
-        return Expectation(error=np.exp(mean[0]), deviation=deviation, gain=gain / volume)
+        return Expectation(error=np.exp(mean[0]), deviation=deviation, gain=gain)
 
     def _at(self, digests: Sequence[str]) -> Array:
         """(networks, objectives): expected errors, then scaled costs."""
