@@ -19,9 +19,10 @@ from nas.budget import budget_of
 from nas.config import load_study
 from nas.jobs import JobResult
 from nas.search.crew import Crew
+from nas.search.decide import Decider
 from nas.search.driver import Driver, Summary
 from nas.search.estimate import expected_front
-from nas.search.pool import build_pool
+from nas.search.pool import Supply, build_pool
 from nas.search.recorded import Curve, Table, TableCrew
 from nas.search.schedules import spent
 from nas.store import Row, Store
@@ -254,3 +255,13 @@ def test_what_is_expected_of_networks_does_not_follow_one_lucky_seed(
     assert [one["accuracy"] for one in own] in ([], [0.8])
     assert all(one["expected"] < 0.75 for one in own)
     assert expected_front([], {}, ("error", "macs")) == []
+
+
+def test_freeze_thaw_holds_a_gain_against_all_epochs_to_the_last_rung(study_of: Callable[[str], Study]) -> None:
+    """By those of the next rung alone a new network is always the cheapest, and none goes on."""
+    study = study_of("freeze_thaw")
+    pool = build_pool(study, num_classes=8)
+    supply, candidate = Supply(study, pool, num_classes=8), pool.candidates[0]
+    for unit, factor in (("epochs", 1), ("macs", candidate.cost.train_macs)):
+        decider = Decider(replace(study.search, step_cost=unit), study.space, supply, study.seed)
+        assert [decider._cost(candidate, rung) for rung in range(3)] == [9 * factor, 8 * factor, 6 * factor]
