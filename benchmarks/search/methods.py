@@ -65,6 +65,8 @@ METHODS = _entries(
         quick=True,
     ),
     Entry(name="optuna_gp", title="Optuna GPSampler", run=method(optunas.asking(optunas.gp)), slow=5),
+    Entry(name="hub_auto", title="OptunaHub AutoSampler"),
+    Entry(name="hub_hype", title="OptunaHub HypE, population 20"),
     Entry(name="nni_evolution", title="NNI evolution, by accuracy"),
     Entry(name="nni_evolution_small", title="NNI evolution, population 20"),
     Entry(name="syne_moasha", title="Syne Tune MOASHA", rungs=True),

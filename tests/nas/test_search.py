@@ -401,6 +401,24 @@ def test_other_objectives(tmp_path: Path, motion: Path, objectives: list[str]) -
     check_promotions(Store(tmp_path / "study.db"), study)
 
 
+@pytest.mark.parametrize("sampler", ["nni:Evolution", "optuna:NSGAIISampler"])
+def test_a_sampler_of_another_package_searches(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], sampler: str
+) -> None:
+    pytest.importorskip(sampler.partition(":")[0])
+    places = [f"data.root='{motion}'", f"data.cache='{motion.parent / 'cache'}'"]
+    study, db = write_study(tmp_path / "tiny.yaml"), str(tmp_path / "study.db")
+    assert main(["search", str(study), *places, f"search.sampler={sampler}", "--workers", "1", "--db", db]) == 0
+    assert "Pareto front after" in capsys.readouterr().out
+    with Store(tmp_path / "study.db") as store:
+        row = store.study()
+        origins = [trial["origin"] for trial in store.trials(row["id"])]
+        reached = [e["rung"] for e in store.evaluations(row["id"])]
+    assert [reached.count(rung) for rung in range(3)] == [9, 3, 1]
+    assert origins[:3] == ["initial"] * 3
+    assert {origin.removesuffix(", nearest") for origin in origins[3:]} == {sampler}
+
+
 def test_a_small_space_ends_before_the_budget(tmp_path: Path, motion: Path) -> None:
     study = study_at(tmp_path, motion, {"space": {"domains": {"kind": ["2d", "3d"], "kernel": [3]}}})
     summary = run_search(study, tmp_path / "study.db", workers=0)
