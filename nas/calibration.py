@@ -3,6 +3,10 @@
 A model states the error at the last rung as normal in its logarithm; what is then measured has the noise of a count of
 videos, too. Networks come to the last rung because their lower rungs were good, so an expectation of before is more
 often too pessimistic for those than for all.
+
+How sure a model may be is learned from how it fared, by adaptive conformal inference (Gibbs and Candès 2021, arXiv
+2106.00170): each measurement outside of the interval that was told before it widens those after it, each inside narrows
+them a little, so that in the long run as many lie within as should, whatever the model.
 """
 
 from __future__ import annotations
@@ -19,6 +23,10 @@ CONFIDENCE = 0.9
 QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 """Standard deviations from the middle of a normal to either end of that interval."""
 
+PACE = 0.15
+"""Of a measurement outside, the step of the logarithm of what deviations are multiplied by; of one inside, a ninth."""
+_WIDEST = math.log(4.0)  # either way: a search of a few networks cannot say more
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
@@ -33,6 +41,7 @@ class Expected:
         high: Of it.
         gain: Expected growth of the hypervolume.
         measured: At the last rung; None before that.
+        widening: What the deviation that the model stated is multiplied by, for how it had fared until then.
     """
 
     number: int
@@ -43,6 +52,7 @@ class Expected:
     high: float
     gain: float
     measured: float | None
+    widening: float = 1.0
 
     @property
     def inside(self) -> bool:
@@ -62,6 +72,7 @@ class Calibration:
         low: Of the 95 % interval of that share (Wilson's).
         high: Of it.
         ratio: Median of the measured error over the expected one; None where nothing was expected to be wrong.
+        widening: What the deviation of the newest expectation was multiplied by.
     """
 
     expectations: int
@@ -71,6 +82,7 @@ class Calibration:
     low: float
     high: float
     ratio: float | None
+    widening: float = 1.0
 
 
 def expectations(
@@ -79,20 +91,32 @@ def expectations(
     """One for each rung that a trial was sent to by a model, in that order.
 
     Args:
-        jobs: Rows of `Store.jobs`; of a training that was cut short, the one that took it up again says the same.
+        jobs: Rows of `Store.jobs` in the order in which they began; of a training that was cut short, the one that took
+            it up again says the same.
         evaluations: Rows of `Store.evaluations`.
         num_rungs: Of the search.
     """
     last = {row["trial_id"]: row for row in evaluations if row["rung"] == num_rungs - 1}
+    ended: dict[int, tuple[int, str]] = {
+        job["trial_id"]: (at, job["ended_at"])
+        for at, job in enumerate(jobs)
+        if job["rung"] == num_rungs - 1 and job["trial_id"] in last and job["ended_at"] is not None
+    }
     videos = evaluations[-1]["num_clips"] if evaluations else 0
     found: dict[tuple[int, int], Expected] = {}
-    for job in jobs:
+    unknown: list[tuple[int, Expected]] = []  # by trial, what had not been measured yet when the last job began
+    log = 0.0
+    for at, job in enumerate(jobs):
         error, spread, gain = job["expected_error"], job["expected_spread"], job["expected_gain"]
-        if error is None or spread is None or gain is None or (job["trial_id"], job["rung"]) in found:
+        key = job["trial_id"], job["rung"]
+        if error is None or spread is None or gain is None or key in found:
             continue
+        before = [one for trial, one in unknown if _before(ended.get(trial), at, job["started_at"])]
+        unknown = [(trial, one) for trial, one in unknown if not _before(ended.get(trial), at, job["started_at"])]
+        log = _adapted(log, before)
         result = last.get(job["trial_id"])
-        low, high = interval(error, spread, videos if result is None else result["num_clips"])
-        found[job["trial_id"], job["rung"]] = Expected(
+        low, high = interval(error, spread, videos if result is None else result["num_clips"], widening=math.exp(log))
+        found[key] = Expected(
             number=job["number"],
             digest=job["digest"],
             rung=job["rung"],
@@ -101,17 +125,32 @@ def expectations(
             high=1.0 - low,
             gain=gain,
             measured=None if result is None else accuracy_of(result),
+            widening=math.exp(log),
         )
+        unknown.append((job["trial_id"], found[key]))
     return tuple(found.values())
 
 
-def interval(error: float, spread: float, videos: int) -> tuple[float, float]:
+def _before(ended: tuple[int, str] | None, at: int, started: str | None) -> bool:
+    """Whether a job had ended when another began; times are to the second, so their order counts, too."""
+    return ended is not None and started is not None and ended[0] < at and ended[1] <= started
+
+
+def _adapted(log: float, told: Sequence[Expected]) -> float:
+    for one in told:
+        step = PACE * ((not one.inside) - (1.0 - CONFIDENCE))
+        log = min(_WIDEST, max(-_WIDEST, log + step))
+    return log
+
+
+def interval(error: float, spread: float, videos: int, *, widening: float = 1.0) -> tuple[float, float]:
     """The 90 % interval of an error that is measured.
 
     Args:
         error: Expected, the median.
         spread: Standard deviation of its logarithm.
         videos: That it is measured on; 0 where that is not known.
+        widening: What the deviation, that of the number of videos included, is multiplied by.
 
     Returns:
         Low and high, shares of 1. Of none or all of the videos wrong, as of half a video more or less, the ends are 0
@@ -122,7 +161,7 @@ def interval(error: float, spread: float, videos: int) -> tuple[float, float]:
         half = 0.5 / (videos + 1)
         own = min(max(error, half), 1.0)
         noise = (1.0 - own) / (own * (videos + 1))
-    factor = math.exp(min(700.0, QUANTILE * math.sqrt(spread * spread + noise)))
+    factor = math.exp(min(700.0, QUANTILE * widening * math.sqrt(spread * spread + noise)))
     low, high = error / factor, error * factor
     return (0.0 if low <= half else min(1.0, low)), min(1.0, max(0.0, high, half))
 
@@ -143,4 +182,5 @@ def calibration(found: Sequence[Expected]) -> Calibration | None:
         low=low,
         high=high,
         ratio=median(ratios) if ratios else None,
+        widening=found[-1].widening,
     )

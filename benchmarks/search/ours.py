@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -151,8 +151,15 @@ class _Supply:
         return rng.sample(self.candidates, min(count, len(self.candidates)))
 
 
-def decided(sampler: str, scheduler: str, **changed: Any) -> Search:
-    """This project's search with a sampler and a scheduler; with `none`, every network is trained in full."""
+def decided(sampler: str, scheduler: str, *, decider: Callable[..., Decider] = Decider, **changed: Any) -> Search:
+    """This project's search with a sampler and a scheduler; with `none`, every network is trained in full.
+
+    Args:
+        sampler: By name.
+        scheduler: By name.
+        decider: Makes what decides, from what a `Decider` takes.
+        changed: Other settings of `search`.
+    """
 
     def search(purse: Purse) -> None:
         table = purse.table
@@ -172,6 +179,6 @@ def decided(sampler: str, scheduler: str, **changed: Any) -> Search:
             return purse.train(network, rung, after=rung - 1 if rung else None) / 100, VIDEOS
 
         supply = cast(Supply, _Supply(table, pool))
-        decide_on_table(Decider(config, space, supply, purse.seed), num_rungs=len(ends), costs=("macs",), train=train)
+        decide_on_table(decider(config, space, supply, purse.seed), num_rungs=len(ends), costs=("macs",), train=train)
 
     return search

@@ -283,12 +283,15 @@ def print_front(store: Store, study: str) -> None:
 
 def print_expected(store: Store, row: Row, *, as_json: bool) -> None:
     """Prints the front of what a model expects, with 90 % intervals."""
-    from nas.calibration import CONFIDENCE
+    from nas.calibration import CONFIDENCE, expectations
     from nas.search.estimate import expected_front
 
     specs = {one["digest"]: one["spec"] for one in store.architectures(row["clip"], row["num_classes"])}
     objectives = recorded_objectives(row)
-    rows = expected_front(store.evaluations(row["id"]), specs, objectives)
+    evaluations = store.evaluations(row["id"])
+    stated = expectations(store.jobs(row["id"]), evaluations, len(recorded_fidelity(row)))
+    widening = stated[-1].widening if stated else 1.0
+    rows = expected_front(evaluations, specs, objectives, widening=widening)
     if as_json:
         print_json(rows)
         return

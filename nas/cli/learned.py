@@ -69,9 +69,10 @@ def lines(learned: Learned, fidelity: Fidelity) -> list[str]:
     if learned.calibration is not None:
         told = learned.calibration
         ratio = "" if told.ratio is None else f"; the median error is {told.ratio:.2f} of what was expected"
+        width = f"; the last one had {told.widening:.2f} times the model's own deviation"
         found.append(
             f"calibration: {told.inside} of {told.expectations} within the {100 * CONFIDENCE:.0f} % interval that the "
-            f"model expected ({told.share:.2f}, 95 % interval {told.low:.2f} to {told.high:.2f}){ratio}"
+            f"model expected ({told.share:.2f}, 95 % interval {told.low:.2f} to {told.high:.2f}){ratio}{width}"
         )
     return found
 

@@ -36,7 +36,11 @@ class _Tried:
 
 
 def expected_front(
-    evaluations: Sequence[Mapping[str, Any]], specs: Mapping[str, Mapping[str, Any]], names: Sequence[str]
+    evaluations: Sequence[Mapping[str, Any]],
+    specs: Mapping[str, Mapping[str, Any]],
+    names: Sequence[str],
+    *,
+    widening: float = 1.0,
 ) -> list[dict[str, Any]]:
     """The front of what is expected of the networks at the highest rung with results, ascending in MACs.
 
@@ -44,6 +48,7 @@ def expected_front(
         evaluations: Rows of `Store.evaluations`.
         specs: Of the networks, encoded, by digest.
         names: Of the objectives.
+        widening: What deviations are multiplied by, as `nas.calibration` learns it from a search by a model.
 
     Returns:
         Rows of `nas.objectives.averaged` with `accuracy` as measured, and `expected` with the ends `expected_low` and
@@ -77,7 +82,8 @@ def expected_front(
     found = []
     for digest in belief.front(belief.whole):
         mean, spread = float(means[0, place[digest]]), math.sqrt(float(variances[0, place[digest]]))
-        ends = [1.0 - min(1.0, math.exp(mean + sign * QUANTILE * spread)) for sign in (1, 0, -1)]
+        half = QUANTILE * widening * spread
+        ends = [1.0 - min(1.0, math.exp(mean + sign * half)) for sign in (1, 0, -1)]
         low, middle, high = ends
         row = measured_there[digest]
         found.append(

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import random
+import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def result(trial: int, rung: int, top1: float, *, macs: int = 10**6, videos: int
 def job(trial: int, rung: int, expected: tuple[float, float, float] | None = None) -> dict[str, Any]:
     """A row of `Store.jobs`."""
     values = dict(zip(("expected_error", "expected_spread", "expected_gain"), expected or (None,) * 3, strict=True))
-    return {"trial_id": trial, "number": trial, "digest": f"d{trial}", "rung": rung, **values}
+    times = {"started_at": None, "ended_at": None}
+    return {"trial_id": trial, "number": trial, "digest": f"d{trial}", "rung": rung, **times, **values}
 
 
 @pytest.mark.parametrize("levels", [3, 10_000])
@@ -154,6 +156,28 @@ def test_90_of_100_measurements_lie_within_what_was_rightly_expected(spread: flo
     assert found.share == pytest.approx(0.9, abs=0.035)
     assert found.low < found.share < found.high
     assert found.ratio == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("wrong", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_intervals_adapt_to_how_the_model_fared(wrong: float, workers: int) -> None:
+    """Of a model whose deviations are half or twice what they should be, 85 to 95 % of 150 intervals are right."""
+    rng, spread = np.random.default_rng(5), 0.2
+    jobs, rows = [], []
+    for trial in range(150):
+        error = float(rng.uniform(0.2, 0.4))
+        true = error * math.exp(rng.normal(0, spread * wrong))
+        times = {"started_at": f"t{trial:04}", "ended_at": f"t{trial + workers:04}"}
+        jobs.append({**job(trial, 0, (error, spread, 0.01)), **times})
+        rows.append(result(trial, 0, 1 - min(1.0, true), videos=10**6))
+    found = expectations(jobs, rows, 1)
+    told = calibration(found)
+    assert told is not None and 0.85 <= told.share <= 0.95
+    assert all(one.widening == 1.0 for one in found[:workers])
+    late = statistics.mean(math.log(one.widening) for one in found[75:])
+    assert late == pytest.approx(math.log(wrong), abs=0.35)
+    untimed = expectations([{**one, "started_at": None} for one in jobs], rows, 1)
+    assert {one.widening for one in untimed} == {1.0}
 
 
 @pytest.mark.parametrize(
