@@ -14,6 +14,7 @@ from nas.compare import front, hypervolume
 from nas.errors import NasError, NotFoundError
 from nas.fidelity import Fidelity, recorded_fidelity, worth_of
 from nas.importance import CORNER
+from nas.objectives import averaged, meets, no_front, recorded_floors
 from nas.study import changes
 
 Row = Mapping[str, Any]
@@ -127,6 +128,9 @@ def searched(
         rows = [row for row in evaluations if row["rung"] == top]
     else:
         rows = [row for row in evaluations if _full_epochs(rungs, row["rung"], row["epochs"]) == fidelity]
+    rows = [row for row in averaged(rows) if meets(row, recorded_floors(study))]
+    if not rows and evaluations and fidelity is None:
+        raise NotFoundError(f"{path}: {no_front(study, evaluations)}")
     if not rows:
         reached = ", ".join(map(str, full_epochs(study, evaluations))) or "none at full fidelity"
         raise NotFoundError(f"{path} has no rung of {fidelity} epochs (epochs that it has: {reached})")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.fidelity import recorded_fidelity
 from nas.search.scheduler import Rules
-from nas.search.schedules import brackets
+from nas.search.schedules import bracket_of, brackets
 
 if TYPE_CHECKING:
     from nas.study import SearchConfig
@@ -48,7 +48,8 @@ class Budget:
         """Epochs of the whole search if nothing fails; 0 where that is not known."""
         if self.scheduler == "freeze_thaw":
             most = self.trials * self.ends[-1] if self.ends else 0
-            return min(self.max_epochs, most) if self.max_epochs else replace(self, scheduler="asha").epochs
+            one = max(self.ends, default=0)  # less would train nothing to the end, and so begin nothing
+            return min(self.max_epochs, most) if self.max_epochs else max(one, replace(self, scheduler="asha").epochs)
         whole = sum(n * step for n, step in zip(self._counts(self.trials, ()), self.steps, strict=True))
         return min(whole, self.max_epochs) if self.max_epochs else whole
 
@@ -90,22 +91,23 @@ class Budget:
         totals = [0] * len(self.ends)
         if last < 0:
             return ()
-        turns = self._brackets()
-        for bracket in sorted(set(turns)):
-            whole, rest = divmod(trials, len(turns))
-            count = whole * turns.count(bracket) + turns[:rest].count(bracket)
+        turns, begin = self._brackets(), 0
+        whole, rest = divmod(trials, sum(turns))
+        for bracket, turn in enumerate(turns):
+            count = whole * turn + min(max(0, rest - begin), turn)
+            begin += turn
             for rung in range(last + 1):
                 totals[rung] += count
                 lost = failed[rung] if rung < len(failed) else ()
-                count = max(0, count - sum(turns[number % len(turns)] == bracket for number in lost))
+                count = max(0, count - sum(bracket_of(number, turns) == bracket for number in lost))
                 count = count // self.eta if self._compared(bracket, rung) else count
         return tuple(totals)
 
     def _brackets(self) -> tuple[int, ...]:
-        """The bracket of each network in turn; the schedulers without any have one."""
+        """How many networks in turn are of each bracket; the schedulers without any have one."""
         if self.scheduler == "hyperband":
             return brackets(Rules(num_rungs=len(self.ends), eta=self.eta, num_trials=self.trials))
-        return (0,)
+        return (1,)
 
     def _compared(self, bracket: int, rung: int) -> bool:
         """Whether only the best of a bracket go on from a rung."""

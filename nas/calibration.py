@@ -176,7 +176,7 @@ def calibration(found: Sequence[Expected]) -> Calibration | None:
     ratios = [(1.0 - (one.measured or 0.0)) / (1.0 - one.accuracy) for one in past if one.accuracy < 1.0]
     return Calibration(
         expectations=len(past),
-        networks=len({one.number for one in past}),
+        networks=len({one.digest for one in past}),
         inside=inside,
         share=inside / len(past),
         low=low,

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nas.accuracies import accuracy_of
 from nas.compare import front, hypervolume
+from nas.objectives import averaged
 
 Row = Mapping[str, Any]
 
@@ -121,9 +122,9 @@ def uniform_levels(levels: Mapping[str, str]) -> dict[str, str]:
 
 
 def rungs_of(evaluations: Sequence[Row]) -> dict[int, list[Row]]:
-    """Evaluations of a search by rung, the lowest first."""
+    """Networks of a search by rung, the lowest first; with their means, where they were trained with several seeds."""
     found: dict[int, list[Row]] = {}
-    for row in evaluations:
+    for row in averaged(evaluations):
         if row["rung"] is not None:
             found.setdefault(row["rung"], []).append(row)
     return dict(sorted(found.items()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nas.accuracies import accuracy_of
 from nas.calibration import Calibration, Expected, calibration, expectations
 from nas.compare import hypervolume
-from nas.objectives import ERROR, OBJECTIVES, USUAL, averaged, minimised
+from nas.objectives import ERROR, OBJECTIVES, USUAL, Floor, averaged, meets, minimised
 from nas.ranks import Agreement, agreements
 from nas.study import short_number
 
@@ -115,6 +115,7 @@ def learned_of(
     jobs: Sequence[Mapping[str, Any]],
     num_rungs: int,
     objectives: Sequence[str] = USUAL,
+    floors: Sequence[Floor] = (),
 ) -> Learned:
     """What the rows of a search say.
 
@@ -124,11 +125,12 @@ def learned_of(
         jobs: Of `Store.jobs`.
         num_rungs: Of the search.
         objectives: Of the search.
+        floors: Its constraints on what is measured.
     """
     expected = expectations(jobs, evaluations, num_rungs)
     return Learned(
         ranks=agreements(evaluations, num_rungs),
-        volume=volume(evaluations, objectives),
+        volume=volume(evaluations, objectives, floors),
         origins=origins(trials, evaluations),
         expected=expected,
         calibration=calibration(expected),
@@ -136,19 +138,22 @@ def learned_of(
     )
 
 
-def volume(evaluations: Sequence[Mapping[str, Any]], objectives: Sequence[str] = USUAL) -> Volume | None:
+def volume(
+    evaluations: Sequence[Mapping[str, Any]], objectives: Sequence[str] = USUAL, floors: Sequence[Floor] = ()
+) -> Volume | None:
     """The hypervolume so far; None of fewer than two networks, between which no range lies."""
     evaluations = averaged(evaluations)
     if len({row["digest"] for row in evaluations}) < 2:
         return None
     values = [minimised(row, objectives) for row in evaluations]
     box, rung = Box.of(values), max(row["rung"] for row in evaluations)
-    there = [(value, row["epochs"]) for value, row in zip(values, evaluations, strict=True) if row["rung"] == rung]
+    there = [(value, row) for value, row in zip(values, evaluations, strict=True) if row["rung"] == rung]
+    kept = [value for value, row in there if meets(row, floors)]
     worst = {
         name: value if OBJECTIVES[name].measured else round(10**value)
         for name, value in zip(objectives, box.high, strict=True)
     }
-    return Volume(rung=rung, epochs=there[0][1], share=box.share([value for value, _ in there]), worst=worst)
+    return Volume(rung=rung, epochs=there[0][1]["epochs"], share=box.share(kept), worst=worst)
 
 
 def objectives_text(names: Sequence[str]) -> str:

@@ -68,8 +68,10 @@ OBJECTIVES = {
     )
 }
 USUAL = (ERROR, "macs")
+COSTS = tuple(name for name, one in OBJECTIVES.items() if not one.measured)
 _ACCURACIES = ("top1", "top5", "balanced", "map")
 _COLUMNS = {"map": "map_sample"}
+_ROUNDING = 1e-9
 _AVERAGED = ("top1", "top5", "balanced", "map_sample", "map_class", "loss", "shuffled")
 
 
@@ -97,7 +99,9 @@ def objectives_of(names: Sequence[str], accuracy: str) -> tuple[tuple[str, ...],
     if first != ERROR and accuracy not in (AUTO, first):
         raise StudyError(f"{key} begins with {first}, but search.accuracy is {accuracy}; leave one of the two out")
     chosen = accuracy if first == ERROR else first
-    if ERROR in names[1:] or chosen in names[1:]:
+    # With `auto` the first is top-1, or mAP where videos have several labels, of which the other makes no sense.
+    same = (TOP1, MAP, "top1", "map") if chosen == AUTO else (chosen,)
+    if ERROR in names[1:] or any(name in same for name in names[1:]):
         raise StudyError(f"{key} must hold each accuracy once, but {list(names)} has that of its first place twice")
     return (ERROR, *names[1:]), chosen
 
@@ -184,12 +188,30 @@ def front_rows(
     from nas.compare import front  # numpy, which a command that only prints has no use for
 
     kept = [row for row in averaged(rows) if all(_has(row, name) for name in names)]
-    kept = [row for row in kept if all(value_of(row, floor.quantity) >= floor.bound for floor in floors)]
+    kept = [row for row in kept if meets(row, floors)]
     found = [kept[i] for i in front([minimised(row, names) for row in kept])]
     return [
         {**row, "accuracy": accuracy_of(row), **{name: value_of(row, name) for name in names if name != ERROR}}
         for row in sorted(found, key=lambda row: (row["macs"], row["digest"]))
     ]
+
+
+def meets(row: Mapping[str, Any], floors: Sequence[Floor]) -> bool:
+    """Whether a row of `averaged` has at least what is asked for; a difference or a mean may be off by its rounding."""
+    return all(value_of(row, floor.quantity) >= floor.bound - _ROUNDING for floor in floors)
+
+
+def no_front(study: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """Why a study has no front, in words.
+
+    Args:
+        study: Its row.
+        evaluations: Of `Store.evaluations`.
+    """
+    if not evaluations:
+        return f"no network of {study['name']} has reached a rung yet; `nas search` goes on with it"
+    floors = " and ".join(str(floor) for floor in recorded_floors(study))
+    return f"no network of {study['name']} at the highest rung meets {floors or 'what its objectives need'}"
 
 
 def averaged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from nas.errors import NotFoundError, SearchError, StoreError
 from nas.exported import load_network, save_network
 from nas.jobs import JobResult, TrainJob, derived_seed, job_key, next_step, pause, stopped, told_again
 from nas.objective import first_network, network, opened
+from nas.objectives import no_front
 from nas.places import lines_of, moved
 from nas.promoted_folder import check_promotion
 from nas.promotions import Promoted, joined, promoted_of
@@ -64,7 +65,7 @@ def choose(store: Store, study: Row, *, prefix: str | None, best_under: int | No
         return [store.find(prefix)["digest"]]
     front = store.pareto_front(study["name"])
     if not front:
-        raise NotFoundError(f"the study {study['name']} in {store.location} has no front yet; run `nas search` first")
+        raise NotFoundError(f"{store.location} has no front: {no_front(study, store.evaluations(study['id']))}")
     if whole_front:
         return [row["digest"] for row in front]
     assert best_under is not None

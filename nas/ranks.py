@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nas.accuracies import accuracy_of
+from nas.objectives import averaged
 
 FEW = 5  # networks below which nothing is said
 
@@ -60,10 +61,10 @@ def agreements(evaluations: Sequence[Mapping[str, Any]], num_rungs: int) -> tupl
         evaluations: Rows of `Store.evaluations`.
         num_rungs: Of the search.
     """
-    at: list[dict[int, float]] = [{} for _ in range(num_rungs)]
-    for row in evaluations:
+    at: list[dict[str, float]] = [{} for _ in range(num_rungs)]
+    for row in averaged(evaluations):
         if row["rung"] is not None and row["rung"] < num_rungs:
-            at[row["rung"]][row["trial_id"]] = accuracy_of(row)
+            at[row["rung"]][row["digest"]] = accuracy_of(row)
     last = num_rungs - 1
     pairs = [(rung, rung + 1) for rung in range(last)] + [(rung, last) for rung in range(last - 1)]
     found = []

@@ -262,7 +262,9 @@ class Store:
 
     # --- scores --------------------------------------------------------------------------------------------------
 
-    def put_scores(self, study_id: int, name: str, values: Mapping[str, float], *, basis: str) -> None:
+    def put_scores(
+        self, study_id: int, name: str, values: Mapping[str, float], *, basis: str, alone: bool = False
+    ) -> None:
         """Stores what was computed of networks, in the place of what the same score was before.
 
         Args:
@@ -270,6 +272,7 @@ class Store:
             name: Of the score, such as `synflow`.
             values: By digest; finite.
             basis: What they were made from: clip, seed, weights.
+            alone: Take away what the score was of any network on another basis; else each network has its own.
         """
         for digest, value in values.items():
             if not math.isfinite(value):
@@ -281,6 +284,9 @@ class Store:
         rows = [{**of, "digest": key, "value": float(value), "basis": basis} for key, value in values.items()]
         old = (t.c.study_id == study_id) & (t.c.name == name) & (t.c.digest == bindparam("old"))
         with self.write() as connection:
+            if alone:
+                other = (t.c.study_id == study_id) & (t.c.name == name) & (t.c.basis != basis)
+                connection.execute(t.delete().where(other))
             connection.execute(t.delete().where(old), [{"old": key} for key in values])
             connection.execute(t.insert(), rows)
 

@@ -30,6 +30,7 @@ STEP_COSTS = ("epochs", "macs")
 LOGS: tuple[Log, ...] = get_args(Log)
 LIMITED = ("macs", "params", "activation_bytes")
 _MOST = 10**9  # of anything that is counted; more is a slip, and would be waited for without end
+_MOST_SEED = 10**18  # further trainings take the seeds after it, and a database holds none from 2**63 on
 TEXTS = ("question", "hypothesis", "baseline", "decision_rule", "budget")
 
 
@@ -193,7 +194,7 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
         return Study(
             name=_name(config["name"]),
             texts={key: config[key] for key in TEXTS},
-            seed=_at_least("seed", config["seed"], 0, 2**63),
+            seed=_at_least("seed", config["seed"], 0, _MOST_SEED),
             data=clips,
             num_classes=_at_least("data.num_classes", num_classes, 0),
             space=parse_space(config["space"]),

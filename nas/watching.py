@@ -16,7 +16,7 @@ from nas.eta import Left, search_left
 from nas.fidelity import Fidelity, recorded_fidelity
 from nas.importance import rungs_of
 from nas.learned import Learned, learned_of
-from nas.objectives import recorded_objectives
+from nas.objectives import recorded_floors, recorded_objectives
 from nas.places import lines_of, moved
 from nas.spent import Begun, begun_of
 from nas.store import Row, Store
@@ -120,7 +120,9 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
         metric=metric_of(evaluations),
         fidelity=fidelity,
         front_at=fidelity.at_epochs(front[0]["epochs"]) if front else "",
-        learned=learned_of(evaluations, trials, jobs, len(fidelity), recorded_objectives(study)),
+        learned=learned_of(
+            evaluations, trials, jobs, len(fidelity), recorded_objectives(study), recorded_floors(study)
+        ),
         ablations=ablations,
     )
 

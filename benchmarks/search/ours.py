@@ -141,7 +141,8 @@ class _Supply:
     def of(self, digest: str, params: Mapping[str, Any]) -> Candidate:
         return self.pool.by_digest[digest]
 
-    def near(self, digest: str) -> Sequence[Candidate]:
+    def near(self, network: Candidate) -> Sequence[Candidate]:
+        digest = network.digest
         if digest not in self._near:
             found = [int(i) for group in self._table.neighbours(int(digest)) for i in group]
             self._near[digest] = [self.pool.by_digest[str(i)] for i in dict.fromkeys(found)]

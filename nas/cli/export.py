@@ -50,7 +50,7 @@ def export(
         print_text(formats.to_csv(rows, shown) if csv else formats.to_latex(rows, shown, f"{row['name']}: {table}"))
         return
     path = Path(output)
-    part = path.with_name(f"{path.name}.part")
+    part = path.parent / f"{path.name}.part"
     try:
         make_folder(path.parent)
         check_replaceable(path)

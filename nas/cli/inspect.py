@@ -29,7 +29,7 @@ from nas.cli.trials import print_trials, trial_rows
 from nas.drivers import died_text, drivers_of, training_seconds
 from nas.errors import StudyError
 from nas.fidelity import recorded_fidelity, worth_of
-from nas.objectives import ERROR, OBJECTIVES, USUAL, recorded_objectives
+from nas.objectives import ERROR, OBJECTIVES, USUAL, no_front, recorded_floors, recorded_objectives
 from nas.spent import begun_of, worth_of_begun
 from nas.store import Row, Store
 
@@ -196,7 +196,12 @@ def _learned(store: Store, row: Row) -> tuple[Learned, tuple[float, float] | Non
 
     evaluations, trials = store.evaluations(row["id"]), store.trials(row["id"])
     learned = learned_of(
-        evaluations, trials, store.jobs(row["id"]), len(recorded_fidelity(row)), recorded_objectives(row)
+        evaluations,
+        trials,
+        store.jobs(row["id"]),
+        len(recorded_fidelity(row)),
+        recorded_objectives(row),
+        recorded_floors(row),
     )
     return learned, deciding(drivers_of(store, row["id"], datetime.now(UTC)))
 
@@ -255,10 +260,10 @@ def front_rows(store: Store, study: str) -> list[Row]:
 def print_front(store: Store, study: str) -> None:
     """Prints the front, with the 95 % interval (Wilson's) that its number of clips gives each top-1."""
     rows = front_rows(store, study)
-    if not rows:
-        print_line(f"{study}: no network has reached a rung yet")
-        return
     record = store.study(study)
+    if not rows:
+        print_line(no_front(record, store.evaluations(record["id"])))
+        return
     metric = metric_in(store, record["id"])
     lines = [
         {
@@ -291,14 +296,15 @@ def print_expected(store: Store, row: Row, *, as_json: bool) -> None:
     evaluations = store.evaluations(row["id"])
     stated = expectations(store.jobs(row["id"]), evaluations, len(recorded_fidelity(row)))
     widening = stated[-1].widening if stated else 1.0
-    rows = expected_front(evaluations, specs, objectives, widening=widening)
+    rows = expected_front(evaluations, specs, objectives, widening=widening, floors=recorded_floors(row))
     if as_json:
         print_json(rows)
         return
     if not rows:
-        print_line(f"{row['name']}: no network has reached a rung yet")
+        print_line(no_front(row, evaluations))
         return
     metric = metric_in(store, row["id"])
+    others = {name: OBJECTIVES[name].title for name in objectives if name not in (ERROR, "macs", "params")}
     lines = [
         {**one, "digest": one["digest"][:10], "interval": interval_text(one["expected_low"], one["expected_high"])}
         for one in rows
@@ -308,6 +314,7 @@ def print_expected(store: Store, row: Row, *, as_json: bool) -> None:
         "expected": f"expected {metric}",
         "interval": f"{100 * CONFIDENCE:.0f} %",
         "accuracy": metric,
+        **others,
         "seeds": "seeds",
         "macs": "MACs",
         "params": "params",

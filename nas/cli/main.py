@@ -37,7 +37,7 @@ from nas.cli import (
 from nas.cli.checked import CheckedCommand
 from nas.cli.output import print_error, print_usage, visible
 from nas.errors import NasError, StudyError, one_line
-from nas.places import OPENED
+from nas.places import OPENED, path_of
 
 app = typer.Typer(
     name="nas",
@@ -158,7 +158,8 @@ def _damage_behind(error: Exception) -> NasError | None:
         return None
     from nas.damage import damage_of, damaged
 
-    found = ((location, damage_of(location)) for location in dict.fromkeys(OPENED))
+    there = (location for location in dict.fromkeys(OPENED) if path_of(location).exists())  # a simulation's is gone
+    found = ((location, damage_of(location)) for location in there)
     return next((damaged(location, where) for location, where in found if where is not None), None)
 
 

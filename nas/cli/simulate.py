@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 import typer
 
@@ -27,8 +28,11 @@ def record(
     path = Path(output)
     with open_study(study, db) as (store, row):
         curves, lacking = curves_of(store, row)
+        searched = bool(store.evaluations(row["id"]))
+    if not curves and searched:
+        raise NasError(f"no training of {row['name']} was measured after each epoch (recipe.eval_every), as tables are")
     if not curves:
-        raise NasError(f"no network of {row['name']} has been trained to a last rung yet, so there is no table of it")
+        raise NasError(f"no network of {row['name']} has been trained to a rung yet, so there is no table of it")
     try:
         make_folder(path.parent)
         check_replaceable(path)
@@ -36,7 +40,9 @@ def record(
     except OSError as error:
         raise NasError(f"the file {path} cannot be written: {error.strerror}") from error
     left = f"; {lacking} that did not get to the last rung are left out" if lacking else ""
-    print_line(f"{len(curves)} networks to {len(curves[0].top1)} epochs: {path}{left}")
+    networks = len({curve.digest for curve in curves})
+    seeds = f", {len(curves)} trainings," if len(curves) > networks else ""
+    print_line(f"{networks} networks{seeds} to {len(curves[0].top1)} epochs: {path}{left}")
 
 
 def simulate(
@@ -62,8 +68,11 @@ def simulate(
 
     from nas.search.recorded import Simulated, Table, read_curves, simulate
     from nas.search.sampler.named import ready
+    from nas.search.sampler.optuna_samplers import rehearse
 
     note = ready(loaded.search.sampler, loaded.search.objectives)
+    loaded.space.check()
+    rehearse(loaded.search.sampler, loaded.space, num_objectives=len(loaded.search.objectives), seed=loaded.seed)
     if note and not as_json:
         print_line(note)
     found = Table(loaded, read_curves(Path(table)))
@@ -105,5 +114,5 @@ def simulate(
     ]
     columns = {"seed": "seed", "networks": "networks", "last": "at the last rung", "epochs": "epochs", "time": "time"}
     print_table(rows, {**columns, "gap": "gap (%)"})
-    middle = sorted(run.gap for run in runs)[len(runs) // 2]
+    middle = median(run.gap for run in runs)
     print_line(f"gap: the hypervolume that the front of the table has more, median {middle:.2f} %")

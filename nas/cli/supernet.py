@@ -24,7 +24,9 @@ def supernet(
     study: str = typer.Argument(..., metavar="STUDY", help="The study file, such as studies/kinetics_small.yaml."),
     overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
     strategy: str = typer.Option("random", "--strategy", help="NNI's RandomOneShot (random) or DARTS (darts)."),
-    epochs: int = typer.Option(None, "--epochs", min=1, help="Epochs of training; those of the last rung by default."),
+    epochs: int = typer.Option(
+        None, "--epochs", min=1, max=10**9, help="Epochs of training; those of the last rung by default."
+    ),
     networks: int = typer.Option(200, "--networks", min=1, help="Networks of the pool to measure, at most."),
     top: int = typer.Option(20, "--top", min=1, help="Networks to print."),
     db: str = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default."),

@@ -28,7 +28,7 @@ def watch(
     study: str = STUDY,
     db: str = DB,
     once: bool = typer.Option(False, "--once", help="Show one frame and end; so it is where there is no terminal."),
-    every: float = typer.Option(2.0, "--every", min=0.1, metavar="SECONDS", help="Between two frames."),
+    every: float = typer.Option(2.0, "--every", min=0.1, max=86_400, metavar="SECONDS", help="Between two frames."),
 ) -> None:
     """Watch a running search, and its ablations, until they end or Ctrl-C; only reads.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import median
 
 from nas.compare import front
@@ -41,7 +41,9 @@ def rungs(points: Sequence[Point], epochs: Sequence[int]) -> tuple[Rung, ...]:
     return tuple(found)
 
 
-def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, ...]:
+def steps(
+    points: Sequence[Point], fidelity: Fidelity = EPOCHS, *, below: Collection[tuple[str, int]] = ()
+) -> tuple[Step, ...]:
     """Hypervolume of each rung's front, each time that the rung got a result, against epochs trained until then.
 
     Each rung has its own sequence, for results of different fidelity do not belong on one front. The rectangle is that
@@ -51,6 +53,7 @@ def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, .
     Args:
         points: Of the search, in the order in which they were measured.
         fidelity: Its rungs.
+        below: Digest and rung of networks that do not meet the study's constraints.
     """
     if not points:
         return ()
@@ -63,6 +66,8 @@ def steps(points: Sequence[Point], fidelity: Fidelity = EPOCHS) -> tuple[Step, .
     for point in points:
         spent += max(0, point.epochs - trained.get(point.number, 0)) * fidelity.worth(point.rung) * point.seeds
         trained[point.number] = max(point.epochs, trained.get(point.number, 0))
+        if (point.digest, point.rung) in below:
+            continue
         here = reached.setdefault(point.rung, [])
         here.append(point)
         value = box.share([one.values for one in here])

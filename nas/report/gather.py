@@ -13,7 +13,7 @@ from nas.accuracies import accuracy_of, interval_of, metric_in, metric_of
 from nas.drivers import Driver, drivers_of
 from nas.fidelity import recorded_fidelity
 from nas.learned import learned_of
-from nas.objectives import USUAL, averaged, minimised, recorded_objectives
+from nas.objectives import USUAL, averaged, meets, minimised, no_front, recorded_floors, recorded_objectives
 from nas.recipes import told_apart
 from nas.report import evidence
 from nas.report.front import marginals, rungs, steps
@@ -38,14 +38,16 @@ def gather(store: Store, *, database: str | None = None) -> Report:
     """
     study = store.study()
     key, name = study["id"], study["name"]
-    objectives = recorded_objectives(study)
+    objectives, floors = recorded_objectives(study), recorded_floors(study)
     evaluations = store.evaluations(key)
     epochs = [row for row in store.epoch_rows(key) if row["top1"] is not None]
     front = {row["digest"] for row in store.pareto_front(name)}
     ablations = tuple(evidence.ablation(row, *_parts(store, row["id"])) for row in store.ablations(key))
     promotions, runs = store.promotions(key), store.runs(key)
     trials = store.trials(key)
-    points = points_of(averaged(evaluations), front, objectives)
+    networks_at = averaged(evaluations)
+    points = points_of(networks_at, front, objectives)
+    below = {(row["digest"], row["rung"]) for row in networks_at if not meets(row, floors)}
     networks = networks_of(store.architectures(study["clip"], study["num_classes"]))
     verdicts = store.study_verdicts(key)
     jobs, fidelity = store.jobs(key), recorded_fidelity(study)
@@ -61,7 +63,8 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         points=points,
         curves=curves_of(epochs, trials, points),
         rungs=rungs(points, fidelity.ends),
-        steps=steps(points, fidelity),
+        steps=steps(points, fidelity, below=below),
+        no_front="" if front else no_front(study, evaluations),
         marginals=marginals(evaluations),
         importances=evidence.importances(store.view("importance", name)),
         ablations=ablations,
@@ -74,7 +77,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         failures=failures(trials, promotions, runs),
         preempted=len(store.jobs(key, "preempted")),
         run_seconds=sum(row["seconds"] or 0.0 for row in runs),
-        learned=learned_of(evaluations, trials, jobs, len(fidelity), objectives),
+        learned=learned_of(evaluations, trials, jobs, len(fidelity), objectives, floors),
         begun=sum(one.gained for one in begun.values()),
     )
 

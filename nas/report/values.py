@@ -297,6 +297,7 @@ class Report:
         metric: What accuracies are called: `top-1`, or `mAP` where videos have several labels.
         networks: By digest, in the order of first mention.
         points: Of every rung, in the order in which they were measured.
+        no_front: Why there is none; empty where there is.
         failures: With what was pre-empted left out; `preempted` counts that.
         learned: Ranks, hypervolume, proposals, and what a model expected.
         begun: Epochs that were trained beyond the points.
@@ -315,6 +316,7 @@ class Report:
     curves: tuple[Curve, ...]
     rungs: tuple[Rung, ...]
     steps: tuple[Step, ...]
+    no_front: str
     marginals: tuple[Marginal, ...]
     importances: tuple[Importance, ...]
     ablations: tuple[Ablation, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ from nas.budget import budget_of
 from nas.objectives import OBJECTIVES, exact, measured
 from nas.search.freeze_thaw import REPEAT, next_step
 from nas.search.ledger import Entry, Ledger
-from nas.search.model.belief import Model, Reason
+from nas.search.model.belief import Model, Reason, Result
 from nas.search.model.features import Scores
 from nas.search.pool import Candidate, Supply
 from nas.search.sampler import STARTUP, Proposal, Seen, propose
@@ -60,6 +60,7 @@ class Settled:
 
 
 Decision = Begin | GoOn | Wait | Done | Exhausted | Settled
+_CLEAR = 5.0  # standard errors between the best and the worst of networks that are all at chance
 LITTLE = 0.005
 """Share of the hypervolume below which what a step is expected to add is little."""
 
@@ -88,8 +89,10 @@ class Decider:
         """Made where it is asked for: most samplers have no use for it."""
         names = self._search.objectives
         widths = [OBJECTIVES[name].width for name in measured(names)]
-        floors = {floor.quantity: floor.bound for floor in self._search.floors}
-        most = [1.0 - floors[name] if name in floors else math.inf for name in measured(names)]
+        most = [
+            min((1.0 - floor.bound for floor in self._search.floors if floor.quantity == name), default=math.inf)
+            for name in measured(names)
+        ]
         return Model(self._supply.candidates, exact(names), len(self._search.rungs), self._scores, widths, most)
 
     def decide(self, ledger: Ledger, seen: Seen) -> Decision:
@@ -103,7 +106,7 @@ class Decider:
         decision = self._by_model(ledger, seen) if search.scheduler == "freeze_thaw" else self._by_ledger(ledger, seen)
         reason = decision.reason if isinstance(decision, GoOn) else None
         reason = decision.proposal.reason if isinstance(decision, Begin) else reason
-        if search.patience and reason is not None and reason.gain < LITTLE:
+        if search.patience and reason is not None and reason.gain < LITTLE and _differ(seen.results):
             last = seen.gains[-(search.patience - 1) :] if search.patience > 1 else ()
             if len(last) == search.patience - 1 and all(gain < LITTLE for gain in last):
                 return Wait() if ledger.num_running else Settled(gain=reason.gain)
@@ -118,7 +121,16 @@ class Decider:
                 return Wait() if ledger.num_running else Done()
         if isinstance(action, Promote):
             return GoOn(number=action.number, rung=action.rung)
-        return self._started(seen) if isinstance(action, Start) else action
+        if not isinstance(action, Start):
+            return action
+        decision = self._started(seen)
+        if isinstance(decision, Exhausted) and self._rules.num_trials > len(ledger):
+            # All that there is has begun, so it is as if no more had been asked for.
+            last = LEDGER_SCHEDULERS[search.scheduler](ledger, replace(self._rules, num_trials=len(ledger)))
+            if isinstance(last, Promote):
+                return GoOn(number=last.number, rung=last.rung)
+            return last if isinstance(last, Wait) else decision
+        return decision
 
     def _by_model(self, ledger: Ledger, seen: Seen) -> Decision:
         search, ends = self._search, self._search.rungs
@@ -130,6 +142,7 @@ class Decider:
         if len({result.digest for result in seen.results}) < min(STARTUP, first) and ledger.num_running:
             return Wait()
         trials = _by_network(ledger, seen)
+        repeats = {entry.number for own in trials.values() for entry in own[1:]}
         waiting = [
             entry
             for entry in ledger.entries
@@ -140,8 +153,11 @@ class Decider:
             and seen.digests[entry.number] in seen.networks
         ]
         for entry in waiting:
-            if entry.number != trials[seen.digests[entry.number]][0].number:  # a repeat was decided on as a whole
+            if entry.number in repeats:  # it was decided on as a whole
                 return GoOn(number=entry.number, rung=len(entry.results))
+        left -= sum(self._lacking(entry) for entry in ledger.entries if entry.number in repeats)
+        may_start = may_start and left >= ends[-1]
+        waiting = [entry for entry in waiting if self._lacking(entry) <= left]
         results = [result for result in seen.results if result.digest in seen.networks]
         if not results:
             return Wait() if ledger.num_running else Done()
@@ -165,6 +181,11 @@ class Decider:
             proposal = Proposal(candidate=step.network, origin=step.origin, reason=step.reason, repeat=before)
             return Begin(proposal=proposal)
         return GoOn(number=trials[step.network.digest][0].number, rung=step.rung, reason=step.reason)
+
+    def _lacking(self, entry: Entry) -> int:
+        """Epochs that a training has not begun yet; none of one that failed."""
+        reached = len(entry.results) + entry.running
+        return 0 if entry.failed else self._search.rungs[-1] - (self._search.rungs[reached - 1] if reached else 0)
 
     def _repeatable(self, trials: Mapping[str, Sequence[Entry]]) -> frozenset[str]:
         """Networks that were measured at the last rung, and of which no training is under way."""
@@ -200,6 +221,19 @@ class Decider:
         """Of training a network from the rung before one to the last."""
         epochs = float(sum(self._steps[rung:]))
         return epochs * network.cost.train_macs if self._search.step_cost == "macs" else epochs
+
+
+def _differ(results: Sequence[Result]) -> bool:
+    """Whether networks differ at some rung by more than chance: until then, nothing is known of those not tried."""
+    errors: dict[int, list[float]] = {}
+    for result in results:
+        errors.setdefault(result.rung, []).append(result.errors[0])
+    videos = min((result.videos for result in results), default=1)
+    for own in errors.values():
+        half = (max(own) + min(own)) / 2
+        if max(own) - min(own) > _CLEAR * math.sqrt(max(0.0, half * (1.0 - half)) / videos):
+            return True
+    return False
 
 
 def _by_network(ledger: Ledger, seen: Seen) -> dict[str, list[Entry]]:

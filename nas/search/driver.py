@@ -31,6 +31,7 @@ from nas.search.rows import Job
 from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, Seen
 from nas.search.sampler.named import ready
+from nas.search.sampler.optuna_samplers import rehearse
 from nas.search.scheduler import Done, Wait
 from nas.search.scores import StudyScores
 from nas.search.session import (
@@ -107,6 +108,8 @@ def run_search(
     note = ready(study.search.sampler, study.search.objectives)
     if note:
         listener(News(kind="pack", text=note))
+    study.space.check()
+    rehearse(study.search.sampler, study.space, num_objectives=len(study.search.objectives), seed=study.seed)
     study = settled_study(study)
     with locked(database):
         data = opened_data(study, listener)
@@ -306,12 +309,17 @@ class Driver:
             opened=self.study.data,
             checksum=self.row["data"]["checksum"],
             left_out=left_out(self.row),
-            motion=("shuffled",) if MOTION_GAP in self.record.objectives else (),
+            motion=("shuffled",) if self._measures_motion(job.rung) else (),
         )
         key = job_key(task, self.row["data"]["checksum"])
         folder = self.database.parent / "trials" / f"{job.number:05d}-{key}"
         self.progress.begun(job, folder)
         self.crew.submit(job.id, dataclasses.replace(task, folder=str(folder)), self._tick)
+
+    def _measures_motion(self, rung: int) -> bool:
+        """Whether the accuracy on shuffled frames is an objective; clips of one frame have no order."""
+        frames = self.fidelity.data_at(rung, self.study.data).clip.frames
+        return MOTION_GAP in self.record.objectives and frames > 1
 
     def _spec(self, digest: str) -> str:
         """A network as canonical JSON; one that was tried may have left the pool."""

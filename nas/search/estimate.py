@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.calibration import QUANTILE
-from nas.objectives import OBJECTIVES, averaged, exact, measured, minimised, value_of
+from nas.objectives import OBJECTIVES, Floor, averaged, exact, front_rows, measured, minimised, value_of
 from nas.search.model.belief import Model, Result
 from nas.search.pool import traits_of
 from search_spaces import codec
 from search_spaces.domains import Scalar
 
-MOST = 600  # results that are learned from; beyond, those of networks that reached the last rung come first
+MOST = 600  # results that are learned from: of networks on the measured front, at the last rung, then the newest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +41,7 @@ def expected_front(
     names: Sequence[str],
     *,
     widening: float = 1.0,
+    floors: Sequence[Floor] = (),
 ) -> list[dict[str, Any]]:
     """The front of what is expected of the networks at the highest rung with results, ascending in MACs.
 
@@ -49,6 +50,7 @@ def expected_front(
         specs: Of the networks, encoded, by digest.
         names: Of the objectives.
         widening: What deviations are multiplied by, as `nas.calibration` learns it from a search by a model.
+        floors: Constraints on what is measured; networks below them, by what is expected, are left out.
 
     Returns:
         Rows of `nas.objectives.averaged` with `accuracy` as measured, and `expected` with the ends `expected_low` and
@@ -58,7 +60,12 @@ def expected_front(
         return []
     top = max(row["rung"] for row in evaluations)
     there = {row["digest"] for row in evaluations if row["rung"] == top}
-    kept = sorted(evaluations, key=lambda row: (row["digest"] not in there, row["rung"] != top, row["id"]))[:MOST]
+    best = {row["digest"] for row in front_rows([row for row in evaluations if row["rung"] == top], names)}
+
+    def late(row: Mapping[str, Any]) -> tuple[bool, bool, bool, int]:
+        return row["digest"] not in best, row["digest"] not in there, row["rung"] != top, -row["id"]
+
+    kept = sorted(evaluations, key=late)[:MOST]
     kept.sort(key=lambda row: row["id"])
     known = {
         row["digest"]: _Tried(
@@ -80,7 +87,14 @@ def expected_front(
     means, variances = belief.tried
     measured_there = {row["digest"]: row for row in averaged(evaluations) if row["rung"] == top}
     found = []
-    for digest in belief.front(belief.whole):
+    allowed = [
+        digest
+        for digest in belief.whole
+        if all(
+            1.0 - math.exp(float(means[own.index(floor.quantity), place[digest]])) >= floor.bound for floor in floors
+        )
+    ]
+    for digest in belief.front(allowed):
         mean, spread = float(means[0, place[digest]]), math.sqrt(float(variances[0, place[digest]]))
         half = QUANTILE * widening * spread
         ends = [1.0 - min(1.0, math.exp(mean + sign * half)) for sign in (1, 0, -1)]
@@ -90,6 +104,7 @@ def expected_front(
             {
                 **row,
                 "accuracy": value_of(row, names[0]),
+                **{name: value_of(row, name) for name in names[1:]},
                 "expected": middle,
                 "expected_low": low,
                 "expected_high": high,

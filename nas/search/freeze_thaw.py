@@ -91,12 +91,12 @@ def next_step(
         step = Step(network=networks[going[best]], rung=waiting[going[best]], reason=expected.reason(best), origin="")
         steps.append((float(expected.gain[best]) / values[best], step))
     front = belief.front(belief.digests)
-    found = options(belief, front, source, tried, rng) if may_start else {}
+    found = options(networks, front, source, tried, rng) if may_start else {}
     if found:
         new = list(found.values())
         values = [cost(network, 0) for network in new]
         best, reason = belief.best(new, against=against, reference=reference, price=np.asarray(values))
-        near = {one.digest for key in front for one in source.near(key)}
+        near = {one.digest for key in front for one in source.near(networks[key])}
         origin = "pool, near" if new[best].digest in near else "pool"
         step = Step(network=new[best], rung=0, reason=reason, origin=origin)
         steps.append((reason.gain / values[best], step))

@@ -242,7 +242,9 @@ def _broken(price: Cost, limits: Sequence[Limit], least: dict[str, int]) -> str 
 class Supply:
     """Networks that may be proposed: those of the pool, and such as are found near the best or drawn afresh.
 
-    What it gives is a function of the study and of what it is asked for; costs are kept, for they are asked for often.
+    What it gives is a function of the study and of what it is asked for. A network may have several settings, which a
+    model tells apart: one of the pool has those of the pool, any other those that it is asked for with. Costs are kept,
+    for they are asked for often.
 
     Args:
         study: Space, limits and clip.
@@ -254,20 +256,29 @@ class Supply:
         """Nothing is drawn yet."""
         self.pool = pool
         self._study, self._num_classes = study, num_classes
-        self._found: dict[str, Candidate | None] = dict(pool.by_digest)
-        self._near: dict[str, tuple[str, ...]] = {}
+        self._costs: dict[str, Cost | None] = {}
+        self._near: dict[str, tuple[Candidate, ...]] = {}
         macs = [candidate.cost.macs for candidate in pool.candidates]
         self._low, self._high = math.log(min(macs)), math.log(max(macs))
 
     def candidate(self, point: Point) -> Candidate | None:
         """A point of the space as a candidate; None where it breaks a constraint or does not fit the clips."""
-        if point.digest not in self._found:
-            self._found[point.digest] = self._costed(point)
-        return self._found[point.digest]
+        known = self.pool.by_digest.get(point.digest)
+        if known is not None:
+            return known
+        if point.digest not in self._costs:
+            self._costs[point.digest] = self._cost(point.spec)
+        price = self._costs[point.digest]
+        if price is None:
+            return None
+        span = self._high - self._low
+        place = (math.log(price.macs) - self._low) / span if span > 0 else 0.0
+        stratum = min(max(int(place * self._study.search.strata), 0), self._study.search.strata - 1)
+        return Candidate(digest=point.digest, spec=point.spec, params=dict(point.params), cost=price, stratum=stratum)
 
     def of(self, digest_: str, params: Mapping[str, Scalar]) -> Candidate | None:
         """The candidate of a trial, given its settings; None where the space has it no more."""
-        known = self._found.get(digest_)
+        known = self.pool.by_digest.get(digest_)
         return known if known is not None or not params else self.candidate(self._study.space.point(params))
 
     @property
@@ -280,15 +291,15 @@ class Supply:
         """Whether the pool holds every network of the space."""
         return self.pool.whole
 
-    def near(self, digest_: str) -> list[Candidate]:
+    def near(self, network: Candidate) -> Sequence[Candidate]:
         """Candidates one setting away from one that this has given; none from a network that no settings give."""
-        if digest_ not in self._near:
-            found, candidate = list[Candidate | None](), self._found.get(digest_)
-            if candidate is not None and candidate.params:
-                point = Point(tuple(candidate.params.items()), candidate.spec, candidate.digest)
+        if network.digest not in self._near:
+            found = list[Candidate | None]()
+            if network.params:
+                point = Point(tuple(network.params.items()), network.spec, network.digest)
                 found = [self.candidate(other) for other in self._study.space.neighbours(point)]
-            self._near[digest_] = tuple(one.digest for one in found if one is not None)
-        return [one for key in self._near[digest_] if (one := self._found[key]) is not None]
+            self._near[network.digest] = tuple(one for one in found if one is not None)
+        return self._near[network.digest]
 
     def drawn(self, count: int, rng: random.Random) -> list[Candidate]:
         """Candidates drawn from the space, fewer than `count` where it repeats itself or constraints are narrow."""
@@ -302,20 +313,15 @@ class Supply:
                 found.setdefault(candidate.digest, candidate)
         return list(found.values())
 
-    def _costed(self, point: Point) -> Candidate | None:
+    def _cost(self, spec: ArchSpec) -> Cost | None:
         study = self._study
         try:
-            price = cost_of(point.spec, study.data.clip, num_classes=self._num_classes, planes=study.data.planes)
+            price = cost_of(spec, study.data.clip, num_classes=self._num_classes, planes=study.data.planes)
         except SpecError:
             return None
         if _broken(price, study.limits, {}) is not None:
             return None
-        if _too_small(point.spec, study, self._num_classes) is not None:
-            return None
-        span = self._high - self._low
-        place = (math.log(price.macs) - self._low) / span if span > 0 else 0.0
-        stratum = min(max(int(place * study.search.strata), 0), study.search.strata - 1)
-        return Candidate(digest=point.digest, spec=point.spec, params=dict(point.params), cost=price, stratum=stratum)
+        return None if _too_small(spec, study, self._num_classes) is not None else price
 
 
 def traits_of(spec: ArchSpec) -> dict[str, Scalar]:

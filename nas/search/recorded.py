@@ -12,14 +12,20 @@ import heapq
 import json
 import math
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import optuna
+
+from nas.accuracies import AUTO
 from nas.compare import front, hypervolume
 from nas.errors import SearchError
+from nas.fidelity import recorded_fidelity
 from nas.jobs import JobResult, TrainJob
+from nas.objectives import COSTS, OBJECTIVES, exact
 from nas.search.crew import Crew
 from nas.search.driver import Driver
 from nas.search.pool import Pool, build_pool
@@ -32,7 +38,8 @@ from trainer.files import content_of, write_whole
 from trainer.metrics import EpochResult, Metrics
 
 REFERENCE = (1.0, 1.05)
-"""Error, as a share of that of chance, and log MACs, scaled to 0..1 over the table, of the reference point."""
+"""Error, as a share of that of chance, and logarithms of costs, scaled to 0..1 over the table, of the reference."""
+_MOST = 10**9  # seconds of an epoch, and videos
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,31 +84,41 @@ def read_curves(path: Path) -> list[Curve]:
     try:
         content = content_of(path)
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise SearchError(f"the table {path} cannot be read: {said}") from error
-    curves = []
+    curves, lines = list[Curve](), dict[tuple[str, int], int]()
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            curves.append(_curve(json.loads(line)))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            curve = _curve(json.loads(line))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise SearchError(
                 f"line {number} of {path} must be an object with digest, seed and lists of one length top1, loss and "
                 f"seconds, but is {line[:60]!r}"
             ) from error
+        first = lines.setdefault((curve.digest, curve.seed), number)
+        if first != number:
+            raise SearchError(
+                f"line {number} of {path} is of {curve.digest[:10]} with seed {curve.seed}, as is line {first}; a "
+                "training stands once"
+            )
+        curves.append(curve)
     if not curves:
         raise SearchError(f"the table {path} must hold a curve, but is empty")
     return curves
 
 
 def _curve(row: Mapping[str, Any]) -> Curve:
+    if not all(isinstance(row[name], list) for name in ("top1", "loss", "seconds")):
+        raise ValueError
     lists = [tuple(float(value) for value in row[name]) for name in ("top1", "loss", "seconds")]
     top1, loss, seconds = lists
     right = len(top1) == len(loss) == len(seconds) > 0 and all(math.isfinite(v) for one in lists for v in one)
     seed, videos = row["seed"], row.get("videos", 0)
     if not right or type(seed) is not int or type(videos) is not int or not isinstance(row["digest"], str):
         raise ValueError
-    if not all(0.0 <= value <= 1.0 for value in top1) or min(seconds) < 0 or videos < 0:
+    in_bounds = min(seconds) >= 0 and max(seconds) <= _MOST and 0 <= videos <= _MOST and abs(seed) < 2**63
+    if not in_bounds or not all(0.0 <= value <= 1.0 for value in top1):
         raise ValueError
     return Curve(digest=row["digest"], seed=seed, top1=top1, loss=loss, seconds=seconds, videos=videos)
 
@@ -118,7 +135,15 @@ def write_curves(curves: Iterable[Curve], path: Path) -> None:
 
 
 def curves_of(store: Store, study: Row) -> tuple[list[Curve], int]:
-    """The curves of a search's networks that got to its last rung, and how many did not."""
+    """The curves of a search's networks that got to its last rung, and how many did not.
+
+    Raises:
+        SearchError: The rungs of the search are no epochs of one training.
+    """
+    if not recorded_fidelity(study).continues:
+        raise SearchError(
+            f"a table is of epochs of one training, but the rungs of {study['name']} are other fidelities"
+        )
     whole, lacking = [], 0
     last = max((row["epochs"] for row in store.evaluations(study["id"])), default=0)
     for trial in store.trials(study["id"]):
@@ -178,10 +203,21 @@ class Table:
         """Costs the networks of the space."""
         if not study.search.fidelity.continues:
             raise SearchError("a table has accuracies by epochs, but search.fidelity is another")
-        if not study.num_classes:
-            raise SearchError("a study that is simulated must state data.num_classes, for there is no data")
+        if not study.num_classes or study.num_classes < 2:
+            raise SearchError("a study that is simulated must state data.num_classes, 2 or more, for there is no data")
+        names = study.search.objectives
+        others = [name for name in names[1:] if OBJECTIVES[name].measured]
+        if others or study.search.accuracy not in (AUTO, "top1"):
+            raise SearchError(
+                "a table has top-1 and exact costs, but the study searches by "
+                f"{', '.join(others or [study.search.accuracy])}; choices: error, {', '.join(COSTS)}"
+            )
         self.study = study
         self.pool: Pool = build_pool(study, num_classes=study.num_classes)
+        if not self.pool.whole:
+            raise SearchError(
+                f"search.pool must hold every network of the space for a simulation, but is {study.search.pool}"
+            )
         self.curves: dict[str, dict[int, Curve]] = {}
         for curve in curves:
             if curve.digest in self.pool.by_digest:
@@ -210,13 +246,14 @@ class Table:
             )
         errors = [1.0 - self.mean(candidate.digest, last) for candidate in self.pool.candidates]
         chance = 1.0 - 1.0 / study.num_classes
-        logs = [math.log(candidate.cost.macs) for candidate in self.pool.candidates]
-        span = max(logs) - min(logs) or 1.0
-        self.points = {
-            candidate.digest: (error / chance, (log - min(logs)) / span)
-            for candidate, error, log in zip(self.pool.candidates, errors, logs, strict=True)
-        }
-        self.best = hypervolume(list(self.points.values()), REFERENCE)
+        axes = [[math.log(candidate.quantity(name)) for candidate in self.pool.candidates] for name in exact(names)]
+        scaled = [[(log - min(logs)) / (max(logs) - min(logs) or 1.0) for log in logs] for logs in axes]
+        points = zip([error / chance for error in errors], *scaled, strict=True)
+        self.points = dict(zip((candidate.digest for candidate in self.pool.candidates), points, strict=True))
+        self._reference = (REFERENCE[0], *[REFERENCE[1]] * len(axes))
+        self.best = hypervolume(list(self.points.values()), self._reference)
+        if not self.best > 0:
+            raise SearchError("no network of the table is better than chance, so there is no front to be found")
 
     def mean(self, digest: str, epochs: int) -> float:
         """Top-1 of a network after some epochs, the mean of the table's seeds."""
@@ -232,7 +269,7 @@ class Table:
     def gap(self, digests: Sequence[str]) -> float:
         """Percent of the hypervolume of the table's front that some networks lack."""
         points = [self.points[digest] for digest in digests]
-        return 100.0 * (1.0 - (hypervolume(points, REFERENCE) if points else 0.0) / self.best)
+        return 100.0 * (1.0 - (hypervolume(points, self._reference) if points else 0.0) / self.best)
 
     @property
     def front(self) -> list[str]:
@@ -312,6 +349,7 @@ def simulate(
         workers: Trainings at once.
         listener: Hears of progress.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = replace(table.study, seed=seed)
     crew = TableCrew(table, workers)
     with tempfile.TemporaryDirectory(prefix="nas-simulate-") as folder:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from nas.search.ledger import Entry, Ledger
@@ -42,14 +42,14 @@ def hyperband(ledger: Ledger, rules: Rules) -> Action:
     A network of bracket b goes to rung b without being compared, and from there as by `asha` among its bracket. Of the
     networks, a share falls to bracket b that takes all brackets about the same epochs.
     """
-    bracket = brackets(rules)
+    counts = brackets(rules)
     for own in range(1, rules.num_rungs):  # those that have not got to where their bracket begins
         for entry in ledger.entries:
             ready = not entry.running and not entry.failed and 0 < len(entry.results) <= own
-            if ready and bracket[entry.number % len(bracket)] == own:
+            if ready and bracket_of(entry.number, counts) == own:
                 return Promote(entry.number, len(entry.results))
     for own in range(rules.num_rungs - 1):
-        members = [e for e in ledger.entries if bracket[e.number % len(bracket)] == own]
+        members = [e for e in ledger.entries if bracket_of(e.number, counts) == own]
         for rung in reversed(range(own, rules.num_rungs - 1)):
             alone = Ledger(replace(entry, number=i) for i, entry in enumerate(members))
             chosen = promotable(alone, rung, rules)
@@ -59,10 +59,20 @@ def hyperband(ledger: Ledger, rules: Rules) -> Action:
 
 
 def brackets(rules: Rules) -> tuple[int, ...]:
-    """The bracket of each network in turn, starting over: eta ** (s - b) networks of bracket b, of s + 1 brackets."""
+    """How many networks in turn are of each bracket: eta ** (s - b) times (s + 1) / (s - b + 1) of bracket b."""
     last = rules.num_rungs - 1
-    counts = [max(1, round((last + 1) / (last - b + 1) * rules.eta ** (last - b))) for b in range(last + 1)]
-    return tuple(b for b, count in enumerate(counts) for _ in range(count))
+    return tuple(max(1, round((last + 1) / (last - b + 1) * rules.eta ** (last - b))) for b in range(last + 1))
+
+
+def bracket_of(number: int, counts: Sequence[int]) -> int:
+    """The bracket of a network, by its number.
+
+    Args:
+        number: From 0.
+        counts: Of `brackets`.
+    """
+    place = number % sum(counts)
+    return next(b for b in range(len(counts)) if place < sum(counts[: b + 1]))
 
 
 def _start(ledger: Ledger, rules: Rules) -> Action:
@@ -80,10 +90,10 @@ LEDGER_SCHEDULERS: Mapping[str, Callable[[Ledger, Rules], Action]] = {
 
 
 def spent(ledger: Ledger, ends: tuple[int, ...]) -> int:
-    """Epochs of all jobs that have ended or are under way."""
+    """Epochs of all jobs that have ended or are under way; one that failed counts whole, however far it got."""
 
     def of(entry: Entry) -> int:
-        reached = len(entry.results) + entry.running
+        reached = len(entry.results) + (entry.running or entry.failed)
         return ends[reached - 1] if reached else 0
 
     return sum(map(of, ledger.entries))

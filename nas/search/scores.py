@@ -59,7 +59,7 @@ class StudyScores:
                 where = store[0].location if store is not None else "a search on a table"
                 raise SearchError(
                     f"search.features {name} is what `{STORED[name]}` stores, but {where} holds none of it; run that "
-                    "before the search, or leave the feature out"
+                    f"with the same settings (search.features={list(self.names)} among them) first, or leave it out"
                 )
 
     def of(self, name: str, networks: Sequence[Network]) -> list[float | None]:

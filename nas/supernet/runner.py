@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nas.accuracies import accuracy_of
+from nas.errors import SearchError
 from nas.jobs import derived_seed
 from nas.search.pool import Candidate, Pool, build_pool
 from nas.search.session import Listener, News, as_recorded, left_out, locked, opened_data, session_of, study_row
@@ -127,6 +129,8 @@ def run_supernet(
                 dropout=recipe.dropout,
                 planes=study.data.planes,
             )
+            basis = f"{epochs} epochs of {len(known)} networks, seed {study.seed}, {row['clip']}"
+            _check_features(study, store, row, strategy)
             with session_of(store, row, workers=0) as beat:
 
                 def heard(news: News) -> None:
@@ -145,11 +149,10 @@ def run_supernet(
                 chosen = _chosen(list(known.values()), set(alone), networks, study.seed)
                 found = _measured(study, row, data, recipe, places, net, chosen, folder, epochs, heard)
             values = {one.candidate.digest: one.accuracy for one in found}
-            basis = f"{epochs} epochs of {len(known)} networks, seed {study.seed}, {row['clip']}"
-            store.put_scores(row["id"], SCORES[strategy], values, basis=basis)
+            store.put_scores(row["id"], SCORES[strategy], values, basis=basis, alone=True)
             shares = net.shares()
             logs = {key: log_share(places, places.paths[key], shares) for key in known} if shares else {}
-            store.put_scores(row["id"], SHARES, logs, basis=basis)
+            store.put_scores(row["id"], SHARES, logs, basis=basis, alone=True)
             return Outcome(
                 networks=tuple(sorted(found, key=lambda one: (-one.accuracy, one.loss, one.candidate.cost.macs))),
                 covered=len(known),
@@ -162,6 +165,15 @@ def run_supernet(
                 log_shares=logs,
                 share_agreements=agreements(logs, evaluations),
             )
+
+
+def _check_features(study: Study, store: Store, row: Row, strategy: Strategy) -> None:
+    """A search that has begun by the scores of a supernet goes on by the same ones, or it would not be one search."""
+    if SCORES[strategy] in study.search.features and store.trials(row["id"]):
+        raise SearchError(
+            f"the search of {row['name']} has begun with search.features {SCORES[strategy]}, whose scores "
+            "stay as they are; give another --db"
+        )
 
 
 def recipe_of(recipe: Recipe, epochs: int) -> Recipe:
@@ -276,7 +288,7 @@ def _measured(
 
 
 def _lines(path: Path, epochs: int) -> dict[str, dict[str, Any]]:
-    """What was measured after so many epochs, by digest; a line that a kill cut short is measured again."""
+    """What was measured after so many epochs, by digest; what a kill cut short, or is damaged, is measured again."""
     try:
         text = content_of(path).decode("utf-8", "replace")
     except OSError:
@@ -285,7 +297,8 @@ def _lines(path: Path, epochs: int) -> dict[str, dict[str, Any]]:
     for part in text.splitlines():
         with suppress(ValueError, KeyError, TypeError):
             line = json.loads(part)
-            if line["epochs"] == epochs:
+            sound = all(isinstance(line[name], float | int) and math.isfinite(line[name]) for name in ("top1", "loss"))
+            if line["epochs"] == epochs and sound and 0 <= line["top1"] <= 1:
                 found[line["digest"]] = line
     if text and not text.endswith("\n"):
         with path.open("a", encoding="utf-8") as file:

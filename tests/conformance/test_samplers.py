@@ -83,6 +83,19 @@ def test_no_trial_is_proposed_twice_and_seeds_repeat() -> None:
     assert len(set(later)) == len(later)
 
 
+def test_settings_that_failed_are_not_asked_for_again() -> None:
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        width, depth = trial.suggest_categorical("w", [16, 32, 64, 128]), trial.suggest_int("d", 1, 8)
+        return (math.nan if width == 128 and depth > 4 else 1.0 / (width * depth)), float(width * width * depth)
+
+    study = optuna.create_study(
+        directions=["minimize"] * 2, sampler=PoolSampler(cost=lambda p: p["w"] ** 2 * p["d"], seed=1)
+    )
+    study.optimize(objective, n_trials=32)
+    asked = [tuple(trial.params.values()) for trial in study.trials[10:]]  # the first ones are drawn
+    assert len(set(asked)) == len(asked)
+
+
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="pool must be at least 1, but is 0"):
         PoolSampler(pool=0)

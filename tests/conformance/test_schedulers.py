@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from nas.budget import budget_of
 from nas.config import load_study
 from nas.jobs import JobResult
+from nas.objectives import floors_of
 from nas.search.crew import Crew
 from nas.search.decide import Decider
 from nas.search.driver import Driver, Summary
 from nas.search.estimate import expected_front
+from nas.search.ledger import Entry, Ledger
 from nas.search.pool import Supply, build_pool
 from nas.search.recorded import Curve, Table, TableCrew
 from nas.search.schedules import spent
@@ -216,6 +218,69 @@ def test_a_search_that_was_stopped_decides_as_if_it_had_not_been(
         with contextlib.closing(store):
             found.append(decisions(store))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_a_repeat_that_was_begun_is_trained_to_the_last_rung(
+    study_of: Callable[[str], Study], tmp_path: Path, workers: int
+) -> None:
+    study = study_of("freeze_thaw, repeats")
+    found = 0
+    for seed in range(3):
+        table = Table(replace(study, search=replace(study.search, trials=30)), curves_of(study, "curves", seed))
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        _, store, _ = searched(table, folder, seed=seed, workers=workers)
+        with contextlib.closing(store):
+            repeats = [trial["state"] for trial in store.trials(1) if trial["origin"] == "repeat"]
+        assert set(repeats) <= {"finished"}
+        found += len(repeats)
+    assert found
+
+
+def test_a_search_does_not_settle_while_all_are_at_chance(study_of: Callable[[str], Study], tmp_path: Path) -> None:
+    """Most networks are at chance, and a few are not: that the first ones were equal says nothing of the rest."""
+    study = study_of("freeze_thaw")
+    search = replace(study.search, patience=1, initial=4, trials=60)
+    for seed in range(4):
+        good = random.Random(seed).sample([one.digest for one in build_pool(study, num_classes=8).candidates], 3)
+        curves = [
+            replace(curve, top1=(0.9 if curve.digest in good else 0.125,) * RUNGS[-1], videos=400)
+            for curve in curves_of(study, "curves", 0)
+        ]
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        _, store, _ = searched(Table(replace(study, search=search), curves), folder, seed=seed, workers=1)
+        with contextlib.closing(store):
+            assert max(row["top1"] for row in store.evaluations(1)) == 0.9
+
+
+def test_freeze_thaw_trains_something_whatever_little_was_asked_for(
+    study_of: Callable[[str], Study], tmp_path: Path
+) -> None:
+    study = study_of("freeze_thaw")
+    table = Table(replace(study, search=replace(study.search, trials=2)), curves_of(study, "curves", 0))
+    summary, store, _ = searched(table, tmp_path, seed=0, workers=1)
+    store.close()
+    assert summary.counts[-1] == 1
+
+
+def test_the_strictest_of_several_constraints_counts(study_of: Callable[[str], Study]) -> None:
+    study = study_of("freeze_thaw")
+    floors = floors_of(["accuracy >= 0.8", "accuracy >= 0.5"], study.search.objectives, "auto")
+    supply = Supply(study, build_pool(study, num_classes=8), num_classes=8)
+    decider = Decider(replace(study.search, floors=floors), study.space, supply, study.seed)
+    assert decider._model.most == (pytest.approx(0.2),)
+
+
+def test_failures_count_as_spent() -> None:
+    entries = [
+        Entry(number=0, stratum=0, results=((0.5,),), failed=True),
+        Entry(number=1, stratum=0, failed=True),
+        Entry(number=2, stratum=0, results=((0.5,),), running=True),
+        Entry(number=3, stratum=0, results=((0.5,), (0.4,))),
+    ]
+    assert spent(Ledger(entries), (1, 3, 9)) == 3 + 1 + 3 + 3
 
 
 def test_a_lucky_network_is_trained_again_and_its_mean_counts(study_of: Callable[[str], Study], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ class Searched:
     digests: list[str] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     history: list[Observation] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
     supply: Supply = field(init=False)
     model: Model = field(init=False)
 
@@ -31,6 +32,7 @@ class Searched:
     def tell(self, candidate: Candidate, error: float | None, *costs: float | None) -> None:
         """A network has this error; None while it is in training."""
         self.digests.append(candidate.digest)
+        self.settings[candidate.digest] = candidate.params
         if error is None:
             self.history.append(Observation(params=candidate.params, objectives=None))
             return
@@ -41,11 +43,12 @@ class Searched:
     def fail(self, candidate: Candidate) -> None:
         """A network was tried in vain."""
         self.digests.append(candidate.digest)
+        self.settings[candidate.digest] = candidate.params
 
     def ask(self, sampler: Any, *, initial: int = 6, objectives: int = 2, seed: int = 0) -> Proposal | None:
         """What a sampler proposes."""
         known = {result.digest for result in self.results}
-        found = {digest: self.supply.of(digest, {}) for digest in self.digests}
+        found = {digest: self.supply.of(digest, self.settings[digest]) for digest in self.digests}
         return propose(
             sampler=sampler_of(sampler),
             space=self.study.space,

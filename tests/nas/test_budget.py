@@ -88,6 +88,15 @@ def test_it_takes_no_time_however_many_trials_are_asked_for(scheduler: str) -> N
     budget.networks([[1, 2, 3]])
 
 
+def test_brackets_take_no_room_however_large_the_factor() -> None:
+    budget = Budget(scheduler="hyperband", trials=20, ends=ENDS, eta=10**9)
+    assert budget.networks() == (20, 0, 0)
+
+
+def test_freeze_thaw_can_always_train_one_network() -> None:
+    assert Budget(scheduler="freeze_thaw", trials=2, ends=(1, 3, 9), eta=3).epochs == 9
+
+
 def test_a_record_of_before_is_one_of_halving() -> None:
     study = {"config": {"search": {"rungs": [1, 3, 9], "trials": 40, "eta": 3}}}
     assert recorded_budget(study).epochs == 40 + 13 * 2 + 4 * 6

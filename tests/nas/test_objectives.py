@@ -23,6 +23,7 @@ from nas.objectives import (
     value_of,
 )
 from nas.search.driver import run_search
+from nas.search.estimate import MOST, expected_front
 from nas.store import Store
 from tests.nas.test_search import study_at
 
@@ -57,6 +58,8 @@ def test_the_first_objective_is_what_networks_are_chosen_by(
         (["top1", "macs"], "balanced", "begins with top1, but search.accuracy is balanced"),
         (["top1", "error"], "auto", "has that of its first place twice"),
         (["error", "top1"], "top1", "has that of its first place twice"),
+        (["error", "top1"], "auto", "has that of its first place twice"),
+        (["error", "macs", "map"], "auto", "has that of its first place twice"),
     ],
 )
 def test_what_does_not_go_together_is_refused(names: list[str], accuracy: str, message: str) -> None:
@@ -124,6 +127,72 @@ def test_a_front_has_what_meets_the_constraints() -> None:
     assert [row["digest"] for row in front_rows(rows, ["error", "macs"], floors)] == ["a"]
     study = {"config": {"constraints": ["macs <= 1G", "top5 >= 0.25"], "search": {"objectives": ["top5", "macs"]}}}
     assert [str(one) for one in recorded_floors(study)] == ["accuracy >= 0.25"]
+
+
+def test_what_is_just_enough_meets_a_constraint() -> None:
+    """Means and differences of shares are off by their rounding."""
+    rows = [{**ROW, "digest": "a", "rung": 0, "top1": 0.94, "shuffled": 0.84} for _ in range(5)]
+    floors = floors_of(["accuracy >= 0.94", "motion_gap >= 0.1"], ["error", "motion_gap"], "auto")
+    assert [row["seeds"] for row in front_rows(rows, ["error", "motion_gap"], floors)] == [5]
+
+
+@pytest.fixture(scope="module")
+def below(tmp_path_factory: pytest.TempPathFactory, motion: Path) -> Path:
+    """A search of which no network meets the constraint."""
+    folder = tmp_path_factory.mktemp("below")
+    study = study_at(
+        folder, motion, {"search": {"trials": 3, "initial": 3, "rungs": [1]}, "constraints": ["accuracy >= 0.99"]}
+    )
+    run_search(study, folder / "study.db", workers=0)
+    return folder / "study.db"
+
+
+def test_a_search_without_a_front_says_why(below: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    why = "no network of tiny at the highest rung meets accuracy >= 0.99"
+    for words, code in (
+        (["pareto", str(below)], 0),
+        (["pareto", str(below), "--expected"], 0),
+        (["promote", str(below), "--front"], 2),
+        (["promote", str(below), "--best-under", "10G"], 2),
+        (["compare", str(below), str(below)], 2),
+    ):
+        assert main(words) == code, words
+        out, err = capsys.readouterr()
+        assert why in (err if code else out), words
+    assert main(["report", str(below), "-o", str(tmp_path / "report.html")]) == 0
+    assert f"There is no front: {why}" in (tmp_path / "report.html").read_text("utf-8")
+    capsys.readouterr()
+    for words in (["status", str(below)], ["watch", str(below), "--once"]):
+        assert main(words) == 0
+        assert "hypervolume: 0.000" in capsys.readouterr().out
+    assert main(["export", str(below), "--table", "front", "--csv"]) == 0
+
+
+def test_what_is_expected_keeps_to_constraints_and_holds_the_measured_front(below: Path) -> None:
+    with Store(below) as store:
+        row = store.study()
+        rows = [dict(one) for one in store.evaluations(row["id"])]
+        specs = {one["digest"]: one["spec"] for one in store.architectures(row["clip"], row["num_classes"])}
+    many = [{**rows[i % 3], "id": i, "top1": 0.2, "digest": f"{i:064}"} for i in range(MOST + 20)]
+    many[5]["top1"] = many[-1]["top1"] = 0.95
+    some = {one["digest"]: specs[rows[i % 3]["digest"]] for i, one in enumerate(many)}
+    found = expected_front(many, some, ("error",))
+    assert found[0]["accuracy"] == 0.95
+    floors = floors_of(["accuracy >= 0.9"], ("error",), "auto")
+    few = many[:30]
+    allowed = expected_front(few, some, ("error", "macs"), floors=floors)
+    assert all(one["expected"] >= 0.9 for one in allowed)
+    assert expected_front(few, some, ("error", "macs"))
+
+
+@pytest.mark.parametrize("fidelity", [{"fidelity": "frames", "rungs": [1, 4], "epochs": 1}])
+def test_a_rung_of_one_frame_has_no_motion_gap(tmp_path: Path, motion: Path, fidelity: dict[str, Any]) -> None:
+    search = {"objectives": ["error", "motion_gap"], "trials": 3, "initial": 3, "eta": 2, **fidelity}
+    run_search(study_at(tmp_path, motion, {"search": search}), tmp_path / "study.db", workers=0)
+    with Store(tmp_path / "study.db") as store:
+        rows = store.evaluations(store.study()["id"])
+    assert all(row["shuffled"] == row["top1"] for row in rows if row["rung"] == 0)
+    assert any(row["rung"] == 1 for row in rows)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +22,14 @@ from nas.errors import SearchError, StudyError
 from nas.samplers import sampler_of
 from nas.search.coverage import gaps
 from nas.search.model.belief import Model
-from nas.search.pool import Candidate, Pool, build_pool, strata_of
+from nas.search.model.encoding import Encoder
+from nas.search.pool import Candidate, Pool, Supply, build_pool, strata_of
 from nas.search.resources import too_small
 from nas.search.sampler import hub, nni_tuners
 from nas.search.sampler.named import ready
+from nas.search.sampler.optuna_samplers import rehearse
 from nas.study import SAMPLERS, Study
+from search_spaces.family_space import Point
 from tests.nas.searched import Searched
 from tests.nas.studies import write_study
 
@@ -166,6 +170,31 @@ def test_a_large_space_is_searched_beyond_the_pool_that_was_drawn(
     assert min(result.errors[0] for result in search.results) == pytest.approx(0.2)
     assert len(set(search.digests)) == 30
     assert not set(search.digests) <= set(search.pool.by_digest)
+
+
+def test_what_a_model_sees_of_a_network_does_not_depend_on_what_was_met_before() -> None:
+    """Of several settings of a network each stays what it is, or a search that is taken up again decides otherwise."""
+    study = load_study(STUDIES / "kinetics_small.yaml", ["data=motion", "search.pool=20"])
+    pool = build_pool(study, num_classes=8)
+    rng, points, supply = random.Random(0), dict[str, Point](), Supply(study, pool, num_classes=8)
+    while True:
+        one = study.space.random(rng)
+        other = points.setdefault(one.digest, one)
+        if other.params != one.params and one.digest not in pool.by_digest and supply.candidate(one) is not None:
+            break
+    orders = []
+    for pair in ((one, other), (other, one)):
+        supply = Supply(study, pool, num_classes=8)
+        candidates = [supply.candidate(point) for point in pair]
+        bits = Encoder(pool.candidates).encode([found for found in candidates if found is not None]).bits
+        orders.append(
+            {
+                found.digest + str(found.params): row.tolist()
+                for found, row in zip(candidates, bits, strict=True)
+                if found
+            }
+        )
+    assert len(orders[0]) == 2 and orders[0] == orders[1]
 
 
 def test_the_pool_keeps_the_constraints_and_says_what_they_took(study: Study, pool: Pool) -> None:
@@ -384,6 +413,35 @@ def test_a_sampler_that_fails_in_the_midst_gets_one_line(
     monkeypatch.setattr(RandomSampler, "sample_independent", failing)
     with pytest.raises(SearchError, match="optuna:RandomSampler failed: RuntimeError: no more"):
         search.ask("optuna:RandomSampler")
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [{"optuna": "TPESampler", "n_ei_candidates": 0}, {"optuna": "TPESampler", "n_ei_candidates": 10**12}],
+    ids=str,
+)
+def test_a_sampler_that_would_fail_in_the_midst_is_refused_before(study: Study, stated: dict[str, Any]) -> None:
+    with pytest.raises(SearchError, match="search.sampler .* failed: "):
+        rehearse(sampler_of(stated), study.space, num_objectives=2, seed=0)
+
+
+@pytest.mark.parametrize("stated", ["optuna:NSGAIISampler", "optuna:TPESampler", "pool", "tpe", "optuna:QMCSampler"])
+def test_a_rehearsal_lets_pass_what_works(study: Study, stated: str) -> None:
+    rehearse(sampler_of(stated), study.space, num_objectives=2, seed=0)
+
+
+def test_brute_force_is_no_choice() -> None:
+    with pytest.raises(StudyError, match=r"search.sampler optuna .*choices: (?!.*BruteForce)"):
+        ready(sampler_of("optuna:BruteForceSampler"), ["error", "macs"])
+
+
+@pytest.mark.parametrize("text", ["raise SystemExit(3)", "import sys\nsys.exit('bye')"])
+def test_a_package_that_exits_gets_one_line(tmp_path: Path, text: str) -> None:
+    pytest.importorskip("optunahub")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text(text, encoding="utf-8")
+    with pytest.raises(StudyError, match="cannot be loaded: SystemExit"):
+        ready(sampler_of({"hub": "mine", "path": str(tmp_path)}), ["error"])
 
 
 def test_a_tuner_says_what_it_is_told() -> None:

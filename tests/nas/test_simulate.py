@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,12 @@ GOOD = '{"digest":"a","seed":0,"top1":[0.5],"loss":[1.0],"seconds":[1.0]}'
         (GOOD.replace("[1.0]", "[1.0, 2.0]", 1), "line 1"),
         (GOOD.replace('"seed":0', '"seed":true'), "line 1"),
         ("[" * 100_000, "line 1"),
+        (GOOD.replace("[0.5]", '"1"'), "line 1"),
+        (GOOD.replace("[0.5]", '{"1": 0.5}'), "line 1"),
+        (GOOD.replace('"loss":[1.0]', f'"loss":[1{"0" * 400}]'), "line 1"),
+        (GOOD.replace('"seconds":[1.0]', '"seconds":[1e308]'), "line 1"),
+        (GOOD.replace("}", f', "videos": 1{"0" * 30}}}'), "line 1"),
+        (f"{GOOD}\n{GOOD.replace('0.5', '0.6')}", "line 2 of .* is of a with seed 0, as is line 1; a training stands"),
     ],
 )
 def test_a_table_that_is_none_gets_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -156,6 +164,10 @@ def test_a_table_that_is_cut_off_gets_one_line(tmp_path: Path) -> None:
         read_curves(path)
     with pytest.raises(SearchError, match="cannot be read"):
         read_curves(tmp_path / "none.jsonl")
+    whole = gzip.compress(GOOD.encode() * 20)
+    path.write_bytes(whole[:12] + b"\xff" * 20 + whole[32:])
+    with pytest.raises(SearchError, match="cannot be read"):
+        read_curves(path)
 
 
 def test_a_table_must_have_every_network_and_epoch_of_the_space(tmp_path: Path, motion: Path) -> None:
@@ -164,6 +176,81 @@ def test_a_table_must_have_every_network_and_epoch_of_the_space(tmp_path: Path, 
         Table(study, made_up(study, without=1))
     with pytest.raises(SearchError, match="must end at most after the 2 epochs that the table has"):
         Table(study, made_up(study, epochs=2))
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (
+            {"objectives": ["top5", "macs"]},
+            "a table has top-1 and exact costs, but the study searches by top5",
+        ),
+        ({"objectives": ["error", "motion_gap"]}, "searches by motion_gap"),
+        ({"accuracy": "balanced"}, "searches by balanced"),
+        ({"pool": 5}, "search.pool must hold every network of the space for a simulation, but is 5"),
+    ],
+)
+def test_what_a_table_does_not_hold_is_refused(
+    tmp_path: Path, motion: Path, search: dict[str, Any], message: str
+) -> None:
+    curves = made_up(study_at(tmp_path, motion))
+    with pytest.raises(SearchError, match=message):
+        Table(study_at(tmp_path, motion, search), curves)
+
+
+def test_a_table_without_a_front_is_refused_in_true_words(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curves = [replace(curve, top1=(0.125,) * 3) for curve in made_up(study_at(tmp_path, motion))]
+    write_curves(curves, tmp_path / "table.jsonl")
+    assert main(["simulate", str(tmp_path / "tiny.yaml"), "--table", str(tmp_path / "table.jsonl")]) == 2
+    assert "no network of the table is better than chance" in capsys.readouterr().err
+
+
+def test_a_fault_in_a_simulation_is_not_told_as_damage_of_its_database(
+    tmp_path: Path, motion: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_curves(made_up(study_at(tmp_path, motion)), tmp_path / "table.jsonl")
+
+    def failing(*_: Any) -> float:
+        raise ZeroDivisionError("made up")
+
+    monkeypatch.setattr(Table, "gap", failing)
+    assert main(["simulate", str(tmp_path / "tiny.yaml"), "--table", str(tmp_path / "table.jsonl")]) == 3
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError" in err and "damaged" not in err
+
+
+def test_the_gap_is_of_the_objectives_of_the_study(tmp_path: Path, motion: Path) -> None:
+    study = study_at(tmp_path, motion, {"objectives": ["error"]})
+    table = Table(study, made_up(study))
+    best = max(table.points, key=lambda digest: table.mean(digest, 3))
+    assert table.gap([best]) == pytest.approx(0.0)
+    three = Table(study_at(tmp_path, motion, {"objectives": ["error", "macs", "params"]}), made_up(study))
+    assert three.gap([best]) > 0 and three.gap(list(three.points)) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 4])
+def test_the_median_is_the_median(tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], seeds: int) -> None:
+    write_curves(made_up(study_at(tmp_path, motion)), tmp_path / "table.jsonl")
+    command = ["simulate", str(tmp_path / "tiny.yaml"), "--table", str(tmp_path / "table.jsonl"), "--seeds", str(seeds)]
+    assert main([*command, "--json"]) == 0
+    gaps = [row["gap"] for row in json.loads(capsys.readouterr().out)]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    told = float(out.rpartition("median ")[2].split()[0])
+    assert told == pytest.approx(statistics.median(gaps), abs=0.0051)
+
+
+@pytest.mark.parametrize("scheduler", ["iepoch", "hyperband", "asha", "none"])
+def test_a_space_smaller_than_the_budget_is_trained_on(tmp_path: Path, motion: Path, scheduler: str) -> None:
+    """That there are fewer networks than trials is as if no more had been asked for."""
+    study = study_at(tmp_path, motion, {"scheduler": scheduler, "trials": 500})
+    table = Table(study, made_up(study))
+    found = simulate(table, seed=0, workers=2)
+    count = len(table.pool.candidates)
+    assert found.counts[0] == count
+    assert found.counts[-1] >= {"none": count, "iepoch": count // 3}.get(scheduler, 1)
 
 
 def test_a_search_that_is_not_over_is_recorded_as_far_as_it_got(
@@ -175,3 +262,25 @@ def test_a_search_that_is_not_over_is_recorded_as_far_as_it_got(
     assert "1 networks to 3 epochs" in capsys.readouterr().out
     (curve,) = read_curves(tmp_path / "table.jsonl")
     assert len(curve.top1) == 3
+
+
+@pytest.mark.parametrize(
+    ("search", "recipe", "message"),
+    [
+        ({"fidelity": "data", "rungs": [0.5, 1.0], "epochs": 1}, {}, "a table is of epochs of one training"),
+        ({"rungs": [2]}, {"eval_every": 2}, "was measured after each epoch (recipe.eval_every)"),
+    ],
+)
+def test_what_is_no_curve_by_epochs_is_not_recorded(
+    tmp_path: Path,
+    motion: Path,
+    capsys: pytest.CaptureFixture[str],
+    search: dict[str, Any],
+    recipe: dict[str, Any],
+    message: str,
+) -> None:
+    places = [f"data.root='{motion}'", f"data.cache='{motion.parent / 'cache'}'"]
+    over = {"search": {"trials": 2, "initial": 2, **search}, "recipe": recipe}
+    run_search(load_study(write_study(tmp_path / "t.yaml", over), places), tmp_path / "study.db", workers=0)
+    assert main(["record", str(tmp_path / "study.db"), "-o", str(tmp_path / "table.jsonl")]) == 2
+    assert message in capsys.readouterr().err

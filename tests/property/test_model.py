@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -164,6 +165,39 @@ def test_a_result_below_the_last_rung_says_less_than_one_at_it() -> None:
     low = base.with_means([(15, 0)]).predict(both)[1][15]
     high = base.with_means([(15, 2)]).predict(both)[1][15]
     assert high < low <= base.predict(both)[1][15]
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-4, 1e-3, 1e-2])
+def test_two_results_that_are_close_say_little_of_the_others(apart: float) -> None:
+    """Of twelve networks that differ at the first rung, two are close at the last: the rest stay as they were."""
+    rng = np.random.default_rng(3)
+    networks = encoding(rng, 30)
+    first = np.log(rng.uniform(0.3, 0.9, 12))
+    seen = Observations(
+        network=np.asarray([*range(12), 0, 1]),
+        rung=np.asarray([0] * 12 + [1] * 2),
+        value=np.asarray([*first, math.log(0.3), math.log(0.3 + apart)]),
+        variance=np.full(14, 1e-3),
+    )
+    posterior = fit(networks, seen, num_rungs=2)
+    mean, variance = posterior.predict(networks.take(np.arange(2, 30)))
+    assert np.ptp(mean) > 0.1
+    assert (np.sqrt(variance) > 0.05).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_equal_results_leave_open_what_others_have(count: int) -> None:
+    rng = np.random.default_rng(4)
+    networks = encoding(rng, 40)
+    seen = Observations(
+        network=np.arange(count),
+        rung=np.zeros(count, dtype=np.int64),
+        value=np.full(count, math.log(0.3)),
+        variance=np.full(count, 1e-3),
+    )
+    mean, variance = fit(networks, seen).predict(networks.take(np.arange(count, 40)))
+    assert mean == pytest.approx(math.log(0.3))
+    assert np.sqrt(variance).max() > 0.01
 
 
 def test_equal_results_are_no_trouble() -> None:

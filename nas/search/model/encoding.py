@@ -34,7 +34,7 @@ class Encoder:
 
     def __init__(self, networks: Sequence[Network], scores: Scores | None = None) -> None:
         """Collects settings and values."""
-        self._cache: dict[str, NDArray[np.float64]] = {}
+        self._cache: dict[tuple[object, ...], NDArray[np.float64]] = {}
         macs = [network.quantity("macs") for network in networks]
         self._low, self._high = float(np.log(min(macs))), float(np.log(max(macs)))
         rows = [settings_of(network.params) for network in networks]
@@ -74,7 +74,7 @@ class Encoder:
             else:
                 steps = len(self._ordered[name]) - 1
                 setting += [i] * steps
-                scale += [1.0 / steps] * steps
+                scale += [1.0 / max(1, steps)] * steps
                 if name in self._optional:
                     setting.append(i)
                     scale.append(0.5)
@@ -122,9 +122,10 @@ class Encoder:
         return np.column_stack([self._settings_of(networks), cost, cost**2])
 
     def _bits(self, network: Network) -> NDArray[np.float64]:
-        found = self._cache.get(network.digest)
+        key = (network.digest, *network.params.items())  # a network may have several settings
+        found = self._cache.get(key)
         if found is None:
-            found = self._cache[network.digest] = self._encoded(self._row(network))
+            found = self._cache[key] = self._encoded(self._row(network))
         return found
 
     def _encoded(self, row: Mapping[str, Scalar]) -> NDArray[np.float64]:

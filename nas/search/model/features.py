@@ -59,7 +59,7 @@ class Features:
         self._scores, self._described = scores, described
         self._sorted: list[Array] = []
         self._middle, self._weights = np.zeros(len(self.names)), list[Array]()
-        self._known: dict[str, Array] = {}
+        self._known: dict[tuple[object, ...], Array] = {}
         part = pool if len(pool) <= REFERENCE else [pool[i * len(pool) // REFERENCE] for i in range(REFERENCE)]
         for place, name in enumerate(self.names):
             asked = pool if name in STORED else part  # to look one up costs nothing
@@ -83,15 +83,15 @@ class Features:
 
     def known(self, networks: Sequence[Network]) -> Array:
         """(networks, features) from 0 to 1, as scored; guessed where a network has no score."""
-        new = [one for one in networks if one.digest not in self._known]
+        new = [one for one in networks if _key(one) not in self._known]
         if new:
             rows = self.guessed(new)
             for place, name in enumerate(self.names):
                 for row, value in enumerate(self._scores.of(name, new)):
                     if value is not None:
                         rows[row, place] = self._quantiles(place, [value])[0]
-            self._known |= {one.digest: row for one, row in zip(new, rows, strict=True)}
-        return np.asarray([self._known[one.digest] for one in networks]).reshape(len(networks), len(self.names))
+            self._known |= {_key(one): row for one, row in zip(new, rows, strict=True)}
+        return np.asarray([self._known[_key(one)] for one in networks]).reshape(len(networks), len(self.names))
 
     def _quantiles(self, place: int, values: Sequence[float]) -> Array:
         known = self._sorted[place]
@@ -100,6 +100,11 @@ class Features:
 
     def _columns(self, networks: Sequence[Network]) -> Array:
         return self._described(networks)
+
+
+def _key(network: Network) -> tuple[object, ...]:
+    """Of a network and its settings, which a guess is made from."""
+    return (network.digest, *network.params.items())
 
 
 def thermometer(quantiles: Array) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ found by L-BFGS from their prior medians, so that they are a function of the obs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +34,8 @@ _MEDIANS = {"s": 0.5, "a": 0.5, "b": 0.5, "l": 0.5, "noise": 0.02, "v": 0.1}
 _SCORE = 0.2  # of the slope of a score
 _RUNG_MEDIANS = {"s": 0.1, "b": 0.1, "c": 0.5, "t": 0.05}  # of the difference of a rung
 _JITTER = 1e-8
+_SHARED = 2.0  # results that the spread of all rungs counts as, beside those of the highest
+_LEAST = 0.1  # of a deviation of log errors: that all were equal so far does not say that all are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,9 +288,7 @@ def fit(encoding: Encoding, observations: Observations, *, num_rungs: int = 1, t
         num_rungs: Of the search; predictions are of the last.
         theta: Hyperparameters of an earlier fit that are to be kept; None finds them.
     """
-    top = observations.rung == observations.rung.max()
-    mean, deviation = float(observations.value[top].mean()), float(observations.value[top].std())
-    deviation = deviation if top.sum() > 1 and deviation > 1e-9 else max(float(observations.value.std()), 1e-3)
+    mean, deviation = _scale(observations)
     kernel = _Kernel(encoding, num_rungs)
     problem = _Problem(kernel, encoding, observations, (observations.value - mean) / deviation, deviation)
     if theta is None:
@@ -311,6 +312,23 @@ def fit(encoding: Encoding, observations: Observations, *, num_rungs: int = 1, t
         chol=chol,
         alpha=alpha,
     )
+
+
+def _scale(observations: Observations) -> tuple[float, float]:
+    """Mean of the log errors at the highest rung that has some, and the deviation that hyperparameters are relative to.
+
+    The deviation is that at the highest rung; of a few results, which may be close by luck, it counts as `_SHARED` more
+    that are spread as those of all rungs are around the means of theirs.
+    """
+    values, rungs = observations.value, observations.rung
+    top = rungs == rungs.max()
+    means = {rung: float(values[rungs == rung].mean()) for rung in np.unique(rungs).tolist()}
+    around = values - np.asarray([means[rung] for rung in rungs.tolist()])
+    free = max(1, len(values) - len(means))
+    variance = (float(np.square(around[top]).sum()) + _SHARED * float(np.square(around).sum()) / free) / (
+        int(top.sum()) + _SHARED
+    )
+    return means[int(rungs.max())], max(_LEAST, math.sqrt(variance))
 
 
 class _Problem:

@@ -83,7 +83,7 @@ def _local(package: str, root: Path) -> ModuleType:
         )
     try:
         return cast(ModuleType, hub.load_local_module(package, registry_root=str(root)))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StudyError(f"{_KEY}: {folder} cannot be loaded: {_told(error)}") from error
 
 
@@ -99,7 +99,7 @@ def _fetched(package: str, ref: str | None) -> ModuleType:
     os.environ["GIT_TERMINAL_PROMPT"] = "0"  # a hub that asks for a password is no hub that can be read
     try:
         return cast(ModuleType, hub.load_module(package, **({"ref": ref} if ref else {})))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StudyError(f"{_KEY} hub:{package} cannot be loaded from {_HOST}: {_told(error)}") from error
     finally:
         if asks is None:
@@ -126,5 +126,5 @@ def _reachable() -> bool:
         return False
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {error}", 200)

@@ -119,7 +119,12 @@ class PoolSampler(BaseSampler):
             for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             if one.number != trial.number and all(name in one.params for name in search_space)
         ]
-        return self._proposed(study.directions, search_space, ended, running)
+        failed = [
+            one.params
+            for one in study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+            if all(name in one.params for name in search_space)
+        ]
+        return self._proposed(study.directions, search_space, ended, running, failed)
 
     def _proposed(
         self,
@@ -127,11 +132,12 @@ class PoolSampler(BaseSampler):
         space: Mapping[str, BaseDistribution],
         ended: Sequence[FrozenTrial],
         running: Sequence[FrozenTrial],
+        failed: Sequence[Params],
     ) -> dict[str, Any]:
         signs = np.asarray([1.0 if direction == StudyDirection.MINIMIZE else -1.0 for direction in directions])
         values = np.asarray([one.values for one in ended]) * signs
         seen = [{name: one.params[name] for name in space} for one in [*ended, *running]]
-        known = {_key(params) for params in seen}
+        known = {_key({name: params[name] for name in space}) for params in (*seen, *failed)}
         exact = self._cost is not None and 2 <= len(directions) <= _MOST
         errors, best = self._modelled(values, exact), front(values)[:20]
         options: dict[tuple[Any, ...], dict[str, Any]] = {}

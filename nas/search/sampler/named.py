@@ -58,7 +58,7 @@ def check(sampler: Sampler, objectives: Sequence[str]) -> None:
         _asked(make, len(objectives))
     except ImportError as error:
         raise StudyError(missing(sampler, error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if len(objectives) > 1 and _works(make, 1, lacking=True):
             raise StudyError(
                 f"{KEY} {sampler} takes one objective, but search.objectives is [{', '.join(objectives)}] (of Optuna, "
@@ -97,7 +97,9 @@ def able(num_objectives: int) -> list[str]:
 
 def classes() -> dict[str, type[BaseSampler]]:
     """The classes of `optuna.samplers` that can be made of plain settings, by name."""
-    found = {name: getattr(optuna.samplers, name) for name in optuna.samplers.__all__}
+    # Brute force follows a tree of settings to its end, which a pool with constraints and other proposals is not.
+    names = [name for name in optuna.samplers.__all__ if name != "BruteForceSampler"]
+    found = {name: getattr(optuna.samplers, name) for name in names}
     return {
         name: of
         for name, of in found.items()
@@ -130,7 +132,7 @@ def maker(sampler: Sampler) -> Callable[[int], BaseSampler]:
         _built(of, 0, given)
     except ImportError as error:
         raise StudyError(missing(sampler, error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StudyError(f"{KEY} {sampler} does not take its settings: {_told(error)}") from error
     return partial(_built, of, given=given)
 
@@ -262,7 +264,7 @@ def _works(make: Callable[[int], BaseSampler], num_objectives: int, *, lacking: 
         _asked(make, num_objectives)
     except ImportError:
         return lacking
-    except Exception:
+    except (Exception, SystemExit):
         return False
     return True
 
@@ -275,5 +277,5 @@ def missing(sampler: Sampler, error: ImportError) -> str:
     return f"{KEY} {sampler} needs {name or 'a package that is missing'}{how}"
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {error}", 200)

@@ -61,7 +61,7 @@ def check(sampler: Sampler) -> None:
             raise StudyError(f"{KEY} {sampler} needs {name}: pip install 'nni[{sampler.name}]==3.0'") from error
         except StudyError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise StudyError(
                 f"{KEY} {sampler} does not take its settings: {one_line(f'{type(error).__name__}: {error}', 200)}"
             ) from error
@@ -198,7 +198,7 @@ def _valid(sampler: Sampler, known: Mapping[str, Any], given: Mapping[str, Any])
         for value in (stated, float(stated)) if type(stated) is int else (stated,):
             try:
                 validator.validate_class_args(optimize_mode="maximize", **{key: value})
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 fault = error
             else:
                 valid[key] = value

@@ -8,27 +8,31 @@ that does not apply as a value of its own.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseGASampler, BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
+from nas.cost import Cost
 from nas.errors import NasError, SearchError, one_line
 from nas.samplers import Sampler
 from nas.search.model.encoding import settings_of
 from nas.search.pool import Candidate, Pool
 from nas.search.sampler.named import Form, ability, maker, quiet
 from nas.search.sampler.seeds import seeded
+from search_spaces.family_space import Point
 from search_spaces.space import SearchSpace
 from search_spaces.spec import SpecError
 
 POPULATION = 20
+REHEARSED = 24  # made-up results, more than any sampler of Optuna draws at random before it begins
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,10 +98,55 @@ def asked(
                         wanted, digest = _wanted(make, can.form, space, pool, history, num_objectives, draw)
         except NasError:
             raise
-        except Exception as error:  # of code that is not ours
+        except (Exception, SystemExit) as error:  # of code that is not ours
             raise SearchError(one_line(f"search.sampler {sampler} failed: {type(error).__name__}: {error}")) from error
     match = next((one for one in free if one.digest == digest or settings_of(one.params) == wanted), None)
     return (match, str(sampler)) if match is not None else (_nearest(free, wanted, rng), f"{sampler}, nearest")
+
+
+def rehearse(sampler: Sampler, space: SearchSpace, *, num_objectives: int, seed: int) -> None:
+    """Lets a sampler propose after made-up results, so that what it cannot do shows before anything is trained.
+
+    Args:
+        sampler: Any; the project's own can do what they are asked.
+        space: Of the study.
+        num_objectives: Of the search.
+        seed: Of the study.
+
+    Raises:
+        SearchError: It fails.
+    """
+    if sampler.own:
+        return
+    rng, points = random.Random(f"rehearsal {seed}"), dict[str, Point]()
+    for _ in range(4 * REHEARSED):
+        with contextlib.suppress(SpecError):  # settings of no network
+            point = space.random(rng)
+            points.setdefault(point.digest, point)
+    unpriced = cast(Cost, None)  # samplers do not see costs
+    networks = [
+        Candidate(digest=key, spec=point.spec, params=dict(point.params), cost=unpriced, stratum=0)
+        for key, point in points.items()
+    ]
+    pool = Pool(candidates=tuple(networks), named=(), dropped={}, whole=False)
+    for count in (REHEARSED // 2, REHEARSED):
+        told, free = networks[: min(count, len(networks) - 1)], networks[min(count, len(networks) - 1) :]
+        results = [
+            Observation(params=one.params, objectives=tuple(rng.random() for _ in range(num_objectives)))
+            for one in told
+        ]
+        if told:
+            asked(
+                sampler=sampler,
+                space=space,
+                pool=pool,
+                free=free,
+                history=results,
+                num_objectives=num_objectives,
+                rng=rng,
+                seed=seed,
+                num_tried=len(told),
+            )
 
 
 def _nearest(free: Sequence[Candidate], params: Mapping[str, Any], rng: random.Random) -> Candidate:

@@ -12,31 +12,30 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol, TypeVar
 
-from nas.search.model.belief import Belief, Model, Reason, Result
+from nas.search.model.belief import Model, Reason, Result
 from nas.search.model.network import Network
 
 N = TypeVar("N", bound=Network)
-N_co = TypeVar("N_co", bound=Network, covariant=True)
 
 OF_POOL = 1000  # networks of the pool that are looked at for a proposal
 FRESH = 100  # draws of the space for a proposal
 
 
-class Source(Protocol[N_co]):
+class Source(Protocol[N]):
     """Where networks come from; a space, or a table of known results."""
 
     @property
-    def candidates(self) -> Sequence[N_co]:
+    def candidates(self) -> Sequence[N]:
         """A pool that stays."""
 
     @property
     def whole(self) -> bool:
         """Whether there are no others."""
 
-    def near(self, digest_: str, /) -> Sequence[N_co]:
+    def near(self, network: N, /) -> Sequence[N]:
         """Networks one setting away from one that this has given."""
 
-    def drawn(self, count: int, rng: random.Random) -> Sequence[N_co]:
+    def drawn(self, count: int, rng: random.Random) -> Sequence[N]:
         """Random networks, at most `count`."""
 
 
@@ -67,23 +66,26 @@ def proposed(
     results = [result for result in results if result.digest in networks]
     belief = model.believe(results, networks, [(key, at) for key, at in pending if key in networks])
     front = belief.front(belief.digests)
-    found = options(belief, front, supply, tried, rng)
+    found = options(networks, front, supply, tried, rng)
     if not found:
         return None
     candidates = list(found.values())
     best, reason = belief.best(candidates, against=belief.digests, reference=belief.reference(belief.digests))
-    near = {one.digest for key in front for one in supply.near(key)}
+    near = {one.digest for key in front for one in supply.near(networks[key])}
     return candidates[best], reason, "pool, near" if candidates[best].digest in near else "pool"
 
 
 def options(
-    belief: Belief, front: Sequence[str], supply: Source[N], tried: AbstractSet[str], rng: random.Random
+    networks: Mapping[str, N], front: Sequence[str], supply: Source[N], tried: AbstractSet[str], rng: random.Random
 ) -> dict[str, N]:
     """The renewed pool, by digest: neighbours of a front, some of the pool, fresh draws; none that was tried."""
     pool = supply.candidates
-    found = [one for key in front for one in supply.near(key)]
+    found = [one for key in front for one in supply.near(networks[key])]
     found += pool if len(pool) <= OF_POOL else rng.sample(list(pool), OF_POOL)
     if not supply.whole:
         found += supply.drawn(FRESH, rng)
     options = {one.digest: one for one in found if one.digest not in tried}
-    return options or {one.digest: one for one in pool if one.digest not in tried}
+    if options:
+        return options
+    rest = [*pool, *(one for network in networks.values() for one in supply.near(network))]
+    return {one.digest: one for one in rest if one.digest not in tried}

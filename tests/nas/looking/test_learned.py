@@ -18,8 +18,10 @@ from scipy import stats
 
 from nas import store as s
 from nas import tables as m
+from nas.bands import searched
 from nas.calibration import calibration, expectations, interval
 from nas.drivers import Driver
+from nas.importance import rungs_of
 from nas.learned import Box, deciding, learned_of, origins, volume
 from nas.ranks import agreements, spearman
 from nas.ranks import interval as interval_of_ranks
@@ -156,6 +158,21 @@ def test_90_of_100_measurements_lie_within_what_was_rightly_expected(spread: flo
     assert found.share == pytest.approx(0.9, abs=0.035)
     assert found.low < found.share < found.high
     assert found.ratio == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_network_of_several_seeds_counts_once() -> None:
+    """Trainings 0 to 5 are of three networks, each with two seeds."""
+    rows = [{**result(i, rung, 0.1 * i + 0.01 * rung), "digest": f"d{i % 3}"} for i in range(6) for rung in range(2)]
+    assert [one.networks for one in agreements(rows, 2)] == [3]
+    assert [len(of) for of in rungs_of(rows).values()] == [3, 3]
+    assert max(row["top1"] for row in rungs_of(rows)[0]) == pytest.approx(0.35)
+    jobs = [{**job(i, 0, (0.5, 0.1, 0.01)), "digest": f"d{i % 3}"} for i in range(6)]
+    told = calibration(expectations(jobs, rows, 2))
+    assert told is not None and (told.expectations, told.networks) == (6, 3)
+    study = {"name": "s", "seed": 0, "clip": "", "num_classes": 8, "data": {}, "config": {"search": {"rungs": [1, 3]}}}
+    rows = [{**row, "chosen_by": None, "map_sample": None, "balanced": None} for row in rows]
+    found = searched("s.db", study, rows, trials=6)
+    assert sorted(found.accuracy) == pytest.approx([0.16, 0.26, 0.36])
 
 
 @pytest.mark.parametrize("wrong", [0.5, 1.0, 2.0])

@@ -140,3 +140,37 @@ def test_a_refused_start_changes_nothing(tmp_path: Path, motion: Path, capsys: p
     assert main(["supernet", study, "recipe.lr=0.5", "--epochs", "1", "--db", str(db)]) == 2
     assert "was made with recipe.lr=0.003, but the study now says 0.5" in capsys.readouterr().err
     assert content_of(db) == before
+
+
+def test_damaged_lines_are_measured_again(tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("nni")
+    pytest.importorskip("pytorch_lightning")
+    study, db = study_of(tmp_path, motion), str(tmp_path / "s.db")
+    words = ["supernet", study, "--epochs", "1", "--db", db, "--networks", "5"]
+    first = ran(capsys, *words)
+    (path,) = (tmp_path / "supernet").glob("*/networks.jsonl")
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    del lines[0]["loss"]
+    lines[1]["top1"], lines[2]["top1"], lines[3]["top1"] = float("nan"), 5.0, "a"
+    del lines[4]["top1"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    assert ran(capsys, *words)["networks"] == first["networks"]
+
+
+def test_features_are_of_one_supernet(tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a search has begun by stays, and what another supernet says takes the place of all that one said before."""
+    pytest.importorskip("nni")
+    pytest.importorskip("pytorch_lightning")
+    over = {"search": {"rungs": [1], "trials": 2, "initial": 2, "sampler": "pool", "features": ["supernet"]}}
+    study, db = study_of(tmp_path, motion, over), str(tmp_path / "s.db")
+    assert main(["search", study, "--db", db]) == 2
+    assert "with the same settings (search.features=['supernet'] among them) first" in capsys.readouterr().err
+    ran(capsys, "supernet", study, "--epochs", "1", "--db", db, "--networks", "6")
+    ran(capsys, "supernet", study, "--epochs", "2", "--db", db, "--networks", "3")
+    with Store(Path(db)) as store:
+        assert len({row["basis"] for row in store.scores(1)}) == 1
+        assert len(store.scores(1)) == 3
+    assert main(["search", study, "--db", db]) == 0
+    capsys.readouterr()
+    assert main(["supernet", study, "--epochs", "3", "--db", db]) == 2
+    assert "has begun with search.features supernet, whose scores stay as they are" in capsys.readouterr().err
