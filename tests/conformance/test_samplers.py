@@ -88,12 +88,15 @@ def test_settings_that_failed_are_not_asked_for_again() -> None:
         width, depth = trial.suggest_categorical("w", [16, 32, 64, 128]), trial.suggest_int("d", 1, 8)
         return (math.nan if width == 128 and depth > 4 else 1.0 / (width * depth)), float(width * width * depth)
 
-    study = optuna.create_study(
-        directions=["minimize"] * 2, sampler=PoolSampler(cost=lambda p: p["w"] ** 2 * p["d"], seed=1)
-    )
+    sampler = PoolSampler(cost=lambda chosen: chosen["w"] ** 2 * chosen["d"], seed=1)
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
     study.optimize(objective, n_trials=32)
-    asked = [tuple(trial.params.values()) for trial in study.trials[10:]]  # the first ones are drawn
-    assert len(set(asked)) == len(asked)
+    ended = [trial.number for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    asked = [tuple(trial.params.values()) for trial in study.trials]
+    assert len(set(asked)) < len(asked), "the first ones are drawn"
+    model = asked[ended[9] + 1 :]
+    assert len(set(model)) == len(model) >= 15
+    assert not set(model) & set(asked[: ended[9] + 1])
 
 
 def test_settings_out_of_range_are_refused() -> None:

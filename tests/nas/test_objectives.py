@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from pathlib import Path
@@ -160,7 +161,7 @@ def test_a_search_without_a_front_says_why(below: Path, tmp_path: Path, capsys: 
         out, err = capsys.readouterr()
         assert why in (err if code else out), words
     assert main(["report", str(below), "-o", str(tmp_path / "report.html")]) == 0
-    assert f"There is no front: {why}" in (tmp_path / "report.html").read_text("utf-8")
+    assert f"There is no front: {html.escape(why)}" in (tmp_path / "report.html").read_text("utf-8")
     capsys.readouterr()
     for words in (["status", str(below)], ["watch", str(below), "--once"]):
         assert main(words) == 0

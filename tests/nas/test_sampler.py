@@ -421,7 +421,7 @@ def test_a_sampler_that_fails_in_the_midst_gets_one_line(
     ids=str,
 )
 def test_a_sampler_that_would_fail_in_the_midst_is_refused_before(study: Study, stated: dict[str, Any]) -> None:
-    with pytest.raises(SearchError, match="search.sampler .* failed: "):
+    with pytest.raises(SearchError, match=r"search.sampler .* failed: "):
         rehearse(sampler_of(stated), study.space, num_objectives=2, seed=0)
 
 
