@@ -17,7 +17,7 @@ from nas.budget import budget_of
 from nas.objectives import OBJECTIVES, exact, measured
 from nas.search.freeze_thaw import REPEAT, next_step
 from nas.search.ledger import Entry, Ledger
-from nas.search.model.belief import Model, Reason, Result
+from nas.search.model.belief import Model, Reason
 from nas.search.model.features import Scores
 from nas.search.pool import Candidate, Supply
 from nas.search.sampler import STARTUP, Proposal, Seen, propose
@@ -60,7 +60,6 @@ class Settled:
 
 
 Decision = Begin | GoOn | Wait | Done | Exhausted | Settled
-_CLEAR = 5.0  # standard errors between the best and the worst of networks that are all at chance
 LITTLE = 0.005
 """Share of the hypervolume below which what a step is expected to add is little."""
 
@@ -106,7 +105,7 @@ class Decider:
         decision = self._by_model(ledger, seen) if search.scheduler == "freeze_thaw" else self._by_ledger(ledger, seen)
         reason = decision.reason if isinstance(decision, GoOn) else None
         reason = decision.proposal.reason if isinstance(decision, Begin) else reason
-        if search.patience and reason is not None and reason.gain < LITTLE and _differ(seen.results):
+        if search.patience and reason is not None and reason.gain < LITTLE:
             last = seen.gains[-(search.patience - 1) :] if search.patience > 1 else ()
             if len(last) == search.patience - 1 and all(gain < LITTLE for gain in last):
                 return Wait() if ledger.num_running else Settled(gain=reason.gain)
@@ -221,19 +220,6 @@ class Decider:
         """Of training a network from the rung before one to the last."""
         epochs = float(sum(self._steps[rung:]))
         return epochs * network.cost.train_macs if self._search.step_cost == "macs" else epochs
-
-
-def _differ(results: Sequence[Result]) -> bool:
-    """Whether networks differ at some rung by more than chance: until then, nothing is known of those not tried."""
-    errors: dict[int, list[float]] = {}
-    for result in results:
-        errors.setdefault(result.rung, []).append(result.errors[0])
-    videos = min((result.videos for result in results), default=1)
-    for own in errors.values():
-        half = (max(own) + min(own)) / 2
-        if max(own) - min(own) > _CLEAR * math.sqrt(max(0.0, half * (1.0 - half)) / videos):
-            return True
-    return False
 
 
 def _by_network(ledger: Ledger, seen: Seen) -> dict[str, list[Entry]]:

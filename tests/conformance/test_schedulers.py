@@ -19,6 +19,7 @@ from nas.budget import budget_of
 from nas.config import load_study
 from nas.jobs import JobResult
 from nas.objectives import floors_of
+from nas.samplers import sampler_of
 from nas.search.crew import Crew
 from nas.search.decide import Decider
 from nas.search.driver import Driver, Summary
@@ -238,10 +239,13 @@ def test_a_repeat_that_was_begun_is_trained_to_the_last_rung(
     assert found
 
 
-def test_a_search_does_not_settle_while_all_are_at_chance(study_of: Callable[[str], Study], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "initial"), [("freeze_thaw", 4), ("none", 14)])
+def test_a_search_does_not_settle_while_all_are_at_chance(
+    study_of: Callable[[str], Study], tmp_path: Path, name: str, initial: int
+) -> None:
     """Most networks are at chance, and a few are not: that the first ones were equal says nothing of the rest."""
-    study = study_of("freeze_thaw")
-    search = replace(study.search, patience=1, initial=4, trials=60)
+    study = study_of(name)
+    search = replace(study.search, sampler=sampler_of("pool"), patience=1, initial=initial, trials=60)
     for seed in range(4):
         good = random.Random(seed).sample([one.digest for one in build_pool(study, num_classes=8).candidates], 3)
         curves = [

@@ -195,6 +195,11 @@ def test_what_a_model_sees_of_a_network_does_not_depend_on_what_was_met_before()
             }
         )
     assert len(orders[0]) == 2 and orders[0] == orders[1]
+    while (met := study.space.random(rng)).digest not in pool.by_digest or dict(met.params) == (
+        pool.by_digest[met.digest].params
+    ):
+        pass
+    assert supply.candidate(met) is pool.by_digest[met.digest]
 
 
 def test_the_pool_keeps_the_constraints_and_says_what_they_took(study: Study, pool: Pool) -> None:
