@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -13,6 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from nas.compare import hypervolume
+from nas.search.freeze_thaw import next_step
+from nas.search.model.belief import Model, Result
 from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error
 from nas.search.model.features import LEVELS as STEPS
 from nas.search.model.features import thermometer
@@ -283,3 +288,57 @@ def test_what_a_repeat_is_worth_is_the_mean_over_what_it_may_tell() -> None:
         mean = float(np.mean([volume(float(one), at) for one in draws])) - base
         assert gain * base == pytest.approx(mean, rel=0.1, abs=1e-4 * base)
     assert expected.gain.max() > 0
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network of one setting with a cost."""
+
+    digest: str
+    width: int
+    macs: int
+    traits: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def params(self) -> Mapping[str, int]:
+        return {"width": self.width}
+
+    def quantity(self, name: str) -> int:
+        return self.macs
+
+
+class Pool(list[Made]):
+    """A pool of such networks that is all there is."""
+
+    whole = True
+
+    @property
+    def candidates(self) -> Sequence[Made]:
+        return self
+
+    def near(self, network: Made) -> Sequence[Made]:
+        return []
+
+    def drawn(self, count: int, rng: random.Random) -> Sequence[Made]:
+        return []
+
+
+def test_cheap_networks_stay_in_reach_of_freeze_thaw_where_only_a_dear_one_was_trained_in_full() -> None:
+    """The reference is of all networks that were tried: beyond that of the last rung alone, nothing could be gained."""
+    networks = Pool(Made(f"n{i}", i, 10 ** (3 + i)) for i in range(6))
+    errors = [0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
+    results = [Result(digest=f"n{i}", rung=0, errors=(errors[i],), videos=1000) for i in (0, 2, 4, 5)]
+    results.append(Result(digest="n5", rung=1, errors=(0.05,), videos=1000))
+    step = next_step(
+        Model(networks, ("macs",), 2),
+        networks,
+        {one.digest: one for one in networks},
+        results,
+        [],
+        {"n0": 1, "n2": 1, "n4": 1},
+        {"n0", "n2", "n4", "n5"},
+        lambda network, rung: 1.0,
+        random.Random(0),
+    )
+    assert step is not None and step.reason.gain > 1
+    assert step.network.macs < 10**8
