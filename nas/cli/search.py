@@ -62,7 +62,8 @@ def search(
             return
         print_front(store, loaded.name)
     rungs = ", ".join(f"{count} at {loaded.search.fidelity.label(rung)}" for rung, count in enumerate(summary.counts))
-    print_line(f"networks: {rungs}" + (f"; {summary.failed} failed" if summary.failed else ""))
+    what = "trainings" if loaded.search.repeats else "networks"  # a network may be trained with several seeds
+    print_line(f"{what}: {rungs}" + (f"; {summary.failed} failed" if summary.failed else ""))
     if summary.exhausted:
         print_line(f"the space has no more networks than these; search.trials={loaded.search.trials} was not reached")
     own = summary.wall_seconds - summary.busy_seconds
