@@ -2,11 +2,13 @@
 
     python -m benchmarks.scores benchmarks/tables/motion.yaml                    (the table beside it)
     python -m benchmarks.scores benchmarks/tables/motion.yaml --table part.jsonl --scores temporal,synflow
+    python -m benchmarks.scores benchmarks/tables/motion.yaml --scores supernet --db runs/motion_table/study.db
 
 For each score, Kendall's tau with the accuracy after the last epoch, the mean of the table's seeds: over all networks;
 within the best fifth of them; and given MACs, the partial tau. Intervals are percentiles of a bootstrap over networks.
 A part of a table will do. What was computed is kept in --cache by study, network and score. Scores that look at clips
-see the study's, or with --noise standard normal ones.
+see the study's, or with --noise standard normal ones. Those of a supernet are read from --db, where `nas supernet` has
+stored them.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from nas.scores.data import Batches, training_batches
 from nas.scores.score import ScoreError, score
 from nas.search.pool import Candidate, build_pool
 from nas.search.recorded import read_curves
+from nas.store import Store
 from nas.study import Study
 from nas.supernet import agreement
 
@@ -45,6 +48,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=0, help="accuracy after so many; the last by default")
     parser.add_argument("--seeds", type=int, default=1, help="seeds of the scores, whose mean is taken")
     parser.add_argument("--noise", action="store_true")
+    parser.add_argument("--db", type=Path, help="that stores the scores which are not computed here")
     parser.add_argument("--cache", type=Path, default=Path("runs/benchmarks/scores"))
     given = parser.parse_args()
     study = load_study(given.study, given.overrides)
@@ -62,7 +66,9 @@ def main() -> None:
     logs = np.log([network.cost.macs for network in networks])
     rows = [line("MACs", logs, accuracy, None, 0.0)]
     for name in given.scores.split(","):
-        values, seconds = scored(study, networks, name, given)
+        values, seconds = (
+            scored(study, networks, name, given) if name in SCORES else (stored(given.db, networks, name), 0.0)
+        )
         rows.append(line(name, values, accuracy, logs, seconds))
     repeated = [values for values in accuracies.values() if len(values) > 1]
     if len(repeated) > 4:
@@ -81,6 +87,15 @@ def accuracies_of(table: Path, pool: dict[str, Candidate], epochs: int) -> dict[
         if curve.digest in pool:
             found.setdefault(curve.digest, []).append(curve.top1[(epochs or len(curve.top1)) - 1])
     return found
+
+
+def stored(database: Path | None, networks: Sequence[Candidate], name: str) -> Array:
+    """(networks,) of a score in a database, not a number where it has none."""
+    if database is None:
+        sys.exit(f"{name} is not computed here (valid: {', '.join(SCORES)}); name the database that has it with --db")
+    with Store(database) as store:
+        known = {row["digest"]: row["value"] for row in store.scores(store.study()["id"]) if row["name"] == name}
+    return np.asarray([known.get(network.digest, float("nan")) for network in networks])
 
 
 def scored(study: Study, networks: Sequence[Candidate], name: str, given: argparse.Namespace) -> tuple[Array, float]:
