@@ -31,5 +31,5 @@ FEATURES = (*SCORES, *STORED)
 BY_DATA = ("naswot", "zico")
 """Scores that look at clips."""
 
-VERSION = 1
+VERSION = 2
 """Of the definitions; scores of another version are not compared."""

@@ -60,9 +60,9 @@ def score(
                 if name == "synflow":
                     value = s.synflow(network, shape)
                 elif name == "entropy":
-                    value = s.entropy(network, shape)
+                    value = s.entropy(network, shape, num_classes=num_classes)
                 elif name == "temporal":
-                    value = s.temporal(network, shape)
+                    value = s.temporal(network, shape, num_classes=num_classes)
                 else:
                     seen = batches if batches is not None else d.noise(shape, num_classes, seed)
                     value = d.naswot(network, seen) if name == "naswot" else d.zico(network, seen)

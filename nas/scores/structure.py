@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from nas.scores.untrained import watch, weight_of, weighted, without_norms
+from nas.scores.untrained import classifies, watch, weight_of, weighted, without_activations, without_norms
 
 _CLIPS = 2  # that an entropy is of
 _LEAST = 1e-3  # of the distance between the shapes of a kernel and its input
@@ -42,7 +42,7 @@ def synflow(network: nn.Module, clip: tuple[int, ...]) -> float:
 
 
 @torch.no_grad()
-def entropy(network: nn.Module, clip: tuple[int, ...]) -> float:
+def entropy(network: nn.Module, clip: tuple[int, ...], *, num_classes: int) -> float:
     """Entropy of the features of a network whose weights and input are standard normal, up to constants.
 
     The largest of ln(standard deviation) + ln(planes) over the outputs of its layers, the classifier's left out. A
@@ -56,6 +56,7 @@ def entropy(network: nn.Module, clip: tuple[int, ...]) -> float:
     Args:
         network: It is changed; its weights are drawn by torch's generator.
         clip: (C, T, H, W).
+        num_classes: Outputs of its classifiers.
     """
     network = without_norms(network).double().eval()
     for layer in weighted(network):
@@ -67,11 +68,12 @@ def entropy(network: nn.Module, clip: tuple[int, ...]) -> float:
 
     def seen(layer: nn.Module, out: Tensor) -> None:
         planes = len(weight_of(layer))
-        found.append(float(out.std().log()) + math.log(planes))
+        found.append(-math.inf if classifies(layer, num_classes) else float(out.std().log()) + math.log(planes))
 
     watch(network, seen)
     network(torch.randn(_CLIPS, *clip, dtype=torch.float64))
-    return max(found[:-1], default=math.nan)
+    best = max(found[:-1], default=math.nan)  # the last one classifies, whatever layer it is
+    return best if math.isfinite(best) else math.nan
 
 
 def _scale_by_fit(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -88,7 +90,7 @@ def _scale_by_fit(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 
 @torch.no_grad()
-def temporal(network: nn.Module, clip: tuple[int, ...]) -> float:
+def temporal(network: nn.Module, clip: tuple[int, ...], *, num_classes: int) -> float:
     """Mean over multiply-accumulates of ln(n) / ln(T), n being the effective number of frames that their result sees.
 
     Where every layer averages its inputs, the share p_t of frame t in a feature is the share of the paths to it that
@@ -97,14 +99,16 @@ def temporal(network: nn.Module, clip: tuple[int, ...]) -> float:
     time is seen (more of the work is done on features that know of motion) and how far (kernels, dilations, strides,
     shifts). The effective receptive field is that of Luo et al. 2016 (arXiv 1701.04128), of frames instead of pixels.
 
-    The shares are exact: the network is run on T clips of one frame each and an empty one, whose differences are the
-    frames' contributions. Products of matrices are not counted as work.
+    Activations are identities, but for the gates of squeeze-and-excitation. The shares are exact: the network is run
+    on T clips of one frame each and an empty one, whose differences are the frames' contributions. Products of
+    matrices are not counted as work.
 
     Args:
         network: It is changed; nothing in the score depends on how it was initialised.
         clip: (C, T, H, W), of two frames or more.
+        num_classes: Outputs of its classifiers, which are left out.
     """
-    network = without_norms(network).eval()
+    network = without_activations(without_norms(network)).eval()
     for layer in weighted(network):
         weight_of(layer).fill_(1.0 / weight_of(layer)[0].numel())
     for name, param in network.named_parameters():
@@ -122,7 +126,8 @@ def temporal(network: nn.Module, clip: tuple[int, ...]) -> float:
         parts = (parts[:frames] - parts[frames]).abs()
         total = parts.sum(0)
         known = total > 0
-        work.append(float(out.numel()) * weight_of(layer)[0].numel())
+        own = 0.0 if classifies(layer, num_classes) else float(out.numel()) * weight_of(layer)[0].numel()
+        work.append(own)
         logs.append(float(torch.special.entr(parts[:, known] / total[known]).sum(0).mean()) if known.any() else 0.0)
 
     watch(network, seen)

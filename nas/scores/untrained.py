@@ -42,6 +42,22 @@ def without_norms(network: nn.Module) -> nn.Module:
     return network
 
 
+def without_activations(network: nn.Module) -> nn.Module:
+    """The network with every activation that is a module of its own an identity; the network itself is changed."""
+    for module in network.modules():
+        if type(module).__name__.lower().removesuffix("me") in _ACTIVATIONS:
+            module.forward = _same
+    return network
+
+
+_ACTIVATIONS = ("relu", "relu6", "silu", "swish", "hardswish", "gelu", "leakyrelu", "elu", "mish")
+
+
+def classifies(layer: nn.Module, num_classes: int) -> bool:
+    """Whether a layer is taken to be a classifier, of which a network may have several: linear, of so many outputs."""
+    return isinstance(layer, nn.Linear) and layer.out_features == num_classes
+
+
 def weighted(network: nn.Module) -> list[nn.Module]:
     """Convolutions and linear layers."""
     return [module for module in network.modules() if isinstance(module, _ConvNd | nn.Linear)]

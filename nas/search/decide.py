@@ -108,7 +108,8 @@ class Decider:
         if search.patience and reason is not None and reason.gain < LITTLE:
             last = seen.gains[-(search.patience - 1) :] if search.patience > 1 else ()
             if len(last) == search.patience - 1 and all(gain < LITTLE for gain in last):
-                return Wait() if ledger.num_running else Settled(gain=reason.gain)
+                rest = self._without_more(ledger) if search.scheduler != "freeze_thaw" else None
+                return rest or (Wait() if ledger.num_running else Settled(gain=reason.gain))
         return decision
 
     def _by_ledger(self, ledger: Ledger, seen: Seen) -> Decision:
@@ -116,7 +117,10 @@ class Decider:
         action = LEDGER_SCHEDULERS[search.scheduler](ledger, self._rules)
         if isinstance(action, Start | Promote) and search.max_epochs:
             rung = 0 if isinstance(action, Start) else action.rung
-            if spent(ledger, search.rungs) + self._steps[rung] > search.max_epochs:
+            step = self._steps[rung]
+            if search.scheduler == "none" and isinstance(action, Start):  # it is to be trained to the end, as all are
+                step = search.rungs[-1] + sum(map(self._lacking, ledger.entries))
+            if spent(ledger, search.rungs) + step > search.max_epochs:
                 return Wait() if ledger.num_running else Done()
         if isinstance(action, Promote):
             return GoOn(number=action.number, rung=action.rung)
@@ -124,12 +128,17 @@ class Decider:
             return action
         decision = self._started(seen)
         if isinstance(decision, Exhausted) and self._rules.num_trials > len(ledger):
-            # All that there is has begun, so it is as if no more had been asked for.
-            last = LEDGER_SCHEDULERS[search.scheduler](ledger, replace(self._rules, num_trials=len(ledger)))
-            if isinstance(last, Promote):
-                return GoOn(number=last.number, rung=last.rung)
-            return last if isinstance(last, Wait) else decision
+            return self._without_more(ledger) or decision
         return decision
+
+    def _without_more(self, ledger: Ledger) -> Decision | None:
+        """What is done as if no more networks had been asked for than have begun; None where nothing is left."""
+        search = self._search
+        action = LEDGER_SCHEDULERS[search.scheduler](ledger, replace(self._rules, num_trials=len(ledger)))
+        if isinstance(action, Promote):
+            fits = not search.max_epochs or spent(ledger, search.rungs) + self._steps[action.rung] <= search.max_epochs
+            return GoOn(number=action.number, rung=action.rung) if fits else None
+        return action if isinstance(action, Wait) else None
 
     def _by_model(self, ledger: Ledger, seen: Seen) -> Decision:
         search, ends = self._search, self._search.rungs

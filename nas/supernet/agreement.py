@@ -16,6 +16,7 @@ from typing import Any
 from scipy.stats import kendalltau
 
 from nas.accuracies import accuracy_of, wilson
+from nas.objectives import averaged
 
 _ROUNDING = 1e-9
 FEW = 5
@@ -57,7 +58,7 @@ def agreements(shared: Mapping[str, float], evaluations: Sequence[Mapping[str, A
         evaluations: Rows of `Store.evaluations`.
     """
     rungs: dict[int, dict[str, Mapping[str, Any]]] = {}
-    for row in evaluations:
+    for row in averaged(evaluations):
         if row["rung"] is not None and row["digest"] in shared:
             rungs.setdefault(row["rung"], {})[row["digest"]] = row
     found = []

@@ -20,6 +20,7 @@ from torch import Tensor
 from nas.accuracies import accuracy_of
 from nas.errors import SearchError
 from nas.jobs import derived_seed
+from nas.objectives import averaged
 from nas.search.pool import Candidate, Pool, build_pool
 from nas.search.session import Listener, News, as_recorded, left_out, locked, opened_data, session_of, study_row
 from nas.store import Row, Store
@@ -144,7 +145,7 @@ def run_supernet(
                 net = supernet_of(places, strategy=strategy, zero_init=at_zero)
                 resumed = _train(study, data, recipe, net, folder, epochs, heard, networks=len(known))
                 evaluations = store.evaluations(row["id"])
-                by_rung = sorted(evaluations, key=lambda one: int(one["rung"] or 0))
+                by_rung = sorted(averaged(evaluations), key=lambda one: int(one["rung"] or 0))
                 alone = {one["digest"]: accuracy_of(one) for one in by_rung}
                 chosen = _chosen(list(known.values()), set(alone), networks, study.seed)
                 found = _measured(study, row, data, recipe, places, net, chosen, folder, epochs, heard)
@@ -238,6 +239,10 @@ def _train(
     )
     for text in result.damaged:
         listener(News(kind="resume", text=text))
+    if result.resumed_from > epochs:
+        raise SearchError(
+            f"--epochs must be at least the {result.resumed_from} of the supernet in {folder}, but is {epochs}"
+        )
     load_weights(folder / "last.pt", net)
     return result.resumed_from
 
@@ -247,13 +252,15 @@ def _device() -> str:
 
 
 def _chosen(candidates: Sequence[Candidate], first: set[str], most: int, seed: int) -> list[Candidate]:
-    """Networks to measure: `first`, then one of each of equal parts of the others in order of MACs."""
-    chosen = [one for one in candidates if one.digest in first][:most]
-    rest = [one for one in candidates if one.digest not in first]
-    room = min(most - len(chosen), len(rest))
-    rng = random.Random(f"supernet {seed}")
-    bounds = [round(i * len(rest) / room) for i in range(room + 1)] if room else []
-    chosen += [rest[rng.randrange(low, high)] for low, high in pairwise(bounds)]
+    """Networks to measure: `first`, then others; where there is no room for all, one of each of equal parts by MACs."""
+    rng, chosen = random.Random(f"supernet {seed}"), list[Candidate]()
+    for some in (
+        [one for one in candidates if one.digest in first],
+        [one for one in candidates if one.digest not in first],
+    ):
+        room = min(most - len(chosen), len(some))
+        bounds = [round(i * len(some) / room) for i in range(room + 1)] if room else []
+        chosen += [some[rng.randrange(low, high)] for low, high in pairwise(bounds)]
     return chosen
 
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase, RelativeSamplerTestCase
+from optuna.trial import TrialState
 
 from nas.config import load_study
 from nas.errors import StudyError
@@ -97,6 +98,58 @@ def test_settings_that_failed_are_not_asked_for_again() -> None:
     model = asked[ended[9] + 1 :]
     assert len(set(model)) == len(model) >= 15
     assert not set(model) & set(asked[: ended[9] + 1])
+
+
+@pytest.mark.parametrize("how", ["pruned", "infinite"])
+def test_what_came_to_nothing_is_not_asked_for_again(how: str) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        width, depth = trial.suggest_categorical("w", [[1], [2], [3], [4]]), trial.suggest_int("d", 1, 8)
+        if width == [1] and depth > 4:
+            if how == "pruned":
+                raise optuna.TrialPruned
+            return math.inf
+        return float(width[0]) - depth / 10
+
+    study = optuna.create_study(sampler=PoolSampler(seed=0, pool=100))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of categories that are lists
+        study.optimize(objective, n_trials=32)
+    ended = [
+        one.number for one in study.get_trials(states=[TrialState.COMPLETE]) if one.value and math.isfinite(one.value)
+    ]
+    model = [(one.params["w"][0], one.params["d"]) for one in study.trials[ended[9] + 1 :]]
+    assert len(set(model)) == len(model) > 10
+
+
+@pytest.mark.parametrize(("offset", "sign"), [(0, 1), (-3, 1), (1, 1), (0, -1)])
+def test_a_known_cost_may_be_zero_negative_or_maximised(offset: int, sign: int) -> None:
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        x, d = trial.suggest_float("x", 0, 1), trial.suggest_int("d", 0, 8)
+        trial.suggest_categorical("only", [16])
+        return (x - 0.3) ** 2 + (1 - d / 9 if sign > 0 else d / 9), float(d + offset)
+
+    directions = ["minimize", "minimize" if sign > 0 else "maximize"]
+    sampler = PoolSampler(seed=0, cost=lambda chosen: chosen["d"] + offset + 0 * chosen["only"])
+    study = optuna.create_study(directions=directions, sampler=sampler)
+    study.optimize(objective, n_trials=30)
+    assert len({trial.params["d"] for trial in study.trials[10:]}) >= 5
+
+
+def test_a_cost_that_is_no_number_is_said() -> None:
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=PoolSampler(seed=0, cost=lambda chosen: math.nan))
+    with pytest.raises(ValueError, match="cost must give finite numbers, but gives nan for"):
+        study.optimize(branin_like, n_trials=12)
+
+
+def test_a_grid_goes_on_where_its_points_are_no_networks(pool: Pool) -> None:
+    pytest.importorskip("nni")
+    table = Settings.of(pool)
+    told = [(table.row(one.params), (0.5,)) for one in pool.candidates[:12]]
+    found = [
+        tuple((nni_tuners.asked(sampler_of("nni:GridSearch"), table.counts(), told[:count], 0, 0) or {}).values())
+        for count in range(12)
+    ]
+    assert len(set(found)) == 12
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -259,6 +259,31 @@ def test_a_search_does_not_settle_while_all_are_at_chance(
             assert max(row["top1"] for row in store.evaluations(1)) == 0.9
 
 
+def test_a_search_that_settles_still_trains_its_best_in_full(study_of: Callable[[str], Study], tmp_path: Path) -> None:
+    """That nothing new is expected says nothing of those that were promised to go on."""
+    study = study_of("iepoch")
+    search = replace(study.search, sampler=sampler_of("pool"), trials=60, initial=3, patience=2)
+    cheap = min(build_pool(study, num_classes=8).candidates, key=lambda one: one.cost.macs).digest
+    curves = [
+        replace(curve, top1=(0.98 if curve.digest == cheap else 0.4,) * RUNGS[-1], videos=2000)
+        for curve in curves_of(study, "curves", 0)
+    ]
+    summary, store, _ = searched(Table(replace(study, search=search), curves), tmp_path, seed=0, workers=2)
+    store.close()
+    assert summary.counts[-1] == summary.counts[0] // 3 > 0
+
+
+def test_what_begins_without_rungs_can_be_trained_to_the_end(study_of: Callable[[str], Study], tmp_path: Path) -> None:
+    study = study_of("none")
+    table = Table(replace(study, search=replace(study.search, max_epochs=20)), curves_of(study, "curves", 0))
+    for workers in (1, 3):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        summary, store, _ = searched(table, folder, seed=0, workers=workers)
+        store.close()
+        assert summary.counts == (2, 2, 2)
+
+
 def test_freeze_thaw_trains_something_whatever_little_was_asked_for(
     study_of: Callable[[str], Study], tmp_path: Path
 ) -> None:

@@ -94,7 +94,7 @@ def test_a_guess_is_what_settings_say() -> None:
     """A score that follows from cost is guessed well, also of networks that were never scored."""
     low, high = np.random.default_rng(0).uniform(0, 1, (2, 300))
     columns = {str(i): np.asarray([a, b, 1.0]) for i, (a, b) in enumerate(zip(low, high, strict=True))}
-    networks: Any = [type("N", (), {"digest": key})() for key in columns]
+    networks: Any = [type("N", (), {"digest": key, "params": {}})() for key in columns]
     scores = Table(lambda digest: float(columns[digest] @ [3.0, 1.0, 0.0]))
     features = Features(scores, networks[:200], lambda asked: np.stack([columns[one.digest] for one in asked]))
     rest = networks[200:]

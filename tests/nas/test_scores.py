@@ -109,7 +109,7 @@ def test_entropy_of_a_layer_is_half_the_logarithm_of_its_fan_in() -> None:
     chain = nn.Sequential(nn.Conv3d(3, width, (2, 4, 4), bias=False), nn.Flatten(), nn.Linear(width, 2))
     fit = -math.log(1e-3)
     expected = 0.5 * math.log(3 * 32 * fit) + math.log(width)
-    assert entropy(chain, (3, 2, 4, 4)) == pytest.approx(expected, abs=0.2)
+    assert entropy(chain, (3, 2, 4, 4), num_classes=5) == pytest.approx(expected, abs=0.2)
 
 
 def test_temporal_counts_the_frames_that_a_feature_sees() -> None:
@@ -118,7 +118,7 @@ def test_temporal_counts_the_frames_that_a_feature_sees() -> None:
         nn.Conv3d(3, 5, (3, 1, 1), padding=(1, 0, 0)), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(5, 2)
     )
     expected = (2 * math.log(2) + math.log(3)) / 3 / math.log(3)
-    assert temporal(chain, (3, 3, 4, 4)) == pytest.approx(expected, rel=1e-5)
+    assert temporal(chain, (3, 3, 4, 4), num_classes=5) == pytest.approx(expected, rel=1e-5)
 
 
 def test_temporal_is_zero_without_time_and_grows_with_how_early_and_how_far_it_is_seen() -> None:
@@ -185,3 +185,21 @@ def test_a_branch_that_begins_at_zero_is_seen() -> None:
     spec = edit.put(SMALL, "zero_init", True)
     for name in SCORES:
         assert scored(name, spec) == scored(name, SMALL)
+
+
+@pytest.mark.parametrize("name", ["trn_r50", "tsn_r18"])
+def test_structure_does_not_depend_on_the_number_of_classes(name: str) -> None:
+    """A multi-scale TRN has a classifier for each number of frames."""
+    clip, spec = Clip(frames=4, height=32, width=32), preset(name, frames=4)
+    for of in ("entropy", "temporal"):
+        few, many = (score(of, spec, clip, num_classes=classes) for classes in (10, 3000))
+        assert many == pytest.approx(few, abs=0.8 if of == "entropy" else 1e-6)
+
+
+def test_the_temporal_score_does_not_depend_on_the_amplitude_of_activations() -> None:
+    layers = [nn.Conv3d(3, 4, (3, 1, 1), padding=(1, 0, 0)), nn.Conv3d(4, 4, 1), nn.Flatten(2)]
+    rows = [
+        temporal(nn.Sequential(*chain), (3, 4, 4, 4), num_classes=5)
+        for chain in (layers, [layers[0], nn.SiLU(), *layers[1:]])
+    ]
+    assert rows[0] == pytest.approx(rows[1])

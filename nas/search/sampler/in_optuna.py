@@ -47,6 +47,7 @@ Array = NDArray[np.float64]
 Params = Mapping[str, Any]
 
 _LEVELS = 16  # of a number with more values than that
+_ENDED = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
 _MOST = 3  # objectives whose hypervolume is known in closed form
 
 
@@ -58,8 +59,8 @@ class PoolSampler(BaseSampler):
     anew for each proposal (ParEGO, Knowles 2006).
 
     Args:
-        cost: The last of two or three objectives, to be minimised, of the settings that all trials have; None where no
-            objective is known before a trial is run.
+        cost: The last of two or three objectives, of the settings that all trials have; None where no objective is
+            known before a trial is run.
         seed: Of what is drawn.
         pool: Combinations of settings that are looked at for a proposal, beside those one setting away from the best.
         startup: Trials that are drawn at random before the model is asked.
@@ -119,12 +120,15 @@ class PoolSampler(BaseSampler):
             for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             if one.number != trial.number and all(name in one.params for name in search_space)
         ]
-        failed = [
+        lost = [
             one.params
-            for one in study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+            for one in study.get_trials(deepcopy=False, states=_ENDED)
             if all(name in one.params for name in search_space)
+            and not (one.state == TrialState.COMPLETE and np.isfinite(one.values).all())
         ]
-        return self._proposed(study.directions, search_space, ended, running, failed)
+        single = {name: one for name, one in self._space.calculate(study).items() if one.single()}
+        fixed = {name: _drawn(one, self._rng) for name, one in sorted(single.items())}
+        return self._proposed(study.directions, search_space, ended, running, lost, fixed)
 
     def _proposed(
         self,
@@ -132,12 +136,13 @@ class PoolSampler(BaseSampler):
         space: Mapping[str, BaseDistribution],
         ended: Sequence[FrozenTrial],
         running: Sequence[FrozenTrial],
-        failed: Sequence[Params],
+        lost: Sequence[Params],
+        fixed: Params,
     ) -> dict[str, Any]:
         signs = np.asarray([1.0 if direction == StudyDirection.MINIMIZE else -1.0 for direction in directions])
         values = np.asarray([one.values for one in ended]) * signs
         seen = [{name: one.params[name] for name in space} for one in [*ended, *running]]
-        known = {_key({name: params[name] for name in space}) for params in (*seen, *failed)}
+        known = {_key({name: params[name] for name in space}) for params in (*seen, *lost)}
         exact = self._cost is not None and 2 <= len(directions) <= _MOST
         errors, best = self._modelled(values, exact), front(values)[:20]
         options: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -150,8 +155,7 @@ class PoolSampler(BaseSampler):
         if not options:  # all there is was tried
             return {name: _drawn(one, self._rng) for name, one in space.items()}
         rows = [*seen, *options.values()]
-        logs = np.log(np.maximum([self._cost(row) for row in rows], 1e-300)) if exact and self._cost else None
-        cost = np.zeros(len(rows)) if logs is None else _unit(logs)
+        cost = self._costs([{**fixed, **row} for row in rows], signs[-1]) if exact else np.zeros(len(rows))
         encoding = _encoded(rows, space, cost)
         mean, variance = np.stack([_posterior(encoding, error, len(running)) for error in errors], axis=1)
         costs = cost[:, None] if exact else np.zeros((len(rows), 0))
@@ -162,6 +166,19 @@ class PoolSampler(BaseSampler):
         gain = expected_improvement(mean[:, new], variance[:, new], costs[new], front=points, reference=reference)
         chosen = int(np.argmax(gain)) if gain.max() > 0 else int(np.argmax(variance[0, new]))
         return dict(list(options.values())[chosen])
+
+    def _costs(self, rows: Sequence[Params], sign: float) -> Array:
+        """(rows,) of the known objective, from 0, the best, to 1: by logarithms, where it is positive and minimised.
+
+        Raises:
+            ValueError: One is no finite number.
+        """
+        assert self._cost is not None
+        values = np.asarray([self._cost(row) for row in rows], dtype=float)
+        if not np.isfinite(values).all():
+            at = int(np.argmin(np.isfinite(values)))
+            raise ValueError(f"cost must give finite numbers, but gives {values[at]} for {dict(rows[at])}")
+        return _unit(np.log(values) if sign > 0 and values.min() > 0 else sign * values)
 
     def _modelled(self, values: Array, exact: bool) -> Array:
         """(errors, trials): what is modelled, positive and to be minimised; of more than three objectives a mixture."""
@@ -190,7 +207,7 @@ def _posterior(encoding: Encoding, error: Array, running: int) -> Array:
 
 
 def _key(params: Params) -> tuple[Any, ...]:
-    return tuple(sorted(params.items()))
+    return tuple((name, value if value.__hash__ else repr(value)) for name, value in sorted(params.items()))
 
 
 def _unit(values: Array) -> Array:

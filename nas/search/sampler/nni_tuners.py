@@ -109,6 +109,9 @@ def asked(
             with _as_of_its_day():
                 if again:
                     _gone_through(tuner, told)
+                elif sampler.name == "GridSearch":  # its place is how often it was asked, whatever was tried instead
+                    for number in range(len(told)):
+                        tuner.generate_parameters(number)
                 elif told:
                     tuner.import_data([{"parameter": row, "value": reward or _LEAST} for row, reward in told])
                 found = tuner.generate_parameters(len(told))

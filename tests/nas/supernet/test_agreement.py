@@ -85,3 +85,13 @@ def test_the_luckiest_of_many_at_chance_is_no_sign() -> None:
     assert not at_chance([0.152] + [0.125] * 59, videos=51_200, chance=0.125)
     assert not at_chance([0.3, 0.125], videos=512, chance=0.125)
     assert at_chance([], videos=512, chance=0.125)
+
+
+def test_seeds_of_a_network_count_by_their_mean() -> None:
+    row = {"rung": 0, "epochs": 3, "top5": 1.0, "loss": 1.0, "num_clips": 100, "map_sample": None, "chosen_by": "top1"}
+    rows = []
+    for i in range(10):
+        own = {**row, "digest": f"d{i}", "macs": 100 + i, "map_class": None, "balanced": None}
+        rows += [{**own, "top1": i / 10}, {**own, "top1": i / 10 - 0.02 if i < 9 else 0.0}]
+    (found,) = agreements({f"d{i}": i / 10 for i in range(10)}, rows)
+    assert found.tau == pytest.approx(0.822, abs=0.001)

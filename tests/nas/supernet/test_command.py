@@ -174,3 +174,18 @@ def test_features_are_of_one_supernet(tmp_path: Path, motion: Path, capsys: pyte
     capsys.readouterr()
     assert main(["supernet", study, "--epochs", "3", "--db", db]) == 2
     assert "has begun with search.features supernet, whose scores stay as they are" in capsys.readouterr().err
+
+
+def test_fewer_epochs_than_were_trained_are_refused(
+    tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nni")
+    pytest.importorskip("pytorch_lightning")
+    study, db = study_of(tmp_path, motion), str(tmp_path / "s.db")
+    ran(capsys, "supernet", study, "--epochs", "2", "--db", db, "--networks", "3")
+    with Store(Path(db)) as store:
+        before = store.scores(1)
+    assert main(["supernet", study, "--epochs", "1", "--db", db, "--networks", "3"]) == 2
+    assert "--epochs must be at least the 2 of the supernet in" in capsys.readouterr().err
+    with Store(Path(db)) as store:
+        assert store.scores(1) == before
