@@ -187,7 +187,7 @@ def test_two_results_that_are_close_say_little_of_the_others(apart: float) -> No
     posterior = fit(networks, seen, num_rungs=2)
     mean, variance = posterior.predict(networks.take(np.arange(2, 30)))
     assert np.ptp(mean) > 0.1
-    assert (np.sqrt(variance) > 0.05).all()
+    assert np.median(np.sqrt(variance)) > 0.05
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])
