@@ -11,6 +11,7 @@ them a little, so that in the long run as many lie within as should, whatever th
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,23 +98,25 @@ def expectations(
         num_rungs: Of the search.
     """
     last = {row["trial_id"]: row for row in evaluations if row["rung"] == num_rungs - 1}
-    ended: dict[int, tuple[int, str]] = {
-        job["trial_id"]: (at, job["ended_at"])
+    ended: dict[int, tuple[str, int]] = {
+        job["trial_id"]: (job["ended_at"], at)
         for at, job in enumerate(jobs)
         if job["rung"] == num_rungs - 1 and job["trial_id"] in last and job["ended_at"] is not None
     }
     videos = evaluations[-1]["num_clips"] if evaluations else 0
     found: dict[tuple[int, int], Expected] = {}
-    unknown: list[tuple[int, Expected]] = []  # by trial, what had not been measured yet when the last job began
-    log = 0.0
+    # What will be measured and had not been when the last job began, by when it was: jobs begin in order, too.
+    unknown: list[tuple[str, int, int]] = []
+    log, told = 0.0, list[Expected]()
     for at, job in enumerate(jobs):
         error, spread, gain = job["expected_error"], job["expected_spread"], job["expected_gain"]
         key = job["trial_id"], job["rung"]
         if error is None or spread is None or gain is None or key in found:
             continue
-        before = [one for trial, one in unknown if _before(ended.get(trial), at, job["started_at"])]
-        unknown = [(trial, one) for trial, one in unknown if not _before(ended.get(trial), at, job["started_at"])]
-        log = _adapted(log, before)
+        known = []
+        while unknown and _before(unknown[0], at, job["started_at"]):
+            known.append(heapq.heappop(unknown)[2])
+        log = _adapted(log, [told[place] for place in sorted(known)])
         result = last.get(job["trial_id"])
         low, high = interval(error, spread, videos if result is None else result["num_clips"], widening=math.exp(log))
         found[key] = Expected(
@@ -127,13 +130,15 @@ def expectations(
             measured=None if result is None else accuracy_of(result),
             widening=math.exp(log),
         )
-        unknown.append((job["trial_id"], found[key]))
+        if job["trial_id"] in ended:
+            heapq.heappush(unknown, (*ended[job["trial_id"]], len(told)))
+        told.append(found[key])
     return tuple(found.values())
 
 
-def _before(ended: tuple[int, str] | None, at: int, started: str | None) -> bool:
+def _before(ended: tuple[str, int, int], at: int, started: str | None) -> bool:
     """Whether a job had ended when another began; times are to the second, so their order counts, too."""
-    return ended is not None and started is not None and ended[0] < at and ended[1] <= started
+    return started is not None and ended[0] <= started and ended[1] < at
 
 
 def _adapted(log: float, told: Sequence[Expected]) -> float:

@@ -43,13 +43,14 @@ def hyperband(ledger: Ledger, rules: Rules) -> Action:
     networks, a share falls to bracket b that takes all brackets about the same epochs.
     """
     counts = brackets(rules)
+    bracket = [bracket_of(entry.number, counts) for entry in ledger.entries]
     for own in range(1, rules.num_rungs):  # those that have not got to where their bracket begins
         for entry in ledger.entries:
             ready = not entry.running and not entry.failed and 0 < len(entry.results) <= own
-            if ready and bracket_of(entry.number, counts) == own:
+            if ready and bracket[entry.number] == own:
                 return Promote(entry.number, len(entry.results))
     for own in range(rules.num_rungs - 1):
-        members = [e for e in ledger.entries if bracket_of(e.number, counts) == own]
+        members = [e for e in ledger.entries if bracket[e.number] == own]
         for rung in reversed(range(own, rules.num_rungs - 1)):
             alone = Ledger(replace(entry, number=i) for i, entry in enumerate(members))
             chosen = promotable(alone, rung, rules)

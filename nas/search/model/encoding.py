@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nas.search.model.features import LEVELS, Features, Scores, thermometer
 from nas.search.model.gp import Encoding
-from nas.search.model.network import Network
+from nas.search.model.network import Network, key_of
 from search_spaces.domains import Scalar
 
 _LEVELS = 6  # of a number that is said of any network
@@ -122,7 +122,7 @@ class Encoder:
         return np.column_stack([self._settings_of(networks), cost, cost**2])
 
     def _bits(self, network: Network) -> NDArray[np.float64]:
-        key = (network.digest, *network.params.items())  # a network may have several settings
+        key = key_of(network)
         found = self._cache.get(key)
         if found is None:
             found = self._cache[key] = self._encoded(self._row(network))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nas.errors import SearchError
 from nas.scores import STORED
 from nas.search.model.gp import Array
-from nas.search.model.network import Network
+from nas.search.model.network import Network, key_of
 
 REFERENCE = 128
 """Networks of the pool that are scored at the start."""
@@ -83,15 +83,15 @@ class Features:
 
     def known(self, networks: Sequence[Network]) -> Array:
         """(networks, features) from 0 to 1, as scored; guessed where a network has no score."""
-        new = [one for one in networks if _key(one) not in self._known]
+        new = [one for one in networks if key_of(one) not in self._known]
         if new:
             rows = self.guessed(new)
             for place, name in enumerate(self.names):
                 for row, value in enumerate(self._scores.of(name, new)):
                     if value is not None:
                         rows[row, place] = self._quantiles(place, [value])[0]
-            self._known |= {_key(one): row for one, row in zip(new, rows, strict=True)}
-        return np.asarray([self._known[_key(one)] for one in networks]).reshape(len(networks), len(self.names))
+            self._known |= {key_of(one): row for one, row in zip(new, rows, strict=True)}
+        return np.asarray([self._known[key_of(one)] for one in networks]).reshape(len(networks), len(self.names))
 
     def _quantiles(self, place: int, values: Sequence[float]) -> Array:
         known = self._sorted[place]
@@ -100,11 +100,6 @@ class Features:
 
     def _columns(self, networks: Sequence[Network]) -> Array:
         return self._described(networks)
-
-
-def _key(network: Network) -> tuple[object, ...]:
-    """Of a network and its settings, which a guess is made from."""
-    return (network.digest, *network.params.items())
 
 
 def thermometer(quantiles: Array) -> NDArray[np.float64]:

@@ -25,3 +25,8 @@ class Network(Protocol):
 
     def quantity(self, name: str) -> int:
         """An exact cost, such as `macs`."""
+
+
+def key_of(network: Network) -> tuple[object, ...]:
+    """Of a network as the model sees it: it may have several settings."""
+    return (network.digest, *network.params.items())

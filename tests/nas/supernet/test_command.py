@@ -21,6 +21,13 @@ def study_of(folder: Path, motion: Path, over: dict[str, Any] | None = None) -> 
     return str(write_study(folder / "tiny.yaml", {"data": data, "search": {"rungs": [1], "trials": 6}, **(over or {})}))
 
 
+@pytest.fixture
+def nni() -> None:
+    """Skips a test where the extra is not installed."""
+    pytest.importorskip("nni")
+    pytest.importorskip("pytorch_lightning")
+
+
 def ran(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
     capsys.readouterr()
     assert main([*words, "--json"]) == 0
@@ -62,11 +69,10 @@ def test_without_nni_the_command_that_installs_it_is_named(
     assert not (tmp_path / "s.db").exists()
 
 
+@pytest.mark.usefixtures("nni")
 def test_networks_are_ranked_stored_and_compared_with_their_own_training(
     tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("nni")
-    pytest.importorskip("pytorch_lightning")
     study, db = study_of(tmp_path, motion), str(tmp_path / "study.db")
     first = ran(capsys, "supernet", study, "--epochs", "2", "--db", db)
     ranked = first["networks"]
@@ -96,12 +102,11 @@ def test_networks_are_ranked_stored_and_compared_with_their_own_training(
     assert "Kendall's tau" in out and "1 epoch" in out
 
 
+@pytest.mark.usefixtures("nni")
 @pytest.mark.parametrize("strategy", ["random", "darts"])
 def test_a_training_that_goes_on_ends_as_one_that_was_never_stopped(
     tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str], strategy: str
 ) -> None:
-    pytest.importorskip("nni")
-    pytest.importorskip("pytorch_lightning")
     found = []
     for name, epochs in (("at_once", ("2",)), ("in_two", ("1", "2"))):
         folder = tmp_path / name
@@ -114,11 +119,10 @@ def test_a_training_that_goes_on_ends_as_one_that_was_never_stopped(
     assert bool(found[0]["shares"]) == (strategy == "darts")
 
 
+@pytest.mark.usefixtures("nni")
 def test_networks_of_other_families_are_counted(
     tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("nni")
-    pytest.importorskip("pytorch_lightning")
     import yaml
 
     path = Path(study_of(tmp_path, motion))
@@ -131,9 +135,8 @@ def test_networks_of_other_families_are_counted(
     assert said["pool"] == NETWORKS + 2
 
 
+@pytest.mark.usefixtures("nni")
 def test_a_refused_start_changes_nothing(tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("nni")
-    pytest.importorskip("pytorch_lightning")
     study, db = study_of(tmp_path, motion), tmp_path / "s.db"
     ran(capsys, "supernet", study, "--epochs", "1", "--db", str(db), "--networks", "1")
     before = content_of(db)
@@ -142,9 +145,8 @@ def test_a_refused_start_changes_nothing(tmp_path: Path, motion: Path, capsys: p
     assert content_of(db) == before
 
 
+@pytest.mark.usefixtures("nni")
 def test_damaged_lines_are_measured_again(tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("nni")
-    pytest.importorskip("pytorch_lightning")
     study, db = study_of(tmp_path, motion), str(tmp_path / "s.db")
     words = ["supernet", study, "--epochs", "1", "--db", db, "--networks", "5"]
     first = ran(capsys, *words)
@@ -157,10 +159,9 @@ def test_damaged_lines_are_measured_again(tmp_path: Path, motion: Path, capsys: 
     assert ran(capsys, *words)["networks"] == first["networks"]
 
 
+@pytest.mark.usefixtures("nni")
 def test_features_are_of_one_supernet(tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What a search has begun by stays, and what another supernet says takes the place of all that one said before."""
-    pytest.importorskip("nni")
-    pytest.importorskip("pytorch_lightning")
     over = {"search": {"rungs": [1], "trials": 2, "initial": 2, "sampler": "pool", "features": ["supernet"]}}
     study, db = study_of(tmp_path, motion, over), str(tmp_path / "s.db")
     assert main(["search", study, "--db", db]) == 2
@@ -176,11 +177,10 @@ def test_features_are_of_one_supernet(tmp_path: Path, motion: Path, capsys: pyte
     assert "has begun with search.features supernet, whose scores stay as they are" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("nni")
 def test_fewer_epochs_than_were_trained_are_refused(
     tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("nni")
-    pytest.importorskip("pytorch_lightning")
     study, db = study_of(tmp_path, motion), str(tmp_path / "s.db")
     ran(capsys, "supernet", study, "--epochs", "2", "--db", db, "--networks", "3")
     with Store(Path(db)) as store:
