@@ -28,6 +28,7 @@ from nas.search.ledger import Entry, Ledger
 from nas.search.pool import Supply, build_pool
 from nas.search.recorded import Curve, Table, TableCrew
 from nas.search.schedules import spent
+from nas.search.tables import decide_on_table
 from nas.store import Row, Store
 from nas.study import SCHEDULERS, Study
 from tests.nas.studies import write_study
@@ -259,18 +260,28 @@ def test_a_search_does_not_settle_while_all_are_at_chance(
             assert max(row["top1"] for row in store.evaluations(1)) == 0.9
 
 
-def test_a_search_that_settles_still_trains_its_best_in_full(study_of: Callable[[str], Study], tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheduler", ["iepoch", "asha"])
+def test_a_search_that_settles_still_trains_its_best_in_full(tmp_path: Path, scheduler: str) -> None:
     """That nothing new is expected says nothing of those that were promised to go on."""
-    study = study_of("iepoch")
-    search = replace(study.search, sampler=sampler_of("pool"), trials=60, initial=3, patience=2)
-    cheap = min(build_pool(study, num_classes=8).candidates, key=lambda one: one.cost.macs).digest
-    curves = [
-        replace(curve, top1=(0.98 if curve.digest == cheap else 0.4,) * RUNGS[-1], videos=2000)
-        for curve in curves_of(study, "curves", 0)
-    ]
-    summary, store, _ = searched(Table(replace(study, search=search), curves), tmp_path, seed=0, workers=2)
-    store.close()
-    assert summary.counts[-1] == summary.counts[0] // 3 > 0
+    over = {
+        "space": {"domains": {"depth": ["2-2"], "kind": {"values": ["2d", "3d", "2plus1d"], "per": "block"}}},
+        "search": {
+            "sampler": "pool", "scheduler": scheduler, "trials": 70, "rungs": [1, 2], "initial": 3, "patience": 2,
+        },
+    }  # fmt: skip
+    study = load_study(write_study(tmp_path / "t.yaml", over))
+    pool = build_pool(study, num_classes=8)
+    cheapest = min(one.cost.macs for one in pool.candidates)
+    decider = Decider(study.search, study.space, Supply(study, pool, num_classes=8), study.seed)
+    ledger = decide_on_table(
+        decider,
+        num_rungs=2,
+        costs=("macs",),
+        train=lambda one, rung: (0.02 if one.cost.macs == cheapest else 0.6, 2000),
+    )
+    first, last = ledger.counts(2)
+    assert first < 70, "it did not settle"
+    assert last == first // 3
 
 
 def test_what_begins_without_rungs_can_be_trained_to_the_end(study_of: Callable[[str], Study], tmp_path: Path) -> None:

@@ -197,9 +197,17 @@ def test_structure_does_not_depend_on_the_number_of_classes(name: str) -> None:
 
 
 def test_the_temporal_score_does_not_depend_on_the_amplitude_of_activations() -> None:
-    layers = [nn.Conv3d(3, 4, (3, 1, 1), padding=(1, 0, 0)), nn.Conv3d(4, 4, 1), nn.Flatten(2)]
+    """Behind two convolutions over time frames count unequally, which an activation that is no line would change."""
+
+    def over_time(planes: int) -> nn.Module:
+        return nn.Conv3d(planes, 4, (3, 1, 1), padding=(1, 0, 0))
+
     rows = [
-        temporal(nn.Sequential(*chain), (3, 4, 4, 4), num_classes=5)
-        for chain in (layers, [layers[0], nn.SiLU(), *layers[1:]])
+        temporal(
+            nn.Sequential(over_time(3), over_time(4), *middle, nn.Conv3d(4, 4, 1), nn.Conv3d(4, 4, 1), nn.Flatten(2)),
+            (3, 8, 4, 4),
+            num_classes=5,
+        )
+        for middle in ([], [nn.SiLU()])
     ]
     assert rows[0] == pytest.approx(rows[1])
