@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nas.fidelity import recorded_fidelity
 from nas.search.scheduler import Rules
 from nas.search.schedules import bracket_of, brackets
@@ -98,8 +100,8 @@ class Budget:
             begin += turn
             for rung in range(last + 1):
                 totals[rung] += count
-                lost = failed[rung] if rung < len(failed) else ()
-                count = max(0, count - sum(bracket_of(number, turns) == bracket for number in lost))
+                lost = np.asarray(list(failed[rung]) if rung < len(failed) else [], dtype=np.int64)
+                count = max(0, count - int((bracket_of(lost, turns) == bracket).sum()))
                 count = count // self.eta if self._compared(bracket, rung) else count
         return tuple(totals)
 

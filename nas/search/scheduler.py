@@ -94,21 +94,34 @@ def next_action(ledger: Ledger, rules: Rules) -> Action:
     return Wait() if ledger.num_running else Done()
 
 
-def promotable(ledger: Ledger, rung: int, rules: Rules) -> Entry | None:
+def promotable(ledger: Ledger, rung: int, rules: Rules, *, among: NDArray[np.bool_] | None = None) -> Entry | None:
     """The best member of `rung` that is free to go on, if the rung has a promotion left.
 
     The promotions are the floor(n / eta) first places of the rung's order, and no more than that in all: a member
     counts as promoted also if it failed on its way, and one that failed at the rung itself never became a member.
+
+    Args:
+        ledger: All trials so far.
+        rung: Where is promoted from.
+        rules: Reduction factor and order.
+        among: (members,) the members that compete with one another, by default all.
     """
     here = ledger.rung(rung)
-    num_best = here.num_members // rules.eta
-    if here.num_left >= num_best:
+    chosen = np.flatnonzero(among) if among is not None else None
+    members = here.num_members if chosen is None else len(chosen)
+    num_left = here.num_left if chosen is None else int(here.left[chosen].sum())
+    num_best = members // rules.eta
+    if num_left >= num_best:
         return None
-    places = here.remembered(
-        (rules.order, num_best), lambda: _ranked(here.values, here.strata, by=rules.order, first=num_best)
-    )
-    place = places[np.flatnonzero(~here.left[places])[0]]
-    return ledger[int(here.numbers[place])]
+
+    def places() -> NDArray[np.int64]:
+        competing = slice(None) if chosen is None else chosen
+        found = _ranked(here.values[competing], here.strata[competing], by=rules.order, first=num_best)
+        return found if chosen is None else chosen[found]
+
+    key = (rules.order, num_best, None if chosen is None else chosen.tobytes())
+    ranked = here.remembered(key, places)
+    return ledger[int(here.numbers[ranked[np.flatnonzero(~here.left[ranked])[0]]])]
 
 
 def order(objectives: Sequence[Sequence[float]], strata: Sequence[int], *, by: OrderBy = "hypervolume") -> list[int]:

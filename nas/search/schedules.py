@@ -6,19 +6,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nas.search.ledger import Entry, Ledger
 from nas.search.scheduler import Action, Done, Promote, Rules, Start, Wait, next_action, promotable
 
+_ENOUGH = 1e12  # networks of a bracket in turn: no search begins as many, however large its reduction factor
+
 
 def in_full(ledger: Ledger, rules: Rules) -> Action:
     """Every network is trained to the last rung."""
-    for entry in ledger.entries:
-        if 0 < len(entry.results) < rules.num_rungs and not entry.running and not entry.failed:
-            return Promote(entry.number, len(entry.results))
-    return _start(ledger, rules)
+    return _next_rung(ledger, range(rules.num_rungs - 1)) or _start(ledger, rules)
 
 
 def iepoch(ledger: Ledger, rules: Rules) -> Action:
@@ -30,10 +31,7 @@ def iepoch(ledger: Ledger, rules: Rules) -> Action:
     chosen = promotable(ledger, 0, rules)
     if chosen is not None:
         return Promote(chosen.number, 1)
-    going = [e for e in ledger.entries if 1 < len(e.results) < rules.num_rungs and not e.running and not e.failed]
-    if going:
-        return Promote(going[0].number, len(going[0].results))
-    return Wait() if ledger.num_running else Done()
+    return _next_rung(ledger, range(1, rules.num_rungs - 1)) or _start(ledger, rules)
 
 
 def hyperband(ledger: Ledger, rules: Rules) -> Action:
@@ -43,19 +41,16 @@ def hyperband(ledger: Ledger, rules: Rules) -> Action:
     networks, a share falls to bracket b that takes all brackets about the same epochs.
     """
     counts = brackets(rules)
-    bracket = [bracket_of(entry.number, counts) for entry in ledger.entries]
     for own in range(1, rules.num_rungs):  # those that have not got to where their bracket begins
-        for entry in ledger.entries:
-            ready = not entry.running and not entry.failed and 0 < len(entry.results) <= own
-            if ready and bracket[entry.number] == own:
-                return Promote(entry.number, len(entry.results))
+        action = _next_rung(ledger, range(own), counts, own)
+        if action is not None:
+            return action
     for own in range(rules.num_rungs - 1):
-        members = [e for e in ledger.entries if bracket[e.number] == own]
         for rung in reversed(range(own, rules.num_rungs - 1)):
-            alone = Ledger(replace(entry, number=i) for i, entry in enumerate(members))
-            chosen = promotable(alone, rung, rules)
+            members = bracket_of(ledger.rung(rung).numbers, counts) == own
+            chosen = promotable(ledger, rung, rules, among=members)
             if chosen is not None:
-                return Promote(members[chosen.number].number, rung + 1)
+                return Promote(chosen.number, rung + 1)
     return _start(ledger, rules)
 
 
@@ -65,15 +60,26 @@ def brackets(rules: Rules) -> tuple[int, ...]:
     return tuple(max(1, round((last + 1) / (last - b + 1) * rules.eta ** (last - b))) for b in range(last + 1))
 
 
-def bracket_of(number: int, counts: Sequence[int]) -> int:
-    """The bracket of a network, by its number.
+def bracket_of(numbers: NDArray[np.int64], counts: Sequence[int]) -> NDArray[np.int64]:
+    """The bracket of each network, by its number.
 
     Args:
-        number: From 0.
+        numbers: From 0.
         counts: Of `brackets`.
     """
-    place = number % sum(counts)
-    return next(b for b in range(len(counts)) if place < sum(counts[: b + 1]))
+    ends = np.cumsum(np.minimum(np.asarray(counts, dtype=float), _ENOUGH))
+    return np.asarray(np.searchsorted(ends, numbers % ends[-1], side="right"), dtype=np.int64)
+
+
+def _next_rung(ledger: Ledger, rungs: Iterable[int], counts: Sequence[int] = (1,), bracket: int = 0) -> Promote | None:
+    """Takes the first network of a bracket that stands at one of `rungs` to the next, without a comparison."""
+    standing = list[tuple[int, int]]()
+    for rung in rungs:
+        here = ledger.rung(rung)
+        numbers = here.numbers[~here.left]
+        numbers = numbers[bracket_of(numbers, counts) == bracket]
+        standing += [(int(numbers[0]), rung)] if len(numbers) else []
+    return Promote(min(standing)[0], min(standing)[1] + 1) if standing else None
 
 
 def _start(ledger: Ledger, rules: Rules) -> Action:
