@@ -18,15 +18,14 @@ import time
 
 import torch
 
-from nas.config import load_study
-from nas.cost import cost
-from nas.counters import count_flops, count_thop
-from search_spaces.catalogue import build
-from search_spaces.presets import preset
+from nas.cost.cost import cost
+from nas.study.files import load_study
+from search_spaces.catalogue import build, preset
 from search_spaces.spec import ClipError
+from tests.counters import count_flops, count_thop
 
 COLD = (
-    "import time\nfrom nas.cost import cost\nfrom search_spaces.presets import preset\nspec = preset('r3d_18')\n"
+    "import time\nfrom nas.cost.cost import cost\nfrom search_spaces.catalogue import preset\nspec = preset('r3d_18')\n"
     "start = time.perf_counter()\ncost(spec, frames=16, height=112, width=112, num_classes=400)\n"
     "print(time.perf_counter() - start)"
 )

@@ -4,7 +4,7 @@
 
 Results are made up from the digest and the MACs of a network; all else is as in a search: the pool, the scheduler, the
 database on disk, Optuna's copies. Printed are seconds since the start at some numbers of trials, what a trial takes at
-the start and at the end (rungs and promotions included), and the most memory. Proposals (`nas/search/sampler.py`) stand
+the start and at the end (rungs and promotions included), and the most memory. Proposals (`nas/search/sampler`) stand
 apart: they go through the whole pool. Where the machine does other work, seconds of the processor count. Nothing is
 needed; 10,000 trials take minutes.
 """
@@ -23,14 +23,15 @@ from typing import Any
 
 import yaml
 
-from nas.config import load_study
-from nas.jobs import JobResult, TrainJob
-from nas.search import crew, decide, driver
-from nas.search.executors import InProcess
+from nas.search import decide, driver
 from nas.search.pool import Pool, build_pool
 from nas.search.session import News
-from nas.store import Store
-from nas.study import Study
+from nas.store.database import Store
+from nas.study.files import load_study
+from nas.study.study import Study
+from nas.train import crew
+from nas.train.executors import InProcess
+from nas.train.jobs import JobResult, TrainJob
 from trainer.metrics import EpochResult, Metrics
 
 MARKS = (250, 1_000, 1_500, 3_000, 10_000, 30_000)

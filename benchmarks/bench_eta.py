@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from nas.budget import recorded_budget
-from nas.eta import search_left
-from nas.fidelity import recorded_fidelity
-from nas.store import Store
+from nas.search.budget import recorded_budget
+from nas.search.eta import search_left
+from nas.store.database import Store
+from nas.study.fidelity import recorded_fidelity
 
 MOMENTS = 20
 

@@ -15,10 +15,9 @@ from importlib.metadata import version
 
 import numpy as np
 
-from nas.evidence.checks import count, count_stops
-from nas.evidence.looks import Looks
-from nas.evidence.power import power_curve, visible_difference
-from nas.evidence.simulate import GESTURES, MOTION, Noise, simulate
+from nas.evidence.paired import power_curve, visible_difference
+from nas.evidence.simulate import GESTURES, MOTION, Noise, count, count_stops, simulate
+from nas.evidence.words import Looks
 
 NOISES = {"gestures": GESTURES, "motion": MOTION}
 SEEDS = (3, 5, 8, 10)

@@ -26,13 +26,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from scipy.stats import spearmanr
 
-from nas.fidelity import Fidelity
-from nas.jobs import TrainJob
-from nas.objective import run_job
 from nas.search.pool import Candidate, build_pool
-from nas.study import Study, study_of
+from nas.study.fidelity import Fidelity
+from nas.study.study import Study, study_of
+from nas.train.jobs import TrainJob
+from nas.train.training import run_job
 from search_spaces import codec
-from trainer.data.motion import make_motion
+from trainer.data.motion_clips import make_motion
 from trainer.metrics import EpochResult
 
 SPACE = {
@@ -86,7 +86,7 @@ def study_at(root: Path, third: int) -> Study:
     """The question as a study."""
     from omegaconf import OmegaConf
 
-    from nas.schema import StudySchema
+    from nas.study.schema import StudySchema
 
     config = OmegaConf.to_container(OmegaConf.structured(StudySchema))
     assert isinstance(config, dict)

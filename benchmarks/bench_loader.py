@@ -29,7 +29,7 @@ from trainer.config import Clip, DataConfig, Recipe
 from trainer.data.augment import Box, place
 from trainer.data.clips import VideoData, open_data, train_batches
 from trainer.data.layouts import find_videos
-from trainer.data.packing import write_pack
+from trainer.data.pack.write import write_pack
 
 SHORT, SIZE, FRAMES, RATE = 128, 112, 16, 30
 

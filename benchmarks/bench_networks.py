@@ -20,8 +20,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from search_spaces.catalogue import build
-from search_spaces.presets import preset
+from search_spaces.catalogue import build, preset
 
 CLASSES = 400
 

@@ -17,7 +17,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from nas.compare import hypervolume
+from nas.search.front import hypervolume
 from nas.search.scheduler import OrderBy, Rules
 from nas.search.tables import run_on_table
 

@@ -36,12 +36,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.catalogue import build
-from search_spaces.presets import preset
+from search_spaces.catalogue import build, preset
 from trainer.config import Recipe
 from trainer.device import computes_bf16
-from trainer.learner import Learner, Losses
-from trainer.recompute import blocks_of, recomputed
+from trainer.learner import Learner, Losses, blocks_of, recomputed
 
 Step = Callable[[], None]
 

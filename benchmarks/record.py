@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
-from nas.config import load_study
-from nas.jobs import TrainJob
 from nas.search.pool import Candidate, build_pool
-from nas.search.recorded import Curve, read_curves
-from nas.study import Study
+from nas.search.simulation import Curve, read_curves
+from nas.study.files import load_study
+from nas.study.study import Study
+from nas.train.jobs import TrainJob
 from search_spaces import codec
 
 
@@ -107,7 +107,7 @@ def trained(
 def _train(job: TrainJob, digest: str) -> Curve:
     import torch
 
-    from nas.objective import run_job
+    from nas.train.training import run_job
 
     torch.set_num_threads(1)
     result = run_job(job)

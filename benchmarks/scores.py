@@ -23,15 +23,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.config import load_study
-from nas.scores import BY_DATA, SCORES, VERSION
-from nas.scores.data import Batches, training_batches
-from nas.scores.score import ScoreError, score
 from nas.search.pool import Candidate, build_pool
-from nas.search.recorded import read_curves
-from nas.store import Store
-from nas.study import Study
-from nas.supernet import agreement
+from nas.search.scores import BY_DATA, SCORES, VERSION
+from nas.search.scores.data import Batches, training_batches
+from nas.search.scores.score import ScoreError, score
+from nas.search.simulation import read_curves
+from nas.search.supernet import agreement
+from nas.store.database import Store
+from nas.study.files import load_study
+from nas.study.study import Study
 
 Array = NDArray[np.float64]
 
@@ -167,7 +167,7 @@ def interval(values: Array, accuracy: Array, logs: Array | None = None) -> str:
 
 
 def tau(values: Array, accuracy: Array, logs: Array | None = None) -> float:
-    """Kendall's tau-b, or the partial one given log MACs; not a number where `nas.supernet.agreement` says nothing."""
+    """Kendall's tau-b, or the partial one given log MACs; not a number where it says nothing."""
     mine, theirs = values.tolist(), accuracy.tolist()
     found = agreement.tau(mine, theirs) if logs is None else agreement.partial_tau(mine, theirs, logs.tolist())
     return float("nan") if found is None else found

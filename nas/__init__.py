@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nas.exported import Network
-    from nas.opened import Opened
+    from nas.read.notebook import Opened
+    from nas.train.network import Network
 
 __all__ = ["load", "open"]
 
@@ -25,7 +25,7 @@ def load(path: str | Path, *, device: str = "cpu") -> Network:
     Raises:
         NotFoundError: The folder does not hold a network.
     """
-    from nas.exported import load_network  # imports torch, which `nas --help` does without
+    from nas.train.network import load_network  # imports torch, which `nas --help` does without
 
     return load_network(Path(path), device=device)
 
@@ -39,6 +39,6 @@ def open(path: str | Path) -> Opened:  # noqa: A001  (`nas.open(…)` is what it
     Raises:
         StoreError: There is no such database, or it is not one of nas.
     """
-    from nas.opened import Opened  # imports the store, which `import nas` does without
+    from nas.read.notebook import Opened  # imports the store, which `import nas` does without
 
     return Opened(path)

@@ -1,4 +1,4 @@
-"""The families of networks, one line each: the only place that knows them all."""
+"""The families of networks, one line each, and their published networks by name: the only place that knows them all."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from search_spaces.families import c3d, inception_v1, inception_v3, resnet, slowfast, timm_family, x3d
-from search_spaces.family import Family
+from search_spaces.families import c3d
+from search_spaces.families.inception import v1 as inception_v1
+from search_spaces.families.inception import v3 as inception_v3
+from search_spaces.families.resnet import family as resnet
+from search_spaces.families.slowfast import family as slowfast
+from search_spaces.families.timm import family as timm_family
+from search_spaces.families.x3d import family as x3d
+from search_spaces.family import Family, Preset
 from search_spaces.spec import ArchSpec, Link, SpecError, nearest
 
 if TYPE_CHECKING:
     from torch import nn
+
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -75,3 +82,26 @@ def links(spec: ArchSpec, *, num_classes: int, dropout: float = 0.0, planes: int
     if planes < 1:
         raise SpecError(f"planes must be at least 1, but is {planes}")
     return spec.canonical().links(num_classes=num_classes, dropout=dropout, planes=planes)
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {entry.name: entry for family in FAMILIES.values() for entry in family.presets}
+)
+
+
+def preset(name: str, *, frames: int | None = None) -> ArchSpec:
+    """Returns a published network's spec.
+
+    Args:
+        name: Its name in `PRESETS`.
+        frames: Frames of the clips that it will see; those that it was published for, unless given.
+
+    Raises:
+        SpecError: There is no such network (the message names the nearest), or frames is below 1.
+    """
+    if name not in PRESETS:
+        raise SpecError(f"there is no network {name}{nearest(name, PRESETS)}")
+    entry = PRESETS[name]
+    if frames is not None and frames < 1:
+        raise SpecError(f"frames must be at least 1, but is {frames}")
+    return entry.make(entry.clip[0] if frames is None else frames)

@@ -30,7 +30,7 @@ def _no_window(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight classes of MP4 files, 4 train, 2 val and 2 test clips each of 4 frames of 16x16."""
-    from trainer.data.motion import make_motion
+    from trainer.data.motion_clips import make_motion
 
     root = tmp_path_factory.mktemp("motion")
     make_motion(root, train_per_class=4, val_per_class=2, test_per_class=2, frames=4, size=16)

@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from trainer.inputs import PLANES, Input, clip_text, problem_of
+from trainer.data.kinds import PLANES, Input, clip_text, problem_of
 
 Log = Literal["csv", "tensorboard"]
 Sampling = Literal["dense", "uniform"]
@@ -113,7 +113,7 @@ class DataConfig:
         per_class: At most so many videos of each class in each split; 0 takes all.
         exclude: File of paths that are left out; empty for none.
         share: Share of the training videos that a network learns from, drawn within each class by the seed of the
-            training (`trainer.data.share`). Other splits are always whole.
+            training (`trainer.data.dataset`). Other splits are always whole.
         crop: Rows and columns of the crop, in pixels of the frame, which is then resized to the clip: the same view at
             another resolution. `None` crops the clip's own size; with `crop_scale`, it gives the aspect alone.
         input: `rgb`; `flow` of `nas data flow` or of folders that hold it; or `difference` of each frame to the next.

@@ -14,7 +14,7 @@ from trainer.data import clips as video_clips
 from trainer.device import autocast
 from trainer.failures import named
 from trainer.metrics import Metrics, confusion_of, measure, measure_several
-from trainer.team import ALONE, WHOLE, Part, Team
+from trainer.processes import ALONE, WHOLE, Part, Team
 
 
 class Batches(Protocol):

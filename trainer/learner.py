@@ -1,11 +1,13 @@
-"""A network with its optimiser and its average, and one step of their training."""
+"""Activation checkpointing: blocks of a network keep their inputs alone, and compute the rest again for gradients."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,19 +15,89 @@ from lightning_fabric import Fabric
 from timm.layers.norm_act import convert_sync_batchnorm
 from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
-from trainer.batchnorm import SyncedStatistics, freeze_statistics
+from trainer.batchnorm import SyncedStatistics, freeze_statistics, norms_of, without_update
 from trainer.checkpoint import Checkpoint, Partial
-from trainer.compiled import compile_errors, compiled
 from trainer.config import Recipe
-from trainer.device import channels_last, fabric_for
+from trainer.device import channels_last, compile_errors, compiled, fabric_for
 from trainer.evaluate import check_classes
 from trainer.failures import NonFiniteLoss
-from trainer.losses import loss_of
-from trainer.mixing import Cut, cutmix, mixup
+from trainer.losses import Cut, cutmix, loss_of, mixup
 from trainer.optim import average_of, make_optimizer, set_lr
-from trainer.recompute import blocks_of, recomputed
-from trainer.team import ALONE, Team
+from trainer.processes import ALONE, Team
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The parts of a network that are computed again, none within another.
+
+    A block is what stands in a row and has members (a residual block, an inception unit), a row of plain layers, or a
+    part that holds no row (a stem). Rows are `nn.Sequential`, `nn.ModuleList`, and modules that have no class but that.
+    """
+    return list(_blocks([model]))
+
+
+def _blocks(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    for module in modules:
+        if _is_row(module):
+            members = list(module.children())
+            if any(True for member in members for _ in member.children()):
+                yield from _blocks(member for member in members if _is_row(member))
+                yield from (member for member in members if not _is_row(member) and _is_block(member))
+            elif isinstance(module, nn.Sequential) and _is_block(module):
+                yield module
+        elif any(_is_row(inner) for inner in module.modules()):
+            yield from _blocks(module.children())
+        elif _is_block(module):
+            yield module
+
+
+def _is_row(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential | nn.ModuleList) or type(module) is nn.Module
+
+
+def _is_block(module: nn.Module) -> bool:
+    return any(True for _ in module.children()) and any(True for _ in module.parameters())
+
+
+@contextmanager
+def recomputed(
+    blocks: Sequence[nn.Module], *, again: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Iterator[None]:
+    """Within it, forward and backward passes compute the blocks' activations again instead of keeping them.
+
+    Dropout draws the same numbers again; batch normalisation counts a batch once.
+
+    Args:
+        blocks: Of the network.
+        again: Makes the context of what is computed again; what surrounds the backward pass does not reach there.
+    """
+    for block in blocks:
+        norms = list(norms_of(block))
+        block.forward = partial(_forward, block.forward, partial(_contexts, norms, again))
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward  # the one of its class shows again
+
+
+def _forward(forward: Callable[..., Any], contexts: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+    return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+
+def _contexts(
+    norms: Sequence[_BatchNorm], again: Callable[[], AbstractContextManager[object]]
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _both(norms, again)
+
+
+@contextmanager
+def _both(norms: Sequence[_BatchNorm], again: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+    with without_update(norms), again():
+        yield
+
 
 # Reading a loss makes the host wait for the device, so that losses are read in groups.
 _STEPS_PER_READING = 16
@@ -143,7 +215,7 @@ class Learner:
         parts = list(zip(*(_parts(tensor, wanted) for tensor in (clips, targets)), strict=True))
         # Gradients are averaged over the team, and each clip of all processes is to count alike.
         ours = None if self.team.size == 1 else self.team.size * len(clips) / self.team.total(len(clips), self.device)
-        # What is drawn on the CPU beside a GPU is for the whole batch: see `trainer.randomness`.
+        # What is drawn on the CPU beside a GPU is for the whole batch: see `trainer.run`.
         drawn = torch.get_rng_state() if len(parts) > 1 and self.device.type != "cpu" else None
         losses = []
         for number, (some, theirs) in enumerate(parts):

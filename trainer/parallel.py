@@ -29,10 +29,9 @@ from lightning_fabric.plugins.environments.lightning import find_free_network_po
 from trainer.checkpoint import RunFolder
 from trainer.config import ConfigError
 from trainer.failures import Stopped, TrainingFailed, WorkerDied
-from trainer.lifetime import end_with_parent
 from trainer.metrics import EpochResult
+from trainer.processes import Team, end_with_parent
 from trainer.run import FitResult, Plan, run
-from trainer.team import Team
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_TO_END = 10.0

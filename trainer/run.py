@@ -1,7 +1,13 @@
-"""One process of a training run: from wherever the folder stands to the end of an epoch."""
+"""Torch's generators in training: what an epoch begins with, and what a checkpoint within it keeps.
+
+Layers that draw for each clip do so where they compute, such as dropout, and each process draws other numbers. What is
+drawn once for a batch, such as a random dilation, is drawn on the CPU. Where the network computes elsewhere, all
+processes therefore draw alike on the CPU, which is as one process does.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,19 +21,71 @@ from torch import Tensor, nn
 
 from trainer.checkpoint import Partial, RunFolder, check_network
 from trainer.config import CheckpointError, ConfigError, DataConfig, Log, Recipe
-from trainer.data.share import with_share
+from trainer.data.dataset import with_share
 from trainer.evaluate import Batches, evaluate
 from trainer.failures import NonFiniteLoss, Stopped, named
 from trainer.learner import Learner, Losses
 from trainer.logs import Logs
-from trainer.losses import class_weights
+from trainer.losses import class_weights, cuts, mixup_shares
 from trainer.metrics import EpochResult, Metrics, from_line, to_line
-from trainer.mixing import cuts, mixup_shares
 from trainer.optim import lr_at
 from trainer.phases import check_phases, data_at
-from trainer.randomness import go_on, seed_generators, states_of
+from trainer.processes import ALONE, Team
 from trainer.ready import check_loss
-from trainer.team import ALONE, Team
+
+
+def seed_generators(seed: int, epoch: int, device: torch.device, *, rank: int = 0, step: int = 0) -> None:
+    """Seeds torch's generators for an epoch.
+
+    Args:
+        seed: Of the run.
+        epoch: From 1.
+        device: Where the network computes.
+        rank: Number of the process among those that train together.
+        step: Steps of the epoch that are done.
+    """
+    torch.manual_seed(_seed_of(seed, epoch, rank, step))
+    if device.type != "cpu":
+        torch.default_generator.manual_seed(_seed_of(seed, epoch, 0, step))
+
+
+def states_of(device: torch.device) -> list[Tensor]:
+    """The states of the generators, of the CPU and where there is one of the GPU."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def go_on(partial: Partial, seed: int, epoch: int, device: torch.device, *, rank: int = 0) -> None:
+    """Goes on with the generators as they were, or with others where there were fewer processes or another device.
+
+    Args:
+        partial: Where the run stands within the epoch.
+        seed: Of the run.
+        epoch: From 1.
+        device: Where the network computes.
+        rank: Number of the process.
+    """
+    kept = partial.generators
+    if len(kept[0]) != len(states_of(device)):
+        seed_generators(seed, epoch, device, rank=rank, step=partial.step)
+        return
+    if rank < len(kept):
+        torch.set_rng_state(kept[rank][0])
+    else:
+        seed_generators(seed, epoch, device, rank=rank, step=partial.step)
+    if device.type == "cuda":
+        torch.set_rng_state(kept[0][0])
+        if rank < len(kept):
+            torch.cuda.set_rng_state(kept[rank][1], device)
+
+
+def _seed_of(seed: int, epoch: int, rank: int, step: int) -> int:
+    """Seeds of neighbouring runs and epochs have nothing in common, unlike seed + epoch."""
+    text = f"{seed}/{epoch}" + (f"/{rank}/{step}" if rank or step else "")
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
 
 # What may change between two calls on one folder: what does not reach the weights.
 _FREE = {"eval_every", "checkpointing"}
@@ -55,7 +113,7 @@ class FitResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Plan:
-    """What a run was asked for; see `trainer.loop.fit`."""
+    """What a run was asked for; see `trainer.fit.fit`."""
 
     model: nn.Module
     data: Any

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from benchmarks.search.purse import Purse
-from nas.compare import front_ranks
+from nas.search.front import front_ranks
 from nas.search.ledger import Entry, Ledger
 from nas.search.scheduler import Promote, Rules, Start, next_action
 

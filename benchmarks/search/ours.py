@@ -9,12 +9,12 @@ from typing import Any, cast
 
 from benchmarks.search.purse import Purse, Search
 from benchmarks.search.tables import Table
-from nas.fidelity import Fidelity
-from nas.samplers import sampler_of
 from nas.search.decide import Decider
 from nas.search.pool import Candidate, Pool, Supply
 from nas.search.tables import decide_on_table
-from nas.study import SearchConfig
+from nas.study.fidelity import Fidelity
+from nas.study.samplers import sampler_of
+from nas.study.study import SearchConfig
 from search_spaces.space import SearchSpace
 
 INITIAL = 10  # networks of the even start

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.search.report import Figures
 from benchmarks.search.tables import Table
-from nas.report.scales import Scale, linear, logarithmic
+from nas.read.report.axes import Scale, linear, logarithmic
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 460, 56, 330, 40, 46
 COLOURS = ("#0b6e4f", "#b5472f", "#2f5fb3", "#8a6d00", "#7b3fa0", "#00798c", "#555555", "#c2447a")

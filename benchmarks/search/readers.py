@@ -173,9 +173,9 @@ def recorded(path: Path, *, fidelities: tuple[int, ...] = (2, 6, 18), trainings:
     Raises:
         MissingTableError: The table is not there, or has too few networks.
     """
-    from nas.config import load_study
     from nas.search.model.encoding import settings_of
     from nas.search.pool import build_pool
+    from nas.study.files import load_study
 
     plain, packed = path.with_suffix(".jsonl"), path.with_suffix(".jsonl.gz")
     found = next((p for p in (packed, plain) if p.is_file()), None)

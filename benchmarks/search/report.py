@@ -13,7 +13,7 @@ from benchmarks.search import gap
 from benchmarks.search.methods import Entry
 from benchmarks.search.runs import Run
 from benchmarks.search.tables import Table
-from nas.evidence.classic import holm, wilcoxon
+from nas.evidence.values import holm, wilcoxon
 
 Steps = Sequence[tuple[int, float]]
 

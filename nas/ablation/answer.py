@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas.ablation.config import BASE, CONTROL, AblationConfig
-from nas.accuracies import TOP1, accuracy_of, in_points, metric_of
-from nas.store import Row, Store
+from nas.store.database import Row, Store
+from nas.study.metric import TOP1, accuracy_of, in_points, metric_of
 
 if TYPE_CHECKING:
-    from nas.evidence.looks import Looks
+    from nas.evidence.words import Looks
 
 OVER = ("done", "failed")
 Arm = Mapping[int, Any]  # pair -> nas.evidence.values.Result
@@ -73,7 +73,7 @@ def answer_of(store: Store, ablation: int, config: AblationConfig) -> Answer:
         ablation: Its id.
         config: Margin, confidence, looks and precision.
     """
-    from nas.evidence.looks import stop
+    from nas.evidence.words import stop
 
     arms = store.arms(ablation)
     kind = next(row["kind"] for row in store.ablations(_study_of(store, ablation)) if row["id"] == ablation)
@@ -113,7 +113,7 @@ def stated_confidence(effects: Sequence[Mapping[str, Any]], design: Mapping[str,
 
 
 def _looks(config: AblationConfig) -> Looks:
-    from nas.evidence.looks import Looks
+    from nas.evidence.words import Looks
 
     return Looks.between(
         min(config.min_seeds, config.seeds),

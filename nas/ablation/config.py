@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nas.errors import StudyError, one_of
-from nas.schema import AblationSchema
+from nas.study.schema import AblationSchema
 
 DESIGNS = ("ofat", "leave_out", "factorial", "fractional", "path", "control")
 MATCHES = ("none", "macs")

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas import store as s
-from nas import tables as m
 from nas.ablation.answer import answer_of, level_of, results_of, selecting
 from nas.ablation.config import BASE, AblationConfig, Claim, recorded
-from nas.damage import damaged
 from nas.errors import NotFoundError, StoreError, StudyError, one_of
-from nas.store import Row, Store
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.damage import damaged
+from nas.store.database import Row, Store
 
 RULE = ("seeds", "min_seeds", "looks", "epochs", "confidence", "margin", "precision")
 """What of a design decides when it is looked at, and at which level."""

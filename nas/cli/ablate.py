@@ -1,4 +1,4 @@
-"""`nas ablate` and `nas versus`: which decision earned what, and which network is better."""
+"""`nas ablate`, `nas versus` and `nas verdict`: which decision earned what, and what documents claim."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.accuracies import few_videos, in_points, intervals, metric_in, recorded_counts
-from nas.cli.machines import CPUS, RAY, machines_of
+from nas.cli.options import CPUS, JSON, RAY, machines_of
 from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line, print_table, print_words
+from nas.study.metric import few_videos, in_points, intervals, recorded_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nas.ablation.plan import Estimate, Plan
-    from nas.ablation.prepare import Searched
+    from nas.ablation.plan import Estimate, Plan, Searched
     from nas.ablation.variants import Lookup
-    from nas.search.machines import Machines
-    from nas.store import Row, Store
-    from nas.study import Study
+    from nas.store.database import Row, Store
+    from nas.study.study import Study
+    from nas.train.machines import Machines
     from search_spaces.spec import ArchSpec
+
 
 DRY = typer.Option(False, "--dry-run", help="Print the plan with its cost, and train nothing.")
 WORKERS = typer.Option(None, "--workers", min=0, help="Processes that train; 0 trains in this one.")
 DB = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default.")
-JSON = typer.Option(False, "--json", help="Print JSON.")
 OVERRIDES = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file.")
 
 EFFECTS = {
@@ -66,7 +65,7 @@ def ablate(
 
     Example: nas ablate studies/ablate_r2plus1d.yaml data=motion --dry-run
     """
-    from nas.ablation.prepare import config_of
+    from nas.ablation.plan import config_of
 
     machines = machines_of(ray, cpus, workers)
     target, around = (of, study) if of is not None else (study, base)
@@ -94,7 +93,7 @@ def versus(
     Example: nas versus r2plus1d_18 r3d_18 --study studies/kinetics_small.yaml data=motion --dry-run
     """
     from nas.ablation.config import ablation_of
-    from nas.ablation.prepare import between
+    from nas.ablation.plan import between
     from nas.errors import StudyError
 
     machines = machines_of(ray, cpus, workers)
@@ -125,9 +124,10 @@ def _run(
     as_json: bool,
 ) -> None:
     from nas.ablation.answer import stated_confidence
-    from nas.ablation.prepare import completed
+    from nas.ablation.plan import completed
     from nas.cli.resolve import database_for
-    from nas.store import Store
+    from nas.read.rows import metric_in
+    from nas.store.database import Store
 
     path = database_for(study.name, db)
     config = completed(study, config, _lookup(study, path, _searched(path)))
@@ -140,11 +140,11 @@ def _run(
 
     check_start(study, path)
 
-    from nas.ablation.prepare import prepared, priced
+    from nas.ablation.plan import prepared, priced
     from nas.ablation.runner import check_arms, run_plan
-    from nas.search.cluster import joined
     from nas.search.session import News, locked, opened_data, study_row
-    from nas.weights import settled_study
+    from nas.train.crew import joined
+    from nas.train.weights import settled_study
     from trainer.optim import check_optimizer
 
     check_optimizer(study.recipe)  # before videos are decoded
@@ -217,8 +217,8 @@ def _name(config: Any, kind: str) -> str:
 
 def _searched(path: Path) -> Searched:
     """The networks that the search of a database trained; none where there is no database, or nothing in it yet."""
-    from nas.ablation.prepare import Searched
-    from nas.store import Store
+    from nas.ablation.plan import Searched
+    from nas.store.database import Store
 
     if not path.is_file() or not path.stat().st_size:  # a driver that was killed at once leaves an empty file
         return Searched()
@@ -241,7 +241,7 @@ def _lookup(study: Study, path: Path, searched: Searched) -> Lookup:
 def _show_plan(
     study: Study, config: Any, store: Store | None, path: Path, *, kind: str, workers: int | None, as_json: bool
 ) -> None:
-    from nas.ablation.prepare import Searched, prepared, priced
+    from nas.ablation.plan import Searched, prepared, priced
     from nas.errors import StudyError
 
     row = store.study(study.name) if store is not None and store.studies() else None
@@ -343,3 +343,102 @@ def print_effects(rows: list[Row], title: str) -> None:
             line[key] = None if line[key] is None else in_points(line[key])
         shown.append(line)
     print_table(shown, EFFECTS, title)
+
+
+COLUMNS = {
+    "claim": "claim",
+    "stated": "stated",
+    "difference": "measured",
+    "low": "low",
+    "high": "high",
+    "pairs": "pairs",
+    "word": "verdict",
+    "document": "document",
+}
+
+
+def verdict(
+    study: str = typer.Argument(..., metavar="STUDY", help="The study file, whose claims are asked about."),
+    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    db: str = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Say which claims of a study's documents were reproduced, contradicted or left undecided.
+
+    Differences are in points of top-1, or of mAP, with the interval that the word rests on.
+
+    Example: nas verdict studies/p3d_blocks.yaml data=motion
+    """
+    from nas.ablation.answer import level_of
+    from nas.ablation.plan import config_of
+    from nas.ablation.verdict import (
+        changed,
+        keep_verdicts,
+        latest,
+        left_out,
+        recorded_config,
+        under_way,
+        verdicts_of,
+    )
+    from nas.cli.resolve import database_for, load_target
+    from nas.errors import StudyError
+    from nas.read.rows import metric_in
+    from nas.store.database import Store
+
+    loaded = load_target(study, overrides or [])
+    config = config_of(loaded, study)
+    if not config.claims:
+        raise StudyError(f"ablation.claims of {study} is empty, so there is nothing to hold against the results")
+    with Store(database_for(loaded.name, db)) as store:
+        row = store.study(loaded.name)
+        ablation = latest(store, row)
+        asked, config = config, recorded_config(store, ablation, config.claims)
+        differ = changed(asked, config)
+        found, confidence = verdicts_of(store, ablation, config), 1 - level_of(store, ablation["id"], config)
+        keep_verdicts(store, row, ablation, found)
+        early = under_way(store, ablation, config)
+        metric, searched = metric_in(store, row["id"]), left_out(store, row, ablation)
+    rows: list[dict[str, Any]] = [
+        {
+            "claim": item.claim.text,
+            "stated": None if item.claim.stated is None else f"{item.claim.stated:+.1f}",
+            "difference": _points(item.difference),
+            "low": _points(item.low),
+            "high": _points(item.high),
+            "pairs": item.pairs,
+            "word": item.word,
+            "document": item.claim.document,
+        }
+        for item in found
+    ]
+    if as_json:
+        print_json(
+            {
+                "study": loaded.name,
+                "ablation": ablation["name"],
+                "confidence": confidence,
+                "differs": {name: {"now": now, "recorded": then} for name, (now, then) in differ.items()},
+                "verdicts": rows,
+            }
+        )
+        return
+    what = f"differences of val {metric} in points, {intervals(confidence)}"
+    title = f"{loaded.name}: claims against {ablation['name']}, {what}"
+    print_table(rows, COLUMNS, title)
+    if differ:
+        settings = ", ".join(f"{name} {then}, now {now}" for name, (now, then) in differ.items())
+        print_line(f"note: {ablation['name']} was begun with other settings, which count here: {settings}")
+    if early:
+        print_line(
+            f"note: {ablation['name']} is under way; claims are decided when it ends (`nas ablate` again goes on)"
+        )
+    if searched:
+        trainings = "1 training of the search is" if searched == 1 else f"{searched} trainings of the search are"
+        print_line(
+            f"{trainings} left out: a result that selected a network is no evidence for it; "
+            "`nas ablate` again trains with other seeds"
+        )
+
+
+def _points(value: float | None) -> str | None:
+    return None if value is None else in_points(value)

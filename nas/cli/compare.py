@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.inspect import JSON
+from nas.cli.options import JSON
 from nas.cli.output import print_json, print_line, print_table
 from nas.cli.resolve import open_study
 
 if TYPE_CHECKING:
-    from nas.bands import Band, Group, Volumes
+    from nas.read.compare import Band, Group, Volumes
 
 
 def compare(
@@ -30,7 +30,7 @@ def compare(
 
     Example: nas compare runs/a/study.db runs/b/study.db
     """
-    from nas import bands
+    from nas.read import compare as bands
 
     searches, epochs = [], {}
     for name in databases:
@@ -44,7 +44,7 @@ def compare(
     full = [bands.band_of(group) for group in groups]
     differ = bands.differences(groups) if len(groups) > 1 else {}
     if plot is not None:
-        from nas.band_plots import draw_bands
+        from nas.read.band_plots import draw_bands
 
         draw_bands(groups, full, Path(plot))
     if as_json:
@@ -113,8 +113,8 @@ def _difference(first: Group, other: Group, volumes: Volumes) -> dict[str, Any]:
 
 
 def _print_bands(groups: Sequence[Group], bands: Sequence[Band], budgets: Sequence[int]) -> None:
-    from nas.bands import trained
-    from nas.study import short_number
+    from nas.read.compare import trained
+    from nas.study.study import short_number
 
     at = [dict(zip(band.macs, zip(band.median, band.low, band.high, strict=True), strict=True)) for band in bands]
     rows = []
@@ -140,7 +140,7 @@ def _print_bands(groups: Sequence[Group], bands: Sequence[Band], budgets: Sequen
 
 
 def _print_volumes(groups: Sequence[Group], volumes: Volumes) -> None:
-    from nas.study import short_number
+    from nas.study.study import short_number
 
     rows = [
         {

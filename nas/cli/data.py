@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.accuracies import few_videos, largest_share
-from nas.cli.flow import flow
 from nas.cli.output import Progress, print_json, print_line, print_table
-from nas.cli.pack import pack
+from nas.cli.pack import flow, pack
 from nas.cli.resolve import videos_of
 from nas.errors import NasError, one_of
+from nas.study.metric import few_videos, largest_share
 
 if TYPE_CHECKING:
     from trainer.config import DataConfig
@@ -42,7 +41,7 @@ def make(
     """
     if name != "motion":
         raise NasError(one_of("data set", name, ["motion"]))
-    from trainer.data.motion import make_motion
+    from trainer.data.motion_clips import make_motion
 
     progress = Progress("videos")
     try:
@@ -81,7 +80,7 @@ def check(
 
     config = videos_of(target, overrides or [])
     if config.source == "pack":
-        from trainer.data.kept import without_digests
+        from trainer.data.check import without_digests
 
         said = without_digests(config)
         raise NasError(
@@ -149,7 +148,7 @@ def get(
         raise NasError(one_of("data set", name, ["kinetics"]))
     from dataclasses import asdict
 
-    from trainer.data.get import CVDF, get_kinetics
+    from trainer.data.kinetics import CVDF, get_kinetics
     from trainer.data.layouts.values import listed
 
     progress = Progress("archives")

@@ -76,7 +76,7 @@ def _video() -> str:
     import numpy as np
 
     from trainer.data.decode import decode_video
-    from trainer.data.motion import write_clip
+    from trainer.data.motion_clips import write_clip
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.accuracies import interval_text
+from nas.cli.evaluate import CACHE, CLIPS, CROPS, FULL, SIDES, located, views_asked
+from nas.cli.options import JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
-from nas.cli.testing import CACHE, CLIPS, CROPS, FULL, JSON, SIDES, located, views_asked
+from nas.study.metric import interval_text
 
 if TYPE_CHECKING:
-    from nas.using.accuracy import Judged, Share
-    from nas.using.ensemble import Ensemble
-    from nas.using.scores import Scores
+    from nas.use.accuracy import Judged, Share
+    from nas.use.ensemble import Ensemble
+    from nas.use.scores import Scores
 
 
 def ensemble(
@@ -55,8 +56,8 @@ def ensemble(
     _check_different(paths)
     if data is None and (settings or (clips, crops, short_sides, full, cache) != (None,) * 5):
         raise NasError("how videos are looked at is settled for kept scores; name the videos with --data to test anew")
-    from nas.using.ensemble import ensemble as weigh
-    from nas.using.ensemble import stored_scores
+    from nas.use.ensemble import ensemble as weigh
+    from nas.use.ensemble import stored_scores
 
     val: list[Scores] = []
     reported: list[Scores] | None = []
@@ -102,7 +103,7 @@ def _tested(
     cache: str | None,
 ) -> tuple[Scores, Scores | None]:
     """Scores of val, and of the test split if it is named."""
-    from nas.using.networks import judged_network
+    from nas.use.networks import judged_network
 
     progress = Progress("videos")
     try:

@@ -1,4 +1,4 @@
-"""`nas export` and `nas backup`."""
+"""`nas export`, `nas backup`, `nas dashboard` and `nas report`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from nas.cli.inspect import DB, STUDY
+from nas.cli.options import DB, STUDY
 from nas.cli.output import print_line, print_text
 from nas.cli.resolve import database_of, open_study
 from trainer.files import make_folder
@@ -30,8 +30,9 @@ def export(
 
     Example: nas export runs/kinetics_small/study.db --table front --latex -o front.tex
     """
-    from nas import formats, tabular
     from nas.errors import NasError
+    from nas.read import formats
+    from nas.read import rows as tabular
     from trainer.files import check_replaceable
 
     chosen = [name for name, given in (("--csv", csv), ("--parquet", parquet), ("--latex", latex)) if given]
@@ -77,9 +78,65 @@ def backup(
 
     Example: nas backup runs/kinetics_small/study.db kinetics_small-copy.db
     """
-    from nas.places import path_of
-    from nas.store import backup
+    from nas.store.backup import backup
+    from nas.store.places import path_of
 
     path = path_of(file)
     backup(database_of(study, db), path)
     print_line(f"backup: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def dashboard(
+    study: str = STUDY,
+    port: int = typer.Option(8080, "--port", min=1, max=65535, help="Where it listens."),
+    host: str = typer.Option("127.0.0.1", "--host", help="Which address it listens on; this machine only by default."),
+    db: str = DB,
+) -> None:
+    """Start optuna-dashboard on a study's own database, one study a rung; Ctrl-C ends it.
+
+    Example: nas dashboard runs/kinetics_small/study.db --port 8080
+    """
+    from nas.search.dashboard import prepared, serve
+
+    with open_study(study, db) as (store, row):
+        board = prepared(store, row)
+    try:
+        if board.held:
+            print_line("a running search holds the database, so notes and files stay as they are")
+        print_line(f"{row['name']}: http://{host}:{port}/dashboard (Ctrl-C ends it)", flush=True)
+        serve(board, host=host, port=port)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    finally:
+        board.close()
+
+
+def report(
+    study: str = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database."),
+    output: str = typer.Option(None, "-o", "--output", metavar="FILE", help="The page; report.html by the database."),
+    db: str = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db."),
+    open_it: bool = typer.Option(False, "--open", help="Open it in the browser."),
+) -> None:
+    """Write a study as one HTML file: question, front, how it was found, evidence, data, costs.
+
+    The file loads nothing, so it can be sent to a colleague and opened offline. A search may be running.
+
+    Example: nas report runs/kinetics_small/study.db -o report.html
+    """
+    from pathlib import Path
+
+    from nas.errors import NasError
+    from nas.read.report.gather import gather
+    from nas.read.report.page import write_report
+    from nas.store.database import Store
+
+    database = database_of(study, db)
+    path = Path(output) if output is not None else database.parent / "report.html"
+    if path.suffix not in (".html", ".htm"):
+        raise NasError(f"a report must end in .html, but is {path}")
+    with Store(database) as store:
+        values = gather(store, database=str(database))
+    size = write_report(values, path)
+    print_line(f"report: {path} ({size / 1e6:.1f} MB)")
+    if open_it:
+        typer.launch(str(path))

@@ -1,20 +1,24 @@
-"""`nas features` and `nas probe`."""
+"""`nas features`, `nas probe` and `nas predict`."""
 
 from __future__ import annotations
 
+import stat
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.accuracies import interval_text
+from nas.cli.evaluate import CACHE, CLIPS, CROPS, DATA, FULL, OVERRIDES, SIDES, located, views_asked
+from nas.cli.options import JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
-from nas.cli.testing import CACHE, CLIPS, CROPS, DATA, FULL, JSON, OVERRIDES, SIDES, located, views_asked
+from nas.study.metric import interval_text
 
 if TYPE_CHECKING:
-    from nas.using.features import Features
-    from nas.using.probe import Probed
+    from nas.use.features import Features
+    from nas.use.predict import Prediction
+    from nas.use.probe import Probed
+
 
 NETWORK = typer.Argument(..., metavar="PATH", help="A folder that `nas promote` left, or a preset with --weights.")
 FRAMES = typer.Option(False, "--frames", help="Features of each frame alone, averaged over the frames of a clip.")
@@ -40,7 +44,7 @@ def features(
 
     Example: nas features runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 data/motion -o features.npz
     """
-    from nas.using.features import save_features
+    from nas.use.features import save_features
 
     asked = {"clips": clips, "crops": crops, "short_sides": short_sides, "full": full}
     found = _features(path, data, overrides, split or ["train", "val"], frames, weights, asked, cache)
@@ -94,8 +98,8 @@ def probe(
         raise NasError(f"--kind must name svm, mlp or both, but is {kind!r}")
     if split not in ("val", "test"):
         raise NotFoundError(one_of("split", split, ("val", "test")))
-    from nas.using.features import read_features
-    from nas.using.probe import probed
+    from nas.use.features import read_features
+    from nas.use.probe import probed
 
     if Path(source).is_file():
         if data is not None:
@@ -158,7 +162,7 @@ def _features(
 ) -> Features:
     """Features of a promoted network, or of a preset with 2D weights, which sees clips as a study's data says."""
     from nas.errors import NotFoundError
-    from nas.using.networks import network_features, preset_features
+    from nas.use.networks import network_features, preset_features
 
     progress = Progress("videos")
     kind = "frames" if frames else "clip"
@@ -176,8 +180,8 @@ def _features(
                 kind=kind,
                 progress=progress.update,
             )
+        from nas.cli.evaluate import study_data
         from nas.cli.resolve import find_spec
-        from nas.cli.testing import study_data
 
         config = study_data(data, overrides or [])
         return preset_features(
@@ -198,3 +202,100 @@ def _features(
         )
     finally:
         progress.close()
+
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_WIDTH = 20
+
+
+def predict(
+    path: str = typer.Argument(..., metavar="PATH", help="A folder that `nas promote` left."),
+    videos: list[str] = typer.Argument(..., metavar="VIDEO …", help="Video files."),
+    top: int = typer.Option(5, "--top", min=1, help="Classes to name."),
+    windows: int = typer.Option(10, "--windows", min=1, help="Windows of the timeline, at most."),
+    window: float | None = typer.Option(None, "--window", min=0.01, metavar="SECONDS", help="Length of a window."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Name the classes of video files, as a whole and over time.
+
+    Example: nas predict runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 data/motion/val/left/0000.mp4
+    """
+    from nas.errors import NotFoundError
+
+    folder = Path(path)
+    if not (folder / "network.json").is_file():
+        reason = "it has no network.json" if folder.is_dir() else "there is no such folder"
+        raise NotFoundError(f"{path} must be a folder that `nas promote` wrote, but {reason}")
+    for name in videos:
+        try:
+            state = Path(name).stat().st_mode
+        except OSError as error:
+            why = "is not there" if isinstance(error, FileNotFoundError) else f"is none: {error.strerror}"
+            raise NotFoundError(f"VIDEO must be a file, but {name[:200]} {why}") from error
+        if not stat.S_ISREG(state):  # a pipe or a device may never end
+            raise NotFoundError(f"VIDEO must be a file, but {name} is {'a folder' if stat.S_ISDIR(state) else 'none'}")
+    from nas.train.network import load_network
+    from nas.use.networks import usual_device
+    from nas.use.predict import predict_video
+
+    network = load_network(folder, device=usual_device())
+    plain = []
+    for name in videos:
+        found = predict_video(network, Path(name), most=windows, length=window)
+        if not as_json:
+            show_prediction(name, found, top)
+        names = found.classes
+        plain.append(
+            {
+                "video": name,
+                "seconds": found.seconds,
+                "views": found.views,
+                "top": [{"class": label, "probability": value} for label, value in found.ranked(top)],
+                "probabilities": dict(zip(names, found.probabilities, strict=True)),
+                "timeline": [
+                    {
+                        "start": moment.start,
+                        "end": moment.end,
+                        "probabilities": dict(zip(names, moment.probabilities, strict=True)),
+                    }
+                    for moment in found.timeline
+                ],
+            }
+        )
+    if as_json:
+        print_json(plain if len(plain) > 1 else plain[0])
+
+
+def show_prediction(name: str, found: Prediction, top: int) -> None:
+    """Prints the most probable classes with their course, then the windows."""
+    from nas.use.predict import clock
+
+    best = found.ranked(top)
+    place = {label: k for k, label in enumerate(found.classes)}
+    course = {label: "".join(bar(m.probabilities[place[label]]) for m in found.timeline) for label, _ in best}
+    rows = [{"class": label, "probability": value, "course": course[label]} for label, value in best]
+    columns = {"class": "class", "probability": "probability"}
+    if len(found.timeline) > 1:
+        columns["course"] = "over time"
+    print_line(f"{name}: {found.seconds:.1f} s, {found.views}")
+    print_table(rows, columns)
+    if len(found.timeline) < 2:
+        return
+    lines = []
+    for moment in found.timeline:
+        label, value = max(zip(found.classes, moment.probabilities, strict=True), key=lambda pair: pair[1])
+        filled = round(value * _WIDTH)
+        lines.append(
+            {
+                "time": f"{clock(moment.start)} to {clock(moment.end)}",
+                "class": label,
+                "probability": value,
+                "bar": "█" * filled + "░" * (_WIDTH - filled),
+            }
+        )
+    print_table(lines, {"time": "time", "class": "most probable", "probability": "probability", "bar": ""})
+
+
+def bar(share: float) -> str:
+    """A letter as high as a share of 1."""
+    return _BARS[min(round(share * (len(_BARS) - 1)), len(_BARS) - 1)]

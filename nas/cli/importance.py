@@ -7,15 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.accuracies import metric_of
-from nas.cli.inspect import DB, JSON, STUDY
+from nas.cli.options import DB, JSON, STUDY
 from nas.cli.output import print_json, print_line, print_table
 from nas.cli.resolve import open_study
+from nas.study.metric import metric_of
 
 if TYPE_CHECKING:
-    from nas.fidelity import Fidelity
-    from nas.importance import MarginalFront, PartialEffect
-    from nas.search.importances import RungImportances
+    from nas.search.fanova import RungImportances
+    from nas.search.importance import MarginalFront, PartialEffect
+    from nas.study.fidelity import Fidelity
 
 PAIRS = 5  # that are printed for a rung; all are stored, and in --json
 
@@ -27,9 +27,9 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
 
     Example: nas importance runs/kinetics_small/study.db
     """
-    from nas.fidelity import recorded_fidelity
-    from nas.importance import FEW, marginal_fronts, partial_effects, rungs_of
-    from nas.search.importances import importances, keep
+    from nas.search.fanova import importances, keep
+    from nas.search.importance import FEW, marginal_fronts, partial_effects, rungs_of
+    from nas.study.fidelity import recorded_fidelity
 
     with open_study(study, db) as (store, row):
         evaluations = store.evaluations(row["id"])

@@ -1,4 +1,4 @@
-"""Entry point of `nas`: collects the commands and turns errors into one line and exit code 2."""
+"""Entry point of `nas`: collects the commands, and turns errors into one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from nas.cli import (
     ablate,
-    catalogue,
     compare,
-    dashboard,
     data,
     doctor,
     ensemble,
@@ -22,22 +23,55 @@ from nas.cli import (
     export,
     features,
     importance,
-    inspect,
     motion,
     networks,
-    predict,
+    pareto,
     promote,
-    report,
     search,
-    simulate,
+    status,
     supernet,
-    verdict,
     watch,
 )
-from nas.cli.checked import CheckedCommand
 from nas.cli.output import print_error, print_usage, visible
 from nas.errors import NasError, StudyError, one_line
-from nas.places import OPENED, path_of
+from nas.store.places import OPENED, path_of
+
+
+class CheckedCommand(TyperCommand):
+    """A command that refuses options and arguments with nothing in them.
+
+    An empty text is most often a variable of a shell that was never set. Left to the command, it would mean the working
+    folder, the default, or every address of the machine.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command.
+
+        Raises:
+            NasError: A text is empty, or all blanks.
+        """
+        for parameter in self.params:
+            for text in _texts(ctx.params.get(parameter.name or "")):
+                if not text.strip():
+                    raise NasError(
+                        f"{_label(parameter)} must not be empty, but is {text!r} (`{ctx.command_path} --help` lists "
+                        "what it takes)"
+                    )
+        return super().invoke(ctx)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, str):
+            yield item
+
+
+def _label(parameter: Any) -> str:
+    """How a message names a parameter: an option by its long form, an argument as the help does."""
+    if parameter.param_type_name == "argument":
+        return parameter.metavar or str(parameter.name).upper()
+    return str(max(parameter.opts, key=len))
+
 
 app = typer.Typer(
     name="nas",
@@ -48,34 +82,34 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("search")(search.search)
-app.command("status")(inspect.status)
-app.command("pareto")(inspect.pareto)
-app.command("report")(report.report)
+app.command("status")(status.status)
+app.command("pareto")(pareto.pareto)
+app.command("report")(export.report)
 app.command("importance")(importance.importance)
 app.command("watch")(watch.watch)
-app.command("dashboard")(dashboard.dashboard)
+app.command("dashboard")(export.dashboard)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
 app.command("backup")(export.backup)
-app.command("record")(simulate.record)
-app.command("simulate")(simulate.simulate)
+app.command("record")(search.record)
+app.command("simulate")(search.simulate)
 app.command("supernet")(supernet.supernet)
 app.command("promote")(promote.promote)
 app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
+app.command("predict")(features.predict)
 app.command("ensemble")(ensemble.ensemble)
 app.command("features")(features.features)
 app.command("probe")(features.probe)
 app.command("ablate")(ablate.ablate)
 app.command("versus")(ablate.versus)
-app.command("verdict")(verdict.verdict)
+app.command("verdict")(ablate.verdict)
 app.command("motion")(motion.motion)
 app.command("show")(networks.show)
 app.command("cost")(networks.cost)
 app.command("diff")(networks.diff)
-app.command("presets")(catalogue.presets)
-app.command("path")(catalogue.path)
-app.command("space")(inspect.space)
+app.command("presets")(networks.presets)
+app.command("path")(networks.path)
+app.command("space")(pareto.space)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 for _command in (*app.registered_commands, *data.app.registered_commands):
@@ -156,10 +190,11 @@ def _damage_behind(error: Exception) -> NasError | None:
     """What is damaged in a database that was opened, where an error may come from that; None where nothing is."""
     if not OPENED or (isinstance(error, NasError | OSError | MemoryError) and not isinstance(error, StudyError)):
         return None
-    from nas.damage import damage_of, damaged
+    from nas.store.damage import damage_of, damaged
+    from nas.study.study import study_of
 
     there = (location for location in dict.fromkeys(OPENED) if path_of(location).exists())  # a simulation's is gone
-    found = ((location, damage_of(location)) for location in there)
+    found = ((location, damage_of(location, lambda config: study_of(config, "config"))) for location in there)
     return next((damaged(location, where) for location, where in found if where is not None), None)
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.accuracies import MAP, metric_in
 from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.resolve import database_of
+from nas.study.metric import MAP
 
 if TYPE_CHECKING:
-    from nas.motion import Measured
+    from nas.train.order_tests import Measured
 
 
 def motion(
@@ -45,9 +45,9 @@ def motion(
         raise NotFoundError(one_of("split", split, ("val", "test")))
     path = database_of(study or "", db)
 
-    from nas.config import apply_promote
-    from nas.store import Store
-    from nas.study import study_of
+    from nas.store.database import Store
+    from nas.study.files import apply_promote
+    from nas.study.study import study_of
 
     with Store(path) as store, closing(Progress("networks")) as progress:
         row = store.study()
@@ -61,8 +61,10 @@ def motion(
             digests = list(dict.fromkeys(store.find(prefix)["digest"] for prefix in digests))
         recorded = study_of(apply_promote(row["config"], [word for word in given if "=" in word]), store.location)
 
-        from nas.motion import SOURCES, measure_motion, store_motion
+        from nas.read.rows import metric_in
         from nas.search.session import locked
+        from nas.train.jobs import SOURCES
+        from nas.train.order_tests import measure_motion, store_motion
 
         sources = ("trial",) if front and source is None else SOURCES if source is None else (source,)
         measured: list[Measured] = []
@@ -101,7 +103,7 @@ def as_plain(measured: Measured) -> dict[str, Any]:
     """One training's motion tests as plain values."""
     from dataclasses import asdict
 
-    from nas.motion import differences
+    from nas.train.order_tests import differences
 
     training = measured.training
     return {
@@ -122,7 +124,7 @@ def as_plain(measured: Measured) -> dict[str, Any]:
 
 def show(measured: list[Measured], title: str) -> None:
     """Prints the accuracies, and below them what each test costs."""
-    from nas.motion import MARGIN, differences
+    from nas.train.order_tests import MARGIN, differences
     from trainer.outcomes import TESTS
 
     accuracies, costs = [], []

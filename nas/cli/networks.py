@@ -1,19 +1,24 @@
-"""`nas show`, `nas cost` and `nas diff`: networks by name, digest or file."""
+"""`nas show`, `nas cost`, `nas diff`, `nas presets` and `nas path`: networks by name, digest or file."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.cli.options import DB, JSON
 from nas.cli.output import print_json, print_line, print_table
 from nas.cli.resolve import database_of, find_spec
 from nas.errors import NotFoundError
 
+if TYPE_CHECKING:
+    from search_spaces.family import Preset
+    from search_spaces.spec import ArchSpec
+
+
 NAME = typer.Argument(..., metavar="NAME", help="A preset, the beginning of a digest, or a JSON file.")
 STUDY = typer.Option(None, "--study", metavar="STUDY|DB", help="Where digests are looked up.")
-DB = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db.")
-JSON = typer.Option(False, "--json", help="Print JSON.")
 CLIP = typer.Option(
     None, "--clip", metavar="[C]xTxHxW", help="Frames x height x width, such as 16x112x112; 2x16x112x112 of flow."
 )
@@ -51,7 +56,7 @@ def cost(
     """
     shape, classes = clip_and_classes(name, clip, num_classes, study, db)
     spec = find_spec(name, study=study, db=db, frames=shape[1])
-    from nas.cost import cost as cost_of
+    from nas.cost.cost import cost as cost_of
 
     planes, frames, height, width = shape
     price = cost_of(spec, frames=frames, height=height, width=width, num_classes=classes, planes=planes)
@@ -86,7 +91,7 @@ def diff(
     Example: nas diff p3d_50_a p3d_50_b
     """
     from search_spaces import edit
-    from search_spaces.path import value_at
+    from search_spaces.edit import value_at
 
     left, right = (find_spec(name, study=study, db=db).canonical() for name in (a, b))
     rows = [
@@ -108,13 +113,13 @@ def clip_and_classes(
     Without a study it is the clip of a named network, and 400 classes.
     """
     if (study is not None or db is not None) and (clip is None or num_classes is None):
-        from nas.store import Store
+        from nas.store.database import Store
 
         with Store(database_of(study or "", db)) as store:
             row = store.study()
         clip, num_classes = clip or row["clip"], num_classes or row["num_classes"]
     if clip is None:
-        from search_spaces.presets import PRESETS
+        from search_spaces.catalogue import PRESETS
 
         return (3, *(PRESETS[name].clip if name in PRESETS else (16, 112, 112))), num_classes or 400
     return parse_clip(clip), num_classes or 400
@@ -138,3 +143,155 @@ def parse_clip(text: str) -> tuple[int, int, int, int]:
 def clip_name(shape: tuple[int, int, int, int]) -> str:
     """The text of a clip, as `parse_clip` reads it and as studies record it."""
     return "x".join(map(str, shape[1:] if shape[0] == 3 else shape))
+
+
+def presets(
+    as_json: bool = JSON,
+    clip: str = CLIP,
+    num_classes: int = CLASSES,
+    family: str = typer.Option(None, "--family", help="Only this family of networks."),
+) -> None:
+    """List the published networks with their cost at their own clip, and cited accuracies in a column of their own.
+
+    Example: nas presets --family slowfast
+    """
+    from search_spaces import catalogue, codec
+    from search_spaces.catalogue import PRESETS
+
+    if family is not None:
+        catalogue.family(family)
+    classes = num_classes or 400
+    rows: list[dict[str, Any]] = []
+    for name, entry in PRESETS.items():
+        if family not in (None, entry.family):
+            continue
+        shape = parse_clip(clip) if clip else (3, *entry.clip)
+        spec = entry.make(shape[1])
+        rows.append(
+            {
+                "name": name,
+                "family": entry.family,
+                "year": entry.year,
+                "paper": entry.paper,
+                "digest": codec.digest(spec),
+                "clip": clip_name(shape),
+                "num_classes": classes,
+                **_price(spec, shape, classes),
+                "cited": _cited(entry),
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    table = [
+        {
+            **row,
+            "year": str(row["year"]),
+            "cited": _short(row["cited"]),
+        }
+        for row in rows
+    ]
+    columns = {"name": "name", "family": "family", "year": "year", "clip": "clip", "params": "params", "macs": "MACs"}
+    title = f"{len(rows)} published networks; params and MACs of one clip, {classes} classes"
+    print_table(table, {**columns, "cited": "cited, in % (all with their sources: --json)"}, title)
+
+
+def path(
+    a: str = typer.Argument(..., metavar="A"),
+    b: str = typer.Argument(..., metavar="B"),
+    clip: str = CLIP,
+    num_classes: int = CLASSES,
+    study: str = STUDY,
+    db: str = DB,
+    as_json: bool = JSON,
+) -> None:
+    """List the way from one network to another, one change at a time, each step with its cost.
+
+    Example: nas path r3d_18 r2plus1d_18
+    """
+    from search_spaces import codec
+    from search_spaces.edit import steps, value_at
+
+    shape, classes = clip_and_classes(a, clip, num_classes, study, db)
+    first, last = (find_spec(name, study=study, db=db, frames=shape[0]) for name in (a, b))
+    before = first.canonical()
+    rows: list[dict[str, Any]] = [
+        {
+            "step": 0,
+            "path": a,
+            "from": None,
+            "to": None,
+            "digest": codec.digest(before),
+            **_price(before, shape, classes),
+        }
+    ]
+    for number, step in enumerate(steps(first, last), start=1):
+        old, new = value_at(before, step.path), value_at(step.spec, step.path)
+        rows.append(
+            {
+                "step": number,
+                "path": step.path,
+                "from": _text(old, new),
+                "to": _text(new, old),
+                "digest": codec.digest(step.spec),
+                **_price(step.spec, shape, classes),
+            }
+        )
+        before = step.spec
+    if as_json:
+        print_json(rows)
+        return
+    table = [{**row, "step": str(row["step"]), "from": row["from"] or "", "to": row["to"] or ""} for row in rows]
+    columns = {"step": "step", "path": "path", "from": "from", "to": "to", "params": "params", "macs": "MACs"}
+    print_table(table, columns, f"{a} to {b} at one clip of {clip_name(shape)}, {classes} classes")
+
+
+def _price(spec: ArchSpec, shape: tuple[int, int, int, int], num_classes: int) -> dict[str, int | None]:
+    """Params and MACs; None where the clip is too small for the network."""
+    from nas.cost.cost import cost
+    from search_spaces.spec import ClipError
+
+    planes, frames, height, width = shape
+    try:
+        price = cost(spec, frames=frames, height=height, width=width, num_classes=num_classes, planes=planes)
+    except ClipError:
+        return {"params": None, "macs": None}
+    return {"params": price.params, "macs": price.macs}
+
+
+def _cited(entry: Preset) -> list[dict[str, object]]:
+    return [
+        {
+            "metric": p.metric,
+            "value": p.value,
+            "clip": f"{p.frames}x{p.size}x{p.size}" if p.frames else "clip not stated",
+            "views": p.views,
+            "data": p.data,
+            "source": p.source,
+        }
+        for p in entry.published
+    ]
+
+
+def _short(cited: list[dict[str, Any]]) -> str:
+    """The first citation, and how many more `--json` prints with their sources."""
+    if not cited:
+        return ""
+    first, more = cited[0], len(cited) - 1
+    text = f"{first['metric']} {first['value']} ({first['data']}, {first['clip']}, {first['views']})"
+    return f"{text}, +{more}" if more else text
+
+
+def _text(value: object, other: object) -> str | None:
+    """A value as a cell: several parts by their number, one part by the fields in which it differs from another."""
+    from dataclasses import fields, is_dataclass
+
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        parts = bool(value) and is_dataclass(value[0])
+        return f"{len(value)} parts" if parts else "|".join(map(str, value))
+    if not is_dataclass(value):
+        return str(value)
+    pairs = [(f.name, getattr(value, f.name), getattr(other, f.name, None)) for f in fields(value)]
+    return ", ".join(f"{name} {_text(mine, theirs)}" for name, mine, theirs in pairs if mine != theirs)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from nas.eta import Left
+    from nas.search.eta import Left
     from nas.search.session import News
 
 PIPE_WIDTH = 200  # columns where nobody's window limits them
@@ -270,7 +270,7 @@ def _wide(text: str) -> int:
 
 
 def _cell(key: str, value: Any) -> str:
-    from nas.study import short_number
+    from nas.study.study import short_number
 
     if value is None:
         return ""

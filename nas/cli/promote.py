@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.accuracies import interval_text
 from nas.cli.output import Progress, SearchProgress, print_json, print_line, print_table
 from nas.cli.resolve import database_of, find_spec, has_name, needs_search, not_a_preset
+from nas.study.metric import interval_text
 
 if TYPE_CHECKING:
-    from nas.promotions import Promoted
-    from nas.study import PromoteConfig, Study
+    from nas.study.study import PromoteConfig, Study
+    from nas.train.promotions import Promoted
     from search_spaces.spec import ArchSpec
 
 
@@ -44,9 +44,9 @@ def promote(
     """
     from dataclasses import replace
 
-    from nas.config import MOVABLE, load_study
     from nas.errors import NotFoundError, SearchError
-    from nas.study import parse_number
+    from nas.study.files import MOVABLE, load_study
+    from nas.study.study import parse_number
 
     given = arguments or []
     words = [word for word in given if "=" in word and not word.startswith("{")]
@@ -57,7 +57,8 @@ def promote(
     path = database_of(study, db)
 
     from nas.search.session import check_init, check_start, locked, opened_data, study_row
-    from nas.store import Store, is_database
+    from nas.store.database import Store
+    from nas.store.places import is_database
 
     own = [word for word in words if word.startswith("promote.") or word.partition("=")[0] in MOVABLE]
     named = bool(names) and has_name(names[0])
@@ -82,9 +83,9 @@ def promote(
             if names and not named:
                 store.find(names[0])
 
-    from nas.promote import choose, put_spec, rivals
-    from nas.promote import promote as train
-    from nas.weights import settled_study
+    from nas.train.promotion import choose, put_spec, rivals
+    from nas.train.promotion import promote as train
+    from nas.train.weights import settled_study
     from trainer.optim import check_optimizer
 
     if stated is not None:
@@ -143,8 +144,8 @@ def _show(results: Sequence[Promoted], title: str, config: PromoteConfig, *, as_
     """Prints what came of the trainings."""
     from dataclasses import asdict
 
-    from nas.accuracies import MAP, broken_text
-    from nas.promotions import summarise
+    from nas.study.metric import MAP, broken_text
+    from nas.train.promotions import summarise
 
     summary = summarise(results)
     if as_json:
@@ -198,8 +199,8 @@ def _without_variant(study: str, row: Mapping[str, Any], words: Sequence[str]) -
     Raises:
         StoreError: It names another.
     """
-    from nas.config import load_study
     from nas.errors import StoreError
+    from nas.study.files import load_study
 
     variant = [word for word in words if word.partition("=")[0] == "data"]
     if variant:
@@ -214,8 +215,8 @@ def _without_variant(study: str, row: Mapping[str, Any], words: Sequence[str]) -
 
 def _not_used(study: str, recorded: Mapping[str, Any], words: Sequence[str]) -> list[str]:
     """What the file says of promotions by now, where the record of the search goes first, a line each."""
-    from nas.config import load_study
     from nas.errors import NasError
+    from nas.study.files import load_study
 
     try:
         now = load_study(study, [word for word in words if word.partition("=")[0] == "data"]).config["promote"]
@@ -238,8 +239,8 @@ def _named_spec(name: str, study: Study) -> ArchSpec:
 
 def _with_settings(config: Mapping[str, Any], words: Sequence[str], where: str) -> Study:
     """The study as recorded, with settings of this promotion; a crop that does not fit is refused, too."""
-    from nas.config import apply_promote
-    from nas.study import study_of
+    from nas.study.files import apply_promote
+    from nas.study.study import study_of
 
     study = study_of(apply_promote(config, words), where)
     study.promote.test.sides(study.data)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError, NotFoundError, StudyError, one_of
-from nas.places import path_of
-from nas.store import Row, Store, is_database
+from nas.store.places import is_database, path_of
 
 if TYPE_CHECKING:
-    from nas.study import Study
+    from nas.store.database import Row, Store
+    from nas.study.study import Study
     from search_spaces.spec import ArchSpec
     from trainer.config import DataConfig
 
@@ -38,7 +38,7 @@ def database_of(study: str, db: str | None) -> Path:
     path = path_of(study)
     if is_database(path):
         return path
-    from nas.config import load_study
+    from nas.study.files import load_study
 
     return database_for(load_study(path).name, None)
 
@@ -60,6 +60,8 @@ def open_study(study: str, db: str | None) -> Iterator[tuple[Store, Row]]:
         StoreError: There is no such database.
         NotFoundError: It holds no study.
     """
+    from nas.store.database import Store
+
     with Store(database_of(study, db)) as store:
         yield store, store.study()
 
@@ -75,10 +77,10 @@ def load_target(target: str, overrides: list[str]) -> Study:
         StudyError: The study breaks a rule, or settings are given for a database.
     """
     if not is_database(target):
-        from nas.config import load_study
+        from nas.study.files import load_study
 
         return load_study(target, overrides)
-    from nas.study import study_of
+    from nas.study.study import study_of
 
     if overrides:
         raise StudyError(f"settings go with a study file, but {target} is a database, whose study is settled")
@@ -110,7 +112,8 @@ def find_spec(
         NotFoundError: Nothing goes by that name; the message says what would.
         SpecError: The JSON file does not hold a network.
     """
-    from search_spaces import codec, presets
+    from search_spaces import catalogue as presets
+    from search_spaces import codec
     from search_spaces.spec import SpecError
     from trainer.files import content_of
 
@@ -129,6 +132,8 @@ def find_spec(
         return presets.preset(name, frames=frames)
     if study is None and db is None:
         raise NotFoundError(f"{not_a_preset(name)}; {otherwise} (`nas presets` lists names)")
+    from nas.store.database import Store
+
     with Store(database_of(study or "", db)) as store:
         try:
             return codec.decode(store.find(name)["spec"])
@@ -150,7 +155,7 @@ def _stated(text: str, find: Callable[[str], ArchSpec]) -> ArchSpec:
     import yaml
 
     from nas.ablation.variants import resolve
-    from nas.schema import yaml_of
+    from nas.study.schema import yaml_of
 
     try:
         settings = yaml_of(text)
@@ -163,7 +168,7 @@ def _stated(text: str, find: Callable[[str], ArchSpec]) -> ArchSpec:
 
 def has_name(network: str) -> bool:
     """Whether a network is a preset, settings or a JSON file, which no database has to know."""
-    from search_spaces import presets
+    from search_spaces import catalogue as presets
 
     return network.lstrip().startswith("{") or Path(network).suffix == ".json" or network in presets.PRESETS
 
@@ -172,7 +177,7 @@ def not_a_preset(name: str) -> str:
     """Says so, with the nearest preset in brackets."""
     import difflib
 
-    from search_spaces import presets
+    from search_spaces import catalogue as presets
 
     near = difflib.get_close_matches(name, list(presets.PRESETS), n=1, cutoff=0.5)
     return f"no preset is called {name!r}" + (f" (did you mean {near[0]}?)" if near else "")
@@ -222,7 +227,7 @@ def folder_settings(target: str, overrides: Sequence[str], *, besides: Sequence[
     Raises:
         NasError: A setting is none of a folder.
     """
-    from nas.schema import literal
+    from nas.study.schema import literal
 
     values: dict[str, Any] = {}
     names = [*_FOLDER_KEYS, *besides]

@@ -1,15 +1,17 @@
-"""`nas search`."""
+"""`nas search`, `nas record` and `nas simulate`."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
+from statistics import median
 
 import typer
 
-from nas.cli.machines import CPUS, RAY, machines_of
-from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line
-from nas.cli.resolve import database_for
+from nas.cli.options import CPUS, DB, RAY, STUDY, machines_of
+from nas.cli.output import Progress, SearchProgress, duration, print_error, print_json, print_line, print_table
+from nas.cli.resolve import database_for, open_study
 
 
 def search(
@@ -25,7 +27,7 @@ def search(
 
     Example: nas search studies/kinetics_small.yaml data=motion
     """
-    from nas.config import load_study
+    from nas.study.files import load_study
 
     loaded = load_study(study, overrides or [])
     machines = machines_of(ray, cpus, workers)
@@ -53,8 +55,8 @@ def search(
     finally:
         progress.close()
 
-    from nas.cli.inspect import front_rows, print_front
-    from nas.store import Store
+    from nas.cli.pareto import front_rows, print_front
+    from nas.store.database import Store
 
     with Store(path) as store:
         if as_json:
@@ -69,3 +71,109 @@ def search(
     own = summary.wall_seconds - summary.busy_seconds
     print_line(f"time: {duration(summary.wall_seconds)}, of which {own:.1f} s outside training")
     print_line(f"database: {path}")
+
+
+def record(
+    study: str = STUDY,
+    output: str = typer.Option(..., "-o", "--output", metavar="FILE", help="The table; gzipped if it ends in .gz."),
+    db: str = DB,
+) -> None:
+    """Write the learning curves of a search as a table, on which searches can be simulated.
+
+    Example: nas record runs/kinetics_small/study.db -o kinetics_small.jsonl.gz
+    """
+    from nas.errors import NasError
+    from nas.search.simulation import curves_of, write_curves
+    from trainer.files import check_replaceable, make_folder
+
+    path = Path(output)
+    with open_study(study, db) as (store, row):
+        curves, lacking = curves_of(store, row)
+        searched = bool(store.evaluations(row["id"]))
+    if not curves and searched:
+        raise NasError(f"no training of {row['name']} was measured after each epoch (recipe.eval_every), as tables are")
+    if not curves:
+        raise NasError(f"no network of {row['name']} has been trained to a rung yet, so there is no table of it")
+    try:
+        make_folder(path.parent)
+        check_replaceable(path)
+        write_curves(curves, path)
+    except OSError as error:
+        raise NasError(f"the file {path} cannot be written: {error.strerror}") from error
+    left = f"; {lacking} that did not get to the last rung are left out" if lacking else ""
+    networks = len({curve.digest for curve in curves})
+    seeds = f", {len(curves)} trainings," if len(curves) > networks else ""
+    print_line(f"{networks} networks{seeds} to {len(curves[0].top1)} epochs: {path}{left}")
+
+
+def simulate(
+    study: str = typer.Argument(..., metavar="STUDY", help="The study file that the table is of."),
+    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    table: str = typer.Option(..., "--table", metavar="FILE", help="Learning curves, as `nas record` writes them."),
+    sampler: str = typer.Option(None, "--sampler", help="In the place of search.sampler."),
+    scheduler: str = typer.Option(None, "--scheduler", help="In the place of search.scheduler."),
+    seeds: int = typer.Option(5, "--seeds", min=1, max=1000, help="Searches, each with another seed."),
+    workers: int = typer.Option(1, "--workers", min=1, max=10_000, help="Trainings at once."),
+    as_json: bool = typer.Option(False, "--json", help="Print the searches as JSON."),
+) -> None:
+    """Search a table of recorded trainings instead of training: the same decisions, in virtual time.
+
+    The table has to have every network of the space, as after a search with search.scheduler=none.
+
+    Example: nas simulate studies/kinetics_small.yaml data=motion --table kinetics_small.jsonl.gz --scheduler none
+    """
+    from nas.study.files import load_study
+
+    given = (("search.sampler", sampler), ("search.scheduler", scheduler))
+    loaded = load_study(study, [*(overrides or []), *(f"{key}={value}" for key, value in given if value is not None)])
+
+    from nas.search.sampler.foreign import ready
+    from nas.search.sampler.optuna_samplers import rehearse
+    from nas.search.simulation import Simulated, Table, read_curves, simulate
+
+    note = ready(loaded.search.sampler, loaded.search.objectives)
+    loaded.space.check()
+    rehearse(loaded.search.sampler, loaded.space, num_objectives=len(loaded.search.objectives), seed=loaded.seed)
+    if note and not as_json:
+        print_line(note)
+    found = Table(loaded, read_curves(Path(table)))
+    progress, runs = Progress("searches"), list[Simulated]()
+    try:
+        for seed in range(loaded.seed, loaded.seed + seeds):
+            progress.update(len(runs), seeds)
+            runs.append(simulate(found, seed=seed, workers=workers))
+    finally:
+        progress.close()
+    if as_json:
+        print_json(
+            [
+                {
+                    "seed": run.seed,
+                    "epochs": run.epochs,
+                    "seconds": round(run.seconds, 1),
+                    "networks": run.networks,
+                    "counts": list(run.counts),
+                    "gap": round(run.gap, 4),
+                    "curve": [[epochs, round(gap, 4)] for epochs, gap in run.curve],
+                }
+                for run in runs
+            ]
+        )
+        return
+    search = loaded.search
+    print_line(f"{loaded.name}: {search.sampler}, {search.scheduler}, {workers} at once, on {Path(table).name}")
+    rows = [
+        {
+            "seed": str(run.seed),
+            "networks": str(run.networks),
+            "last": str(run.counts[-1]),
+            "epochs": str(run.epochs),
+            "time": duration(run.seconds),
+            "gap": f"{run.gap:.2f}",
+        }
+        for run in runs
+    ]
+    columns = {"seed": "seed", "networks": "networks", "last": "at the last rung", "epochs": "epochs", "time": "time"}
+    print_table(rows, {**columns, "gap": "gap (%)"})
+    middle = median(run.gap for run in runs)
+    print_line(f"gap: the hypervolume that the front of the table has more, median {middle:.2f} %")

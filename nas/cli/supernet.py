@@ -14,10 +14,10 @@ from nas.cli.resolve import database_for
 
 if TYPE_CHECKING:
     from nas.search.session import News
-    from nas.study import Study
-    from nas.supernet.agreement import Agreement
-    from nas.supernet.paths import Strategy
-    from nas.supernet.runner import Outcome
+    from nas.search.supernet.agreement import Agreement
+    from nas.search.supernet.paths import Strategy
+    from nas.search.supernet.runner import Outcome
+    from nas.study.study import Study
 
 
 def supernet(
@@ -39,7 +39,7 @@ def supernet(
 
     Example: nas supernet studies/kinetics_small.yaml data=motion --epochs 6
     """
-    from nas.config import load_study
+    from nas.study.files import load_study
 
     loaded = load_study(study, overrides or [])
     path = database_for(loaded.name, db)
@@ -49,7 +49,7 @@ def supernet(
 
     check_start(loaded, path)
 
-    from nas.supernet.runner import run_supernet  # imports torch and NNI
+    from nas.search.supernet.runner import run_supernet  # imports torch and NNI
 
     shown = _Shown()
     try:
@@ -67,9 +67,10 @@ def supernet(
         raise typer.Exit(130) from None
     finally:
         shown.close()
-    from nas.accuracies import TOP1, largest_share, metric_in, recorded_counts
-    from nas.store import Store
-    from nas.supernet.agreement import at_chance
+    from nas.read.rows import metric_in
+    from nas.search.supernet.agreement import at_chance
+    from nas.store.database import Store
+    from nas.study.metric import TOP1, largest_share, recorded_counts
 
     with Store(path) as store:
         row = store.study(loaded.name)
@@ -116,7 +117,7 @@ def _checked(study: Study, strategy: str) -> Strategy:
         SearchError: NNI is not installed.
     """
     from nas.errors import SearchError, StudyError, one_of
-    from nas.supernet.paths import FAMILIES, STRATEGIES
+    from nas.search.supernet.paths import FAMILIES, STRATEGIES
 
     known = next((one for one in STRATEGIES if one == strategy), None)
     if known is None:

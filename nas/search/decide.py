@@ -13,17 +13,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from nas.budget import budget_of
-from nas.objectives import OBJECTIVES, exact, measured
+from nas.search.budget import budget_of
 from nas.search.freeze_thaw import REPEAT, next_step
 from nas.search.ledger import Entry, Ledger
 from nas.search.model.belief import Model, Reason
-from nas.search.model.features import Scores
+from nas.search.model.encoding import Scores
 from nas.search.pool import Candidate, Supply
 from nas.search.sampler import STARTUP, Proposal, Seen, propose
-from nas.search.scheduler import Done, Promote, Rules, Start, Wait
-from nas.search.schedules import LEDGER_SCHEDULERS, spent
-from nas.study import SearchConfig
+from nas.search.scheduler import LEDGER_SCHEDULERS, Done, Promote, Rules, Start, Wait, spent
+from nas.study.objectives import OBJECTIVES, exact, measured
+from nas.study.study import SearchConfig
 from search_spaces.space import SearchSpace
 
 

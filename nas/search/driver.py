@@ -12,28 +12,20 @@ from pathlib import Path
 
 import optuna
 
-from nas.accuracies import told
-from nas.budget import budget_of
 from nas.errors import SearchError, StoreError
-from nas.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
-from nas.objectives import MOTION_GAP
-from nas.scores.data import training_batches
-from nas.search.cluster import joined
-from nas.search.coverage import gaps
-from nas.search.crew import Crew
+from nas.search.budget import budget_of
 from nas.search.decide import LITTLE, Begin, Decider, Exhausted, GoOn, Settled, rules_of, still
-from nas.search.machines import Machines
+from nas.search.notices import Progress, check_rungs, gaps, too_small
+from nas.search.optuna_copies import Rungs
 from nas.search.pool import Candidate, Pool, Supply, build_pool
-from nas.search.progress import Progress
 from nas.search.record import Record
-from nas.search.resources import check_rungs, too_small
 from nas.search.rows import Job
-from nas.search.rungs import Rungs
 from nas.search.sampler import STARTUP, Seen
-from nas.search.sampler.named import ready
+from nas.search.sampler.foreign import ready
 from nas.search.sampler.optuna_samplers import rehearse
 from nas.search.scheduler import Done, Wait
-from nas.search.scores import StudyScores
+from nas.search.scores.data import training_batches
+from nas.search.scores.score import StudyScores
 from nas.search.session import (
     Heartbeat,
     Listener,
@@ -47,9 +39,14 @@ from nas.search.session import (
     study_row,
     with_budget,
 )
-from nas.store import Row, Store
-from nas.study import Study
-from nas.weights import check_networks, settled_study
+from nas.store.database import Row, Store
+from nas.study.metric import told
+from nas.study.objectives import MOTION_GAP
+from nas.study.study import Study
+from nas.train.crew import Crew, joined
+from nas.train.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
+from nas.train.machines import Machines
+from nas.train.weights import check_networks, settled_study
 from search_spaces import codec
 from trainer.optim import check_optimizer
 from trainer.ready import check_ready

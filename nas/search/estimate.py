@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.calibration import QUANTILE
-from nas.objectives import OBJECTIVES, Floor, averaged, exact, front_rows, measured, minimised, value_of
+from nas.read.calibration import QUANTILE
 from nas.search.model.belief import Model, Result
 from nas.search.pool import traits_of
+from nas.study.objectives import OBJECTIVES, Floor, averaged, exact, front_rows, measured, minimised, value_of
 from search_spaces import codec
 from search_spaces.domains import Scalar
 
@@ -49,12 +49,12 @@ def expected_front(
         evaluations: Rows of `Store.evaluations`.
         specs: Of the networks, encoded, by digest.
         names: Of the objectives.
-        widening: What deviations are multiplied by, as `nas.calibration` learns it from a search by a model.
+        widening: What deviations are multiplied by, as `nas.read.calibration` learns it from a search by a model.
         floors: Constraints on what is measured; networks below them, by what is expected, are left out.
 
     Returns:
-        Rows of `nas.objectives.averaged` with `accuracy` as measured, and `expected` with the ends `expected_low` and
-        `expected_high` of the 90 % interval of what is believed of the network.
+        Rows of `nas.study.objectives.averaged` with `accuracy` as measured, and `expected` with the ends `expected_low`
+        and `expected_high` of the 90 % interval of what is believed of the network.
     """
     if not evaluations:
         return []

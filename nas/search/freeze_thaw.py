@@ -24,7 +24,7 @@ from typing import Generic
 import numpy as np
 
 from nas.search.model.belief import Model, Reason, Result
-from nas.search.sampler.pool_sampler import N, Source, options
+from nas.search.sampler.pool import N, Source, options
 
 REPEAT = "repeat"
 """Where a training of a network that was tried comes from."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nas.ablation.variants import resolve
-from nas.cost import Cost, cost_of
+from nas.cost.cost import Cost, cost_of
 from nas.errors import SearchError, StudyError, one_line
-from nas.study import Limit, Study, short_number
-from search_spaces import edit, presets
+from nas.study.study import Limit, Study, short_number
+from search_spaces import catalogue as presets
+from search_spaces import edit
 from search_spaces.codec import digest
 from search_spaces.domains import Scalar
 from search_spaces.family_space import Point

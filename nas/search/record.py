@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nas import store as s
-from nas import tables as m
-from nas.jobs import JobResult
-from nas.objectives import MOTION_GAP, measured, minimised
 from nas.search.ledger import Entry, Ledger
 from nas.search.model.belief import Reason, Result
 from nas.search.rows import UNDER_WAY, Histories, Job, Trial
 from nas.search.sampler import Observation, Proposal
-from nas.store import Row, Store
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Row, Store
+from nas.study.objectives import MOTION_GAP, measured, minimised
+from nas.train.jobs import JobResult
 
 if TYPE_CHECKING:
     from trainer.metrics import EpochResult

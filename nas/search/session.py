@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from nas import store as s
-from nas import tables as m
-from nas.accuracies import AUTO, check_choice, few_videos
-from nas.cost import cost_of
+from nas.cost.cost import cost_of
 from nas.errors import SearchError, StoreError
-from nas.eta import Left
-from nas.objectives import check_objectives
-from nas.places import check_file
+from nas.search.eta import Left
 from nas.search.pool import Pool
-from nas.store import Row, Store
-from nas.study import Study, changes
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Row, Store
+from nas.store.places import check_file
+from nas.study.metric import AUTO, check_choice, few_videos
+from nas.study.objectives import check_objectives
+from nas.study.study import Study, changes
 from search_spaces import codec, edit
 from search_spaces.spec import SpecError
 from search_spaces.weights import check_source

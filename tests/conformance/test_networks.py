@@ -14,13 +14,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nas.cost import cost
-from nas.counters import count_flops, count_thop
-from search_spaces.catalogue import FAMILIES, build, links
+from nas.cost.cost import cost
+from search_spaces.catalogue import FAMILIES, PRESETS, build, links, preset
 from search_spaces.codec import decode, digest, encode
-from search_spaces.presets import PRESETS, preset
 from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import ArchSpec, ClipError, SpecError
+from tests.counters import count_flops, count_thop
 
 NUM_CLASSES = 7
 NUM_COUNTED = 12

@@ -17,14 +17,14 @@ from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase, RelativeSamplerTestCase
 from optuna.trial import TrialState
 
-from nas.config import load_study
 from nas.errors import StudyError
-from nas.samplers import Sampler, sampler_of
 from nas.search.pool import Candidate, Pool, build_pool
 from nas.search.sampler import PoolSampler, nni_tuners
-from nas.search.sampler.named import classes, maker, quiet, ready
+from nas.search.sampler.foreign import classes, maker, quiet, ready
 from nas.search.sampler.optuna_samplers import Observation, Settings, _nearest, _replayed
-from nas.study import Study
+from nas.study.files import load_study
+from nas.study.samplers import Sampler, sampler_of
+from nas.study.study import Study
 from tests.nas.searched import Searched
 from tests.nas.studies import write_study
 
@@ -54,7 +54,7 @@ def branin_like(trial: optuna.Trial) -> tuple[float, float]:
 
 def volume(study: optuna.Study) -> float:
     """Of the front of a study."""
-    from nas.compare import hypervolume
+    from nas.search.front import hypervolume
 
     return hypervolume([(t.values[0], t.values[1] / 256) for t in study.trials if t.values[0] < 1.5], (1.5, 1.05))
 

@@ -15,22 +15,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nas.budget import budget_of
-from nas.config import load_study
-from nas.jobs import JobResult
-from nas.objectives import floors_of
-from nas.samplers import sampler_of
-from nas.search.crew import Crew
+from nas.search.budget import budget_of
 from nas.search.decide import Decider
 from nas.search.driver import Driver, Summary
 from nas.search.estimate import expected_front
 from nas.search.ledger import Entry, Ledger
 from nas.search.pool import Supply, build_pool
-from nas.search.recorded import Curve, Table, TableCrew
-from nas.search.schedules import spent
+from nas.search.scheduler import spent
+from nas.search.simulation import Curve, Table, TableCrew
 from nas.search.tables import decide_on_table
-from nas.store import Row, Store
-from nas.study import SCHEDULERS, Study
+from nas.store.database import Row, Store
+from nas.study.files import load_study
+from nas.study.objectives import floors_of
+from nas.study.samplers import sampler_of
+from nas.study.study import SCHEDULERS, Study
+from nas.train.crew import Crew
+from nas.train.jobs import JobResult
 from tests.nas.studies import write_study
 
 SEARCHES: dict[str, dict[str, Any]] = {

@@ -25,7 +25,7 @@ import yaml
 
 from nas.cli.main import main
 from nas.errors import LONGEST
-from nas.schema import StudySchema
+from nas.study.schema import StudySchema
 from tests.nas.studies import TINY, merged
 
 HOSTILE: tuple[Any, ...] = (
@@ -292,9 +292,10 @@ def _content(folder: Path) -> dict[str, str]:
 
 def make_world(folder: Path) -> str:
     """Writes a study, its data and a finished search into the working directory; returns a digest of the search."""
-    from nas.store import Store
-    from search_spaces import codec, presets
-    from trainer.data.motion import make_motion
+    from nas.store.database import Store
+    from search_spaces import catalogue as presets
+    from search_spaces import codec
+    from trainer.data.motion_clips import make_motion
 
     make_motion(folder / "data" / "motion", train_per_class=2, val_per_class=1, test_per_class=1, frames=4, size=16)
     study = merged(

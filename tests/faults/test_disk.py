@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from nas import store as s
-from nas import tables as m
 from nas.cli.main import main
 from nas.errors import StoreError
-from nas.store import Store
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Store
 from tests.nas.studies import write_study
 
 

@@ -19,17 +19,18 @@ from typing import Any
 import pytest
 import torch
 
-from nas import jobs, objective, tables
-from nas import promote as promotion
 from nas.cli.main import main
 from nas.errors import SearchError
 from nas.search.driver import run_search
 from nas.search.session import News
-from nas.store import Store
+from nas.store import tables
+from nas.store.database import Store
+from nas.train import jobs, promotion
+from nas.train import training as objective
 from tests.nas.studies import write_study
 from tests.nas.test_search import results_of, study_at
 from trainer.data.layouts import DataGoneError
-from trainer.data.packed import open_packed
+from trainer.data.pack.read import open_packed
 from trainer.failures import BrokenClip, FolderBusy, NonFiniteLoss, WorkerDied
 
 OVER = {"search": {"trials": 3, "initial": 3, "rungs": [1, 2]}}

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nas.band_plots import draw_bands
 from nas.cli.main import main
-from nas.config import apply_promote, load_study
 from nas.errors import LONGEST, NasError, StudyError, one_line
-from nas.plots import draw_front
-from nas.store import Store
-from nas.study import study_of
-from nas.using.scores import check_videos_file, write_arrays
+from nas.read.band_plots import draw_bands
+from nas.read.plots import draw_front
+from nas.store.database import Store
+from nas.study.files import apply_promote, load_study
+from nas.study.study import study_of
+from nas.use.scores import check_videos_file, write_arrays
 from tests.faults import mutations
 from tests.nas.studies import TINY, write_study
 from trainer.data.layouts import DataError
@@ -222,7 +222,7 @@ def test_a_fault_of_ours_is_one_line_and_a_traceback_with_debug(
     def broken(*_: object) -> None:
         raise KeyError("nothing")
 
-    monkeypatch.setattr("nas.config.load_study", broken)
+    monkeypatch.setattr("nas.study.files.load_study", broken)
     path = str(write_study(tmp_path / "tiny.yaml"))
     assert main(["space", path]) == 3
     error = capsys.readouterr().err
@@ -273,7 +273,7 @@ def test_a_fault_that_the_mutations_would_find_is_found(tmp_path: Path, monkeypa
         (tmp_path / "trace").write_text("x")
         raise KeyError("nothing")
 
-    monkeypatch.setattr("nas.config.load_study", broken)
+    monkeypatch.setattr("nas.study.files.load_study", broken)
     assert [fault.partition(":")[0] for fault in mutations.tried(argv, tmp_path).faults] == [
         "traceback, in one line",
         "a write",

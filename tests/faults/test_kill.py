@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.store import Store
-from nas.study import Study
+from nas.store.database import Store
+from nas.study.study import Study
 from tests.nas.test_search import check_promotions, results_of, study_at
 
 COMMAND = [sys.executable, "-c", "from nas.cli.main import run; run()", "search"]

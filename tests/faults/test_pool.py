@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from nas.jobs import JobResult, TrainJob, job_key
-from nas.search import crew
-from nas.search.crew import Crew
-from nas.search.executors import InProcess, LocalPool, WorkerDied
+from nas.train import crew
+from nas.train.crew import Crew
+from nas.train.executors import InProcess, LocalPool, WorkerDied
+from nas.train.jobs import JobResult, TrainJob, job_key
 from tests.faults.calls import die, double, fail, hang, lasting, lock_and_hang, stubborn
 from trainer.config import Clip, DataConfig, Recipe
 
@@ -123,7 +123,7 @@ def test_a_program_whose_worker_is_killed_ends() -> None:
     """No thread or process of the pool keeps the interpreter: the one that waits for a worker is a daemon."""
     code = (
         "import os, signal, time\n"
-        "from nas.search.executors import InProcess, LocalPool\n"
+        "from nas.train.executors import InProcess, LocalPool\n"
         "if __name__ == '__main__':\n"
         "    pool = LocalPool(1)\n"
         "    future = pool.submit(time.sleep, 600)\n"

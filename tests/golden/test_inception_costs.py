@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from nas.cost import cost
-from search_spaces.families import inception_v1, inception_v3
-from search_spaces.families.inception_v3_spec import Aux
+from nas.cost.cost import cost
+from search_spaces.families.inception import v1 as inception_v1
+from search_spaces.families.inception import v3 as inception_v3
+from search_spaces.families.inception.v3_spec import Aux
 
 PRESETS = {preset.name: preset for family in (inception_v1, inception_v3) for preset in family.FAMILY.presets}
 # name, parameters (400 classes), MACs at 64x224x224, and, where others printed them, GMACs as printed

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 from torchvision.models import get_model_weights
 
-from nas.cost import cost
-from search_spaces.presets import PRESETS, preset
+from nas.cost.cost import cost
+from search_spaces.catalogue import PRESETS, preset
 
 
 class Row(NamedTuple):

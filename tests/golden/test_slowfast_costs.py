@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nas.cost import cost
-from search_spaces.families.slowfast import PRESETS
+from nas.cost.cost import cost
+from search_spaces.families.slowfast.family import PRESETS
 
 # Name, size, parameters (400 classes), MACs at its own frames x size x size, GMACs as printed or as the full count of
 # pytorchvideo 0.1.5's network, None where neither is there

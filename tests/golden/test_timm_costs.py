@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nas.cost import cost
-from search_spaces.families.timm_presets import PRESETS, make_timm
-from search_spaces.presets import preset
+from nas.cost.cost import cost
+from search_spaces.catalogue import preset
+from search_spaces.families.timm.family import PRESETS, make_timm
 
 # Name, frames, rows and columns, parameters (400 classes), MACs at the clip
 GOLDEN = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nas.cost import cost
-from search_spaces.families.x3d import PRESETS
+from nas.cost.cost import cost
+from search_spaces.families.x3d.family import PRESETS
 
 # Name, clip, parameters (400 classes), MACs at the clip, GMACs as printed
 GOLDEN = [

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from nas.samplers import sampler_of
 from nas.search.model.belief import Model, Result
 from nas.search.pool import Candidate, Pool, Supply
 from nas.search.sampler import Observation, Proposal, Seen, propose
-from nas.study import Study
+from nas.study.samplers import sampler_of
+from nas.study.study import Study
 
 
 @dataclass

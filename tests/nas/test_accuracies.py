@@ -18,8 +18,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
 import nas
-from nas import tables
-from nas.accuracies import (
+from nas.cli.main import main
+from nas.errors import NotFoundError, SearchError
+from nas.read.report.charts import curves_chart, front_chart
+from nas.read.report.gather import gather
+from nas.read.report.values import Curve, Point
+from nas.read.rows import metric_in
+from nas.store import tables
+from nas.store.database import Store
+from nas.study.metric import (
     ACCURACY_SQL,
     accuracy_of,
     broken_text,
@@ -29,20 +36,13 @@ from nas.accuracies import (
     in_points,
     interval_of,
     largest_share,
-    metric_in,
     metric_of,
     said,
     told,
     wilson,
 )
-from nas.cli.main import main
-from nas.errors import NotFoundError, SearchError
-from nas.objectives import minimised
-from nas.promote import rivals
-from nas.report.charts import curves_chart, front_chart
-from nas.report.gather import gather
-from nas.report.values import Curve, Point
-from nas.store import Store
+from nas.study.objectives import minimised
+from nas.train.promotion import rivals
 from tests.nas.report.generated import full_study
 from tests.nas.studies import write_study
 from trainer.config import ConfigError

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nas.config import load_study
 from nas.errors import NasError
 from nas.search.pool import build_pool
+from nas.study.files import load_study
 from search_spaces.settings import network_of
 from search_spaces.spec import SpecError
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from nas.budget import Budget, recorded_budget
+from nas.search.budget import Budget, recorded_budget
 from nas.search.ledger import Entry, Ledger
-from nas.search.scheduler import Promote, Rules, Start
-from nas.search.schedules import LEDGER_SCHEDULERS, spent
+from nas.search.scheduler import LEDGER_SCHEDULERS, Promote, Rules, Start, spent
 
 ENDS = (1, 3, 9)
 

@@ -14,9 +14,9 @@ from filelock import FileLock
 
 from nas.cli import data
 from nas.cli.main import app, main
-from nas.config import load_study
-from nas.store import Store
-from nas.tables import pareto_front
+from nas.store.database import Store
+from nas.store.tables import pareto_front
+from nas.study.files import load_study
 from search_spaces.weights import check_source
 from tests.nas.studies import content_of, write_study
 from trainer.data.dataset import open_data
@@ -336,8 +336,8 @@ def test_data_check_says_that_a_cache_or_a_pack_has_no_digests(
 ) -> None:
     over = [f"data.cache={tmp_path / 'cache'}"]
     packed = [*over, "data.source=pack", f"data.root={tmp_path / 'pack'}"]
-    monkeypatch.setattr("trainer.data.pack.digests_of", lambda parts: b"")
-    monkeypatch.setattr("trainer.data.packing.digests_of", lambda parts: b"")
+    monkeypatch.setattr("trainer.data.cache.digests_of", lambda parts: b"")
+    monkeypatch.setattr("trainer.data.pack.write.digests_of", lambda parts: b"")
     open_data(load_study("tiny.yaml", over).located_data())
     assert run(capsys, "data", "pack", "tiny.yaml", "-o", str(tmp_path / "pack"), "--workers", "0")[0] == 0
     assert "has no digests of its frames, so that damage" in run(capsys, "data", "check", "tiny.yaml", *over)[1]
@@ -557,7 +557,7 @@ def test_the_record_of_a_run_has_layout_definition_and_class_map(
 
 
 def test_data_make(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer.data import motion as maker
+    from trainer.data import motion_clips as maker
 
     few = {"train_per_class": 1, "val_per_class": 1, "test_per_class": 0, "frames": 2, "size": 16}
     make = maker.make_motion

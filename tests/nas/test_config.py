@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from nas.config import apply_promote, load_study
 from nas.errors import StudyError
-from nas.schema import ClipSchema, DataSchema, RecipeSchema
-from nas.study import changes, limit, parse_number, short_number, study_of
+from nas.study.files import apply_promote, load_study
+from nas.study.schema import ClipSchema, DataSchema, RecipeSchema
+from nas.study.study import changes, limit, parse_number, short_number, study_of
 from tests.nas.studies import write_study
 from trainer.config import Clip, DataConfig, Phase, Recipe
 

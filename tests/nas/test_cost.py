@@ -9,18 +9,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nas.config import load_study
-from nas.cost import Cost, _count, cost
-from nas.counted import Counted
-from nas.counters import count_flops, count_thop
-from nas.measured import measured
-from nas.shapes import RememberedShapes
-from search_spaces.catalogue import FAMILIES, build, links
+from nas.cost.cost import Cost, _count, cost
+from nas.cost.meta import RememberedShapes, measured
+from nas.cost.units import Counted
+from nas.study.files import load_study
+from search_spaces.catalogue import FAMILIES, build, links, preset
 from search_spaces.family_space import FamilySpace
 from search_spaces.parts import Chain, Concat, Conv, Head, Pool
-from search_spaces.presets import preset
 from search_spaces.space import parse_space
 from search_spaces.spec import KERNELS, KINDS, ArchSpec, ClipError, SpecError, TemporalOp, Unit
+from tests.counters import count_flops, count_thop
 
 STUDY = Path(__file__).parents[2] / "studies" / "kinetics_small.yaml"
 KINETICS = {space.family: space for space in load_study(STUDY).space.families}

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from nas.cli.main import app
-from nas.config import load_study
+from nas.study.files import load_study
 from tests.trainer.data.built import BUILDERS, Clip, mmaction2_mmit
 from trainer.data.layouts import KINDS, find_layout
 from trainer.data.layouts.definitions import CHOICES

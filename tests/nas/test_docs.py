@@ -14,9 +14,9 @@ import typer
 import yaml
 
 from nas.cli.main import app
-from nas.config import load_study
-from nas.schema import StudySchema
-from nas.store import Store
+from nas.store.database import Store
+from nas.study.files import load_study
+from nas.study.schema import StudySchema
 from search_spaces.catalogue import FAMILIES
 
 ROOT = Path(__file__).parents[2]

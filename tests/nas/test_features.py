@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas.config import load_study
 from nas.errors import SearchError
-from nas.scores.score import score
 from nas.search.driver import run_search
 from nas.search.model.belief import SHORT, Model, Result
-from nas.search.model.features import REFERENCE, Features
-from nas.search.model.network import Network
+from nas.search.model.encoding import REFERENCE, Features, Network
 from nas.search.pool import Candidate, Pool, Supply, build_pool
-from nas.search.sampler.pool_sampler import proposed
-from nas.search.scores import StudyScores
-from nas.store import Store
-from nas.study import Study
+from nas.search.sampler.pool import proposed
+from nas.search.scores.score import StudyScores, score
+from nas.store.database import Store
+from nas.study.files import load_study
+from nas.study.study import Study
 from tests.nas.studies import write_study
 
 WIDE = {"space": {"domains": {"kind": {"values": ["2d", "3d", "2plus1d", "p3d_a", "p3d_b"], "per": "stage"}}}}

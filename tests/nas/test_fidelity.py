@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.config import load_study
 from nas.errors import StudyError
-from nas.fidelity import Fidelity, recorded_fidelity, worth_of
-from nas.jobs import TrainJob, job_key
-from nas.study import Study, changes, study_of
-from nas.using.cutting import plan
-from nas.using.views import Views
+from nas.study.fidelity import Fidelity, recorded_fidelity, worth_of
+from nas.study.files import load_study
+from nas.study.study import Study, changes, study_of
+from nas.train.jobs import TrainJob, job_key
+from nas.use.cutting import plan
+from nas.use.views import Views
 from tests.nas.studies import write_study
 from trainer.config import Clip, DataConfig
 from trainer.data.sample import eval_indices

@@ -12,25 +12,25 @@ from typing import Any, NamedTuple
 import optuna
 import pytest
 
-from nas import tables as m
 from nas.cli.main import main
-from nas.cost import cost
+from nas.cost.cost import cost
 from nas.errors import SearchError, StoreError
-from nas.jobs import TrainJob
-from nas.objective import run_job
+from nas.read.rows import columns_of, rows_of
+from nas.read.status import frame_of
 from nas.search.driver import run_search
 from nas.search.pool import build_pool
 from nas.search.session import News, locked
-from nas.store import Store
-from nas.study import Study
-from nas.tabular import columns_of, rows_of
-from nas.trained import find_trained, load_trained
-from nas.watching import frame_of
+from nas.store import tables as m
+from nas.store.database import Store
+from nas.study.study import Study
+from nas.train.jobs import TrainJob
+from nas.train.source import find_trained, load_trained
+from nas.train.training import run_job
 from search_spaces import codec
 from tests.nas.studies import content_of
 from tests.nas.test_search import check_promotions, results_of, study_at
 from trainer.config import Clip, DataConfig
-from trainer.data.motion import make_motion
+from trainer.data.motion_clips import make_motion
 from trainer.evaluate import evaluate
 
 RUNGS: dict[str, list[Any]] = {"data": [0.26, 0.5, 1.0], "frames": [1, 2, 4], "size": [8, 12, 16]}

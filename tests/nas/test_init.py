@@ -16,15 +16,15 @@ import torch
 from safetensors.torch import load_file
 
 from nas.cli.main import main
-from nas.config import load_study
 from nas.errors import SearchError, StoreError, StudyError
-from nas.jobs import TrainJob, job_key
-from nas.objective import first_network, network
 from nas.search.driver import run_search
 from nas.search.session import News
-from nas.store import Store
-from nas.study import Study, changes, study_of
-from nas.weights import _kept, check_networks, settled, settled_study
+from nas.store.database import Store
+from nas.study.files import load_study
+from nas.study.study import Study, changes, study_of
+from nas.train.jobs import TrainJob, job_key
+from nas.train.training import first_network, network
+from nas.train.weights import _kept, check_networks, settled, settled_study
 from search_spaces import codec
 from search_spaces.inflate import MODES, Mode, parent_shapes
 from search_spaces.settings import network_of

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nas.cli.main import main
-from nas.store import Store
+from nas.store.database import Store
 from tests.nas.using.conftest import said_json
 from tests.trainer.data.built import Clip, cvdf, cvdf_flat, write_sound
-from trainer.data.motion import write_clip
+from trainer.data.motion_clips import write_clip
 
 STUDY = Path(__file__).parents[2] / "studies" / "kinetics_small.yaml"
 # Where a square goes, in rows and columns.

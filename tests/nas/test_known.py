@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 import torch
 
-from nas.known import known
-from nas.measured import measured
+from nas.cost.cost import known
+from nas.cost.meta import measured
 from search_spaces.catalogue import links
-from search_spaces.families.timm_presets import make_timm
+from search_spaces.families.timm.family import make_timm
 from search_spaces.parts import Conv
 
 OURS = """
 import json, random, sys
-from nas.cost import cost
+from nas.cost.cost import cost
 from search_spaces.catalogue import FAMILIES
-from search_spaces.presets import PRESETS, preset
+from search_spaces.catalogue import PRESETS, preset
 from search_spaces.space import parse_space
 for family in FAMILIES.values():
     if family.name == "timm":
@@ -42,8 +42,8 @@ print([m for m in ("torch", "timm", "numpy") if m in sys.modules])
 
 TIMM = """
 import dataclasses, json, sys
-from nas.cost import cost
-from search_spaces.families.timm_presets import make_timm
+from nas.cost.cost import cost
+from search_spaces.families.timm.family import make_timm
 specs = [
     make_timm("resnet18", shift="tin", frames=4),
     make_timm("mobilenetv3_small_050", head="trn", frames=4, kind="p3d_a", placed=(3, 4), pools=(4,)),

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from nas.search.executors import LocalPool
+from nas.train.executors import LocalPool
 
 
 @pytest.mark.parametrize(

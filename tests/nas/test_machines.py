@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.cli.main import main
-from nas.search.machines import Facts, Seen, alone, facts, look, names, places_of, refusal, room, shown
+from nas.train.machines import Facts, Seen, alone, facts, look, names, places_of, refusal, room, shown
 from tests.nas.studies import write_study
 from trainer.config import Clip, DataConfig, Init
 
@@ -80,7 +80,7 @@ def test_the_machine_that_wrote_the_file_could_train_if_it_did_not_hold_the_lock
 
 def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path) -> None:
     code = (
-        f"from nas.search.machines import alone; from pathlib import Path\nwith alone(Path({str(tmp_path)!r})) as free:"
+        f"from nas.train.machines import alone; from pathlib import Path\nwith alone(Path({str(tmp_path)!r})) as free:"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", f"{code} print(free, flush=True); input()"],
@@ -156,7 +156,7 @@ def test_without_the_extra_it_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, motion: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "nas.search.ray_pool", raising=False)
+    monkeypatch.delitem(sys.modules, "nas.train.ray", raising=False)
     places = [f"data.root='{motion}'", f"data.cache='{motion.parent / 'cache'}'", "--db", str(tmp_path / "study.db")]
     assert main(["search", str(write_study(tmp_path / "tiny.yaml")), *places, "--ray", "local"]) == 2
     assert "--ray needs Ray: pip install 'video-nas[ray]'" in capsys.readouterr().err.splitlines()[-1]
@@ -179,7 +179,7 @@ def test_ray_understands_the_commands_of_the_guide(line: str) -> None:
 
 
 def test_the_guide_names_what_the_program_has() -> None:
-    from nas.jobs import MAX_TRIES
+    from nas.train.jobs import MAX_TRIES
 
     assert MAX_TRIES == 10
     assert "cut short ten times" in GUIDE

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Inspector, inspect, text
 
-from nas import migrations as m
-from nas.store import Store
-from nas.tables import FIFTH, FOURTH, THIRD
+from nas.store import migrations as m
+from nas.store.database import Store
+from nas.store.tables import FIFTH, FOURTH, THIRD
 from search_spaces import codec
-from search_spaces.presets import preset
+from search_spaces.catalogue import preset
 
 DATABASES = Path(__file__).parents[1] / "golden" / "databases"
 VIEWS = ("ablation_effects", "importance", "motion_tests", "pareto_front")

@@ -17,22 +17,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas import store as s
-from nas import tables as m
 from nas.cli.main import main
-from nas.jobs import TrainJob
-from nas.objective import run_job
 from nas.search.session import locked
-from nas.store import Store
-from nas.study import study_of
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Store
+from nas.study.study import study_of
+from nas.train.jobs import TrainJob
+from nas.train.training import run_job
 from search_spaces import codec
 from search_spaces.catalogue import build
 from tests.conformance.test_networks import clip_of, narrow_preset
 from tests.nas.studies import write_study
 from trainer.config import Clip, DataConfig, Recipe
-from trainer.data.motion import make_motion
+from trainer.data.motion_clips import make_motion
 from trainer.evaluate import evaluate
-from trainer.order import motion_tests
+from trainer.order_tests import motion_tests
 from trainer.outcomes import TESTS
 
 NUM_CLASSES = 7

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from nas.cli.main import main
-from nas.compare import dominates
 from nas.errors import NotFoundError, SearchError, StudyError
-from nas.objectives import (
+from nas.search.driver import run_search
+from nas.search.estimate import MOST, expected_front
+from nas.search.front import dominates
+from nas.store.database import Store
+from nas.study.objectives import (
     check_objectives,
     floors_of,
     front_rows,
@@ -23,9 +26,6 @@ from nas.objectives import (
     recorded_objectives,
     value_of,
 )
-from nas.search.driver import run_search
-from nas.search.estimate import MOST, expected_front
-from nas.store import Store
 from tests.nas.test_search import study_at
 
 ROW = {"top1": 0.5, "top5": 0.9, "balanced": 0.4, "map_sample": None, "macs": 1000, "params": 10, "shuffled": 0.2}

@@ -12,17 +12,17 @@ import typer
 from typer.testing import CliRunner
 
 from nas.cli.pack import pack
-from nas.config import load_study
 from nas.errors import NasError
-from nas.jobs import TrainJob
-from nas.objective import close_data, opened, run_job
-from nas.study import changes, study_of
+from nas.study.files import load_study
+from nas.study.study import changes, study_of
+from nas.train.jobs import TrainJob
+from nas.train.training import close_data, opened, run_job
 from search_spaces import codec
-from search_spaces.presets import preset
+from search_spaces.catalogue import preset
 from trainer.config import Clip, DataConfig
 from trainer.data.clips import open_data
 from trainer.data.layouts import DataError
-from trainer.data.motion import make_motion
+from trainer.data.motion_clips import make_motion
 
 app = typer.Typer()
 app.command("pack")(pack)

@@ -16,7 +16,7 @@ import torch
 import nas
 from nas.cli.main import main
 from nas.errors import NotFoundError
-from nas.store import Store
+from nas.store.database import Store
 from tests.nas.studies import write_study
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from nas.cli.main import main
-from nas.objective import opened
-from nas.store import Store
+from nas.store.database import Store
+from nas.train.training import opened
 from tests.nas.studies import write_study
-from trainer.data.motion import make_motion
+from trainer.data.motion_clips import make_motion
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +123,9 @@ def test_clips_that_training_could_not_read_are_recorded_and_shown(
 
 
 def test_clips_that_several_processes_met_are_added_up() -> None:
-    from nas.promotions import joined
+    from nas.train.promotions import joined
     from trainer.data.dataset import Met
-    from trainer.data.pack import Broken
+    from trainer.data.entries import Broken
 
     one, other = Met(), Met()
     for met, name in ((one, "a"), (other, "b"), (other, "a")):
@@ -174,6 +174,6 @@ def names(training: dict[str, Any]) -> set[str]:
 
 
 def _configs(store: Store) -> Any:
-    from nas.study import study_of
+    from nas.study.study import study_of
 
     yield study_of(store.study()["config"], "the record").data

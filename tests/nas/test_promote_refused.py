@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from nas import jobs, load
+from nas import load
 from nas.cli.main import main
-from nas.store import Store
+from nas.store.database import Store
+from nas.train import jobs
 from tests.nas.studies import write_study
 from trainer.checkpoint import RunFolder
-from trainer.data.motion import make_motion
+from trainer.data.motion_clips import make_motion
 
 Said = tuple[int, dict[str, Any], str]
 

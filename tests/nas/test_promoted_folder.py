@@ -21,12 +21,13 @@ import torch
 import nas
 from nas.cli.main import main
 from nas.errors import NotFoundError
-from nas.exported import Network, load_network, save_network
-from nas.promoted_folder import read_content, write_content
-from nas.using.promoted import kept_scores
-from nas.using.scores import Scores, save_scores, scores_file
-from nas.using.views import Views
-from search_spaces import codec, presets
+from nas.train.folder import read_content, write_content
+from nas.train.network import Network, load_network, save_network
+from nas.use.scores import Scores, save_scores, scores_file
+from nas.use.scoring import kept_scores
+from nas.use.views import Views
+from search_spaces import catalogue as presets
+from search_spaces import codec
 from search_spaces.catalogue import build
 from trainer.config import Clip, DataConfig
 

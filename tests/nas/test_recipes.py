@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nas.config import load_study
+from nas.study.files import load_study
 from tests.nas.studies import write_study
 from trainer.config import Phase, Recipe
 from trainer.optim import lr_at

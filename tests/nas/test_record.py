@@ -16,18 +16,20 @@ from typing import Any
 
 import pytest
 
-from nas.budget import budget_of
-from nas.config import load_study
 from nas.errors import StoreError
-from nas.jobs import JobResult
-from nas.search import crew, driver, rungs
-from nas.search.executors import InProcess, WorkerDied
+from nas.search import driver
+from nas.search import optuna_copies as rungs
+from nas.search.budget import budget_of
 from nas.search.pool import Pool, build_pool
 from nas.search.record import Record
 from nas.search.sampler import STARTUP, Seen
-from nas.search.schedules import spent
-from nas.store import Store
-from nas.study import Study
+from nas.search.scheduler import spent
+from nas.store.database import Store
+from nas.study.files import load_study
+from nas.study.study import Study
+from nas.train import crew
+from nas.train.executors import InProcess, WorkerDied
+from nas.train.jobs import JobResult
 from tests.nas.studies import write_study
 from trainer.metrics import EpochResult, Metrics
 

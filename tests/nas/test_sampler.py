@@ -17,18 +17,17 @@ import yaml
 from optuna.samplers import GPSampler, RandomSampler
 
 from nas.cli.main import main
-from nas.config import load_study
 from nas.errors import SearchError, StudyError
-from nas.samplers import sampler_of
-from nas.search.coverage import gaps
 from nas.search.model.belief import Model
 from nas.search.model.encoding import Encoder
+from nas.search.notices import gaps, too_small
 from nas.search.pool import Candidate, Pool, Supply, build_pool, strata_of
-from nas.search.resources import too_small
 from nas.search.sampler import hub, nni_tuners
-from nas.search.sampler.named import ready
+from nas.search.sampler.foreign import ready
 from nas.search.sampler.optuna_samplers import rehearse
-from nas.study import SAMPLERS, Study
+from nas.study.files import load_study
+from nas.study.samplers import sampler_of
+from nas.study.study import SAMPLERS, Study
 from search_spaces.family_space import Point
 from tests.nas.searched import Searched
 from tests.nas.studies import write_study
@@ -156,7 +155,7 @@ def test_a_large_space_is_searched_beyond_the_pool_that_was_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: int
 ) -> None:
     """Neighbours of the front join it, also without fresh draws: the best network is found though the pool lacks it."""
-    monkeypatch.setattr("nas.search.sampler.pool_sampler.FRESH", fresh)
+    monkeypatch.setattr("nas.search.sampler.pool.FRESH", fresh)
     kinds = {"values": ["2d", "3d", "2plus1d", "p3d_a", "p3d_b"], "per": "stage"}
     study = load_study(
         write_study(tmp_path / "t.yaml", {"space": {"domains": {"kind": kinds}}, "search": {"pool": 12}})

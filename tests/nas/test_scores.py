@@ -10,13 +10,12 @@ import torch
 from torch import nn
 
 from nas.errors import SearchError
-from nas.scores import BY_DATA, SCORES
-from nas.scores.data import naswot, noise, zico
-from nas.scores.score import ScoreError, score
-from nas.scores.structure import entropy, synflow, temporal
+from nas.search.scores import BY_DATA, SCORES
+from nas.search.scores.data import naswot, noise, zico
+from nas.search.scores.score import ScoreError, score
+from nas.search.scores.structure import entropy, synflow, temporal
 from search_spaces import edit
-from search_spaces.catalogue import FAMILIES
-from search_spaces.presets import preset
+from search_spaces.catalogue import FAMILIES, preset
 from search_spaces.space import parse_space
 from search_spaces.spec import ArchSpec
 from trainer.config import Clip

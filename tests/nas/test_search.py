@@ -15,17 +15,17 @@ import optuna
 import pytest
 
 from nas.cli.main import main
-from nas.compare import front
-from nas.config import load_study
 from nas.errors import SearchError, StoreError
-from nas.objectives import minimised
 from nas.search.decide import rules_of
 from nas.search.driver import run_search
+from nas.search.front import front
 from nas.search.record import Record, replay
 from nas.search.scheduler import Promote, Start, next_action
 from nas.search.session import News, locked
-from nas.store import Row, Store
-from nas.study import Study
+from nas.store.database import Row, Store
+from nas.study.files import load_study
+from nas.study.objectives import minimised
+from nas.study.study import Study
 from search_spaces import codec
 from search_spaces.settings import network_of
 from tests.nas.studies import content_of, write_study
@@ -249,7 +249,7 @@ def test_two_workers_keep_the_rules(tmp_path: Path, motion: Path) -> None:
 
 
 def test_a_failure_is_an_outcome_of_its_trial(tmp_path: Path, motion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas import objective
+    from nas.train import training as objective
     from trainer.failures import OutOfMemory
 
     fit = objective.fit
@@ -276,7 +276,7 @@ def test_a_failure_is_an_outcome_of_its_trial(tmp_path: Path, motion: Path, monk
 def test_a_mistake_that_meets_every_network_ends_the_search(
     tmp_path: Path, motion: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nas import objective
+    from nas.train import training as objective
 
     def never(*_args: Any, **_kwargs: Any) -> Any:
         raise TypeError("this cannot work")
@@ -294,7 +294,7 @@ def test_a_mistake_that_meets_every_network_ends_the_search(
 def test_a_full_disk_stops_the_search_and_it_goes_on_later(
     finished: tuple[Study, Path, list[News]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nas import objective
+    from nas.train import training as objective
     from trainer.failures import DiskFull
 
     study, path, _ = finished
@@ -440,9 +440,9 @@ def test_a_network_that_kills_every_worker_is_given_up(
 ) -> None:
     from concurrent.futures import Future
 
-    from nas.jobs import MAX_TRIES
-    from nas.search import crew
-    from nas.search.executors import InProcess, WorkerDied
+    from nas.train import crew
+    from nas.train.executors import InProcess, WorkerDied
+    from nas.train.jobs import MAX_TRIES
 
     class Deadly(InProcess):
         """Trains like InProcess, but whoever trains trial 1 dies."""

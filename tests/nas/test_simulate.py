@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from nas.cli.main import main
-from nas.config import load_study
 from nas.errors import SearchError
-from nas.search import recorded
+from nas.search import simulation as recorded
 from nas.search.driver import run_search
-from nas.search.recorded import Curve, Table, read_curves, simulate, write_curves
-from nas.store import Store
-from nas.study import Study
+from nas.search.simulation import Curve, Table, read_curves, simulate, write_curves
+from nas.store.database import Store
+from nas.study.files import load_study
+from nas.study.study import Study
 from tests.nas.studies import write_study
 
 MODEL = {"sampler": "pool", "scheduler": "freeze_thaw", "initial": 4, "trials": 16}

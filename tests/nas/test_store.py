@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from nas import migrations
-from nas import store as s
-from nas import tables as m
-from nas.compare import front
 from nas.errors import NotFoundError, StoreError
-from nas.store import Network, Store
+from nas.search.front import front
+from nas.store import database as s
+from nas.store import migrations
+from nas.store import tables as m
+from nas.store.database import Network, Store
 
 DATABASES = Path(__file__).parents[1] / "golden" / "databases"
 
@@ -300,7 +300,7 @@ def test_no_other_can_write_between_what_a_transaction_reads_and_writes(tmp_path
 
 def test_a_writer_that_never_ends_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(tmp_path / "a.db", [("aa", 0, 0.5, 10)])
-    monkeypatch.setattr("nas.engine.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("nas.store.connection.WAIT_SECONDS", 0.0)
     with (
         held(tmp_path / "a.db", 1.5),
         pytest.raises(StoreError, match=r"another process has been writing to .*a\.db for 0 s; end it"),
@@ -360,7 +360,7 @@ header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
 assert libc.capset(header, none) == 0  # the system's owner may write everywhere, unless this is taken
 assert not os.access(os.path.dirname(sys.argv[1]), os.W_OK)
 from nas.errors import StoreError
-from nas.store import Store
+from nas.store.database import Store
 try:
     store = Store(sys.argv[1])
     print(store.study()["name"], len(store.pareto_front(store.study()["name"])))
@@ -389,7 +389,8 @@ def test_a_database_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -
 
 
 def test_several_that_open_an_old_database_at_once_all_read_it(tmp_path: Path) -> None:
-    code = "import sys; from nas.store import Store; sys.stdin.read(1); print(Store(sys.argv[1]).study()['name'])"
+    show = "print(Store(sys.argv[1]).study()['name'])"
+    code = f"import sys; from nas.store.database import Store; sys.stdin.read(1); {show}"
     for turn in range(3):
         path = tmp_path / f"{turn}.db"
         shutil.copy(DATABASES / "schema_1.db", path)

@@ -6,13 +6,13 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.config import load_study
 from nas.search.decide import Begin, Decider, Decision
 from nas.search.ledger import Ledger
 from nas.search.pool import Candidate, Supply, build_pool
 from nas.search.sampler import Seen
 from nas.search.scheduler import Rules
 from nas.search.tables import TableRun, decide_on_table, run_on_table
+from nas.study.files import load_study
 from tests.nas.studies import write_study
 
 MACS = [10 ** (6 + i / 10) for i in range(40)]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from nas.cli.main import main
-from nas.store import Store
+from nas.store.database import Store
 
 ROOT = Path(__file__).parents[2]
 # What would take minutes is made small; nothing else of a command is changed.
@@ -32,7 +32,7 @@ SMALL = {
 
 def make_world(folder: Path) -> None:
     """Writes studies, small motion data, a study of the user's own; and searches and an ablation that have ended."""
-    from trainer.data.motion import make_motion
+    from trainer.data.motion_clips import make_motion
 
     (folder / "studies").symlink_to(ROOT / "studies")
     make_motion(folder / "data" / "motion", train_per_class=2, val_per_class=1, test_per_class=1, frames=8, size=40)

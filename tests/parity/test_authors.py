@@ -12,12 +12,10 @@ import torch
 from torch import nn
 
 from search_spaces.attention import NonLocal
-from search_spaces.catalogue import build
-from search_spaces.families.resnet_assemble import Extras, of_depth
-from search_spaces.families.resnet_blocks import Shortcut
-from search_spaces.families.resnet_make import make_stem, temporal_strides
-from search_spaces.families.resnet_spec import ResNetSpec
-from search_spaces.presets import preset
+from search_spaces.catalogue import build, preset
+from search_spaces.families.resnet.blocks import Shortcut
+from search_spaces.families.resnet.make import Extras, make_stem, of_depth, temporal_strides
+from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.spec import ArchSpec, TemporalOp
 from tests.parity.formula import GOLDEN, checksum, clip, fill_as, read, weight
 

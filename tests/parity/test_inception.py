@@ -11,8 +11,9 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import video
 
-from search_spaces.families import inception_v1, inception_v3
-from search_spaces.families.inception_v3_spec import Aux
+from search_spaces.families.inception import v1 as inception_v1
+from search_spaces.families.inception import v3 as inception_v3
+from search_spaces.families.inception.v3_spec import Aux
 from search_spaces.inflate import inflate
 from search_spaces.network import Network
 from search_spaces.spec import FLAT, ArchSpec, TemporalOp

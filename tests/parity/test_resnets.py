@@ -6,8 +6,7 @@ import pytest
 import torch
 from torchvision.models import resnet50
 
-from search_spaces.catalogue import build
-from search_spaces.presets import preset
+from search_spaces.catalogue import build, preset
 from tests.parity.formula import checksum, clip, fill_as, read, renamed
 from tests.parity.formula import fill as fill_by_formula
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from search_spaces.catalogue import build
-from search_spaces.presets import preset
+from search_spaces.catalogue import build, preset
 from tests.parity.formula import checksum, clip, fill_as, read, renamed
 
 BRANCH = r"stages\.{s}\.(\d+)\.{path}\."

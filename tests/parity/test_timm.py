@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from search_spaces.catalogue import build
-from search_spaces.families.timm_presets import make_timm
-from search_spaces.families.timm_weights import load_2d
+from search_spaces.families.timm.family import make_timm
+from search_spaces.families.timm.weights import load_2d
 
 # The smallest of each kind, and what its images must measure.
 MODELS = [

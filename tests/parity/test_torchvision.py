@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from torchvision.models import video
 
-from search_spaces.catalogue import build
-from search_spaces.presets import preset
+from search_spaces.catalogue import build, preset
 
 # Names of torchvision, as patterns, and what they are called here.
 COMMON = [

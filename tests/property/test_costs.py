@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.cost import _count
-from nas.measured import measured
-from search_spaces.catalogue import FAMILIES, links
-from search_spaces.presets import PRESETS, preset
+from nas.cost.cost import _count
+from nas.cost.meta import measured
+from search_spaces.catalogue import FAMILIES, PRESETS, links, preset
 from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import ArchSpec, ClipError
 from tests.search_spaces.strategies import specs as residual

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from nas.compare import hypervolume
 from nas.search.freeze_thaw import next_step
+from nas.search.front import hypervolume
 from nas.search.model.belief import Model, Result
 from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error
-from nas.search.model.features import LEVELS as STEPS
-from nas.search.model.features import thermometer
+from nas.search.model.encoding import LEVELS as STEPS
+from nas.search.model.encoding import thermometer
 from nas.search.model.gp import Encoding, Observations, Posterior, _Kernel, _Problem, fit
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.compare import dominates, front, front_ranks, hypervolume
+from nas.search.front import dominates, front, front_ranks, hypervolume
 from nas.search.ledger import Entry, Ledger
 from nas.search.scheduler import Done, OrderBy, Promote, Rules, Start, Wait, next_action, order, promotable
 

@@ -8,13 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.catalogue import build
+from search_spaces.catalogue import PRESETS, build, preset
 from search_spaces.codec import decode, digest, dumps, encode, loads
 from search_spaces.edit import at, diff, leaves, put
-from search_spaces.families.resnet_blocks import Block, Stage, Stem, canonical_block
-from search_spaces.families.resnet_spec import ResNetSpec
+from search_spaces.families.resnet.blocks import Block, Stage, Stem, canonical_block
+from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.network import Network
-from search_spaces.presets import PRESETS, preset
 from search_spaces.spec import MIDPLANES, SpecError, TemporalOp, number_text
 from tests.search_spaces.strategies import specs
 

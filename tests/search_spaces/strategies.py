@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from search_spaces.catalogue import FAMILIES
-from search_spaces.families.resnet_blocks import BOTTLENECK_KINDS, SHORTCUTS, Block, Stage, Stem
-from search_spaces.families.resnet_spec import ResNetSpec
+from search_spaces.families.resnet.blocks import BOTTLENECK_KINDS, SHORTCUTS, Block, Stage, Stem
+from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.parts import HEAD_POOLS
 from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import ATTENTIONS, KERNELS, KINDS, MIDPLANES, TemporalOp

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.cost import cost
-from search_spaces.catalogue import build
-from search_spaces.families.resnet_blocks import Block
-from search_spaces.families.resnet_layers import ResidualBlock
+from nas.cost.cost import cost
+from search_spaces.catalogue import build, preset
+from search_spaces.families.resnet.blocks import Block
+from search_spaces.families.resnet.layers import ResidualBlock
 from search_spaces.layers import Norm, RandomDilationConv3d
-from search_spaces.presets import preset
 from search_spaces.spec import ArchSpec, TemporalOp
 
 CLIP = (16, 32, 32)

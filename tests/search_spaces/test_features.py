@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces.features import last_layers, tapped
+from nas.use.features import last_layers, tapped
+from search_spaces.catalogue import preset
 from search_spaces.network import Network
-from search_spaces.presets import preset
 from search_spaces.spec import ArchSpec, Link, SpecError
 from tests.conformance.test_networks import clip_of, clips, made, networks_to_run
 

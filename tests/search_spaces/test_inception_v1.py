@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nas.cost import cost
+from nas.cost.cost import cost
 from search_spaces.codec import digest, encode
 from search_spaces.edit import at, diff, put
-from search_spaces.families.inception_layers import AveragePool, LocalClassifier, SpatialNormSeparable
-from search_spaces.families.inception_units import FramePool, SamePadded, conv
-from search_spaces.families.inception_v1 import DOMAINS, FAMILY
-from search_spaces.families.inception_v1_blocks import KINDS, Mixed
-from search_spaces.families.inception_v1_presets import UNITS, make_inception_v1
-from search_spaces.families.inception_v1_spec import InceptionV1Spec, MixedUnit
+from search_spaces.families.inception.layers import AveragePool, LocalClassifier, SpatialNormSeparable
+from search_spaces.families.inception.units import FramePool, SamePadded, conv
+from search_spaces.families.inception.v1 import DOMAINS, FAMILY, UNITS, make_inception_v1
+from search_spaces.families.inception.v1_blocks import KINDS, Mixed
+from search_spaces.families.inception.v1_spec import InceptionV1Spec, MixedUnit
 from search_spaces.inflate import inflate, parent_shapes
 from search_spaces.layers import P3D, Conv3d
 from search_spaces.network import Network
@@ -337,7 +336,7 @@ def test_the_2d_parents_weights_fit_every_form(name):
 
 
 def test_values_are_free_of_torch():
-    code = "import sys; from search_spaces.families import inception_v1, inception_v3; print('torch' in sys.modules)"
+    code = "import sys; from search_spaces.families.inception import v1, v3; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 

@@ -9,15 +9,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from nas.cost import cost
+from nas.cost.cost import cost
 from search_spaces.edit import at, diff, put
-from search_spaces.families.inception_layers import AuxClassifier
-from search_spaces.families.inception_v3 import DOMAINS, FAMILY
-from search_spaces.families.inception_v3_blocks import KINDS, PAIRS, REACHES, Mixed, canonical_block, scaled_block
-from search_spaces.families.inception_v3_presets import UNITS, make_inception_v3
-from search_spaces.families.inception_v3_show import BLOCKS
-from search_spaces.families.inception_v3_spec import InceptionV3Spec
-from search_spaces.families.inception_v3_units import MixedUnit
+from search_spaces.families.inception.layers import AuxClassifier
+from search_spaces.families.inception.v3 import DOMAINS, FAMILY, UNITS, make_inception_v3
+from search_spaces.families.inception.v3_blocks import KINDS, PAIRS, REACHES, Mixed, canonical_block, scaled_block
+from search_spaces.families.inception.v3_spec import BLOCKS, InceptionV3Spec
+from search_spaces.families.inception.v3_units import MixedUnit
 from search_spaces.layers import P3D
 from search_spaces.network import Network
 from search_spaces.spec import FLAT, ClipError, SpecError, TemporalOp

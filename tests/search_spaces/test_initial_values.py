@@ -9,9 +9,8 @@ import torch
 from timm.models.resnet import BasicBlock
 from torch import nn
 
-from search_spaces.catalogue import build
-from search_spaces.families.x3d_layers import RoundedSqueezeExcite
-from search_spaces.presets import PRESETS, preset
+from search_spaces.catalogue import PRESETS, build, preset
+from search_spaces.families.x3d.layers import RoundedSqueezeExcite
 from search_spaces.settings import network_of
 from search_spaces.spec import SpecError
 

@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.cost import cost
-from search_spaces.catalogue import FAMILIES
-from search_spaces.edit import diff
-from search_spaces.path import steps
-from search_spaces.presets import PRESETS, preset
+from nas.cost.cost import cost
+from search_spaces.catalogue import FAMILIES, PRESETS, preset
+from search_spaces.edit import diff, steps
 from search_spaces.space import parse_space
 from search_spaces.spec import ArchSpec, SpecError
 

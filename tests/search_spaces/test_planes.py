@@ -7,14 +7,13 @@ import random
 import pytest
 import torch
 
-from nas.cost import _count, cost
-from nas.counters import count_flops, count_thop
-from nas.measured import measured
-from search_spaces.catalogue import FAMILIES, build, links
+from nas.cost.cost import _count, cost
+from nas.cost.meta import measured
+from search_spaces.catalogue import FAMILIES, build, links, preset
 from search_spaces.inflate import averaged, inflate, parent_shapes
-from search_spaces.presets import preset
 from search_spaces.space import parse_space
 from search_spaces.spec import ArchSpec, ClipError, SpecError
+from tests.counters import count_flops, count_thop
 
 NUM_CLASSES = 7
 PUBLISHED = (
@@ -159,6 +158,6 @@ class TestWeightsForRgb:
 
 
 def timm_shapes(spec: ArchSpec) -> dict[str, tuple[int, ...]]:
-    from search_spaces.families.timm_weights import parent_shapes as shapes_of
+    from search_spaces.families.timm.weights import parent_shapes as shapes_of
 
     return shapes_of(spec, num_classes=NUM_CLASSES)

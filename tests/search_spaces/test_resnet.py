@@ -6,15 +6,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nas.cost import cost
-from search_spaces.catalogue import build
-from search_spaces.families.resnet_assemble import make_resnet
-from search_spaces.families.resnet_blocks import Block, Stage, Stem
-from search_spaces.families.resnet_layers import StemLayers
-from search_spaces.families.resnet_make import depth_blocks, make_stem, place, temporal_strides, time_pools
-from search_spaces.families.resnet_spec import ResNetSpec
+from nas.cost.cost import cost
+from search_spaces.catalogue import build, preset
+from search_spaces.families.resnet.blocks import Block, Stage, Stem
+from search_spaces.families.resnet.layers import StemLayers
+from search_spaces.families.resnet.make import (
+    depth_blocks,
+    make_resnet,
+    make_stem,
+    place,
+    temporal_strides,
+    time_pools,
+)
+from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.layers import P3D, RandomDilationConv3d, Spatial, temporal_unit
-from search_spaces.presets import preset
 from search_spaces.spec import KINDS, SpecError, TemporalOp, midplanes, scale
 
 COUNTS = (2, 2, 2, 2)

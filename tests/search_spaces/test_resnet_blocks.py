@@ -8,14 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import get_model, resnet18, resnet50
 
-from nas.cost import cost
-from search_spaces.catalogue import build
-from search_spaces.families.resnet_assemble import Extras, make_resnet
-from search_spaces.families.resnet_blocks import Block, block_midplanes, canonical_block
-from search_spaces.families.resnet_layers import ResidualBlock, StemLayers
-from search_spaces.families.resnet_make import make_stem
+from nas.cost.cost import cost
+from search_spaces.catalogue import PRESETS, build, preset
+from search_spaces.families.resnet.blocks import Block, block_midplanes, canonical_block
+from search_spaces.families.resnet.layers import ResidualBlock, StemLayers
+from search_spaces.families.resnet.make import Extras, make_resnet, make_stem
 from search_spaces.layers import Classifier, Spatial, temporal_unit
-from search_spaces.presets import PRESETS, preset
 from search_spaces.settings import network_of
 from search_spaces.spec import FLAT, SpecError, TemporalOp
 

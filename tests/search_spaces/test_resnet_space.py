@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from search_spaces.catalogue import PRESETS, preset
 from search_spaces.codec import digest
-from search_spaces.families.resnet_spec import ResNetSpec
-from search_spaces.presets import PRESETS, preset
+from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.space import parse_space
 from search_spaces.spec import SpecError
 

@@ -6,9 +6,9 @@ import re
 import optuna
 import pytest
 
+from search_spaces.catalogue import preset
 from search_spaces.codec import digest
 from search_spaces.family_space import Domain, FamilySpace, Rule
-from search_spaces.presets import preset
 from search_spaces.space import parse_space
 from search_spaces.spec import SpecError
 from tests.search_spaces.small_spaces import SPACES

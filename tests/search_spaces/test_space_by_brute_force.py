@@ -8,10 +8,11 @@ import random
 import pytest
 
 from search_spaces.codec import digest
-from search_spaces.families.resnet_assemble import Extras, make_resnet
-from search_spaces.families.resnet_make import (
+from search_spaces.families.resnet.make import (
+    Extras,
     depth_blocks,
     ints,
+    make_resnet,
     make_stem,
     place,
     temporal_strides,

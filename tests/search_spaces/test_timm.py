@@ -13,17 +13,16 @@ import pytest
 import torch
 from torch import nn
 
-from nas.cost import cost
+from nas.cost.cost import cost
 from search_spaces.catalogue import build, links
 from search_spaces.codec import decode, encode
-from search_spaces.families.timm_anatomy import anatomy, stages_with
-from search_spaces.families.timm_known import NUM_STAGES, TIMM_KINDS, stages_for, ways
-from search_spaces.families.timm_layers import StridedConv2d
-from search_spaces.families.timm_presets import PRESETS, make_timm
-from search_spaces.families.timm_sites import kin, sites
-from search_spaces.families.timm_spec import TimmHead, TimmShift, TimmSpec, TimmStage
-from search_spaces.families.timm_trace import check_model
-from search_spaces.families.timm_walk import plan
+from search_spaces.families.timm.anatomy import NUM_STAGES, TIMM_KINDS, anatomy, stages_for, stages_with, ways
+from search_spaces.families.timm.family import PRESETS, make_timm
+from search_spaces.families.timm.layers import StridedConv2d
+from search_spaces.families.timm.sites import kin, sites
+from search_spaces.families.timm.spec import TimmHead, TimmShift, TimmSpec, TimmStage
+from search_spaces.families.timm.trace import check_model
+from search_spaces.families.timm.walk import plan
 from search_spaces.space import parse_space
 from search_spaces.spec import ClipError, SpecError, TemporalOp
 
@@ -421,7 +420,7 @@ def test_bottom_heavy_is_the_reverse_of_top_heavy():
 
 def test_a_study_is_read_without_torch():
     code = (
-        "import sys; from search_spaces.families import timm_family as f; from search_spaces.space import parse_space;"
+        "import sys; from search_spaces.families.timm import family as f; from search_spaces.space import parse_space;"
         "space = parse_space({'families': {'timm': f.FAMILY.sample()}});"
         "import random; specs = [space.random(random.Random(i)).spec for i in range(5)];"
         "[p.make(8).describe() for p in f.PRESETS];"

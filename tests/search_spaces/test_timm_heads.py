@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.cost import cost
+from nas.cost.cost import cost
 from search_spaces.catalogue import build
-from search_spaces.families.timm_heads import AttentionPool, Average, Convolution, Recurrence, Relation, temporal_head
-from search_spaces.families.timm_layers import Clock, fold, unfold
-from search_spaces.families.timm_presets import make_timm
-from search_spaces.families.timm_shift import Interlace, Shift
+from search_spaces.families.timm.family import make_timm
+from search_spaces.families.timm.heads import AttentionPool, Average, Convolution, Recurrence, Relation, temporal_head
+from search_spaces.families.timm.layers import Clock, fold, unfold
+from search_spaces.families.timm.shift import Interlace, Shift
 from search_spaces.spec import ClipError
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from search_spaces.catalogue import build
-from search_spaces.families.timm_known import stages_for
-from search_spaces.families.timm_spec import TimmShift, TimmSpec, TimmStage
-from search_spaces.families.timm_weights import check_2d, load_2d, parent_shapes
+from search_spaces.families.timm.anatomy import stages_for
+from search_spaces.families.timm.spec import TimmShift, TimmSpec, TimmStage
+from search_spaces.families.timm.weights import check_2d, load_2d, parent_shapes
 from search_spaces.inflate import check, inflate
 from search_spaces.spec import FLAT, SpecError, TemporalOp
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from search_spaces.catalogue import build
+from search_spaces.catalogue import build, preset
 from search_spaces.codec import decode, encode
 from search_spaces.edit import diff, leaves, put
-from search_spaces.families.x3d import PRESETS, make_x3d
-from search_spaces.families.x3d_spec import X3DBlock, X3DSpec, round_width
-from search_spaces.presets import preset
+from search_spaces.families.x3d.family import PRESETS, make_x3d
+from search_spaces.families.x3d.spec import X3DBlock, X3DSpec, round_width
 from search_spaces.space import parse_space
 from search_spaces.spec import FLAT, SpecError, TemporalOp
 

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from trainer.config import ConfigError, Recipe
 from trainer.evaluate import evaluate
 from trainer.learner import Learner
-from trainer.losses import loss_of
-from trainer.mixing import mixup
+from trainer.losses import loss_of, mixup
 
 
 class Sided(nn.Module):

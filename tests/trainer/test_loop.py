@@ -11,7 +11,7 @@ from trainer.checkpoint import load_weights
 from trainer.config import ConfigError
 from trainer.evaluate import evaluate
 from trainer.failures import Stopped
-from trainer.loop import fit
+from trainer.fit import fit
 from trainer.metrics import from_line
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import Recipe
-from trainer.mixing import Cut, cutmix, cuts, mixup
+from trainer.losses import Cut, cutmix, cuts, mixup
 
 
 @given(area=st.floats(0, 1), top=st.floats(0, 1), left=st.floats(0, 1), labels=st.lists(st.integers(0, 3), min_size=2))

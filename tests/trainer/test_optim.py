@@ -13,7 +13,7 @@ from torch import nn
 
 from trainer.config import Recipe
 from trainer.learner import Learner
-from trainer.mixing import mixup, mixup_shares
+from trainer.losses import mixup, mixup_shares
 from trainer.optim import average_of, lr_at, make_optimizer, set_lr
 
 

@@ -10,11 +10,11 @@ from torch import nn
 
 from trainer.config import Clip, ConfigError, DataConfig, Recipe
 from trainer.data.clips import open_data
-from trainer.data.motion import OPPOSITE, make_motion
+from trainer.data.motion_clips import OPPOSITE, make_motion
 from trainer.evaluate import Evaluation, evaluate
-from trainer.loop import fit
+from trainer.fit import fit
 from trainer.metrics import Metrics
-from trainer.order import Reordered, correct_of, motion_tests, orders, outcomes, reorder
+from trainer.order_tests import Reordered, correct_of, motion_tests, orders, outcomes, reorder
 from trainer.outcomes import TESTS
 
 sizes = {"num_frames": st.integers(2, 9), "seed": st.integers(0, 50)}

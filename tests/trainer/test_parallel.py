@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from trainer.config import Clip, ConfigError, DataConfig
 from trainer.data import clips as video_clips
-from trainer.data.motion import make_motion
+from trainer.data.motion_clips import make_motion
 from trainer.failures import NonFiniteLoss, Stopped, WorkerDied
-from trainer.team import part_of
+from trainer.processes import part_of
 
 EXACT = {"optimizer": "sgd", "momentum": 0.9, "ema_decay": 0.9, "lr": 0.05}
 

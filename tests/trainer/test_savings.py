@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from trainer.config import ConfigError, Recipe
-from trainer.learner import Learner
-from trainer.recompute import blocks_of, recomputed
+from trainer.learner import Learner, blocks_of, recomputed
 
 
 class Block(nn.Module):

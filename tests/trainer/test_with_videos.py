@@ -20,7 +20,7 @@ from trainer.config import Clip, DataConfig
 from trainer.data import clips as video_clips
 from trainer.data.layouts import DataError, DataGoneError
 from trainer.data.loading import Batch, load
-from trainer.data.motion import make_motion
+from trainer.data.motion_clips import make_motion
 from trainer.evaluate import evaluate
 from trainer.failures import DataAway, WorkerDied, environment_failure
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from trainer.config import Clip, DataConfig, Recipe
 from trainer.data.dataset import Met
-from trainer.loop import fit
+from trainer.fit import fit
 
 CLIP = Clip(frames=4, height=8, width=8)
 CONFIG = DataConfig(name="toy", root="toy", cache="toy", clip=CLIP, eval_clips=2)

@@ -1,4 +1,4 @@
-"""From the frames of a video to the numbers of a clip: crops and mirroring a sample, scaling a batch."""
+"""From the bytes of frames to the numbers of a clip: crops, mirroring, scaling, and what a network sees of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.config import Clip
+from trainer.config import Clip, DataConfig
+from trainer.data.kinds import BOUND, ZERO, Input
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,3 +166,104 @@ def _box_size(height: int, width: int, clip: Clip, share: float | None) -> tuple
     scale = min(height / clip.height, width / clip.width) * (1.0 if share is None else share)
     rows, columns = round(clip.height * scale), round(clip.width * scale)
     return min(max(rows, 1), height), min(max(columns, 1), width)
+
+
+Floats = tuple[float, ...]
+
+
+def normalisation(config: DataConfig) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each plane, of values in 0..1.
+
+    RGB has those of the data. The zero of flow is byte 128, and its deviation is the mean of the three colours', as
+    TSN has it. The mean of differences is 0; their deviations are those of the colours, so that a difference is that of
+    two normalised frames.
+    """
+    if config.input == "flow":
+        return (ZERO / 255,) * config.planes, (sum(config.std) / len(config.std),) * config.planes
+    if config.input == "difference":
+        return (0.0,) * config.planes, config.std
+    return config.mean, config.std
+
+
+def shown(pixels: Tensor, config: DataConfig) -> Tensor:
+    """Turns the bytes of clips into what a network sees.
+
+    Args:
+        pixels: (N, T, H, W, C), uint8, on the device that computes; C is 2 of flow, else 3.
+        config: Says what the input is.
+
+    Returns:
+        (N, C, T, H, W), float32, normalised, laid out in memory as channels_last_3d.
+    """
+    mean, std = normalisation(config)
+    if config.input == "difference":
+        frames = pixels.to(torch.float32)
+        pixels = torch.empty_like(frames)
+        torch.sub(frames[:, 1:], frames[:, :-1], out=pixels[:, :-1])
+        pixels[:, -1] = pixels[:, -2]
+    return normalise(pixels, mean, std)
+
+
+def turned(pixels: NDArray[np.uint8], config: DataConfig, *, mirror: bool, backwards: bool) -> None:
+    """Gives flow the signs of a clip that was mirrored or is played backwards, in place; leaves other inputs alone.
+
+    Args:
+        pixels: A clip (T, H, W, C), its places and frames already in the order that they are shown in.
+        config: Says what the input is.
+        mirror: Left and right were swapped.
+        backwards: The order of the frames was turned around.
+    """
+    if config.input != "flow":
+        return
+    for plane, negated in enumerate((mirror != backwards, backwards)):
+        if negated:
+            pixels[..., plane] = _NEGATED[pixels[..., plane]]
+
+
+_NEGATED = np.minimum(256 - np.arange(256), 255).astype(np.uint8)
+
+
+def reordered(clips: Tensor, order: Tensor, kind: Input, *, test: str) -> Tensor:
+    """What a network sees of clips whose frames are shown in another order, from what it sees of them in theirs.
+
+    Of differences the frames are added up, put into the order, and subtracted again: this is what showing other frames
+    would give, up to rounding. Flow backwards is the negated flow in the opposite order, and frames that stand still
+    have none; of a shuffled clip nobody knows the flow, so that the fields themselves are shuffled.
+
+    Args:
+        clips: (N, C, T, H, W) as `shown` gives them.
+        order: (N, T) numbers of the frames to show.
+        kind: What the input is.
+        test: The name of the order among those of `trainer.outcomes`.
+
+    Returns:
+        (N, C, T, H, W) in the same memory order.
+    """
+    if kind == "difference":
+        frames = torch.zeros_like(clips)
+        frames[:, :, 1:] = clips[:, :, :-1].cumsum(2)
+        frames = _gathered(frames, order)
+        found = torch.empty_like(clips)
+        found[:, :, :-1] = frames[:, :, 1:] - frames[:, :, :-1]
+        found[:, :, -1] = found[:, :, -2]
+        return found
+    if kind == "flow" and test in ("frozen", "single"):
+        return torch.zeros_like(clips)
+    found = _gathered(clips, order)
+    return found.neg_() if kind == "flow" and test == "reversed" else found
+
+
+def _gathered(clips: Tensor, order: Tensor) -> Tensor:
+    places = order.to(clips.device)[:, None, :, None, None].expand(clips.shape)
+    # The same memory order: a network then computes with the same kernels in every test.
+    return torch.empty_like(clips).copy_(clips.gather(2, places))
+
+
+def to_bytes(flow: NDArray[np.float32], bound: float = BOUND) -> NDArray[np.uint8]:
+    """Flow in pixels a frame, of any shape, as bytes."""
+    return np.asarray(np.clip(np.rint(flow * (ZERO / bound)) + ZERO, 0, 255), dtype=np.uint8)
+
+
+def to_pixels(flow: NDArray[np.uint8], bound: float = BOUND) -> NDArray[np.float32]:
+    """Bytes of flow, of any shape, in pixels a frame."""
+    return (flow.astype(np.float32) - ZERO) * np.float32(bound / ZERO)

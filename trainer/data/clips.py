@@ -24,16 +24,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trainer.config import DataConfig
-from trainer.data.augment import Box, eval_box, place, train_box
-from trainer.data.dataset import PackedSplit, Split, VideoData, open_data
+from trainer.data.augment import Box, eval_box, place, shown, train_box, turned
+from trainer.data.dataset import PackedSplit, VideoData, open_data
 from trainer.data.decode import DecodeError
-from trainer.data.inputs import shown, turned
+from trainer.data.entries import Broken, Entry
 from trainer.data.layouts import DataError, DataGoneError
 from trainer.data.loading import Batch, load, to
-from trainer.data.pack import Broken, Entry
 from trainer.data.sample import Indices, eval_indices, frames_at, spread, train_indices
+from trainer.data.split import Split
 from trainer.data.transforms import changes_pixels, transform
-from trainer.team import WHOLE, Part, part_of
+from trainer.processes import WHOLE, Part, part_of
 
 __all__ = [
     "Broken",
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 # Streams of random numbers that must not meet.
-_ORDER, _SAMPLE, _CHANGE = 1, 2, 4  # 3 is that of trainer.order
+_ORDER, _SAMPLE, _CHANGE = 1, 2, 4  # 3 is that of trainer.order_tests
 _TRAIN = "train"
 _ATTEMPTS = 10  # videos in a row that cannot be read before that is no matter of single files
 
@@ -99,7 +99,7 @@ def train_batches(
         epoch: Number of the epoch, at least 0.
         device: Where the batches are wanted.
         start_batch: Batches of the epoch to pass over, at least 0; those that follow are the same as without it.
-        part: The process's number and the number of processes; the parts of all are the batch (`trainer.team`).
+        part: The process's number and the number of processes; the parts of all are the batch (`trainer.processes`).
 
     Yields:
         Clips (N, C, T, H, W), float32, normalised, in channels_last_3d order; and labels (N,), int64, or where the data

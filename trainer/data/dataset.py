@@ -1,57 +1,77 @@
-"""A data set that is ready for use: found, decoded, packed, and checked against the clip that is wanted."""
+"""A data set that is ready for use: found, decoded and checked against the clip; and shares of its videos."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import DataConfig
+from trainer.data.cache import Pack, pack
 from trainer.data.digests import DamagedError, Seen
+from trainer.data.entries import Broken, Entry, Progress
+from trainer.data.kinds import FlowSettings, Input
 from trainer.data.layouts import DataError, DataGoneError, Layout, find_layout
-from trainer.data.pack import Broken, Entry, Pack, Progress, pack
 from trainer.data.sample import frames_at, needed_frames
-from trainer.inputs import FlowSettings, Input
+from trainer.data.split import Split
 
 if TYPE_CHECKING:
     from trainer.data.augment import Box
-    from trainer.data.packed import Packed
+    from trainer.data.pack.read import Packed
 
 
-class Split(Protocol):
-    """The usable videos of one split, wherever their frames come from; a video's index is its number everywhere."""
+T = TypeVar("T")
+_TRAIN = "train"
 
-    def __len__(self) -> int:
-        """Number of videos."""
-        ...
 
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All videos."""
-        ...
+def with_share(data: T, share: float, seed: int) -> T:
+    """The data with a share of its training videos; its other splits stay whole.
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Class index of each video."""
-        ...
+    Args:
+        data: The opened data; with a share of 1 it may be anything, and comes back as it is.
+        share: Above 0, at most 1.
+        seed: Of the training.
+    """
+    if share == 1:
+        return data
+    assert isinstance(data, VideoData)
+    train = data.split(_TRAIN)
+    rows = chosen(train.entries, share, seed)
+    return replace(data, splits=MappingProxyType({**data.splits, _TRAIN: train.keep(rows)}))
 
-    def entry(self, index: int) -> Entry:
-        """What is known of one video."""
-        ...
 
-    def keep(self, rows: NDArray[np.int64]) -> Split:
-        """The split with some of the videos alone, by their numbers."""
-        ...
+def chosen(entries: Sequence[Entry], share: float, seed: int) -> NDArray[np.int64]:
+    """The numbers of the videos that a share takes, ascending.
 
-    def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
-        """Gives a part of some frames (T, box.height, box.width, C); raises DecodeError where they are damaged."""
-        ...
+    The videos of a class stand in an order that the seed and their paths give, and the first of them are taken: the
+    share of their number, rounded. The first one of every class always is. So a smaller share is part of every larger
+    one, and a video is taken or not whatever the order of the list is. A video with several labels is counted with the
+    first of them (those without any together), but may stand for each of its classes.
+
+    Args:
+        entries: The videos.
+        share: Above 0, at most 1.
+        seed: Draws the order.
+    """
+    keys = [hashlib.sha256(f"{seed} {entry.path}".encode()).digest() for entry in entries]
+    counted: dict[int, list[int]] = {}
+    first: dict[int, int] = {}
+    for row in sorted(range(len(entries)), key=lambda row: (keys[row], entries[row].path)):
+        entry = entries[row]
+        counted.setdefault(entry.label, []).append(row)
+        for label in entry.labels or (entry.label,):
+            first.setdefault(label, row)
+    taken = set(first.values())
+    for rows in counted.values():
+        taken.update(rows[: int(len(rows) * share + 0.5)])
+    return np.array(sorted(taken), dtype=np.int64)
 
 
 class Met:
@@ -320,7 +340,7 @@ def _fitting(config: DataConfig) -> Packed:
     Raises:
         DataError: It is no complete pack, or was made for other clips.
     """
-    from trainer.data.packed import open_packed
+    from trainer.data.pack.read import open_packed
 
     packed = open_packed(config.root)
     if (config.input == "flow") != (packed.flow is not None):

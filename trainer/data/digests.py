@@ -3,7 +3,7 @@
 Before the bytes of a video lie CRC-32s of their parts, 32 bits each: one of each frame, or where no frames are kept
 (the times of `data.source=decode`) one of all. A clip is held to those of its own frames alone: a whole video would be
 ten times as much to read, and loader processes begin anew with each epoch, so that it would be read as often. What was
-written before there were digests has none (`trainer.data.pack.Entry.digested`), and is read as it is.
+written before there were digests has none (`trainer.data.entries.Entry.digested`), and is read as it is.
 """
 
 from __future__ import annotations

@@ -21,21 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data import decode
-from trainer.data.appending import Coded
 from trainer.data.decode import DecodeError, Scaler, frames_of, open_video, reasons, video_stream
 from trainer.data.digests import DamagedError, check_bytes, digests_before, digests_of
-from trainer.data.flow_images import FlowImages, scan_flow
-from trainer.data.key import key_of
+from trainer.data.entries import Entry, Progress, Task, key_of, tasks_of
+from trainer.data.folders import FlowImages, scan_flow
+from trainer.data.kinds import FlowSettings, Input
 from trainer.data.layouts import DataError, Layout
 from trainer.data.length import frames_in, lack_of
-from trainer.data.pack import Entry, Progress, tasks_of
-from trainer.data.packed import FORMAT, Packed, open_packed
-from trainer.data.packing import write_files
+from trainer.data.pack.append import Coded
+from trainer.data.pack.read import FORMAT, Packed, open_packed
+from trainer.data.pack.write import write_files
 from trainer.data.sample import spread
-from trainer.data.split import Reader, TableSplit
-from trainer.data.table import Table
-from trainer.data.workers import Task
-from trainer.inputs import FlowSettings, Input
+from trainer.data.split import Reader, Table, TableSplit
 
 if TYPE_CHECKING:
     from trainer.data.augment import Box
@@ -321,7 +318,7 @@ def open_times(
         The data, in the form of a pack whose splits decode. The checksum is of the coded frames in the files.
 
     Raises:
-        DataError: As `trainer.data.packing.write_files`.
+        DataError: As `trainer.data.pack.write.write_files`.
     """
     settings = _settings(short_side, max_frames, kind)
     try:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import DataConfig
-from trainer.inputs import ZERO
+from trainer.data.kinds import ZERO
 
 _BINS = 31
 """Magnitudes of RandAugment, 0 to 30."""

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 from trainer.data.decode import Decoded, DecodeError, decode_video
+from trainer.data.entries import Task
 from trainer.data.folders import decode_folder
 from trainer.failures import WorkerDied
 
@@ -38,22 +38,11 @@ Job = TypeVar("Job", bound=HasPath)
 Done = TypeVar("Done")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
-    """One video to decode; see `decode_video`, or where it is so many `images` `decode_folder` or `decode_flow`."""
-
-    path: str
-    short_side: int
-    max_frames: int = 0
-    images: int = 0
-    flow: bool = False
-
-
 def decode_task(task: Task) -> Result:
     """Decodes one video, and returns the reason if that fails."""
     try:
         if task.flow:
-            from trainer.data.flow_images import decode_flow
+            from trainer.data.folders import decode_flow
 
             return decode_flow(
                 task.path, num_frames=task.images, short_side=task.short_side, max_frames=task.max_frames

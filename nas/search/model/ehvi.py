@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from nas.compare import front as non_dominated
-from nas.compare import hypervolume
+from nas.search.front import front as non_dominated
+from nas.search.front import hypervolume
 
 Array = NDArray[np.float64]
 

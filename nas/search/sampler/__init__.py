@@ -11,12 +11,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.samplers import Sampler
 from nas.search.model.belief import Model, Reason, Result
 from nas.search.pool import Candidate, Pool, Supply
 from nas.search.sampler.in_optuna import PoolSampler
 from nas.search.sampler.optuna_samplers import SAMPLERS, Observation, asked, distributions_of
-from nas.search.sampler.pool_sampler import proposed
+from nas.search.sampler.pool import proposed
+from nas.study.samplers import Sampler
 from search_spaces.space import SearchSpace
 
 __all__ = ["NAMES", "STARTUP", "Observation", "PoolSampler", "Proposal", "Seen", "distributions_of", "propose"]

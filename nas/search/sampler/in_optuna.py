@@ -35,7 +35,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from nas.compare import front
+from nas.search.front import front
 from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error
 from nas.search.model.gp import Encoding, Observations, fit
 

@@ -23,9 +23,8 @@ import scipy.optimize
 import yaml
 
 from nas.errors import StudyError, one_line, one_of
-from nas.samplers import Sampler
-from nas.search.sampler.named import KEY, checked
-from nas.search.sampler.seeds import seeded, seeded_anew
+from nas.search.sampler.signature import KEY, checked, seeded, seeded_anew
+from nas.study.samplers import Sampler
 
 TUNERS = ("TPE", "Evolution", "Anneal", "GP", "Random", "GridSearch", "SMAC")
 """Those that choose settings. Others schedule trainings or build networks of their own; Metis takes minutes a time."""

@@ -20,13 +20,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseGASampler, BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from nas.cost import Cost
+from nas.cost.cost import Cost
 from nas.errors import NasError, SearchError, one_line
-from nas.samplers import Sampler
 from nas.search.model.encoding import settings_of
 from nas.search.pool import Candidate, Pool
-from nas.search.sampler.named import Form, ability, maker, quiet
-from nas.search.sampler.seeds import seeded
+from nas.search.sampler.foreign import Form, ability, maker, quiet
+from nas.search.sampler.signature import seeded
+from nas.study.samplers import Sampler
 from search_spaces.family_space import Point
 from search_spaces.space import SearchSpace
 from search_spaces.spec import SpecError

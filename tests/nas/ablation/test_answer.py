@@ -13,12 +13,12 @@ from nas.ablation.answer import Answer, answer_of, stated_confidence
 from nas.ablation.config import CONTROL
 from nas.ablation.designs import Arm
 from nas.ablation.plan import plan_of
-from nas.ablation.record import AblationRecord
+from nas.ablation.runner import AblationRecord
 from nas.ablation.verdict import verdict, verdicts_of
-from nas.accuracies import intervals, level
-from nas.jobs import JobResult
-from nas.report.evidence import ablation
-from nas.store import Store
+from nas.read.report.parts import ablation
+from nas.store.database import Store
+from nas.study.metric import intervals, level
+from nas.train.jobs import JobResult
 from tests.nas.ablation.plans import arms, config
 from trainer.metrics import EpochResult, Metrics
 

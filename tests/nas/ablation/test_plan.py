@@ -7,8 +7,7 @@ import statistics
 
 import pytest
 
-from nas.ablation.designs import arms_of
-from nas.ablation.matched import TOLERANCE, matched
+from nas.ablation.designs import TOLERANCE, arms_of, matched
 from nas.ablation.plan import CONTROL_SEEDS, Estimate, Plan, estimate, plan_of
 from nas.cli.ablate import _plan_lines, print_effects
 from search_spaces import codec

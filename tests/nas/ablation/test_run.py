@@ -19,17 +19,17 @@ import pytest
 import torch
 import yaml
 
-from nas import tables
 from nas.ablation.answer import results_of
 from nas.ablation.config import ablation_of
 from nas.ablation.designs import OWN_LEVEL
-from nas.ablation.prepare import Searched, completed, config_of, prepared
+from nas.ablation.plan import Searched, completed, config_of, prepared
 from nas.cli.main import main
-from nas.config import load_study
 from nas.errors import StudyError
-from nas.jobs import TrainJob
-from nas.objective import first_network
-from nas.store import Store, insert
+from nas.store import tables
+from nas.store.database import Store, insert
+from nas.study.files import load_study
+from nas.train.jobs import TrainJob
+from nas.train.training import first_network
 from search_spaces import codec
 from search_spaces.catalogue import FAMILIES as CATALOGUE
 from search_spaces.settings import network_of

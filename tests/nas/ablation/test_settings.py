@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from search_spaces.catalogue import FAMILIES
-from search_spaces.presets import preset
+from search_spaces.catalogue import FAMILIES, preset
 from search_spaces.settings import network_of, settings_in, settings_of
 from search_spaces.space import parse_space
 from search_spaces.spec import SpecError

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from nas.ablation.config import BASE
-from nas.ablation.prepare import completed, config_of, prepared
-from nas.config import load_study
+from nas.ablation.plan import completed, config_of, prepared
 from nas.errors import StudyError
+from nas.study.files import load_study
 from tests.nas.ablation.plans import preset_lookup
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))

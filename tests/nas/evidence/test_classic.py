@@ -12,9 +12,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from nas.evidence.classic import hedges_g, holm, small_sample_factor, wilcoxon
-from nas.evidence.power import detects, pairs_needed, power_curve, smallest_visible, visible_difference
-from nas.evidence.values import EvidenceError
+from nas.evidence.paired import detects, pairs_needed, power_curve, smallest_visible, visible_difference
+from nas.evidence.values import EvidenceError, hedges_g, holm, small_sample_factor, wilcoxon
 
 
 def test_signed_ranks_are_those_of_the_depression_example() -> None:

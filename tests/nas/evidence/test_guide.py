@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nas.evidence.looks import Looks
-from nas.evidence.power import power_curve, visible_difference
+from nas.evidence.paired import power_curve, visible_difference
+from nas.evidence.words import Looks
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "evidence.md").read_text(encoding="utf-8")
 PAIRS = (3, 5, 8, 10, 20)

@@ -9,10 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas.evidence.checks import count, count_stops
-from nas.evidence.looks import Looks
-from nas.evidence.simulate import GESTURES, MOTION, Noise, results, simulate
+from nas.evidence.simulate import GESTURES, MOTION, Noise, count, count_stops, results, simulate
 from nas.evidence.values import EvidenceError
+from nas.evidence.words import Looks
 
 NOISES = pytest.mark.parametrize("noise", [GESTURES, MOTION], ids=["gestures", "motion"])
 
@@ -70,7 +69,7 @@ def test_answers_by_clip_can_be_held_back() -> None:
 
 def test_importing_the_room_is_cheap() -> None:
     code = (
-        "import sys; from nas.evidence import paired, words, factorial, power, looks, simulate, checks; "
+        "import sys; from nas.evidence import paired, words, factorial, spread, simulate; "
         "print(sorted({'scipy', 'statsmodels', 'pandas', 'torch', 'sqlalchemy'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.evidence.classic import holm
-from nas.evidence.looks import Looks, stop
 from nas.evidence.paired import paired
 from nas.evidence.spread import Spread
-from nas.evidence.values import Effect, EvidenceError, Result
-from nas.evidence.words import judge
+from nas.evidence.values import Effect, EvidenceError, Result, holm
+from nas.evidence.words import Looks, judge, stop
 
 
 def effect(difference: float, se: float, *, level: str = "3d", reference: str = "2d", pairs: int = 5) -> Effect:

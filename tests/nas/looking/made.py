@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas import store as s
-from nas import tables as m
-from nas.config import load_study
-from nas.search.rungs import Rungs
-from nas.store import Network, Store
+from nas.search.optuna_copies import Rungs
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Network, Store
+from nas.study.files import load_study
 from search_spaces import codec
 from tests.nas.studies import merged, write_study
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import tables as m
-from nas.bands import Group, Searched, band_of, best_within, budgets, grouped, volumes
-from nas.compare import front
-from nas.store import Store
+from nas.read.compare import Group, Searched, band_of, best_within, budgets, grouped, volumes
+from nas.search.front import front
+from nas.store import tables as m
+from nas.store.database import Store
 from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import kind_decides, made
 

@@ -6,18 +6,20 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Integer, text
 
-from nas import tables as m
-from nas.damage import damage_of, refused
 from nas.errors import StoreError
-from nas.migrations import LATEST
-from nas.store import Store
+from nas.store import tables as m
+from nas.store.damage import damage_of, refused
+from nas.store.database import Store
+from nas.store.migrations import LATEST
+from nas.study.study import study_of
 from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import made
 
@@ -53,6 +55,10 @@ READERS: tuple[tuple[str, ...], ...] = (
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(tmp_path_factory.mktemp("whole") / "study.db")
+
+
+def readable(config: Mapping[str, Any]) -> object:
+    return study_of(config, "config")
 
 
 def check(run: Run, path: Path, readers: tuple[tuple[str, ...], ...] = READERS) -> list[str]:
@@ -210,7 +216,7 @@ def test_content_that_cannot_be_is_named_where_it_led_to_an_error(
     shutil.copy(whole, path)
     with closing(sqlite3.connect(path)) as edited:
         edited.executescript(edit.replace("digest = 'abc'", "digest = substr(digest, 2)"))
-    assert message in (damage_of(str(path)) or "")
+    assert message in (damage_of(str(path), readable) or "")
     if "nas_study" in edit:
         code, _, err = run("status", path)
         assert code == 2
@@ -222,16 +228,16 @@ def test_whole_databases_of_every_version_are_whole(tmp_path: Path, version: int
     path = tmp_path / "study.db"
     shutil.copy(Path(__file__).parents[2] / "golden" / "databases" / f"schema_{version}.db", path)
     Store(path, create=True).close()
-    assert damage_of(str(path)) is None
+    assert damage_of(str(path), readable) is None
 
 
 def test_what_a_search_leaves_is_whole(whole: Path, searched: Path) -> None:
-    assert damage_of(str(whole)) is None
-    assert damage_of(str(searched)) is None
+    assert damage_of(str(whole), readable) is None
+    assert damage_of(str(searched), readable) is None
 
 
 def test_a_query_that_never_ends_is_given_up(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.engine._QUERY_SECONDS", 0.0)
+    monkeypatch.setattr("nas.store.connection._QUERY_SECONDS", 0.0)
     endless = text("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) AS x FROM n")
     with Store(whole) as store, pytest.raises(StoreError, match="is damaged: a query did not end"):
         store.rows(endless.columns(x=Integer))

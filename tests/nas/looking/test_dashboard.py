@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nas.search.session import locked
-from nas.store import Store
+from nas.store.database import Store
 from tests.nas.looking.conftest import Run, fetched, free_port
 from tests.nas.looking.made import made
 
@@ -43,7 +43,7 @@ def asked(board: Any, path: str) -> Any:
 
 
 def test_each_rung_has_a_name_the_question_and_a_table(database: Path) -> None:
-    from nas.search.dashboards import prepared
+    from nas.search.dashboard import prepared
 
     store = Store(database)
     board = prepared(store, store.study())
@@ -59,7 +59,7 @@ def test_each_rung_has_a_name_the_question_and_a_table(database: Path) -> None:
 
 
 def test_networks_of_a_front_have_their_blocks_as_a_note(database: Path) -> None:
-    from nas.search.dashboards import prepared
+    from nas.search.dashboard import prepared
 
     store = Store(database)
     board = prepared(store, store.study())
@@ -82,7 +82,7 @@ def test_starting_again_writes_nothing_and_own_notes_stay(database: Path) -> Non
     import optuna
     from optuna_dashboard import get_note, save_note
 
-    from nas.search.dashboards import prepared
+    from nas.search.dashboard import prepared
 
     store = Store(database)
     board = prepared(store, store.study())
@@ -99,7 +99,7 @@ def test_starting_again_writes_nothing_and_own_notes_stay(database: Path) -> Non
 
 
 def test_a_running_search_is_shown_and_not_written_to(database: Path) -> None:
-    from nas.search.dashboards import prepared
+    from nas.search.dashboard import prepared
 
     store = Store(database)
     with locked(database):
@@ -147,7 +147,7 @@ def test_the_command_serves_the_page(database: Path) -> None:
 def test_only_requests_that_mean_this_machine_are_served(
     database: Path, host: str, origin: str | None, served: bool, method: str
 ) -> None:
-    from nas.search.dashboards import application, prepared
+    from nas.search.dashboard import application, prepared
 
     with Store(database) as store:
         board = prepared(store, store.study())

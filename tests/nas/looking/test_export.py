@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nas
-from nas import formats, tabular
 from nas.errors import NasError, NotFoundError, StoreError
-from nas.store import Store
+from nas.read import formats
+from nas.read import rows as tabular
+from nas.store.database import Store
 from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import made
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.compare import dominates
-from nas.importance import FEW, beyond_cost, levels_of, marginal_fronts, partial_effects, uniform_levels
+from nas.search.front import dominates
+from nas.search.importance import FEW, beyond_cost, levels_of, marginal_fronts, partial_effects, uniform_levels
 
 
 def row(digest: str, top1: float, macs: int, rung: int = 0, **settings: Any) -> dict[str, Any]:

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas.importance import MIN_NETWORKS
-from nas.search import importances as module
-from nas.search.forest import Forest
-from nas.search.importances import importances, keep
+from nas.search import fanova as module
+from nas.search.fanova import Forest, importances, keep
+from nas.search.importance import MIN_NETWORKS
 from nas.search.session import locked
-from nas.store import Store
+from nas.store.database import Store
 from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import made
 

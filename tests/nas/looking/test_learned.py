@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nas import store as s
-from nas import tables as m
-from nas.bands import searched
-from nas.calibration import calibration, expectations, interval
-from nas.drivers import Driver
-from nas.importance import rungs_of
-from nas.learned import Box, deciding, learned_of, origins, volume
-from nas.ranks import agreements, spearman
-from nas.ranks import interval as interval_of_ranks
-from nas.store import Store
+from nas.read.calibration import calibration, expectations, interval
+from nas.read.compare import searched
+from nas.read.learned import Box, deciding, learned_of, origins, volume
+from nas.read.ranks import agreements, spearman
+from nas.read.ranks import interval as interval_of_ranks
+from nas.search.importance import rungs_of
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Store
+from nas.store.drivers import Driver
 from tests.nas.looking import widths
 from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import made

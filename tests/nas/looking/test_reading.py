@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from nas.cli.compare import compare
-from nas.cli.dashboard import dashboard
-from nas.cli.export import export
+from nas.cli.export import dashboard, export
 from nas.cli.importance import importance
 from nas.cli.watch import watch
-from nas.tabular import COLUMNS
+from nas.read.rows import COLUMNS
 from tests.nas.looking.conftest import Run, fetched, free_port
 from tests.nas.looking.made import made
 

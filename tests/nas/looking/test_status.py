@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nas.places import lines_of
 from nas.search.session import close_session, open_session
-from nas.store import Store
+from nas.store.database import Store
+from nas.store.places import lines_of
 from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import made
 from tests.nas.studies import write_study

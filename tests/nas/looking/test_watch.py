@@ -19,14 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from nas import store as s
-from nas import tables as m
-from nas.budget import recorded_budget
-from nas.drivers import is_held
 from nas.errors import NotFoundError, StoreError
+from nas.read.status import frame_of
+from nas.search.budget import recorded_budget
 from nas.search.session import Heartbeat, locked, open_session
-from nas.store import Store
-from nas.watching import frame_of
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Store
+from nas.store.drivers import is_held
 from tests.nas.looking.conftest import Run
 from tests.nas.looking.made import made
 from tests.nas.studies import write_study
@@ -238,7 +238,7 @@ def test_a_driver_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.Monkey
         def seen() -> str:
             return str(store.sessions(1)[-1]["seen_at"])
 
-        monkeypatch.setattr("nas.store.now", lambda: "2030-01-01T00:00:00+00:00")
+        monkeypatch.setattr("nas.store.database.now", lambda: "2030-01-01T00:00:00+00:00")
         beat()
         assert not seen().startswith("2030")  # it has been opened just now
         monkeypatch.setattr("nas.search.session.BEAT_SECONDS", 0.0)

@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from nas import store as s
-from nas import tables as m
-from nas.promoted_folder import FORMAT, write_content
-from nas.store import Network, Store
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Network, Store
+from nas.train.folder import FORMAT, write_content
 from search_spaces import codec, edit
-from search_spaces.presets import preset
+from search_spaces.catalogue import preset
 from search_spaces.spec import ArchSpec
 
 CLIP, CLASSES = "8x32x32", ("clockwise", "contract", "counterclockwise", "down", "expand", "left", "right", "up")

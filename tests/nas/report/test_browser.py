@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from nas.report.gather import gather
-from nas.report.page import write_report
-from nas.store import Store
+from nas.read.report.gather import gather
+from nas.read.report.page import write_report
+from nas.store.database import Store
 from tests.nas.report.browser import Page, browser, chromium
 from tests.nas.report.generated import empty_study, full_study
 from tests.nas.report.test_page import HOSTILE

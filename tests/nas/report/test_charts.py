@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nas.calibration import Expected
-from nas.plots import macs_axis
-from nas.report import words
-from nas.report.charts import VERTICES, expected_chart, forest, front_chart, thin
-from nas.report.scales import ROOM, linear, logarithmic
-from nas.report.values import Ablation, Effect, Point
+from nas.read.calibration import Expected
+from nas.read.plots import macs_axis
+from nas.read.report import axes as words
+from nas.read.report.axes import ROOM, linear, logarithmic
+from nas.read.report.charts import VERTICES, expected_chart, forest, front_chart, thin
+from nas.read.report.values import Ablation, Effect, Point
 
 numbers = st.lists(st.floats(-1e6, 1e6).filter(lambda v: v == 0 or abs(v) > 1e-6), min_size=1, max_size=20)
 

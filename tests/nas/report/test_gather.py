@@ -10,16 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import store as s
-from nas import tables as m
-from nas.accuracies import wilson
-from nas.learned import Box
-from nas.promoted_folder import read_content, write_content
-from nas.report.front import rungs, steps
-from nas.report.gather import gather
-from nas.report.networks import TIMM_NOTE
-from nas.report.values import Point, Report
-from nas.store import Store
+from nas.read.learned import Box
+from nas.read.report.gather import gather
+from nas.read.report.parts import TIMM_NOTE, rungs, steps
+from nas.read.report.values import Point, Report
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Store
+from nas.study.metric import wilson
+from nas.train.folder import read_content, write_content
 from search_spaces import codec
 from tests.nas.report.generated import empty_study, full_study
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from nas.cli.main import main
 from nas.errors import NasError
-from nas.report.gather import gather
-from nas.report.page import PARTS, html, write_report
-from nas.report.values import Report
-from nas.store import Store
+from nas.read.report.gather import gather
+from nas.read.report.page import TEMPLATE, html, write_report
+from nas.read.report.values import Report
+from nas.store.database import Store
 from tests.nas.report.generated import CLASSES, empty_study, full_study
 
 HOSTILE = '</script></style><img src=x onerror="window.pwned=1"><!-- \'\\u003c/script>{{ 7 * 7 }}'
@@ -192,7 +192,7 @@ def test_hostile_texts_stay_texts(report: Report) -> None:
     assert not [tag for tag, _ in tags.tags if tag in ("img", "iframe", "object")]
     assert not [name for name, _ in tags.attributes if name.startswith("on")]
     data, script = tags.scripts
-    assert script == (PARTS / "script.js").read_text(encoding="utf-8")
+    assert script == (TEMPLATE / "script.js").read_text(encoding="utf-8")
     network = json.loads(data)["networks"][0]
     assert network["text"] == HOSTILE
     assert network["settings"] == {HOSTILE: HOSTILE}
@@ -302,9 +302,9 @@ def test_the_parts_of_the_page_are_installed_with_the_package() -> None:
 
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["nas"]
-    root = PARTS.parents[1]
+    root = TEMPLATE.parents[2]
     installed = {path for pattern in patterns for path in root.glob(pattern)}
-    assert set(PARTS.iterdir()) <= installed
+    assert set(TEMPLATE.iterdir()) <= installed
     assert any(line.startswith("jinja2") for line in project["project"]["dependencies"])
 
 

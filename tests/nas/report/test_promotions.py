@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import text as text_of
 
 from nas.cli.main import main
-from nas.recipes import recipe_lines, told_apart
-from nas.report.gather import gather
-from nas.report.page import html, means_over_seeds
-from nas.store import Store
+from nas.read.report.gather import gather
+from nas.read.report.page import html, means_over_seeds
+from nas.store.database import Store
+from nas.train.recipes import recipe_lines, told_apart
 from tests.nas.report.generated import full_study, promote_again
 
 ROOT = Path(__file__).parents[3]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.supernet.agreement import FEW, agreements, at_chance, interval, partial_tau, tau
+from nas.search.supernet.agreement import FEW, agreements, at_chance, interval, partial_tau, tau
 
 values = st.lists(st.integers(0, 100), min_size=FEW, max_size=30, unique=True)
 

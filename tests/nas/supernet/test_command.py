@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nas.cli.main import main
-from nas.store import Store
+from nas.store.database import Store
 from tests.nas.studies import content_of, write_study
 
 NETWORKS = 17  # of the tiny study

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.supernet.paths import SKIP, cover, form_of, log_share, mixture
-from search_spaces.catalogue import FAMILIES, links
+from nas.search.supernet.paths import SKIP, cover, form_of, log_share, mixture
+from search_spaces.catalogue import FAMILIES, links, preset
 from search_spaces.codec import digest
-from search_spaces.families.resnet_spec import BlockUnit
-from search_spaces.presets import preset
+from search_spaces.families.resnet.spec import BlockUnit
 from search_spaces.space import parse_space
 from search_spaces.spec import ArchSpec
 

@@ -7,16 +7,15 @@ import random
 import pytest
 import torch
 
-from nas.supernet.paths import Strategy, cover, mixture
+from nas.search.supernet.paths import Strategy, cover, mixture
 from search_spaces.catalogue import build
-from search_spaces.families.resnet_assemble import of_depth
-from search_spaces.families.resnet_make import make_stem
+from search_spaces.families.resnet.make import make_stem, of_depth
 from search_spaces.spec import ArchSpec, Kind, TemporalOp
 from tests.nas.supernet.test_paths import drawn
 
 pytest.importorskip("nni")
 pytest.importorskip("pytorch_lightning")
-from nas.supernet.sharing import Supernet, supernet_of
+from nas.search.supernet.sharing import Supernet, supernet_of
 
 CLIPS = (2, 3, 8, 32, 32)
 

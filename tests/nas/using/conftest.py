@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from nas.cli.main import main
-from nas.store import Store
+from nas.store.database import Store
 from tests.nas.studies import write_study
-from trainer.data.motion import write_clip
+from trainer.data.motion_clips import write_clip
 
 CLASSES = ("it's still", "move left", "move right")
 COUNTS = {"train": 12, "val": 6, "test": 6}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.motion import write_clip
+from trainer.data.motion_clips import write_clip
 
 CLASSES = ("left", "right", "up", "down", "still")
 COUNTS = {"train": 40, "val": 16, "test": 16}

@@ -12,10 +12,10 @@ import pytest
 
 from nas.cli.main import main
 from nas.errors import NotFoundError
-from nas.promoted_folder import write_content
-from nas.using.ensemble import aligned, best_weights, ensemble
-from nas.using.scores import Scores, read_scores, save_scores, scores_file
-from nas.using.views import Views
+from nas.train.folder import write_content
+from nas.use.ensemble import aligned, best_weights, ensemble
+from nas.use.scores import Scores, read_scores, save_scores, scores_file
+from nas.use.views import Views
 from tests.nas.using.conftest import said_json
 
 CLASSES = ("a", "b", "c")

@@ -15,15 +15,15 @@ import torch
 
 import nas
 from nas.cli.main import main
-from nas.cost import cost
-from nas.store import Store
+from nas.cost.cost import cost
+from nas.store.database import Store
 from search_spaces import codec
 from tests.nas.studies import write_study
 from tests.nas.using.conftest import said_json
-from trainer.data.flow import flow_of_video
+from trainer.data.kinds import FlowSettings
 from trainer.data.layouts import DataError
-from trainer.data.motion import write_clip
-from trainer.inputs import FlowSettings
+from trainer.data.motion_clips import write_clip
+from trainer.data.optical_flow import flow_of_video
 
 CLASSES = ("left", "right", "still")
 COUNTS = {"train": 8, "val": 5}

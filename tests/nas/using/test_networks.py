@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 import nas
 from nas.cli.main import main
 from nas.errors import NotFoundError
-from nas.promoted_folder import read_content, write_content
-from nas.store import Store
-from nas.using.ensemble import best_weights, cross_fitted, mixed
-from nas.using.scores import Scores, read_scores, save_videos, scores_file
-from nas.using.views import Views
+from nas.store.database import Store
+from nas.train.folder import read_content, write_content
+from nas.use.ensemble import best_weights, cross_fitted, mixed
+from nas.use.scores import Scores, read_scores, save_videos, scores_file
+from nas.use.views import Views
 from tests.nas.using.conftest import CLASSES, Place, said_json, write_moving
 
 

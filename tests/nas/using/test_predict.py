@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nas
+from nas.cli.features import bar
 from nas.cli.main import main
-from nas.cli.predict import bar
-from nas.exported import Network
-from nas.using import predict
-from nas.using.cutting import plan
-from nas.using.excerpts import (
+from nas.train.network import Network
+from nas.use import predict
+from nas.use.cutting import plan
+from nas.use.predict import (
     MOST_FRAMES,
     Header,
     Window,
@@ -29,10 +29,10 @@ from nas.using.excerpts import (
     frames_of,
     header_of,
     length_of,
+    predict_video,
     windows_of,
 )
-from nas.using.predict import predict_video
-from nas.using.views import Views
+from nas.use.views import Views
 from tests.nas.using.conftest import CLASSES, Place, moving, said_json
 from tests.trainer.data.built import SPECIAL
 from tests.trainer.data.lengths import LONG, WHOLE, cut

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from nas.errors import NotFoundError
-from nas.using.features import Features, read_features, save_features
-from nas.using.probe import COSTS, probed
-from nas.using.views import Views
+from nas.use.features import Features, read_features, save_features
+from nas.use.probe import COSTS, probed
+from nas.use.views import Views
 
 VIDEOS = 60
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.using.accuracy import judged
-from nas.using.scoring import score
-from nas.using.views import Views
+from nas.use.accuracy import judged
+from nas.use.scoring import score
+from nas.use.views import Views
 from trainer.config import Clip, DataConfig
 from trainer.data.dataset import open_data
-from trainer.data.motion import write_clip
+from trainer.data.motion_clips import write_clip
 from trainer.failures import BrokenClip, DataAway
 
 

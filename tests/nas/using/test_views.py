@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import NotFoundError
-from nas.using.accuracy import confused, in_top, judged, over_seeds
-from nas.using.cutting import boxes, clips_of, plan
-from nas.using.exchange import backwards_table
-from nas.using.scores import Scores, read_scores, save_scores
-from nas.using.scoring import match_classes
-from nas.using.views import Views, usual_views
+from nas.use.accuracy import confused, in_top, judged, over_seeds
+from nas.use.cutting import boxes, clips_of, plan
+from nas.use.networks import backwards_table
+from nas.use.scores import Scores, read_scores, save_scores
+from nas.use.scoring import match_classes
+from nas.use.views import Views, usual_views
 from trainer.config import Clip, ConfigError, DataConfig
 from trainer.data.augment import centre_box, cut
 from trainer.data.sample import eval_indices

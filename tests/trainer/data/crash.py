@@ -6,9 +6,10 @@ import os
 import signal
 from pathlib import Path
 
+from trainer.data.entries import Task
 from trainer.data.headers import Header, Needed, read_header
 from trainer.data.scan import File
-from trainer.data.workers import Result, Task, decode_task
+from trainer.data.workers import Result, decode_task
 
 
 def decode_or_crash(task: Task) -> Result:

@@ -10,7 +10,7 @@ import pytest
 from tests.trainer.data import built
 from tests.trainer.data.built import clips_of
 from trainer.data.layouts import DataError, find_videos
-from trainer.data.layouts.names import class_names
+from trainer.data.layouts.files import class_names
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from trainer.config import Clip, DataConfig
+from trainer.data.cache import pack
 from trainer.data.clips import eval_batches, num_batches, open_data, train_batches
 from trainer.data.dataset import PackedSplit, VideoData
 from trainer.data.layouts import DataError, DataGoneError, Layout, Video, find_videos
-from trainer.data.pack import pack
-from trainer.data.packing import write_pack
+from trainer.data.pack.write import write_pack
 from trainer.failures import BrokenClip, named
 
 

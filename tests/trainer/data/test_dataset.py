@@ -8,8 +8,8 @@ import pytest
 
 from trainer.config import Clip, DataConfig
 from trainer.data.dataset import VideoData, open_data
+from trainer.data.entries import Broken
 from trainer.data.layouts import DataError
-from trainer.data.pack import Broken
 
 
 def config(root: Path, **changes) -> DataConfig:

@@ -15,8 +15,8 @@ from tests.trainer.data.built import SPECIAL
 from trainer.data import decode
 from trainer.data.decode import DecodeError, backend, decode_video
 from trainer.data.direct import scan_video
+from trainer.data.entries import Task
 from trainer.data.headers import read_header
-from trainer.data.workers import Task
 
 REPOSITORY = Path(__file__).parents[3]
 

@@ -14,8 +14,8 @@ from trainer.data import direct
 from trainer.data.augment import Box
 from trainer.data.decode import DecodeError, decode_video
 from trainer.data.direct import open_times, read_frames, scan_video, times_of
+from trainer.data.entries import Task
 from trainer.data.layouts import find_videos
-from trainer.data.workers import Task
 
 X264_OPEN = "open-gop=1:bframes=3:keyint=12:min-keyint=12:scenecut=0"
 KINDS = {

@@ -13,14 +13,14 @@ import torch
 
 from tests.trainer.data.test_sources import EVERYTHING, batches, config, same, texture
 from trainer.config import Clip, DataConfig
+from trainer.data.augment import to_bytes
 from trainer.data.clips import open_data
 from trainer.data.decode import decode_video
-from trainer.data.flow import flow_of_video, write_flow
-from trainer.data.flow_images import decode_flow
-from trainer.data.inputs import to_bytes
+from trainer.data.folders import decode_flow
+from trainer.data.kinds import FlowSettings
 from trainer.data.layouts import DataError, find_videos
-from trainer.data.packing import write_pack
-from trainer.inputs import FlowSettings
+from trainer.data.optical_flow import flow_of_video, write_flow
+from trainer.data.pack.write import write_pack
 
 ROOT = Path(__file__).parents[3]
 FRAMES = 9

@@ -15,9 +15,10 @@ from tests.trainer.data import built
 from tests.trainer.data.built import CLASSES, Clip
 from tests.trainer.data.conftest import pictures
 from tests.trainer.data.web import Server, archive, publish
-from trainer.data import download, get
+from trainer.data import download
+from trainer.data import kinetics as get
 from trainer.data.download import FetchError, fetch
-from trainer.data.get import REPLACEMENT, get_kinetics
+from trainer.data.kinetics import REPLACEMENT, get_kinetics
 from trainer.data.layouts import DataError, find_videos
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from tests.trainer.data.built import write_image
 from tests.trainer.data.conftest import pictures
+from trainer.data.cache import pack
 from trainer.data.direct import open_times
-from trainer.data.key import key_of
+from trainer.data.entries import key_of
 from trainer.data.layouts import DataError, Layout, Video, find_videos
-from trainer.data.pack import pack
-from trainer.data.packing import write_pack
+from trainer.data.pack.write import write_pack
 
 
 def test_the_names_of_caches_of_video_files_are_what_they_were(tmp_path: Path) -> None:

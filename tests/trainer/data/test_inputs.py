@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tests.trainer.data.test_sources import EVERYTHING, batches, config, same, texture
 from trainer.config import Clip, ConfigError, DataConfig
+from trainer.data.augment import normalisation, reordered, shown, to_bytes, to_pixels, turned
 from trainer.data.clips import eval_batches, open_data, train_batches
-from trainer.data.flow import METHODS, flow_of_video, write_flow
-from trainer.data.inputs import normalisation, reordered, shown, to_bytes, to_pixels, turned
+from trainer.data.kinds import FlowSettings
 from trainer.data.layouts import DataError, find_videos
-from trainer.inputs import FlowSettings
-from trainer.order import orders, reorder
+from trainer.data.optical_flow import METHODS, flow_of_video, write_flow
+from trainer.order_tests import orders, reorder
 from trainer.outcomes import TESTS
 
 DIS = FlowSettings(method="dis")
@@ -237,7 +237,7 @@ def test_videos_hold_no_flow(root: Path) -> None:
 
 
 def test_packs_of_flow_and_of_rgb_are_told_apart(root: Path, flowing: DataConfig, tmp_path: Path) -> None:
-    from trainer.data.packing import write_pack
+    from trainer.data.pack.write import write_pack
 
     with pytest.raises(DataError, match=r"but is rgb and .* holds flow; `nas data pack` makes the other one"):
         open_data(replace(flowing, input="rgb"))

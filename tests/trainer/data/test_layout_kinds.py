@@ -13,9 +13,9 @@ from tests.trainer.data import built
 from tests.trainer.data.built import BUILDERS, CLASSES, clips_of
 from tests.trainer.data.conftest import pictures
 from trainer.config import Clip, DataConfig
+from trainer.data.augment import to_pixels
 from trainer.data.dataset import VideoData, open_data
-from trainer.data.flow_images import decode_flow
-from trainer.data.inputs import to_pixels
+from trainer.data.folders import decode_flow
 from trainer.data.layouts import DataError, find_videos
 
 # Real videos as {train,val}/<class>/*.mp4, used in addition to generated ones where the variable is set.

@@ -8,13 +8,14 @@ import av
 import pytest
 
 from tests.trainer.data.lengths import COUNT, LONG, WHOLE, cut, written
-from trainer.data.appending import Coded
 from trainer.data.decode import DecodeError, decode_video
 from trainer.data.direct import scan_video
+from trainer.data.entries import Task
 from trainer.data.headers import Needed, read_header
 from trainer.data.length import missing, stream_seconds
-from trainer.data.packing import PackTask, code_video
-from trainer.data.workers import Task, decode_task
+from trainer.data.pack.append import Coded
+from trainer.data.pack.write import PackTask, code_video
+from trainer.data.workers import decode_task
 
 
 def verdicts(path: Path, needed: int = 1) -> dict[str, str | int]:

@@ -10,7 +10,7 @@ import pytest
 
 from trainer.data.decode import decode_video
 from trainer.data.layouts import DataError, find_videos
-from trainer.data.motion import CLASSES, OPPOSITE, draw_clip, draw_poses, make_motion, order, render, write_clip
+from trainer.data.motion_clips import CLASSES, OPPOSITE, draw_clip, draw_poses, make_motion, order, render, write_clip
 
 SIZE = 40
 SMALL = {"train_per_class": 2, "val_per_class": 1, "test_per_class": 1, "size": SIZE}

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.data import pack as pack_module
+from trainer.data import cache as pack_module
+from trainer.data.cache import new_part, pack, sweep
 from trainer.data.decode import decode_video
 from trainer.data.layouts import DataError, find_videos
-from trainer.data.pack import pack
-from trainer.data.parts import new_part, sweep
 
 
 def packed(root: Path, cache: Path, **kwargs):

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from trainer.data import appending
 from trainer.data.augment import Box
 from trainer.data.decode import decode_video
 from trainer.data.layouts import DataError, find_videos
-from trainer.data.packed import Packed, open_packed
-from trainer.data.packing import write_pack
+from trainer.data.pack import append as appending
+from trainer.data.pack.read import Packed, open_packed
+from trainer.data.pack.write import write_pack
 from trainer.files import sealed
 
 WHOLE = Box(top=0, left=0, height=24, width=32)
@@ -27,18 +27,18 @@ REPOSITORY = Path(__file__).parents[3]
 # Packs in a process of its own, each video flushed; after so many videos it kills itself, or the disk is full.
 SCRIPT = """
 import os, resource, signal, sys
-from trainer.data import appending, packing
+from trainer.data.pack import append, write
 from trainer.data.layouts import DataError, find_videos
 root, folder, how, after = sys.argv[1:]
-appending._GROUP_BYTES = 1
+append._GROUP_BYTES = 1
 if how == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(after), int(after)))
 def progress(done, total):
     if how == "kill" and done == int(after):
         os.kill(os.getpid(), signal.SIGKILL)
 try:
-    packing.write_pack(find_videos(root, name="mine"), folder, short_side=24, coding="raw", num_workers=0,
-                       progress=progress)
+    write.write_pack(find_videos(root, name="mine"), folder, short_side=24, coding="raw", num_workers=0,
+                     progress=progress)
 except DataError as error:
     sys.exit(str(error))
 """

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from trainer.config import Clip, ConfigError, DataConfig, Recipe
 from trainer.data.clips import eval_batches, open_data, train_batches
-from trainer.data.pack import Entry
-from trainer.data.share import chosen, with_share
-from trainer.loop import fit
+from trainer.data.dataset import chosen, with_share
+from trainer.data.entries import Entry
+from trainer.fit import fit
 
 SHARES = st.floats(0.001, 1.0)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.data.web import archive
-from trainer.data.unpack import unpack
+from trainer.data.download import unpack
 
 
 def test_an_archive_cannot_write_outside_of_its_folder(tmp_path: Path) -> None:

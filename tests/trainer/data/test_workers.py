@@ -10,7 +10,8 @@ import pytest
 from tests.trainer.data import crash as crashes
 from trainer.data import workers
 from trainer.data.decode import Decoded
-from trainer.data.workers import CrashError, Task, alone, decode_all
+from trainer.data.entries import Task
+from trainer.data.workers import CrashError, alone, decode_all
 from trainer.failures import WorkerDied
 
 

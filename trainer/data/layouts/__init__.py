@@ -7,14 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from trainer.config import DataConfig
-from trainer.data.layouts.cvdf import COLUMNS, read_flat, tables, unarranged
 from trainer.data.layouts.definitions import narrowed
 from trainer.data.layouts.detect import KINDS, Sources, detected, lists_of, sources, unreadable
 from trainer.data.layouts.files import Listing
-from trainer.data.layouts.lists import read_lists
-from trainer.data.layouts.official import hmdb_folder, read_hmdb, read_ucf, ucf_folder
-from trainer.data.layouts.rows import FORMS
-from trainer.data.layouts.tree import BASES, read_tree
+from trainer.data.layouts.folders import BASES, COLUMNS, read_flat, read_tree, tables, unarranged
+from trainer.data.layouts.lists import FORMS, hmdb_folder, read_hmdb, read_lists, read_ucf, ucf_folder
 from trainer.data.layouts.values import SPLITS, SUFFIXES, DataError, DataGoneError, Layout, LeftOut, Video
 
 __all__ = [

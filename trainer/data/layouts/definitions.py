@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from trainer.data.layouts.cvdf import ID_LENGTH, youtube_id
-from trainer.data.layouts.names import class_names
+from trainer.data.layouts.files import class_names
+from trainer.data.layouts.folders import ID_LENGTH, youtube_id
 from trainer.data.layouts.text import lookup, normal, read_lines, unknown
 from trainer.data.layouts.values import SPLITS, DataError, Layout, Video, listed
 from trainer.files import make_folder, write_whole

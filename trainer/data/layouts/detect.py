@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.data.layouts.cvdf import tables, unarranged
-from trainer.data.layouts.files import Listing
-from trainer.data.layouts.lists import list_files
-from trainer.data.layouts.names import CLASS_FILES
-from trainer.data.layouts.official import hmdb_folder, ucf_folder
-from trainer.data.layouts.rows import FORMS, header_of, kind_of, read_rows
-from trainer.data.layouts.tree import BASES
+from trainer.data.layouts.files import CLASS_FILES, Listing
+from trainer.data.layouts.folders import BASES, tables, unarranged
+from trainer.data.layouts.lists import FORMS, header_of, hmdb_folder, kind_of, list_files, read_rows, ucf_folder
 from trainer.data.layouts.values import DataError, LeftOut, listed
 
 KINDS: Mapping[str, str] = {

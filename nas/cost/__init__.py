@@ -1,0 +1,1 @@
+"""What a network costs, exactly and before it is trained."""

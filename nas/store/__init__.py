@@ -1,0 +1,1 @@
+"""The record of studies: one database; SQLAlchemy is imported here alone."""

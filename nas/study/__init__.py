@@ -1,0 +1,1 @@
+"""Study files: their keys, and a study as frozen values."""

@@ -1,0 +1,1 @@
+"""Trainings as jobs, where they run, and trained networks in their folders."""

@@ -1,0 +1,1 @@
+"""Trained networks at work: tests, features, probes, ensembles, predictions."""

@@ -1,0 +1,1 @@
+"""Image networks of timm on clips."""

@@ -1,0 +1,1 @@
+"""Packs: folders of few large files with the frames of all videos of a data set."""
