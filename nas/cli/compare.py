@@ -23,7 +23,9 @@ def compare(
     fidelity: int = typer.Option(
         None, "--fidelity", min=1, metavar="EPOCHS", help="Compare at the rung of this many epochs."
     ),
-    plot: str = typer.Option(None, "--plot", metavar="FILE", help="Also draw it: fronts.html or fronts.png."),
+    plot: str = typer.Option(
+        None, "--plot", metavar="FILE", help="Also draw it: fronts.html, fronts.svg or fronts.png."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Compare the fronts of two searches or more; the same study with other seeds makes a band.
@@ -44,7 +46,7 @@ def compare(
     full = [bands.band_of(group) for group in groups]
     differ = bands.differences(groups) if len(groups) > 1 else {}
     if plot is not None:
-        from nas.read.band_plots import draw_bands
+        from nas.read.plots import draw_bands
 
         draw_bands(groups, full, Path(plot))
     if as_json:

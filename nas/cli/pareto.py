@@ -39,7 +39,9 @@ def pareto(
     study: str = STUDY,
     db: str = DB,
     as_json: bool = JSON,
-    plot: str | None = typer.Option(None, "--plot", metavar="FILE", help="Also draw it: front.html or front.png."),
+    plot: str | None = typer.Option(
+        None, "--plot", metavar="FILE", help="Also draw it: front.html, front.svg or front.png."
+    ),
     expected: bool = typer.Option(
         False, "--expected", help="The front of what a model expects of the networks after all results."
     ),

@@ -16,8 +16,7 @@ import yaml
 
 from nas.cli.main import main
 from nas.errors import LONGEST, NasError, StudyError, one_line
-from nas.read.band_plots import draw_bands
-from nas.read.plots import draw_front
+from nas.read.plots import draw_bands, draw_front
 from nas.store.database import Store
 from nas.study.files import apply_promote, load_study
 from nas.study.study import study_of

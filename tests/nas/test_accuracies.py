@@ -234,9 +234,9 @@ def test_a_chart_of_average_precision_names_it_and_draws_no_chance() -> None:
     curves = [Curve(number=0, digest="a", kind="front", values=((1, 0.5),))]
     for metric, rules in (("top-1", 1), ("mAP", 0)):
         points = [replace(point, interval=(0.4, 0.6) if rules else None) for point in points]
-        assert [mark.bar is not None for mark in front_chart(points, {}, 4, metric).marks] == [bool(rules)]
-        assert any("95 %" in text for _, text in front_chart(points, {}, 4, metric).legend) == bool(rules)
-        for chart in (front_chart(points, {}, 4, metric), curves_chart(curves, 4, metric)):
+        assert [mark.bar is not None for mark in front_chart(points, 4, metric).marks] == [bool(rules)]
+        assert any("95 %" in text for _, text in front_chart(points, 4, metric).legend) == bool(rules)
+        for chart in (front_chart(points, 4, metric), curves_chart(curves, 4, metric)):
             assert chart.y_title == f"{metric} on val"
             assert len(chart.rules) == rules
             labels = [mark.label for mark in chart.marks] + [line.label for line in chart.lines if line.label]

@@ -117,7 +117,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: lis
 
 @pytest.mark.parametrize("argv", [["--help"], ["search", "--help"], ["pareto", "tiny.yaml"], ["status", "tiny.yaml"]])
 def test_starting_up_and_looking_import_no_torch(argv: list[str]) -> None:
-    heavy = {"torch", "torchvision", "timm", "optuna", "scipy", "plotly", *(["numpy"] if "--help" in argv else [])}
+    heavy = {"torch", "torchvision", "timm", "optuna", "scipy", *(["numpy"] if "--help" in argv else [])}
     code = (
         "import sys\nfrom nas.cli.main import main\n"
         f"assert main({argv!r}) == 0\n"
@@ -214,7 +214,9 @@ def test_the_front_of_what_is_expected(capsys: pytest.CaptureFixture[str], tmp_p
     assert code == 2 and err == "error: --plot draws the front as it was measured; leave out --expected\n"
 
 
-@pytest.mark.parametrize(("name", "magic"), [("front.html", b"<html"), ("front.png", b"\x89PNG")])
+@pytest.mark.parametrize(
+    ("name", "magic"), [("front.html", b"<html"), ("front.svg", b"<svg"), ("front.png", b"\x89PNG")]
+)
 def test_pareto_plots(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, magic: bytes) -> None:
     code, _, err = run(capsys, "pareto", "tiny.yaml", "--plot", str(tmp_path / name))
     assert code == 0, err
@@ -421,7 +423,7 @@ BAD = [
     (["search", "tiny.yaml", "data.root=nowhere", "--db", "b.db"], "nowhere does not exist"),
     (["search", "tiny.yaml", "data.root=", "--db", "b.db"], "data.root is empty"),
     (["pareto", "none.db"], "there is no database at none.db"),
-    (["pareto", "tiny.yaml", "--plot", "front.gif"], "a plot must end in .html or .png, but is front.gif"),
+    (["pareto", "tiny.yaml", "--plot", "front.gif"], "a plot must end in .html, .svg or .png, but is front.gif"),
     (["show", "r3d_81"], "no preset is called 'r3d_81' (did you mean r3d_18?)"),
     (
         ["show", "zzzz", "--study", "tiny.yaml"],

@@ -1,4 +1,4 @@
-"""Charts as geometry: where lines, marks and ticks stand, in percent of the plot. Pure; `parts/charts.html` draws."""
+"""Charts as geometry: places of lines, marks and ticks, in percent of the plot. Pure; `template/charts.html` draws."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.read.calibration import CONFIDENCE, Expected
+from nas.read.compare import Band, Group
 from nas.read.report.axes import MINUS, Scale, amount, linear, logarithmic, measured, percent, plural
-from nas.read.report.values import Ablation, Curve, Effect, Level, Marginal, Network, Point, Step
+from nas.read.report.values import Ablation, Curve, Effect, Level, Marginal, Point, Step
 from nas.study.fidelity import EPOCHS, Fidelity
 from nas.study.metric import MAP, TOP1
 
@@ -39,7 +40,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A polyline: `points` as SVG has them in a box of 1000 by 1000, its look, and what it stands for."""
+    """A polyline, or the edge of an area: `points` as SVG has them in a box of 1000 by 1000, its look, its meaning."""
 
     points: str
     kind: str
@@ -65,6 +66,7 @@ class Chart:
     x: Scale
     y: Scale
     lines: tuple[Line, ...]
+    areas: tuple[Line, ...] = ()
     marks: tuple[Mark, ...] = ()
     rules: tuple[Rule, ...] = ()
     legend: tuple[tuple[str, str], ...] = ()
@@ -72,13 +74,23 @@ class Chart:
 
 def front_chart(
     points: Sequence[Point],
-    networks: Mapping[str, Network],
     num_classes: int,
     metric: str = TOP1,
     fidelity: Fidelity = EPOCHS,
     largest: float | None = None,
+    *,
+    names: Mapping[str, str] | None = None,
 ) -> Chart:
-    """Accuracy against MACs: every rung's networks, the higher the stronger, and the front with its intervals."""
+    """Accuracy against MACs: every rung's networks, the higher the stronger, and the front with its intervals.
+
+    Args:
+        points: The measurements.
+        num_classes: Of the data; 0 where no one accuracy is chance.
+        metric: What accuracy is called.
+        fidelity: The rungs.
+        largest: Accuracy of always naming the most frequent class.
+        names: What labels call a network, by digest, where the chart stands alone; else its page knows the digests.
+    """
     chance = _chances(num_classes, metric, largest)
     x = logarithmic([p.macs for p in points])
     y = _accuracy([*chance.values(), *(end for p in points for end in _ends(p))])
@@ -89,8 +101,10 @@ def front_chart(
             x=x.at(p.macs),
             y=_down(y, p.accuracy),
             kind="front" if p.front else "top" if p.rung == top else "low",
-            digest=p.digest,
-            label=point_label(p, metric, fidelity),
+            digest="" if names is not None else p.digest,
+            label=f"{names[p.digest]}; {point_label(p, metric, fidelity)}"
+            if names
+            else point_label(p, metric, fidelity),
             bar=(_down(y, max(_ends(p))), _down(y, min(_ends(p)))) if p.front and p.interval is not None else None,
         )
         for p in sorted(points, key=lambda p: (p.front, p.rung, p.macs))
@@ -113,6 +127,43 @@ def front_chart(
         lines=(Line(points=_stairs(x, y, [(p.macs, p.accuracy) for p in front]), kind="front"),) if front else (),
         marks=tuple(marks),
         rules=_chance(y, chance),
+        legend=tuple(legend),
+    )
+
+
+def bands_chart(groups: Sequence[Group], bands: Sequence[Band]) -> Chart:
+    """Best accuracy within each budget of MACs of several searches: medians over seeds, and the band of quartiles.
+
+    Args:
+        groups: The searches.
+        bands: One for each group.
+    """
+    members = [one for group in groups for one in group.members]
+    metric = members[0].metric
+    x = logarithmic([macs for one in members for macs in one.macs])
+    y = _accuracy([value for one in members for value in one.accuracy])
+    lines, areas, marks, legend = list[Line](), list[Line](), list[Mark](), list[tuple[str, str]]()
+    for place, (group, band) in enumerate(zip(groups, bands, strict=True)):
+        kind, seeds = _colour(place), len(group.members)
+        low, high = (list(zip(band.macs, edge, strict=True)) for edge in (band.low, band.high))
+        if seeds > 1:
+            back = " ".join(reversed(_stairs(x, y, low).split(" ")))
+            areas.append(Line(points=f"{_stairs(x, y, high)} {back}", kind=kind))
+        lines.append(Line(points=_stairs(x, y, list(zip(band.macs, band.median, strict=True))), kind=kind))
+        legend.append((kind, f"{group.label}, {plural(seeds, 'seed')}"))
+        for one in group.members:
+            for macs, value in zip(one.macs, one.accuracy, strict=True):
+                label = f"{group.label}, seed {one.seed}: {metric} {percent(value)} at {amount(macs)} MACs"
+                marks.append(Mark(x=x.at(macs), y=_down(y, value), kind=f"{kind} small", digest="", label=label))
+    return Chart(
+        title=f"Best {metric} within a budget of MACs of {plural(len(groups), 'search', 'searches')}",
+        x_title="MACs of one clip (log)",
+        y_title=f"best {metric} within the MACs: median and quartiles over seeds",
+        x=x,
+        y=y,
+        lines=tuple(lines),
+        areas=tuple(areas),
+        marks=tuple(marks),
         legend=tuple(legend),
     )
 
@@ -239,7 +290,7 @@ def marginal_chart(marginal: Marginal, metric: str = TOP1) -> Chart:
             label = f"{level.level}: {metric} {percent(accuracy)} at {amount(macs)} MACs"
             yield Mark(x=x.at(macs), y=_down(y, accuracy), kind=f"c{place % COLOURS}", digest="", label=label)
 
-    kinds = [f"c{place % COLOURS}{' dashed' if place >= COLOURS else ''}" for place in range(len(marginal.levels))]
+    kinds = [_colour(place) for place in range(len(marginal.levels))]
     return Chart(
         title=f"Fronts of the values of {marginal.factor}",
         x_title="MACs (log)",
@@ -309,6 +360,10 @@ def thin(values: Sequence[tuple[int, float]], most: int = VERTICES) -> list[tupl
     stride = math.ceil(len(values) / (most - 2))
     best = max(range(len(values)), key=lambda i: values[i][1])
     return [value for i, value in enumerate(values) if i % stride == 0 or i in (best, len(values) - 1)]
+
+
+def _colour(place: int) -> str:
+    return f"c{place % COLOURS}{' dashed' if place >= COLOURS else ''}"
 
 
 def _chances(num_classes: int, metric: str, largest: float | None) -> dict[str, float]:

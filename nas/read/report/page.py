@@ -262,7 +262,7 @@ def _charts(report: Report) -> dict[str, Any]:
         classes = 0  # there is no one chance
     epochs = {rung.rung: rung.epochs for rung in report.rungs}
     return {
-        "front": charts.front_chart(report.points, report.networks, classes, metric, report.fidelity, largest),
+        "front": charts.front_chart(report.points, classes, metric, report.fidelity, largest),
         "curves": charts.curves_chart(report.curves, classes, metric, report.fidelity, largest),
         "expected": charts.expected_chart(report.learned.expected, metric, report.fidelity),
         "steps": charts.hypervolume_chart(report.steps, epochs, report.fidelity),

@@ -224,7 +224,9 @@ def test_one_seed_twice_is_no_band(databases: dict[str, Path], tmp_path: Path, r
     assert "both hold tiny with seed 1" in err
 
 
-@pytest.mark.parametrize(("name", "magic"), [("fronts.html", b"<html"), ("fronts.png", b"\x89PNG")])
+@pytest.mark.parametrize(
+    ("name", "magic"), [("fronts.html", b"<html"), ("fronts.svg", b"<svg"), ("fronts.png", b"\x89PNG")]
+)
 def test_fronts_are_drawn_whole(databases: dict[str, Path], tmp_path: Path, run: Run, name: str, magic: bytes) -> None:
     code, out, err = run("compare", databases["a1"], databases["a2"], databases["b1"], "--plot", tmp_path / name)
     assert code == 0, err

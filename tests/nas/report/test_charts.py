@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nas.read.calibration import Expected
-from nas.read.plots import macs_axis
+from nas.read.compare import Band, Group, Searched
+from nas.read.plots import draw_front
 from nas.read.report import axes as words
 from nas.read.report.axes import ROOM, linear, logarithmic
-from nas.read.report.charts import VERTICES, expected_chart, forest, front_chart, thin
+from nas.read.report.charts import VERTICES, bands_chart, expected_chart, forest, front_chart, thin
+from nas.read.report.gather import gather
+from nas.read.report.page import html
 from nas.read.report.values import Ablation, Effect, Point
+from tests.nas.report.generated import full_study
 
 numbers = st.lists(st.floats(-1e6, 1e6).filter(lambda v: v == 0 or abs(v) > 1e-6), min_size=1, max_size=20)
 
@@ -46,14 +54,6 @@ def test_a_logarithmic_axis_holds_every_value_and_has_room_for_its_ticks(values:
 def test_ticks_at_150_and_200_stand_apart_on_a_phone() -> None:
     texts = [tick.text for tick in logarithmic([46e3, 330e3]).ticks]
     assert texts == ["50\u00a0k", "100\u00a0k", "200\u00a0k"]
-
-
-def test_the_axis_of_a_picture_reads_as_the_tables_do() -> None:
-    figure = pytest.importorskip("matplotlib.figure").Figure()
-    axes = figure.subplots()
-    macs_axis(axes, [9e6, 60e6])
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["10M", "20M", "50M"]
-    assert [text.get_text() for text in axes.get_xticklabels(minor=True)] == []
 
 
 def test_equal_ratios_have_equal_lengths_on_a_logarithmic_axis() -> None:
@@ -111,7 +111,7 @@ def test_what_was_expected_is_drawn_against_what_was_measured_on_equal_axes() ->
 
 def test_the_front_is_drawn_over_the_others_as_steps_that_go_on_to_the_right() -> None:
     low = point(digest="c", rung=0, front=False, accuracy=0.3)
-    chart = front_chart([point(), point(digest="b", macs=10**9, accuracy=0.9), low], {}, 8)
+    chart = front_chart([point(), point(digest="b", macs=10**9, accuracy=0.9), low], 8)
     assert [mark.kind for mark in chart.marks] == ["low", "front", "front"]
     corners = [tuple(map(int, pair.split(","))) for pair in chart.lines[0].points.split()]
     assert len(corners) == 4
@@ -124,15 +124,13 @@ def test_the_front_is_drawn_over_the_others_as_steps_that_go_on_to_the_right() -
 
 def test_what_always_naming_the_largest_class_earns_is_drawn_where_it_is_more_than_chance() -> None:
     def rules(metric: str, largest: float | None) -> list[str]:
-        return [
-            rule.text.replace("\u00a0", " ") for rule in front_chart([point()], {}, 3, metric, largest=largest).rules
-        ]
+        return [rule.text.replace("\u00a0", " ") for rule in front_chart([point()], 3, metric, largest=largest).rules]
 
     assert rules("top-1", 40 / 48) == ["chance 33.3 %", "largest class 83.3 %"]
     assert rules("top-1", 1 / 3) == rules("top-1", None) == ["chance 33.3 %"]
     assert rules("balanced accuracy", 40 / 48) == ["chance 33.3 %"]  # which is what it earns there, too
     assert rules("mAP", 40 / 48) == []
-    assert front_chart([point()], {}, 0).rules == ()  # of several labels a video there is no one chance
+    assert front_chart([point()], 0).rules == ()  # of several labels a video there is no one chance
 
 
 def effect(difference: float, low: float | None, high: float | None) -> Effect:
@@ -229,3 +227,41 @@ def test_an_effect_without_an_interval_has_a_point_alone() -> None:
 )
 def test_numbers_are_written_as_a_reader_expects_them(made: str, text: str) -> None:
     assert made.replace("\u00a0", " ") == text
+
+
+def test_a_plot_is_the_drawing_of_the_report(tmp_path: Path) -> None:
+    with full_study(tmp_path / "study.db", trials=12) as store:
+        row = store.study()
+        page = html(gather(store))
+        draw_front(row, store.evaluations(row["id"]), store.pareto_front(row["name"]), tmp_path / "front.svg")
+    drawn = (tmp_path / "front.svg").read_text("utf-8")
+    (front,) = re.findall(r'<polyline points="[^"]+" class="line front"', drawn)
+    assert front in page
+    marks = r'<circle cx="([\d.]+)%" cy="([\d.]+)%" r="[\d.]+" class="mark (front|top|low)"'
+    assert re.findall(marks, drawn) == re.findall(marks, page)[: len(re.findall(marks, drawn))]
+    assert "var(" not in drawn and ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_a_band_goes_along_its_upper_edge_and_back_along_the_lower() -> None:
+    band = Band(macs=(10**6, 10**7), median=(0.5, 0.7), low=(0.4, 0.6), high=(0.6, 0.8))
+    one = Searched(
+        path="a.db",
+        study="a",
+        seed=0,
+        config={},
+        clip="8x32x32",
+        num_classes=4,
+        checksum="",
+        epochs=9,
+        num_clips=64,
+        macs=(10**6, 10**7),
+        accuracy=(0.5, 0.7),
+    )
+    group = Group(label="a <b>", members=(one, replace(one, seed=1)))
+    chart = bands_chart([group], [band])
+    (area,) = chart.areas
+    pairs = [tuple(map(float, pair.split(","))) for pair in area.points.split()]
+    assert len(pairs) % 2 == 0 and [x for x, _ in pairs] == [x for x, _ in reversed(pairs)]
+    assert all(upper < lower for (_, upper), (_, lower) in zip(pairs[: len(pairs) // 2], pairs[::-1], strict=False))
+    assert len(chart.marks) == 4 and chart.legend == (("c0", "a <b>, 2 seeds"),)
+    assert bands_chart([replace(group, members=(one,))], [band]).areas == ()

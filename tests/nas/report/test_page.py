@@ -290,7 +290,7 @@ def test_a_report_with_networks_of_every_family_imports_no_torch(tmp_path: Path)
     code = (
         "import sys\nfrom nas.cli.main import main\n"
         f"assert main(['report', {str(tmp_path / 'study.db')!r}]) == 0\n"
-        "heavy = {'torch', 'torchvision', 'timm', 'optuna', 'scipy', 'plotly', 'pandas', 'statsmodels'}\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'optuna', 'scipy', 'pandas', 'statsmodels'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -128,7 +128,7 @@ def test_no_standard_error_is_made_up_for_average_precision(place: Place, tmp_pa
     texts.append(says("export", database, "--table", "front", "--latex"))
     assert all("s.e." not in text and "±" not in text for text in texts)
     drawn = plot.read_text("utf-8")
-    assert '"mAP"' in drawn and "(bars" not in drawn and '"error_y":{"array"' not in drawn
+    assert "mAP on" in drawn and "bars of" not in drawn and 'class="bar"' not in drawn
     says("report", database, "-o", str(page))
     shown = page.read_text("utf-8").split("<script>")[0]
     assert "s.e." not in shown and "standard error" not in shown and 'class="bar"' not in shown
