@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from nas.cli import (
     ablate,
@@ -73,7 +73,66 @@ def _label(parameter: Any) -> str:
     return str(max(parameter.opts, key=len))
 
 
+GROUPS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
+    "Search": {
+        "search": (search.search, "Search a study's space, or go on with its search."),
+        "status": (status.status, "Show how far a search is: rungs, trials, failures, time."),
+        "watch": (watch.watch, "Watch a running search, and its ablations, until they end."),
+        "space": (pareto.space, "Show a study's space, its size, and what constraints leave."),
+        "supernet": (supernet.supernet, "Rank the networks of a study by shared weights."),
+        "record": (search.record, "Write the learning curves of a search as a table."),
+        "simulate": (search.simulate, "Search a table of recorded trainings instead of training."),
+    },
+    "Results": {
+        "pareto": (pareto.pareto, "Show the Pareto front of accuracy against MACs."),
+        "report": (export.report, "Write a study as one HTML file that works offline."),
+        "importance": (importance.importance, "Show which settings decide the accuracies of a search."),
+        "compare": (compare.compare, "Compare the fronts of two searches or more."),
+        "dashboard": (export.dashboard, "Start optuna-dashboard on a study's own database."),
+        "export": (export.export, "Write a table of a study as CSV, Parquet or LaTeX."),
+        "backup": (export.backup, "Copy the database of a study, also while a search runs."),
+    },
+    "Trained networks": {
+        "promote": (promote.promote, "Train chosen networks in full, and report the test split once."),
+        "evaluate": (evaluate.evaluate, "Test a trained network on any videos of its classes."),
+        "predict": (features.predict, "Name the classes of video files, as a whole and over time."),
+        "ensemble": (ensemble.ensemble, "Average networks' probabilities with weights chosen on val."),
+        "features": (features.features, "Write what a network's classifier sees of each video."),
+        "probe": (features.probe, "Fit a linear SVM and an MLP to a network's features."),
+        "motion": (motion.motion, "Test networks on reversed, shuffled and frozen clips."),
+    },
+    "Ablations": {
+        "ablate": (ablate.ablate, "Train a base and its variations with paired seeds."),
+        "versus": (ablate.versus, "Decide which of several networks is better on your data."),
+        "verdict": (ablate.verdict, "Hold the claims of documents against what was measured."),
+    },
+    "Networks": {
+        "presets": (networks.presets, "List the published networks with cost and cited accuracy."),
+        "show": (networks.show, "Show a network block by block."),
+        "cost": (networks.cost, "Count params, MACs and activation memory of a network."),
+        "diff": (networks.diff, "Show the settings in which two networks differ."),
+        "path": (networks.path, "List the way from one network to another, change by change."),
+    },
+    "Data and machine": {
+        "data": (data.app, "Make, fetch, check or pack a data set, or its optical flow."),
+        "doctor": (doctor.doctor, "Check versions, devices, decoding, database and disk."),
+    },
+}
+"""Every command by its group of the help, with its function and the line that stands there."""
+
+
+class Commands(TyperGroup):
+    """The commands of `nas --help`, in groups."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes each group as a section."""
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()], col_max=12)
+
+
 app = typer.Typer(
+    cls=Commands,
     name="nas",
     help="Which video network, for your videos and your FLOPs? Search, look at the front, train the winner.",
     no_args_is_help=True,
@@ -81,37 +140,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("search")(search.search)
-app.command("status")(status.status)
-app.command("pareto")(pareto.pareto)
-app.command("report")(export.report)
-app.command("importance")(importance.importance)
-app.command("watch")(watch.watch)
-app.command("dashboard")(export.dashboard)
-app.command("compare")(compare.compare)
-app.command("export")(export.export)
-app.command("backup")(export.backup)
-app.command("record")(search.record)
-app.command("simulate")(search.simulate)
-app.command("supernet")(supernet.supernet)
-app.command("promote")(promote.promote)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(features.predict)
-app.command("ensemble")(ensemble.ensemble)
-app.command("features")(features.features)
-app.command("probe")(features.probe)
-app.command("ablate")(ablate.ablate)
-app.command("versus")(ablate.versus)
-app.command("verdict")(ablate.verdict)
-app.command("motion")(motion.motion)
-app.command("show")(networks.show)
-app.command("cost")(networks.cost)
-app.command("diff")(networks.diff)
-app.command("presets")(networks.presets)
-app.command("path")(networks.path)
-app.command("space")(pareto.space)
-app.command("doctor")(doctor.doctor)
-app.add_typer(data.app, name="data")
+for _commands in GROUPS.values():
+    for _name, (_function, _help) in _commands.items():
+        if isinstance(_function, typer.Typer):
+            app.add_typer(_function, name=_name, short_help=_help)
+        else:
+            app.command(_name, short_help=_help)(_function)
 for _command in (*app.registered_commands, *data.app.registered_commands):
     _command.cls = CheckedCommand
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,16 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
     code = main(list(argv))
     out = capsys.readouterr()
     return code, out.out, out.err
+
+
+def test_the_help_lists_every_command_once_in_a_whole_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(capsys, "--help")
+    rows = re.findall(r"^  ([a-z]+)  +(\S.*)$", out.partition("Search:")[2], re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted({name.split()[0] for name in COMMANDS})
+    assert all(text.endswith(".") and "..." not in text for _, text in rows)
 
 
 def test_every_command_is_known_here() -> None:
