@@ -90,7 +90,7 @@ def test_the_help_lists_every_command_once_in_a_whole_sentence(
     monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = run(capsys, "--help")
     rows = re.findall(r"^  ([a-z]+)  +(\S.*)$", out.partition("Search:")[2], re.MULTILINE)
-    assert sorted(name for name, _ in rows) == sorted({name.split()[0] for name in COMMANDS})
+    assert sorted(name for name, _ in rows) == sorted({command[0] for command in COMMANDS})
     assert all(text.endswith(".") and "..." not in text for _, text in rows)
 
 
