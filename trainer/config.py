@@ -54,9 +54,9 @@ class Clip:
         stride: Distance between sampled frames, in frames of the video (dense sampling only).
     """
 
-    frames: int
-    height: int
-    width: int
+    frames: int = 16
+    height: int = 112
+    width: int = 112
     stride: int = 1
 
     def __post_init__(self) -> None:
@@ -119,10 +119,10 @@ class DataConfig:
         input: `rgb`; `flow` of `nas data flow` or of folders that hold it; or `difference` of each frame to the next.
     """
 
-    name: str
-    root: str
-    cache: str
-    clip: Clip
+    name: str = "folder"
+    root: str = ""
+    cache: str = "runs/cache"
+    clip: Clip = field(default_factory=Clip)
     sampling: Sampling = "dense"
     short_side: int = 128
     max_frames: int = 0
@@ -239,14 +239,14 @@ class Phase:
     phase. Evaluation always sees the clip of the data, so that accuracies of all phases are of one kind.
 
     Attributes:
-        epochs: Epochs of the phase; the last one goes on where the schedule can be prolonged.
+        epochs: Epochs of the phase, which has to state them; the last one goes on where the schedule can be prolonged.
         frames: Frames of a training clip, at most those of the data's clip.
         stride: Distance between its frames, in frames of the video.
         size: Rows and columns of a training clip, in pixels.
         lr: Peak learning rate.
     """
 
-    epochs: int
+    epochs: int = 0
     frames: int = 0
     stride: int = 0
     size: int = 0

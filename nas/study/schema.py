@@ -1,69 +1,82 @@
 """The schema of a study file: plain dataclasses that OmegaConf checks keys and types against.
 
-They are mutable and loose because Hydra needs them so; `nas.study.files` converts them once into frozen values.
+They are mutable and loose because Hydra needs them so; `nas.study.files` converts them once into frozen values. The
+keys of data and recipe are those of the frozen classes of `trainer.config`.
 """
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Hashable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import lru_cache
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
+from functools import lru_cache, partial
 from types import NoneType, UnionType
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
 from nas.errors import StudyError, one_of
+from nas.use.views import Views
+from trainer.config import DataConfig, Init, Phase, Recipe
 
 
-@dataclass
-class ClipSchema:
-    """`data.clip`: what a network sees."""
+def schema_of(of: type, **others: tuple[str, tuple[type, Any]]) -> Any:
+    """The loose class of a frozen one: its keys with their defaults, in the types that YAML has.
 
-    frames: int = 16
-    height: int = 112
-    width: int = 112
-    stride: int = 1
+    A choice of texts is text. A tuple is a list, and so is one that may be None, which is then empty. A frozen class
+    inside is its own loose class.
+
+    Args:
+        of: The frozen class; all its fields have defaults.
+        others: Further keys, with type and default, by the key that they follow.
+    """
+    hints = get_type_hints(of)
+    made: list[tuple[str, Any, Any]] = []
+    for one in fields(of):
+        usual = one.default if one.default_factory is MISSING else one.default_factory()
+        kind, value = _loose(hints[one.name], usual)
+        made.append((one.name, kind, _usual(value)))
+        if one.name in others:
+            name, (other, default) = others[one.name]
+            made.append((name, other, _usual(default)))
+    return make_dataclass(f"{of.__name__}Schema", made, namespace={"__doc__": f"The keys of `{of.__name__}`."})
 
 
-@dataclass
-class DataSchema:
-    """`data`: which videos, and how clips are taken from them."""
+def _loose(kind: Any, usual: Any) -> tuple[Any, Any]:
+    """The type that YAML has for a type of a frozen class, and the default in it."""
+    parts = [part for part in get_args(kind) if part is not NoneType]
+    if get_origin(kind) in (Union, UnionType):
+        if NoneType in get_args(kind) and get_origin(parts[0]) is tuple:
+            return list[get_args(parts[0])[0]], [] if usual is None else list(usual)  # type: ignore[misc]
+        return (kind, usual) if NoneType in get_args(kind) else (Any, usual)
+    if get_origin(kind) is Literal:
+        return str, usual
+    if get_origin(kind) is tuple:
+        inner = parts[0]
+        return list[schema_of(inner) if isinstance(inner, type) and is_dataclass(inner) else inner], list(usual)  # type: ignore[misc]
+    if is_dataclass(kind):
+        loose = schema_of(cast(type, kind))
+        return loose, loose(**{one.name: getattr(usual, one.name) for one in fields(loose)})
+    return kind, usual
 
-    name: str = "folder"
-    root: str = ""
-    cache: str = "runs/cache"
-    num_classes: int = 0
-    clip: ClipSchema = field(default_factory=ClipSchema)
-    sampling: str = "dense"
-    short_side: int = 128
-    max_frames: int = 0
-    crop_scale: list[float] = field(default_factory=list)
-    flip: bool = False
-    reversal: str = "none"
-    short: str = "skip"
-    eval_clips: int = 1
-    mean: list[float] = field(default_factory=lambda: [0.43216, 0.394666, 0.37645])
-    std: list[float] = field(default_factory=lambda: [0.22803, 0.22145, 0.216989])
-    num_workers: int = 0
-    source: str = "cache"
-    fps: float = 0.0
-    max_broken: float = 0.05
-    eval_crops: int = 1
-    crop_ratio: list[float] = field(default_factory=list)
-    randaugment: list[int] = field(default_factory=list)
-    colour: float = 0.0
-    erasing: float = 0.0
-    layout: str = "auto"
-    annotations: str = ""
-    definition: str = ""
-    per_class: int = 0
-    exclude: str = ""
-    share: float = 1.0
-    crop: list[int] = field(default_factory=list)
-    input: str = "rgb"
+
+def _usual(value: Any) -> Any:
+    """A default as a field has it: one that may change is made anew each time."""
+    changes = isinstance(value, list) or is_dataclass(value)
+    return field(default_factory=partial(copy.deepcopy, value)) if changes else value
+
+
+if TYPE_CHECKING:  # made of the frozen classes when this is imported
+    DataSchema: TypeAlias = Any
+    InitSchema: TypeAlias = Any
+    PhaseSchema: TypeAlias = Any
+    RecipeSchema: TypeAlias = Any
+    ViewsSchema: TypeAlias = Any
+else:
+    DataSchema = schema_of(DataConfig, cache=("num_classes", (int, 0)))
+    RecipeSchema, InitSchema, PhaseSchema, ViewsSchema = map(schema_of, (Recipe, Init, Phase, Views))
 
 
 @dataclass
@@ -74,63 +87,6 @@ class SpaceSchema:
     domains: dict[str, Any] = field(default_factory=dict)
     forbid: list[Any] = field(default_factory=list)
     families: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class InitSchema:
-    """`recipe.init`: 2D weights that networks begin with."""
-
-    weights: str = ""
-    mode: str = "replicate"
-    checksum: str = ""
-
-
-@dataclass
-class PhaseSchema:
-    """One of `recipe.phases`: a stretch of training on other clips; what is 0 is as everywhere else."""
-
-    epochs: int = 0
-    frames: int = 0
-    stride: int = 0
-    size: int = 0
-    lr: float = 0.0
-
-
-@dataclass
-class RecipeSchema:
-    """`recipe`: how a network is trained in the search."""
-
-    batch_size: int = 16
-    optimizer: str = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    schedule: str = "anytime"
-    epochs: int = 0
-    warmup_epochs: float = 1.0
-    ema_decay: float = 0.99
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    dropout: float = 0.0
-    clip_grad: float = 0.0
-    precision: str = "auto"
-    channels_last: bool = True
-    eval_every: int = 1
-    aux_weight: float = 0.4
-    init: InitSchema = field(default_factory=InitSchema)
-    momentum: float | None = None
-    nesterov: bool | None = None
-    steps: list[float] = field(default_factory=list)
-    step_factor: float = 0.1
-    loss: str = "cross_entropy"
-    bce_scale: float = 1.0
-    class_weights: str = "none"
-    cutmix: float = 0.0
-    frozen_bn: bool = False
-    accumulate: int = 1
-    checkpointing: bool = False
-    compile: bool = False
-    phases: list[PhaseSchema] = field(default_factory=list)
-    zero_init: Any = "as_published"
 
 
 @dataclass
@@ -157,16 +113,6 @@ class SearchSchema:
     accuracy: str = "auto"
     features: list[str] = field(default_factory=list)
     repeats: int = 0
-
-
-@dataclass
-class ViewsSchema:
-    """`promote.test`: how often and where a promoted network looks at a video in its test."""
-
-    clips: int = 10
-    crops: int = 1
-    short_sides: list[int] = field(default_factory=list)
-    full: bool = False
 
 
 @dataclass
