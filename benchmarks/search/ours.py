@@ -170,7 +170,8 @@ def decided(sampler: str, scheduler: str, *, decider: Callable[..., Decider] = D
             sampler=sampler_of(sampler), trials=len(table), initial=INITIAL,
             fidelity=Fidelity(values=tuple(map(float, ends))),
             eta=3, order="hypervolume", strata=1, objectives=("error", "macs"), pool=len(table), start_with=(),
-            workers=1, scheduler=scheduler, max_epochs=purse.budget, **changed,
+            workers=1, scheduler=scheduler, max_epochs=purse.budget,
+            **{"accuracy": "auto", "step_cost": "epochs", "patience": 0, "features": (), "repeats": 0, "floors": ()} | changed,
         )  # fmt: skip
 
         def train(candidate: Candidate, rung: int) -> tuple[float, int]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from nas.errors import StudyError, one_of
 from nas.search.scheduler import OrderBy
 from nas.search.scores import FEATURES
 from nas.study.fidelity import Fidelity, fidelity_of
-from nas.study.metric import AUTO, CHOICES
+from nas.study.metric import CHOICES
 from nas.study.objectives import Floor, floors_of, is_floor, objectives_of
 from nas.study.samplers import OWN, Sampler, normal, sampler_of
 from nas.study.schema import InitSchema, PhaseSchema, RecipeSchema, StudySchema, kinds_of, typed
@@ -83,14 +83,14 @@ class SearchConfig:
     pool: int
     start_with: tuple[str | Mapping[str, Any], ...]
     workers: int
-    accuracy: str = AUTO
-    scheduler: str = "asha"
-    step_cost: str = "epochs"
-    max_epochs: int = 0
-    patience: int = 0
-    features: tuple[str, ...] = ()
-    repeats: int = 0
-    floors: tuple[Floor, ...] = ()
+    accuracy: str
+    scheduler: str
+    step_cost: str
+    max_epochs: int
+    patience: int
+    features: tuple[str, ...]
+    repeats: int
+    floors: tuple[Floor, ...]
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -116,11 +116,11 @@ class PromoteConfig:
     epochs: int
     seeds: int
     recipe: Recipe
-    test: Views = field(default_factory=Views)
-    devices: int = 1
-    checkpoint_steps: int = 0
-    keep_best: bool = False
-    logs: tuple[Log, ...] = ()
+    test: Views
+    devices: int
+    checkpoint_steps: int
+    keep_best: bool
+    logs: tuple[Log, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
