@@ -152,6 +152,9 @@ class _Supply:
         return rng.sample(self.candidates, min(count, len(self.candidates)))
 
 
+_PLAIN = {"accuracy": "auto", "step_cost": "epochs", "patience": 0, "features": (), "repeats": 0, "floors": ()}
+
+
 def decided(sampler: str, scheduler: str, *, decider: Callable[..., Decider] = Decider, **changed: Any) -> Search:
     """This project's search with a sampler and a scheduler; with `none`, every network is trained in full.
 
@@ -171,7 +174,7 @@ def decided(sampler: str, scheduler: str, *, decider: Callable[..., Decider] = D
             fidelity=Fidelity(values=tuple(map(float, ends))),
             eta=3, order="hypervolume", strata=1, objectives=("error", "macs"), pool=len(table), start_with=(),
             workers=1, scheduler=scheduler, max_epochs=purse.budget,
-            **{"accuracy": "auto", "step_cost": "epochs", "patience": 0, "features": (), "repeats": 0, "floors": ()} | changed,
+            **{**_PLAIN, **changed},
         )  # fmt: skip
 
         def train(candidate: Candidate, rung: int) -> tuple[float, int]:

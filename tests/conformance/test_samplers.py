@@ -309,6 +309,22 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return asked
 
 
+def test_a_loss_that_diverged_does_not_make_all_others_equal() -> None:
+    def loss(chosen: Mapping[str, Any]) -> float:
+        return abs(chosen["d"] - 6) + (0.0 if chosen["kind"] == "b" else 3.0)
+
+    def found(diverged: float) -> list[float]:
+        def objective(trial: optuna.Trial) -> float:
+            chosen = {"d": trial.suggest_int("d", 1, 30), "kind": trial.suggest_categorical("kind", ["a", "b", "c"])}
+            return diverged if trial.number == 3 else loss(chosen)
+
+        study = optuna.create_study(sampler=PoolSampler(seed=0, pool=60, startup=12))
+        study.optimize(objective, n_trials=20)
+        return [loss(trial.params) for trial in study.trials[12:]]
+
+    assert sum(found(1e9)) < 1.5 * sum(found(20.0)) + 3
+
+
 def test_cma_es_learns_from_the_networks_that_were_tried_in_place_of_its_own(pool: Pool) -> None:
     """It would otherwise begin anew with each proposal."""
     ready_or_skipped("optuna:CmaEsSampler", 1)

@@ -49,6 +49,8 @@ Params = Mapping[str, Any]
 _LEVELS = 16  # of a number with more values than that
 _ENDED = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
 _MOST = 3  # objectives whose hypervolume is known in closed form
+_OFTEN = 100  # trials up to which hyperparameters are found anew for each proposal; from there, for every tenth
+_FAR = 3.0  # distances from the best to the third quartile, beyond which a value counts no more
 
 
 class PoolSampler(BaseSampler):
@@ -85,6 +87,7 @@ class PoolSampler(BaseSampler):
         self._rng = random.Random(seed)
         self._random = RandomSampler(seed=seed)
         self._space = IntersectionSearchSpace()
+        self._thetas: tuple[Any, tuple[Array, ...]] | None = None  # of the trials and settings that they were found for
 
     def reseed_rng(self) -> None:
         """As Optuna asks of samplers in several processes."""
@@ -157,7 +160,9 @@ class PoolSampler(BaseSampler):
         rows = [*seen, *options.values()]
         cost = self._costs([{**fixed, **row} for row in rows], signs[-1]) if exact else np.zeros(len(rows))
         encoding = _encoded(rows, space, cost)
-        mean, variance = np.stack([_posterior(encoding, error, len(running)) for error in errors], axis=1)
+        thetas = self._kept(values, rows, space, cost, exact)
+        fitted = [_posterior(encoding, one, len(running), theta) for one, theta in zip(errors, thetas, strict=True)]
+        mean, variance = np.stack(fitted, axis=1)
         costs = cost[:, None] if exact else np.zeros((len(rows), 0))
         tried, new = slice(0, len(seen)), slice(len(seen), None)
         known_errors = np.exp(mean[:, tried])
@@ -166,6 +171,21 @@ class PoolSampler(BaseSampler):
         gain = expected_improvement(mean[:, new], variance[:, new], costs[new], front=points, reference=reference)
         chosen = int(np.argmax(gain)) if gain.max() > 0 else int(np.argmax(variance[0, new]))
         return dict(list(options.values())[chosen])
+
+    def _kept(
+        self, values: Array, rows: Sequence[Params], space: Mapping[str, BaseDistribution], cost: Array, exact: bool
+    ) -> Sequence[Array | None]:
+        """Hyperparameters of each modelled objective, found for the trials that were there at the last tenth."""
+        modelled = values.shape[1] - exact
+        if len(values) < _OFTEN or modelled > _MOST:
+            return [None] * (1 if modelled > _MOST else modelled)  # of more, a mixture that is new each time
+        first = len(values) - len(values) % 10
+        key = (first, tuple(space.items()))
+        if self._thetas is None or self._thetas[0] != key:
+            encoding = _encoded(rows[:first], space, cost[:first])
+            errors = self._modelled(values[:first], exact)
+            self._thetas = key, tuple(fit(encoding, _observed(error)).theta for error in errors)
+        return self._thetas[1]
 
     def _costs(self, rows: Sequence[Params], sign: float) -> Array:
         """(rows,) of the known objective, from 0, the best, to 1: by logarithms, where it is positive and minimised.
@@ -187,22 +207,28 @@ class PoolSampler(BaseSampler):
             weights = np.asarray([self._rng.expovariate(1.0) for _ in columns])
             unit = np.apply_along_axis(_unit, 1, columns) * (weights / weights.sum())[:, None]
             columns = (unit.max(axis=0) + 0.05 * unit.sum(axis=0))[None]
-        # Whatever an objective is, its distance to a little below the best is positive, and small for the best.
+        # Whatever an objective is, its distance to a little below the best is positive, and small for the best. One
+        # value far off, such as a loss that diverged, must not make all others equal.
+        low, quartile = columns.min(axis=1, keepdims=True), np.quantile(columns, 0.75, axis=1, keepdims=True)
+        columns = np.where(quartile > low, np.minimum(columns, low + _FAR * (quartile - low)), columns)
         return np.apply_along_axis(_unit, 1, columns) + 0.05
 
 
-def _posterior(encoding: Encoding, error: Array, running: int) -> Array:
-    """(2, rows): mean and variance of the log error; the last of the rows that were tried are under way."""
+def _observed(error: Array) -> Observations:
     ended = len(error)
-    seen = Observations(
+    return Observations(
         network=np.arange(ended),
         rung=np.zeros(ended, dtype=np.int64),
         value=np.log(error),
         variance=np.zeros(ended),
     )
-    posterior = fit(encoding, seen)
+
+
+def _posterior(encoding: Encoding, error: Array, running: int, theta: Array | None) -> Array:
+    """(2, rows): mean and variance of the log error; the last of the rows that were tried are under way."""
+    posterior = fit(encoding, _observed(error), theta=theta)
     if running:
-        posterior = posterior.with_means([(ended + i, 0) for i in range(running)])
+        posterior = posterior.with_means([(len(error) + i, 0) for i in range(running)])
     return np.asarray(posterior.predict(encoding))
 
 
