@@ -21,7 +21,7 @@ import torch
 from nas.cost.cost import cost
 from nas.study.files import load_study
 from search_spaces.catalogue import build, preset
-from search_spaces.spec import ClipError
+from search_spaces.errors import ClipError
 from tests.counters import count_flops, count_thop
 
 COLD = (

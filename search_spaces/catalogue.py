@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from search_spaces.errors import SpecError, nearest
 from search_spaces.families import c3d
 from search_spaces.families.inception import v1 as inception_v1
 from search_spaces.families.inception import v3 as inception_v3
@@ -14,7 +15,7 @@ from search_spaces.families.slowfast import family as slowfast
 from search_spaces.families.timm import family as timm_family
 from search_spaces.families.x3d import family as x3d
 from search_spaces.family import Family, Preset
-from search_spaces.spec import ArchSpec, Link, SpecError, nearest
+from search_spaces.spec import ArchSpec, Link
 
 if TYPE_CHECKING:
     from torch import nn

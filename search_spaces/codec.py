@@ -1,4 +1,10 @@
-"""Specs as canonical JSON: frozen dataclasses as plain data and back, every value checked, and a network's digest."""
+"""Specs as canonical JSON: frozen dataclasses as plain data and back, every value checked, and a network's digest.
+
+A network is written in the lowest version that can express it, so its digest is the one that every earlier release gave
+it. What a name means changed from version 1 to version 2: `p3d_b` and `p3d_c` are the authors' blocks now, and were
+those of a port, which are called `p3d_b_port` and `p3d_c_port` here; `nonlocal` had no bias for its queries, and what
+it was is `nonlocal_unbiased`. So a digest never means two networks.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,8 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from search_spaces.catalogue import family
-from search_spaces.spec import ArchSpec, SpecError, at_most, nearest
+from search_spaces.errors import SpecError, at_most, nearest
+from search_spaces.spec import ArchSpec
 
 T = TypeVar("T")
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from search_spaces.spec import ArchSpec, SpecError, nearest
+from search_spaces.errors import SpecError, nearest
+from search_spaces.spec import ArchSpec
 
 Scalar = str | int | float | bool
 Place = tuple[str] | tuple[str, int] | tuple[str, int, int]

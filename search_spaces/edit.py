@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from search_spaces.codec import from_plain, read_field, to_plain
-from search_spaces.spec import ArchSpec, SpecError, nearest
+from search_spaces.errors import SpecError, nearest
+from search_spaces.spec import ArchSpec
 
 T = TypeVar("T")
 

@@ -22,7 +22,8 @@ from search_spaces.catalogue import family
 from search_spaces.codec import digest_canonical
 from search_spaces.domains import Place, Scalar
 from search_spaces.engine import Choose, Engine, Params
-from search_spaces.spec import ArchSpec, SpecError, nearest
+from search_spaces.errors import SpecError, nearest
+from search_spaces.spec import ArchSpec
 
 if TYPE_CHECKING:
     import optuna

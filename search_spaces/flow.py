@@ -11,7 +11,8 @@ from functools import lru_cache
 from math import prod
 from typing import Any, Literal
 
-from search_spaces.spec import POINTWISE_KINDS, PORT_KINDS, SEPARATED_KINDS, TemporalOp, Unit
+from search_spaces.operators import POINTWISE_KINDS, PORT_KINDS, SEPARATED_KINDS, TemporalOp
+from search_spaces.spec import Unit
 
 Triple = tuple[int, int, int]
 # Of one clip: (C, T, H, W), fewer dimensions behind a mean; or a tuple of such between links that pass on several.

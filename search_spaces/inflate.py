@@ -1,4 +1,21 @@
-"""What a network takes from its 2D parent: tensors by name and shape, and whether a given state dict holds them."""
+"""2D weights into networks for clips: an image network's state dict inflated over time.
+
+A network whose spec names its 2D parent (`ArchSpec.twin`) takes the parent's kernels, norms and, where there are as
+many classes, its classifier. What the parent does not give (temporal kernels and their norms) is set so that on a clip
+of identical frames the network computes what its parent computes on one of them, in evaluation. The temporal side:
+
+| mode | k x h x w from h x w | k x 1 x 1 behind a spatial convolution |
+|---|---|---|
+| `replicate` | the 2D kernel over k at each of the k frames (I3D: Carreira and Zisserman 2017) | a mean over k frames |
+| `centre` | the 2D kernel at the middle frame, zeros around it | the identity |
+| `identity` | as `centre` | the identity, as the released code of S3D begins |
+| `random` | the 2D kernel times a random profile over time that sums to 1 | random, as drawn (P3D: Qiu et al. 2017) |
+
+The equality is exact in modes `centre` and `identity`. In `replicate` it holds in the frames that zero padding over
+time does not reach, so in the middle of a clip that is long enough; so it does in `random`, but not behind a temporal
+convolution that is random. What the parent does not know at all, such as attention, keeps its initial values; SE units
+and gates scale what they see.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +29,10 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.attention import FaintNorm
+from search_spaces.errors import SpecError, one_of
 from search_spaces.layers import P3D, Conv2Plus1D, Conv3d, ConvNorm, MixedConv
 from search_spaces.network import Network, SideHead
-from search_spaces.spec import ArchSpec, SpecError, Twin, Unit, one_of
+from search_spaces.spec import ArchSpec, Twin, Unit
 
 Shape = tuple[int, ...]
 

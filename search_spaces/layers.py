@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.spec import (
+from search_spaces.errors import SpecError
+from search_spaces.operators import (
     NORM_EPS,
     NORM_MOMENTUM,
     POINTWISE_KINDS,
     PORT_KINDS,
     SEPARATED_KINDS,
-    SpecError,
     TemporalOp,
     same_padding,
 )

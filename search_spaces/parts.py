@@ -18,7 +18,8 @@ from search_spaces.flow import (
     squeezed,
     temporal_steps,
 )
-from search_spaces.spec import FLAT, NONLOCALS, Attention, TemporalOp, Unit, squeezed_planes
+from search_spaces.operators import FLAT, NONLOCALS, Attention, TemporalOp, squeezed_planes
+from search_spaces.spec import Unit
 
 if TYPE_CHECKING:
     from torch import nn

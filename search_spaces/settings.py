@@ -15,9 +15,10 @@ from typing import Any
 from search_spaces.catalogue import family
 from search_spaces.domains import Place, Scalar
 from search_spaces.edit import diff
+from search_spaces.errors import SpecError, nearest
 from search_spaces.family_space import Domain, FamilySpace, parse_domain
 from search_spaces.space import SearchSpace
-from search_spaces.spec import ArchSpec, SpecError, nearest
+from search_spaces.spec import ArchSpec
 
 Settings = Mapping[str, Scalar]
 Local = Mapping[str, Scalar]  # from a place, such as stage0 or stage0.block1, to a value

@@ -13,8 +13,8 @@ from typing import Any
 
 from search_spaces.catalogue import FAMILIES, family
 from search_spaces.domains import Place, Scalar
+from search_spaces.errors import SpecError, nearest
 from search_spaces.family_space import FamilySpace, Point, Size, Suggests, mapping, parse_domain, parse_rule
-from search_spaces.spec import SpecError, nearest
 
 _KEYS = ("family", "domains", "forbid")
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.spec import SpecError, nearest
+from search_spaces.errors import SpecError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ import grimp
 import pytest
 
 
-@pytest.mark.parametrize("package", ["nas", "trainer"])
+@pytest.mark.parametrize("package", ["nas", "search_spaces", "trainer"])
 def test_no_circle_of_imports(package: str) -> None:
     graph = grimp.build_graph("nas", "search_spaces", "trainer", exclude_type_checking_imports=False)
     modules = {name for name in graph.modules if name.split(".")[0] == package}

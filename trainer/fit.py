@@ -14,9 +14,9 @@ from trainer.config import ConfigError, DataConfig, Log, Recipe
 from trainer.data import clips as video_clips
 from trainer.evaluate import Batches
 from trainer.logs import check_logs
+from trainer.loop import FitResult, Plan, run
 from trainer.metrics import EpochResult
 from trainer.parallel import run_together
-from trainer.run import FitResult, Plan, run
 
 __all__ = ["FitResult", "check_team", "fit"]
 

@@ -1,4 +1,4 @@
-"""Activation checkpointing: blocks of a network keep their inputs alone, and compute the rest again for gradients."""
+"""A network with its optimiser and its average, and one step of their training; activation checkpointing."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ class Learner:
         parts = list(zip(*(_parts(tensor, wanted) for tensor in (clips, targets)), strict=True))
         # Gradients are averaged over the team, and each clip of all processes is to count alike.
         ours = None if self.team.size == 1 else self.team.size * len(clips) / self.team.total(len(clips), self.device)
-        # What is drawn on the CPU beside a GPU is for the whole batch: see `trainer.run`.
+        # What is drawn on the CPU beside a GPU is for the whole batch: see `trainer.loop`.
         drawn = torch.get_rng_state() if len(parts) > 1 and self.device.type != "cpu" else None
         losses = []
         for number, (some, theirs) in enumerate(parts):

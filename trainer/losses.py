@@ -1,4 +1,7 @@
-"""Losses of classification with one label a video and with several, and mixing of clips (mixup and cutmix)."""
+"""Losses of classification with one label a video and with several, and mixing of clips (mixup and cutmix).
+
+Each is a mean over clips, so that the loss of a batch is the mean of those of its parts, weighted by their sizes.
+"""
 
 from __future__ import annotations
 

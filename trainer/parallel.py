@@ -29,9 +29,9 @@ from lightning_fabric.plugins.environments.lightning import find_free_network_po
 from trainer.checkpoint import RunFolder
 from trainer.config import ConfigError
 from trainer.failures import Stopped, TrainingFailed, WorkerDied
+from trainer.loop import FitResult, Plan, run
 from trainer.metrics import EpochResult
 from trainer.processes import Team, end_with_parent
-from trainer.run import FitResult, Plan, run
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_TO_END = 10.0
@@ -45,7 +45,7 @@ def run_together(
     on_epoch: Callable[[EpochResult], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> FitResult:
-    """Does what `trainer.run.run` does, with several processes.
+    """Does what `trainer.loop.run` does, with several processes.
 
     Args:
         plan: What to do; its device says the kind, process r takes device r of it.

@@ -24,7 +24,8 @@ from nas.ablation.variants import (
 from nas.cost.cost import cost_of
 from search_spaces.codec import digest
 from search_spaces.edit import steps
-from search_spaces.spec import ArchSpec, SpecError
+from search_spaces.errors import SpecError
+from search_spaces.spec import ArchSpec
 
 OWN_LEVEL = "it is the base's own level"
 _REASON = 330  # characters of a reason that are shown in an error, which may have 500

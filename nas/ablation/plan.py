@@ -20,8 +20,9 @@ from nas.study.study import Study, recipe_over
 from nas.train.jobs import TrainJob, job_key
 from search_spaces import codec
 from search_spaces.codec import digest
+from search_spaces.errors import ClipError, SpecError
 from search_spaces.settings import network_of, settings_in, settings_of
-from search_spaces.spec import ArchSpec, ClipError, SpecError
+from search_spaces.spec import ArchSpec
 from trainer.config import ConfigError, Recipe
 from trainer.outcomes import TESTS
 

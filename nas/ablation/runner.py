@@ -22,7 +22,7 @@ from nas.store.places import lines_of
 from nas.study.metric import told
 from nas.train.crew import Crew
 from nas.train.jobs import ENVIRONMENT, JobResult, next_step, pause, stopped, told_again
-from nas.train.order_tests import put_motion
+from nas.train.motion_tests import put_motion
 from nas.train.weights import check_networks
 from search_spaces import codec
 from trainer.config import ConfigError

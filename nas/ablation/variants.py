@@ -12,8 +12,9 @@ from nas.ablation.config import BASE, label_of
 from nas.errors import NasError, StudyError, one_of
 from search_spaces import codec
 from search_spaces.edit import leaves, put
+from search_spaces.errors import SpecError
 from search_spaces.settings import check_domain, network_of, normal, settings_of
-from search_spaces.spec import ArchSpec, SpecError
+from search_spaces.spec import ArchSpec
 from trainer.config import PLACES, ConfigError, DataConfig, Recipe
 
 Settings = Mapping[str, Any]

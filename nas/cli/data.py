@@ -1,4 +1,4 @@
-"""`nas data make`, `nas data check`, `nas data get`; from rooms of their own `nas data pack` and `nas data flow`."""
+"""`nas data`: `make`, `check` and `get`; `pack` and `flow` are in `nas.cli.pack`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from nas.study.metric import interval_text
 if TYPE_CHECKING:
     from nas.use.accuracy import Judged, Share
     from nas.use.ensemble import Ensemble
-    from nas.use.scores import Scores
+    from nas.use.probabilities import Scores
 
 
 def ensemble(

@@ -232,7 +232,7 @@ def evaluate(
     from dataclasses import asdict
 
     if videos is not None:
-        from nas.use.scores import check_videos_file
+        from nas.use.probabilities import check_videos_file
 
         check_videos_file(Path(videos))
     progress = Progress("videos")
@@ -250,7 +250,7 @@ def evaluate(
     finally:
         progress.close()
     if videos is not None:
-        from nas.use.scores import save_videos
+        from nas.use.probabilities import save_videos
 
         save_videos(Path(videos), found.scores)
     if as_json:

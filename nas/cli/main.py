@@ -234,7 +234,7 @@ def _damage_behind(error: Exception) -> NasError | None:
 
 def _is_of_parts(error: ValueError) -> bool:
     """Whether the error is of `search_spaces` or `trainer`, for the user; any other ValueError is a fault of nas."""
-    from search_spaces.spec import SpecError
+    from search_spaces.errors import SpecError
     from trainer.config import ConfigError
     from trainer.data.layouts import DataError
 

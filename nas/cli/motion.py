@@ -12,7 +12,7 @@ from nas.cli.resolve import database_of
 from nas.study.metric import MAP
 
 if TYPE_CHECKING:
-    from nas.train.order_tests import Measured
+    from nas.train.motion_tests import Measured
 
 
 def motion(
@@ -64,7 +64,7 @@ def motion(
         from nas.read.rows import metric_in
         from nas.search.session import locked
         from nas.train.jobs import SOURCES
-        from nas.train.order_tests import measure_motion, store_motion
+        from nas.train.motion_tests import measure_motion, store_motion
 
         sources = ("trial",) if front and source is None else SOURCES if source is None else (source,)
         measured: list[Measured] = []
@@ -103,7 +103,7 @@ def as_plain(measured: Measured) -> dict[str, Any]:
     """One training's motion tests as plain values."""
     from dataclasses import asdict
 
-    from nas.train.order_tests import differences
+    from nas.train.motion_tests import differences
 
     training = measured.training
     return {
@@ -124,7 +124,7 @@ def as_plain(measured: Measured) -> dict[str, Any]:
 
 def show(measured: list[Measured], title: str) -> None:
     """Prints the accuracies, and below them what each test costs."""
-    from nas.train.order_tests import MARGIN, differences
+    from nas.train.motion_tests import MARGIN, differences
     from trainer.outcomes import TESTS
 
     accuracies, costs = [], []

@@ -249,7 +249,7 @@ def path(
 def _price(spec: ArchSpec, shape: tuple[int, int, int, int], num_classes: int) -> dict[str, int | None]:
     """Params and MACs; None where the clip is too small for the network."""
     from nas.cost.cost import cost
-    from search_spaces.spec import ClipError
+    from search_spaces.errors import ClipError
 
     planes, frames, height, width = shape
     try:

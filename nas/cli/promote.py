@@ -15,7 +15,7 @@ from nas.study.metric import interval_text
 
 if TYPE_CHECKING:
     from nas.study.study import PromoteConfig, Study
-    from nas.train.promotions import Promoted
+    from nas.train.promotion_results import Promoted
     from search_spaces.spec import ArchSpec
 
 
@@ -145,7 +145,7 @@ def _show(results: Sequence[Promoted], title: str, config: PromoteConfig, *, as_
     from dataclasses import asdict
 
     from nas.study.metric import MAP, broken_text
-    from nas.train.promotions import summarise
+    from nas.train.promotion_results import summarise
 
     summary = summarise(results)
     if as_json:

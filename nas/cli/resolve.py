@@ -114,7 +114,7 @@ def find_spec(
     """
     from search_spaces import catalogue as presets
     from search_spaces import codec
-    from search_spaces.spec import SpecError
+    from search_spaces.errors import SpecError
     from trainer.files import content_of
 
     if name.lstrip().startswith("{"):

@@ -110,10 +110,10 @@ def print_promoted(rows: Sequence[Mapping[str, Any]], recipes: Mapping[str, str]
 
     Args:
         rows: Of `promoted_rows`.
-        recipes: `nas.train.recipes.told_apart`; where there are any, a column says which promotion had which.
+        recipes: `nas.train.recipe_names.told_apart`; where there are any, a column says which promotion had which.
         metric: What accuracy is called in the search.
     """
-    from nas.train.recipes import DIGITS, recipe_lines
+    from nas.train.recipe_names import DIGITS, recipe_lines
 
     lines = [
         {
@@ -210,7 +210,7 @@ def status(
 def status_report(store: Store, row: Row) -> dict[str, Any]:
     """What `nas status` shows, as plain values."""
     from nas.read.rows import metric_in
-    from nas.train.recipes import told_apart
+    from nas.train.recipe_names import told_apart
 
     search, metric = row["config"]["search"], metric_in(store, row["id"])
     evaluations = store.evaluations(row["id"])

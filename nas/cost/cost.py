@@ -22,10 +22,11 @@ import search_spaces
 from nas.cost.steps import step_cost
 from nas.cost.units import Cost, Counted, Made, by, size_of
 from search_spaces.catalogue import links
+from search_spaces.errors import ClipError, SpecError
 from search_spaces.flow import Aside, Flow, Forked, Fused, Parallel, Shape, Step, Stretched, Summed, Weighed
 from search_spaces.parts import Chain, Concat
 from search_spaces.remembered import Remembered
-from search_spaces.spec import ArchSpec, ClipError, SpecError, Unit
+from search_spaces.spec import ArchSpec, Unit
 from trainer.config import Clip
 
 __all__ = ["Cost", "cost", "cost_of"]

@@ -120,12 +120,12 @@ def _made(tensor: Tensor) -> _Made:
     return _Made(tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
 
+# Batch norm refuses a batch of one value a plane in training, which small clips reach in the last stage.
 _BATCH = 2
-
-
 _shapes = RememberedShapes()
 
 
+# Whoever asks may be evaluating, where autograd keeps nothing; what is found here is remembered for good.
 @torch.inference_mode(False)
 @torch.enable_grad()
 def measured(unit: Unit, shape: Any) -> tuple[Counted, int]:

@@ -68,9 +68,3 @@ def size_of(shape: tuple[int, ...]) -> int:
 def by(sizes: Iterable[int]) -> str:
     """Returns sizes as text, such as 16x112x112."""
     return "x".join(map(str, sizes))
-
-
-# Batch norm refuses a batch of one value a plane in training, which small clips reach in the last stage.
-
-
-# Whoever asks may be evaluating, where autograd keeps nothing; what is found here is remembered for good.

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import NasError, NotFoundError
-from nas.search.front import front, hypervolume
-from nas.search.importance import CORNER
+from nas.search.front import CORNER, front, hypervolume
 from nas.study.fidelity import Fidelity, recorded_fidelity, worth_of
 from nas.study.metric import TOP1, accuracy_of, metric_of
 from nas.study.objectives import averaged, meets, no_front, recorded_floors

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.read.calibration import Calibration, Expected, calibration, expectations
 from nas.read.ranks import Agreement, agreements
-from nas.search.front import hypervolume
+from nas.search.front import CORNER, hypervolume
 from nas.study.metric import accuracy_of
 from nas.study.objectives import (
     ERROR,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from nas.store.drivers import Driver
 
 
-CORNER = 1.05  # as in the order of a rung: the reference, on axes scaled to 0..1
 _FIRST = ("named", "initial", "random")
 
 

@@ -14,7 +14,7 @@ from nas.store.database import Row, Store
 from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import AUTO, BALANCED, CHOICES, MAP, broken_text, interval_of, metric_of
 from nas.study.objectives import ERROR, OBJECTIVES, recorded_objectives
-from nas.train.recipes import are_several
+from nas.train.recipe_names import are_several
 
 SETTING = "setting."  # before a factor's name, so that no factor can be mistaken for another column
 

@@ -1,4 +1,11 @@
-"""Importance of each factor of a search, and of each pair: Optuna's PED-ANOVA and fANOVA."""
+"""Importance of each factor of a search, and of each pair: Optuna's PED-ANOVA and fANOVA.
+
+F. Hutter, H. Hoos, K. Leyton-Brown: "An Efficient Approach for Assessing Hyperparameter Importance" (ICML 2014): a tree
+is constant on boxes, so means and variances over any of its axes are sums over its leaves.
+
+Each rung has its own Optuna study, so all networks of one answer were trained for the same number of epochs. The
+parameters of one domain are one factor (`nas.search.importance.levels_of`).
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,9 @@ import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+CORNER = 1.05
+"""The reference of a hypervolume on axes that are scaled to 0..1: just beyond the worst, so that extremes count."""
+
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
     """Whether `a` is nowhere worse than `b` and somewhere better."""

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.search.front import front, hypervolume
+from nas.search.front import CORNER, front, hypervolume
 from nas.study.metric import accuracy_of
 from nas.study.objectives import averaged
 
 Row = Mapping[str, Any]
 
-CORNER = 1.05  # of the scaled axes, as in the order of a rung
 MIN_NETWORKS = 20  # with settings at a rung below which no importances are computed
 FEW = 10  # networks in a rung below which no partial effects are given
 IN_A_LEVEL = 3  # networks of a level below which its mean has no interval

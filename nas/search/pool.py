@@ -16,9 +16,10 @@ from search_spaces import catalogue as presets
 from search_spaces import edit
 from search_spaces.codec import digest
 from search_spaces.domains import Scalar
+from search_spaces.errors import ClipError, SpecError
 from search_spaces.family_space import Point
 from search_spaces.space import SearchSpace
-from search_spaces.spec import ArchSpec, ClipError, SpecError
+from search_spaces.spec import ArchSpec
 
 Progress = Callable[[int, int], None]
 CANNOT = "cannot be built"

@@ -1,4 +1,6 @@
-"""Promotion-type Pareto ASHA as pure functions of the ledger; what they remember is a matter of time alone.
+"""Schedulers as pure functions of the ledger: Pareto ASHA, hyperband, i-Epoch, and training in full.
+
+The first is promotion-type Pareto ASHA (`next_action`); what is remembered here is a matter of time alone.
 
 When a worker is free, the rungs are looked at from the top down: rung r may promote floor(n / eta) of its n members in
 all; while fewer have left it, the best member that has not left goes on from its checkpoint. If no rung has one, a new
@@ -10,6 +12,9 @@ not known beforehand. And the paper's order, non-dominated fronts with an epsilo
 are exact, so the cheapest networks are on the first front of every rung for ever, however little they have learned.
 Ordering by what each member adds to the hypervolume gives them what they add, which is little. Strata of cost are there
 for who wants a fixed share for each class of cost. `benchmarks/bench_orders.py` compares them.
+
+`asha` stands in `nas.search.scheduler`; `freeze_thaw`, which needs a model and so more than a ledger, in
+`nas.search.freeze_thaw`. The others here are what they are held against.
 """
 
 from __future__ import annotations
@@ -26,13 +31,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.front import front_ranks, hypervolume
+from nas.search.front import CORNER, front_ranks, hypervolume
 from nas.search.ledger import Entry, Ledger
 
 OrderBy = Literal["hypervolume", "fronts"]
-
-# A corner just beyond the worst of each objective (axes are scaled to 0..1), so that the extremes count for something.
-_REFERENCE = 1.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,9 +223,9 @@ class _Volume:
 
     def __init__(self, points: NDArray[np.float64]) -> None:
         self.points, self.taken = points, list[int]()
-        self._reference = [_REFERENCE] * points.shape[1]
+        self._reference = [CORNER] * points.shape[1]
         self._before: float | None = 0.0  # volume of those taken, once it is needed
-        self._stairs: list[tuple[float, float]] = [(-inf, _REFERENCE), (_REFERENCE, -inf)]
+        self._stairs: list[tuple[float, float]] = [(-inf, CORNER), (CORNER, -inf)]
 
     def gain(self, i: int) -> float:
         """What point `i` would add."""

@@ -28,7 +28,7 @@ from nas.study.metric import AUTO, check_choice, few_videos
 from nas.study.objectives import check_objectives
 from nas.study.study import Study, changes
 from search_spaces import codec, edit
-from search_spaces.spec import SpecError
+from search_spaces.errors import SpecError
 from search_spaces.weights import check_source
 from trainer.config import Init
 from trainer.files import make_folder
@@ -42,7 +42,7 @@ class News:
     """Something the user may want to see.
 
     Attributes:
-        kind: `pack`, `cost`, `score`, `init`, `start`, `promote`, `resume`, `result`, `fail`, `preempt` or `tick`.
+        kind: What happened, such as `start`, `promote`, `resume`, `result` or `fail`; `tick` is progress alone.
         text: One line; empty for a tick.
         done: Epochs (or videos, or networks) done.
         total: Of how many.

@@ -11,7 +11,7 @@ from nas.errors import StoreError
 from nas.store import tables as m
 from nas.study.metric import ACCURACY_SQL
 from search_spaces import codec
-from search_spaces.spec import SpecError
+from search_spaces.errors import SpecError
 
 # The front at the highest fidelity that the search has reached: error against MACs, one row a network.
 _PARETO_FRONT = """

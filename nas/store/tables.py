@@ -91,7 +91,7 @@ trial = Table(
     Column("seed", Integer, nullable=False),
     Column("stratum", Integer, nullable=False),
     Column("params", JSON, nullable=False),  # the settings that gave the network, as Optuna sees them
-    Column("origin", String(40), nullable=False),  # initial design, or the sampler that proposed it
+    Column("origin", String(40), nullable=False),  # named, initial, repeat, or the sampler
     Column("state", String(20), nullable=False),  # running, preempted, paused, stopped, finished, failed
     Column("reason", String(40)),
     Column("detail", Text),
@@ -181,7 +181,7 @@ event = Table(  # every decision and outcome in order, so that a search can be r
     metadata,
     Column("seq", Integer, primary_key=True),
     Column("study_id", ForeignKey("nas_study.id"), nullable=False),
-    Column("kind", String(20), nullable=False),  # start, promote, result, fail, preempt
+    Column("kind", String(20), nullable=False),  # start, promote, resume, result, fail, preempt
     Column("trial", Integer, nullable=False),
     Column("rung", Integer, nullable=False),
     Column("at", String(40), nullable=False),

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
 from functools import lru_cache, partial
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
@@ -22,7 +22,7 @@ from nas.use.views import Views
 from trainer.config import DataConfig, Init, Phase, Recipe
 
 
-def schema_of(of: type, **others: tuple[str, tuple[type, Any]]) -> Any:
+def schema_of(of: type, *, after: Mapping[str, tuple[str, type, Any]] = MappingProxyType({})) -> Any:
     """The loose class of a frozen one: its keys with their defaults, in the types that YAML has.
 
     A choice of texts is text. A tuple is a list, and so is one that may be None, which is then empty. A frozen class
@@ -30,7 +30,7 @@ def schema_of(of: type, **others: tuple[str, tuple[type, Any]]) -> Any:
 
     Args:
         of: The frozen class; all its fields have defaults.
-        others: Further keys, with type and default, by the key that they follow.
+        after: Further keys, by the one that each follows: name, type and default.
     """
     hints = get_type_hints(of)
     made: list[tuple[str, Any, Any]] = []
@@ -38,8 +38,8 @@ def schema_of(of: type, **others: tuple[str, tuple[type, Any]]) -> Any:
         usual = one.default if one.default_factory is MISSING else one.default_factory()
         kind, value = _loose(hints[one.name], usual)
         made.append((one.name, kind, _usual(value)))
-        if one.name in others:
-            name, (other, default) = others[one.name]
+        if one.name in after:
+            name, other, default = after[one.name]
             made.append((name, other, _usual(default)))
     return make_dataclass(f"{of.__name__}Schema", made, namespace={"__doc__": f"The keys of `{of.__name__}`."})
 
@@ -75,7 +75,7 @@ if TYPE_CHECKING:  # made of the frozen classes when this is imported
     RecipeSchema: TypeAlias = Any
     ViewsSchema: TypeAlias = Any
 else:
-    DataSchema = schema_of(DataConfig, cache=("num_classes", (int, 0)))
+    DataSchema = schema_of(DataConfig, after={"cache": ("num_classes", int, 0)})
     RecipeSchema, InitSchema, PhaseSchema, ViewsSchema = map(schema_of, (Recipe, Init, Phase, Views))
 
 

@@ -20,8 +20,8 @@ from nas.study.objectives import Floor, floors_of, is_floor, objectives_of
 from nas.study.samplers import OWN, Sampler, normal, sampler_of
 from nas.study.schema import InitSchema, PhaseSchema, RecipeSchema, StudySchema, kinds_of, typed
 from nas.use.views import Views, views_of
+from search_spaces.errors import SpecError
 from search_spaces.space import SearchSpace, parse_space
-from search_spaces.spec import SpecError
 from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Log, Phase, Recipe
 
 SAMPLERS = OWN
@@ -55,9 +55,10 @@ class SearchConfig:
         step_cost: What freeze-thaw holds a gain against: one of `STEP_COSTS`.
         trials: Networks to start in all, over all restarts.
         patience: Steps in a row of which the model expects little, after which a search ends; 0 is none.
-        max_epochs: Epochs to train in all, over all restarts; 0 is what halving takes for so many trials.
-        initial: How many of them are drawn evenly over log MACs before the sampler proposes.
-        fidelity: What the rungs are at which is decided.
+        max_epochs: Epochs to train in all, over all restarts; 0 is no limit, and with `freeze_thaw` what halving takes
+            for so many trials.
+        initial: Trials that are drawn evenly over log MACs before the sampler proposes.
+        fidelity: The rungs: epochs, share of the videos, frames or pixels at which networks are compared.
         eta: Reduction factor.
         order: What ranks a rung: `hypervolume` (what a network adds to it) or `fronts` (with an epsilon-net inside).
         strata: Classes of cost, equal parts of the range of log MACs, that take turns in promotion; 1 turns it off.

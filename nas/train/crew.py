@@ -1,4 +1,4 @@
-"""Jobs under way: what a driver has given to its executor, and what comes back."""
+"""Jobs under way: what a driver has given to its executor, and what comes back; joins a Ray cluster if it is named."""
 
 from __future__ import annotations
 

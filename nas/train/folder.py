@@ -17,7 +17,8 @@ from nas.errors import NotFoundError
 from nas.use.views import Views, usual_views
 from search_spaces import codec
 from search_spaces.codec import from_plain
-from search_spaces.spec import ArchSpec, SpecError
+from search_spaces.errors import SpecError
+from search_spaces.spec import ArchSpec
 from trainer.config import ConfigError, DataConfig
 from trainer.data.kinds import FlowSettings
 from trainer.files import regular_file, write_whole

@@ -17,7 +17,8 @@ from nas.train.folder import OLD_WEIGHTS, WEIGHTS, Stored, check_file, read_reco
 from nas.use.cutting import clips_of, read_video
 from nas.use.views import Views
 from search_spaces.catalogue import build
-from search_spaces.spec import ArchSpec, SpecError
+from search_spaces.errors import SpecError
+from search_spaces.spec import ArchSpec
 from search_spaces.weights import read_tensors
 from trainer.config import Clip, DataConfig
 from trainer.data.augment import normalisation, shown

@@ -27,10 +27,10 @@ from nas.study.study import PromoteConfig, Study, short_number
 from nas.train.folder import check_promotion
 from nas.train.jobs import JobResult, TrainJob, derived_seed, job_key, next_step, pause, stopped, told_again
 from nas.train.network import load_network, save_network
-from nas.train.promotions import Promoted, joined, promoted_of
+from nas.train.promotion_results import Promoted, joined, promoted_of
 from nas.train.training import first_network, network, opened
 from nas.train.weights import check_networks, settled
-from nas.use.scoring import tested_once
+from nas.use.testing import tested_once
 from nas.use.views import Views
 from search_spaces import codec
 from search_spaces.inflate import Inflated

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from nas.errors import SearchError
 from nas.study.study import Study
+from search_spaces.errors import SpecError
 from search_spaces.inflate import Inflated, check
-from search_spaces.spec import ArchSpec, SpecError
+from search_spaces.spec import ArchSpec
 from search_spaces.weights import checksum, read_weights
 from trainer.config import Init
 

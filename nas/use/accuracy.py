@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nas.evidence.paired import interval_over_seeds_and_videos, interval_over_videos
 from nas.study.metric import MAP, VIDEO1
-from nas.use.scores import Scores
+from nas.use.probabilities import Scores
 from nas.use.views import Views
 
 CONFIDENCE = 0.95

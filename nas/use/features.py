@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import NotFoundError
-from nas.use.scores import FORMAT, check_array, names, read_arrays, read_as, text, write_arrays
-from nas.use.scoring import batches
+from nas.use.probabilities import FORMAT, check_array, names, read_arrays, read_as, text, write_arrays
+from nas.use.testing import batches
 from nas.use.views import Views, views_of
+from search_spaces.errors import SpecError
 from search_spaces.network import Network
-from search_spaces.spec import SpecError
 from trainer.config import ConfigError, DataConfig
 from trainer.data.clips import VideoData
 from trainer.failures import named

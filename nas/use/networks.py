@@ -14,8 +14,8 @@ from nas.errors import NotFoundError, one_of
 from nas.train.network import Network, load_network
 from nas.use.accuracy import Judged, judged
 from nas.use.features import Features, check_kind, extract
-from nas.use.scores import Scores
-from nas.use.scoring import Progress, match_classes, score
+from nas.use.probabilities import Scores
+from nas.use.testing import Progress, match_classes, score
 from nas.use.views import Views, usual_views
 from search_spaces.catalogue import build
 from search_spaces.inflate import inflate

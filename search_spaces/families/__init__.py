@@ -1,1 +1,1 @@
-"""The families of networks, one file each; what a file needs beyond values is in its `_layers` neighbour."""
+"""The families of networks: a file or a folder each; modules are in `layers`, the rest is values."""

@@ -15,23 +15,13 @@ from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from search_spaces.domains import At, Choice, Declared, Pick
+from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.labels import read_factor
 from search_spaces.family import Family, Preset
 from search_spaces.flow import Flow, Linear, Mapped, Rectified, Shape, convolved, dropped
+from search_spaces.operators import FLAT, KERNELS, PORT_KINDS, TemporalOp, canonical_op
 from search_spaces.parts import Conv, Pool
-from search_spaces.spec import (
-    FLAT,
-    KERNELS,
-    PORT_KINDS,
-    ArchSpec,
-    Link,
-    SpecError,
-    TemporalOp,
-    at_least,
-    canonical_op,
-    one_of,
-    scale,
-)
+from search_spaces.spec import ArchSpec, Link, scale
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,8 +6,8 @@ import re
 from functools import lru_cache
 
 from search_spaces.domains import Scalar
+from search_spaces.errors import SpecError, at_most
 from search_spaces.families.resnet.make import place
-from search_spaces.spec import SpecError, at_most
 
 _DILATIONS = re.compile(r"[1-9]\d*([|-][1-9]\d*)*")
 

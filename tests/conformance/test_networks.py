@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from nas.cost.cost import cost
 from search_spaces.catalogue import FAMILIES, PRESETS, build, links, preset
 from search_spaces.codec import decode, digest, encode
+from search_spaces.errors import ClipError, SpecError
 from search_spaces.space import SearchSpace, parse_space
-from search_spaces.spec import ArchSpec, ClipError, SpecError
+from search_spaces.spec import ArchSpec
 from tests.counters import count_flops, count_thop
 
 NUM_CLASSES = 7

@@ -20,7 +20,7 @@ from nas.read.plots import draw_bands, draw_front
 from nas.store.database import Store
 from nas.study.files import apply_promote, load_study
 from nas.study.study import study_of
-from nas.use.scores import check_videos_file, write_arrays
+from nas.use.probabilities import check_videos_file, write_arrays
 from tests.faults import mutations
 from tests.nas.studies import TINY, write_study
 from trainer.data.layouts import DataError

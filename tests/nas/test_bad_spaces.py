@@ -10,8 +10,8 @@ import pytest
 from nas.errors import NasError
 from nas.search.pool import build_pool
 from nas.study.files import load_study
+from search_spaces.errors import SpecError
 from search_spaces.settings import network_of
-from search_spaces.spec import SpecError
 
 STUDIES = Path(__file__).parents[2] / "studies"
 TIMM = "space.families.timm.domains"

@@ -296,7 +296,7 @@ class Outer:
 
 
 def test_the_schema_has_the_keys_and_defaults_of_the_frozen_class() -> None:
-    loose = schema_of(Outer, name=("count", (int, 7)))
+    loose = schema_of(Outer, after={"name": ("count", int, 7)})
     kinds = kinds_of(loose)
     assert list(kinds) == ["name", "count", "way", "pair", "three", "many", "rate", "either", "inner"]
     assert [kinds[name] for name in ("name", "count", "way", "pair", "three", "rate", "either")] == [

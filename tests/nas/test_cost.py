@@ -14,10 +14,12 @@ from nas.cost.meta import RememberedShapes, measured
 from nas.cost.units import Counted
 from nas.study.files import load_study
 from search_spaces.catalogue import FAMILIES, build, links, preset
+from search_spaces.errors import ClipError, SpecError
 from search_spaces.family_space import FamilySpace
+from search_spaces.operators import KERNELS, KINDS, TemporalOp
 from search_spaces.parts import Chain, Concat, Conv, Head, Pool
 from search_spaces.space import parse_space
-from search_spaces.spec import KERNELS, KINDS, ArchSpec, ClipError, SpecError, TemporalOp, Unit
+from search_spaces.spec import ArchSpec, Unit
 from tests.counters import count_flops, count_thop
 
 STUDY = Path(__file__).parents[2] / "studies" / "kinetics_small.yaml"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import NasError
-from nas.train.order_tests import differences, paired_interval, put_motion
+from nas.train.motion_tests import differences, paired_interval, put_motion
 from tests.nas.test_store import filled
 from trainer.outcomes import Outcome
 
@@ -101,5 +101,5 @@ def test_what_is_stored_again_takes_the_place_of_what_was(tmp_path: Path) -> Non
 
 
 def test_what_is_stored_can_be_compared_without_torch() -> None:
-    code = "import sys, nas.train.order_tests; assert 'torch' not in sys.modules"
+    code = "import sys, nas.train.motion_tests; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

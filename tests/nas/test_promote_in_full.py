@@ -123,7 +123,7 @@ def test_clips_that_training_could_not_read_are_recorded_and_shown(
 
 
 def test_clips_that_several_processes_met_are_added_up() -> None:
-    from nas.train.promotions import joined
+    from nas.train.promotion_results import joined
     from trainer.data.dataset import Met
     from trainer.data.entries import Broken
 

@@ -23,8 +23,8 @@ from nas.cli.main import main
 from nas.errors import NotFoundError
 from nas.train.folder import read_content, write_content
 from nas.train.network import Network, load_network, save_network
-from nas.use.scores import Scores, save_scores, scores_file
-from nas.use.scoring import kept_scores
+from nas.use.probabilities import Scores, save_scores, scores_file
+from nas.use.testing import kept_scores
 from nas.use.views import Views
 from search_spaces import catalogue as presets
 from search_spaces import codec

@@ -16,7 +16,8 @@ from search_spaces.catalogue import build, preset
 from search_spaces.families.resnet.blocks import Shortcut
 from search_spaces.families.resnet.make import Extras, make_stem, of_depth, temporal_strides
 from search_spaces.families.resnet.spec import ResNetSpec
-from search_spaces.spec import ArchSpec, TemporalOp
+from search_spaces.operators import TemporalOp
+from search_spaces.spec import ArchSpec
 from tests.parity.formula import GOLDEN, checksum, clip, fill_as, read, weight
 
 # Replaced one after the other in our names, whose `stages.0` is `layer1` beforehand.

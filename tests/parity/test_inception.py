@@ -16,7 +16,8 @@ from search_spaces.families.inception import v3 as inception_v3
 from search_spaces.families.inception.v3_spec import Aux
 from search_spaces.inflate import inflate
 from search_spaces.network import Network
-from search_spaces.spec import FLAT, ArchSpec, TemporalOp
+from search_spaces.operators import FLAT, TemporalOp
+from search_spaces.spec import ArchSpec
 
 V1 = {preset.name: preset for preset in inception_v1.FAMILY.presets}
 V3 = {preset.name: preset for preset in inception_v3.FAMILY.presets}

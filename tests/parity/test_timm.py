@@ -58,7 +58,7 @@ def test_logits_are_the_mean_of_timms(model, size):
         frames = [clips[:, :, t].contiguous(memory_format=torch.channels_last) for t in range(2)]
         expected = torch.stack([theirs(frame) for frame in frames]).mean(0)
         assert not torch.allclose(ours(clips), expected, rtol=1e-2)
-        taken = load_2d(ours, spec, theirs.state_dict(), "centre")
+        taken = load_2d(ours, spec.model, theirs.state_dict(), "centre")
         assert taken.left == ()
         torch.testing.assert_close(ours(clips), expected, rtol=1e-5, atol=1e-5)
         # Any order in memory gives the same.
@@ -85,7 +85,7 @@ def test_a_seed_gives_timms_own_values(model):
     ours = build(spec, num_classes=5)
     torch.manual_seed(4)
     other = build(spec, num_classes=5)
-    load_2d(other, spec, theirs, "centre")
+    load_2d(other, spec.model, theirs, "centre")
     for (name, mine), copied in zip(ours.state_dict().items(), other.state_dict().values(), strict=True):
         # But for norms that timm starts at nothing.
         faint = mine.numel() and bool((mine == 0.1).all()) and not copied.any()

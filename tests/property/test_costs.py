@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from nas.cost.cost import _count
 from nas.cost.meta import measured
 from search_spaces.catalogue import FAMILIES, PRESETS, links, preset
+from search_spaces.errors import ClipError
 from search_spaces.space import SearchSpace, parse_space
-from search_spaces.spec import ArchSpec, ClipError
+from search_spaces.spec import ArchSpec
 from tests.search_spaces.strategies import specs as residual
 
 # Of timm's modules, only timm knows what they are made of.

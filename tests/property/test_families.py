@@ -12,8 +12,9 @@ import torch
 from search_spaces.catalogue import FAMILIES, build, links
 from search_spaces.codec import decode, digest, dumps, encode, loads
 from search_spaces.edit import at, diff, put
+from search_spaces.errors import SpecError
 from search_spaces.space import parse_space
-from search_spaces.spec import ArchSpec, SpecError
+from search_spaces.spec import ArchSpec
 
 NUM_CLASSES = 5
 

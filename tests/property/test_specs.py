@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from search_spaces.catalogue import PRESETS, build, preset
 from search_spaces.codec import decode, digest, dumps, encode, loads
 from search_spaces.edit import at, diff, leaves, put
+from search_spaces.errors import SpecError
 from search_spaces.families.resnet.blocks import Block, Stage, Stem, canonical_block
 from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.network import Network
-from search_spaces.spec import MIDPLANES, SpecError, TemporalOp, number_text
+from search_spaces.operators import MIDPLANES, TemporalOp
+from search_spaces.spec import number_text
 from tests.search_spaces.strategies import specs
 
 # Another valid value for a leaf, by the last part of its path.

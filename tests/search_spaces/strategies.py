@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from search_spaces.catalogue import FAMILIES
 from search_spaces.families.resnet.blocks import BOTTLENECK_KINDS, SHORTCUTS, Block, Stage, Stem
 from search_spaces.families.resnet.spec import ResNetSpec
+from search_spaces.operators import ATTENTIONS, KERNELS, KINDS, MIDPLANES, TemporalOp
 from search_spaces.parts import HEAD_POOLS
 from search_spaces.space import SearchSpace, parse_space
-from search_spaces.spec import ATTENTIONS, KERNELS, KINDS, MIDPLANES, TemporalOp
 
 WIDTHS = (8, 16, 24)
 

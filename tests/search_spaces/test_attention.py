@@ -8,8 +8,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.attention import Gate, NonLocal, SoftLookup, SqueezeExcite, attention_unit
+from search_spaces.errors import SpecError
 from search_spaces.layers import initialise
-from search_spaces.spec import ATTENTIONS, SpecError
+from search_spaces.operators import ATTENTIONS
 
 KINDS = [kind for kind in ATTENTIONS if kind != "none"]
 

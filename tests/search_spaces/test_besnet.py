@@ -12,7 +12,8 @@ from search_spaces.catalogue import build, preset
 from search_spaces.families.resnet.blocks import Block
 from search_spaces.families.resnet.layers import ResidualBlock
 from search_spaces.layers import Norm, RandomDilationConv3d
-from search_spaces.spec import ArchSpec, TemporalOp
+from search_spaces.operators import TemporalOp
+from search_spaces.spec import ArchSpec
 
 CLIP = (16, 32, 32)
 

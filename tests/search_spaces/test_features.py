@@ -10,8 +10,9 @@ from torch import nn
 
 from nas.use.features import last_layers, tapped
 from search_spaces.catalogue import preset
+from search_spaces.errors import SpecError
 from search_spaces.network import Network
-from search_spaces.spec import ArchSpec, Link, SpecError
+from search_spaces.spec import ArchSpec, Link
 from tests.conformance.test_networks import clip_of, clips, made, networks_to_run
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from nas.cost.cost import cost
 from search_spaces.codec import digest, encode
 from search_spaces.edit import at, diff, put
+from search_spaces.errors import ClipError, SpecError
 from search_spaces.families.inception.layers import AveragePool, LocalClassifier, SpatialNormSeparable
 from search_spaces.families.inception.units import FramePool, SamePadded, conv
 from search_spaces.families.inception.v1 import DOMAINS, FAMILY, UNITS, make_inception_v1
@@ -21,8 +22,8 @@ from search_spaces.families.inception.v1_spec import InceptionV1Spec, MixedUnit
 from search_spaces.inflate import inflate, parent_shapes
 from search_spaces.layers import P3D, Conv3d
 from search_spaces.network import Network
+from search_spaces.operators import FLAT, TemporalOp
 from search_spaces.parts import Pool
-from search_spaces.spec import FLAT, ClipError, SpecError, TemporalOp
 
 PRESETS = {preset.name: preset for preset in FAMILY.presets}
 PATHS = ("conv1", "conv2c", *(f"stages.{s}.{b}" for s, n in enumerate((2, 5, 2)) for b in range(n)))
@@ -117,7 +118,7 @@ def test_s3d_g_has_a_gate_behind_conv2c_too():
 
 def test_the_head_averages_two_frames_of_7x7_or_what_is_left():
     torch.manual_seed(0)
-    head = LocalClassifier(3, 5)
+    head = LocalClassifier(3, 5, kernel=(2, 7, 7))
     large = torch.randn(2, 3, 4, 8, 9)
     local = [large[:, :, t : t + 2, y : y + 7, x : x + 7] for t in range(3) for y in range(2) for x in range(3)]
     expected = torch.stack([head.fc(part.mean((2, 3, 4))) for part in local]).mean(0)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from nas.cost.cost import cost
 from search_spaces.edit import at, diff, put
+from search_spaces.errors import ClipError, SpecError
 from search_spaces.families.inception.layers import AuxClassifier
 from search_spaces.families.inception.v3 import DOMAINS, FAMILY, UNITS, make_inception_v3
 from search_spaces.families.inception.v3_blocks import KINDS, PAIRS, REACHES, Mixed, canonical_block, scaled_block
@@ -18,7 +19,7 @@ from search_spaces.families.inception.v3_spec import BLOCKS, InceptionV3Spec
 from search_spaces.families.inception.v3_units import MixedUnit
 from search_spaces.layers import P3D
 from search_spaces.network import Network
-from search_spaces.spec import FLAT, ClipError, SpecError, TemporalOp
+from search_spaces.operators import FLAT, TemporalOp
 
 PRESETS = {preset.name: preset for preset in FAMILY.presets}
 WIDTHS = {kind: widths for stage in BLOCKS for kind, widths in stage}
@@ -167,7 +168,7 @@ def test_the_auxiliary_classifier_answers_in_training_only():
 @pytest.mark.parametrize("size", [1, 5, 13, 16, 17])
 def test_the_auxiliary_classifier_takes_maps_of_any_size(size):
     torch.manual_seed(0)
-    head = AuxClassifier(4, 8, 16, 5).eval()
+    head = AuxClassifier(4, 8, 16, 5, cells=17, grid=5).eval()
     clips = torch.randn(2, 4, 3, size, size + 2)
     assert head(clips).shape == (2, 5)
     torch.testing.assert_close(head(clips), torch.stack([head(clips[:, :, t : t + 1]) for t in range(3)]).mean(0))

@@ -17,12 +17,13 @@ from torch import nn
 
 from search_spaces import weights
 from search_spaces.catalogue import build, preset
+from search_spaces.errors import SpecError
 from search_spaces.families.inception.v3 import make_inception_v3
 from search_spaces.families.resnet.blocks import Block, Stage, Stem
 from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.inflate import MODES, Inflated, check, inflate, inflate_weight, parent_shapes, parts_of_spec
 from search_spaces.layers import P3D
-from search_spaces.spec import FLAT, KINDS, PORT_KINDS, Kind, SpecError, TemporalOp
+from search_spaces.operators import FLAT, KINDS, PORT_KINDS, Kind, TemporalOp
 from search_spaces.weights import checksum, read_weights
 
 WIDTHS = (8, 16, 16, 24)

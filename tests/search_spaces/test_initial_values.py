@@ -10,9 +10,9 @@ from timm.models.resnet import BasicBlock
 from torch import nn
 
 from search_spaces.catalogue import PRESETS, build, preset
+from search_spaces.errors import SpecError
 from search_spaces.families.x3d.layers import RoundedSqueezeExcite
 from search_spaces.settings import network_of
-from search_spaces.spec import SpecError
 
 NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 

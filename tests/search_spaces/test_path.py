@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from nas.cost.cost import cost
 from search_spaces.catalogue import FAMILIES, PRESETS, preset
 from search_spaces.edit import diff, steps
+from search_spaces.errors import SpecError
 from search_spaces.space import parse_space
-from search_spaces.spec import ArchSpec, SpecError
+from search_spaces.spec import ArchSpec
 
 
 def assert_leads(a: ArchSpec, b: ArchSpec) -> None:

@@ -10,9 +10,10 @@ import torch
 from nas.cost.cost import _count, cost
 from nas.cost.meta import measured
 from search_spaces.catalogue import FAMILIES, build, links, preset
+from search_spaces.errors import ClipError, SpecError
 from search_spaces.inflate import averaged, inflate, parent_shapes
 from search_spaces.space import parse_space
-from search_spaces.spec import ArchSpec, ClipError, SpecError
+from search_spaces.spec import ArchSpec
 from tests.counters import count_flops, count_thop
 
 NUM_CLASSES = 7
@@ -160,4 +161,4 @@ class TestWeightsForRgb:
 def timm_shapes(spec: ArchSpec) -> dict[str, tuple[int, ...]]:
     from search_spaces.families.timm.weights import parent_shapes as shapes_of
 
-    return shapes_of(spec, num_classes=NUM_CLASSES)
+    return shapes_of(spec.model, num_classes=NUM_CLASSES)

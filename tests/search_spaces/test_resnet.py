@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from nas.cost.cost import cost
 from search_spaces.catalogue import build, preset
+from search_spaces.errors import SpecError
 from search_spaces.families.resnet.blocks import Block, Stage, Stem
 from search_spaces.families.resnet.layers import StemLayers
 from search_spaces.families.resnet.make import (
@@ -20,7 +21,8 @@ from search_spaces.families.resnet.make import (
 )
 from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.layers import P3D, RandomDilationConv3d, Spatial, temporal_unit
-from search_spaces.spec import KINDS, SpecError, TemporalOp, midplanes, scale
+from search_spaces.operators import KINDS, TemporalOp, midplanes
+from search_spaces.spec import scale
 
 COUNTS = (2, 2, 2, 2)
 

@@ -6,9 +6,9 @@ import pytest
 
 from search_spaces.catalogue import PRESETS, preset
 from search_spaces.codec import digest
+from search_spaces.errors import SpecError
 from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.space import parse_space
-from search_spaces.spec import SpecError
 
 
 def test_a_cut_is_asked_for_beside_a_placement_that_needs_it():

@@ -9,11 +9,12 @@ import torch
 from search_spaces.catalogue import build, preset
 from search_spaces.codec import decode, encode
 from search_spaces.edit import diff, leaves, put
+from search_spaces.errors import ClipError, SpecError
 from search_spaces.families.slowfast.family import PRESETS, make_slowfast
 from search_spaces.families.slowfast.layers import Paths, SampleFusion, Stems, TimeToChannelFusion, slow_frames
 from search_spaces.families.slowfast.spec import FUSIONS, Fusion, SlowFastBlock, SlowFastSpec
+from search_spaces.operators import FLAT, TemporalOp
 from search_spaces.space import parse_space
-from search_spaces.spec import FLAT, ClipError, SpecError, TemporalOp
 
 TIMED = TemporalOp(kind="t1x1_first")
 

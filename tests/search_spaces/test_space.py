@@ -8,9 +8,9 @@ import pytest
 
 from search_spaces.catalogue import preset
 from search_spaces.codec import digest
+from search_spaces.errors import SpecError
 from search_spaces.family_space import Domain, FamilySpace, Rule
 from search_spaces.space import parse_space
-from search_spaces.spec import SpecError
 from tests.search_spaces.small_spaces import SPACES
 from tests.search_spaces.strategies import wide_space
 

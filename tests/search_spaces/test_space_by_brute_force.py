@@ -8,6 +8,7 @@ import random
 import pytest
 
 from search_spaces.codec import digest
+from search_spaces.errors import SpecError
 from search_spaces.families.resnet.make import (
     Extras,
     depth_blocks,
@@ -18,8 +19,9 @@ from search_spaces.families.resnet.make import (
     temporal_strides,
     time_pools,
 )
+from search_spaces.operators import TemporalOp
 from search_spaces.space import SearchSpace, parse_space
-from search_spaces.spec import SpecError, TemporalOp, scale
+from search_spaces.spec import scale
 from tests.search_spaces.small_spaces import SPACES
 
 DEFAULTS = {

@@ -16,15 +16,17 @@ from torch import nn
 from nas.cost.cost import cost
 from search_spaces.catalogue import build, links
 from search_spaces.codec import decode, encode
-from search_spaces.families.timm.anatomy import NUM_STAGES, TIMM_KINDS, anatomy, stages_for, stages_with, ways
+from search_spaces.errors import ClipError, SpecError
+from search_spaces.families.timm.anatomy import anatomy, stages_for, stages_with
 from search_spaces.families.timm.family import PRESETS, make_timm
+from search_spaces.families.timm.known import NUM_STAGES, TIMM_KINDS, ways
 from search_spaces.families.timm.layers import StridedConv2d
 from search_spaces.families.timm.sites import kin, sites
 from search_spaces.families.timm.spec import TimmHead, TimmShift, TimmSpec, TimmStage
 from search_spaces.families.timm.trace import check_model
 from search_spaces.families.timm.walk import plan
+from search_spaces.operators import TemporalOp
 from search_spaces.space import parse_space
-from search_spaces.spec import ClipError, SpecError, TemporalOp
 
 # One network of each kind that is known, and whether branches of it can be shifted.
 KNOWN = {

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from nas.cost.cost import cost
 from search_spaces.catalogue import build
+from search_spaces.errors import ClipError
 from search_spaces.families.timm.family import make_timm
 from search_spaces.families.timm.heads import AttentionPool, Average, Convolution, Recurrence, Relation, temporal_head
 from search_spaces.families.timm.layers import Clock, fold, unfold
 from search_spaces.families.timm.shift import Interlace, Shift
-from search_spaces.spec import ClipError
 
 
 def clock(frames: int) -> Clock:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from search_spaces.catalogue import build
+from search_spaces.errors import SpecError
 from search_spaces.families.timm.anatomy import stages_for
 from search_spaces.families.timm.spec import TimmShift, TimmSpec, TimmStage
 from search_spaces.families.timm.weights import check_2d, load_2d, parent_shapes
 from search_spaces.inflate import check, inflate
-from search_spaces.spec import FLAT, SpecError, TemporalOp
+from search_spaces.operators import FLAT, TemporalOp
 
 MODELS = ("resnet26", "legacy_seresnet18", "regnety_002", "mobilenetv3_small_050", "densenet121", "convnext_atto")
 P3D = ("p3d_a", "p3d_b", "p3d_c", "p3d_b_port", "p3d_c_port")
@@ -75,7 +76,7 @@ def test_on_identical_frames_it_is_its_parent(model, ops, pools, mode, frames):
     theirs, state = parent(model)
     spec = spec_of(model, ops, [1, 1, *pools])
     network = build(spec, num_classes=5)
-    assert load_2d(network, spec, state, mode).left == ()
+    assert load_2d(network, spec.model, state, mode).left == ()
     image, clip = still(frames)
     with torch.no_grad():
         expected = theirs(image)
@@ -90,14 +91,14 @@ def test_replicated_weights_are_the_parent_where_padding_does_not_reach(model, k
     state = parent(model)[1]
     spec = spec_of(model, [FLAT, FLAT, TemporalOp(kind=kind), FLAT, FLAT], [1] * 5)
     network = build(spec, num_classes=5).eval()
-    load_2d(network, spec, state, "replicate")
+    load_2d(network, spec.model, state, "replicate")
     reach = sum(isinstance(m, nn.Conv3d) for m in network.modules())
     frames = 2 * reach + 1
     maps: list[Tensor] = []
     network.get_submodule(network.names[-2]).register_forward_hook(lambda _, __, out: maps.append(out))
     image, clip = still(frames)
     flat = build(spec_of(model, [FLAT] * 5, [1] * 5), num_classes=5).eval()
-    load_2d(flat, spec_of(model, [FLAT] * 5, [1] * 5), state, "centre")
+    load_2d(flat, spec_of(model, [FLAT] * 5, [1] * 5).model, state, "centre")
     flat.get_submodule(flat.names[-2]).register_forward_hook(lambda _, __, out: maps.append(out))
     with torch.no_grad():
         network(clip)
@@ -111,7 +112,7 @@ def test_an_inflated_network_goes_on_learning(kind):
     """Temporal layers that add nothing at first are not dead."""
     spec = spec_of("resnet18", [TemporalOp(kind=kind)] * 5, [1] * 5)
     network = build(spec, num_classes=5).train()
-    load_2d(network, spec, parent("resnet18")[1], "centre")
+    load_2d(network, spec.model, parent("resnet18")[1], "centre")
     network(torch.randn(4, 3, 3, SIZE, SIZE)).logsumexp(1).sum().backward()
     wake = "norm.weight" if kind != "p3d_a" else "conv.conv.weight"
     grads = [p.grad for name, p in network.named_parameters() if name.endswith(f"temporal.{wake}")]
@@ -127,7 +128,7 @@ def test_an_inflated_unit_is_near_its_parent_in_training_too(kind):
     for op in (FLAT, TemporalOp(kind=kind)):
         spec = spec_of("regnety_002", [op, FLAT, FLAT, FLAT, FLAT], [1] * 5)
         network = build(spec, num_classes=5).train()
-        load_2d(network, spec, state, "centre")
+        load_2d(network, spec.model, state, "centre")
         stem = network.get_submodule("backbone.stem")
         outputs.append(stem(torch.randn(4, 3, 4, 64, 64, generator=torch.Generator().manual_seed(1))))
     flat, inflated = outputs
@@ -139,7 +140,7 @@ def test_random_weights_are_not_the_parents_but_sum_to_them():
     theirs, state = parent("resnet18")
     spec = spec_of("resnet18", [TemporalOp(kind="3d")] * 5, [1] * 5)
     network = build(spec, num_classes=5).eval()
-    load_2d(network, spec, state, "random")
+    load_2d(network, spec.model, state, "random")
     weight = network.get_parameter("backbone.layer1.0.block.conv1.conv.weight")
     torch.testing.assert_close(weight.sum(2), state["layer1.0.conv1.weight"], rtol=1e-4, atol=1e-5)
     image, clip = still(3)
@@ -153,17 +154,22 @@ def test_what_is_taken_and_what_is_left_is_said():
         model="resnet18", shift=TimmShift(kind="tin"), stages=(TimmStage(),) * 4 + (TimmStage(attention="se"),)
     )
     network = build(spec, num_classes=7)
-    found = load_2d(network, spec, state, "centre")
+    found = load_2d(network, spec.model, state, "centre")
     assert found.taken == len(state) - 2 - sum(key.endswith("num_batches_tracked") for key in state)
     assert len(found.left) == 10
     assert {"attention.4", "head.head", "backbone.layer1.0.block.conv1.0"} <= set(found.left)
-    assert check_2d(spec, {key: tuple(value.shape) for key, value in state.items()}, num_classes=7) == found
+    assert (
+        check_2d(
+            spec.model, spec.canonical().links(num_classes=7), {key: tuple(value.shape) for key, value in state.items()}
+        )
+        == found
+    )
     given = {key: tuple(value.shape) for key, value in state.items()}
     assert inflate(network, spec, state, "centre") == check(spec, given, num_classes=7) == found
-    shapes = parent_shapes(spec, num_classes=7)
+    shapes = parent_shapes(spec.model, num_classes=7)
     assert shapes["fc.weight"] == (7, 512)
     assert shapes["layer1.0.conv1.weight"] == (64, 64, 3, 3)
-    fits = check_2d(spec, shapes, num_classes=7)
+    fits = check_2d(spec.model, spec.canonical().links(num_classes=7), shapes)
     assert (fits.taken, "head.head" in fits.left) == (found.taken + 2, False)
 
 
@@ -179,11 +185,11 @@ def test_weights_of_another_network_are_refused_and_change_nothing():
         " bn1.bias 3, not 64"
     )
     with pytest.raises(SpecError) as error:
-        load_2d(network, spec, bad, "centre")
+        load_2d(network, spec.model, bad, "centre")
     assert str(error.value) == message
     with pytest.raises(SpecError, match="mode must be one of its choices, but is center; did you mean centre"):
-        load_2d(network, spec, state, "center")
+        load_2d(network, spec.model, state, "center")
     pair = TimmSpec(model="resnet18", stages=(*(TimmStage(),) * 4, TimmStage(temporal=TemporalOp(kind="2plus1d"))))
     with pytest.raises(SpecError, match=r"2plus1d cannot take the 2D weights layer4\.0\.conv1: norm and ReLU stand"):
-        load_2d(build(pair, num_classes=5), pair, state, "centre")
+        load_2d(build(pair, num_classes=5), pair.model, state, "centre")
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

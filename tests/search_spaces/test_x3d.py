@@ -10,10 +10,11 @@ from torch.nn import functional as F
 from search_spaces.catalogue import build, preset
 from search_spaces.codec import decode, encode
 from search_spaces.edit import diff, leaves, put
+from search_spaces.errors import SpecError
 from search_spaces.families.x3d.family import PRESETS, make_x3d
 from search_spaces.families.x3d.spec import X3DBlock, X3DSpec, round_width
+from search_spaces.operators import FLAT, TemporalOp
 from search_spaces.space import parse_space
-from search_spaces.spec import FLAT, SpecError, TemporalOp
 
 CSN = TemporalOp(kind="csn")
 

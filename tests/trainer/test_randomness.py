@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.run import seed_generators
+from trainer.loop import seed_generators
 
 
 def drawn(seed, epoch, device, **place):

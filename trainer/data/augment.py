@@ -1,4 +1,14 @@
-"""From the bytes of frames to the numbers of a clip: crops, mirroring, scaling, and what a network sees of them."""
+"""From the bytes of frames to the numbers of a clip: crops, mirroring, scaling, and what a network sees of them.
+
+Flow lies in bytes as TSN keeps it (Wang et al. 2016): (v / bound) * 128 + 128, rounded and cut off at 0 and 255, so
+that 128 is exactly no motion and one level is bound / 128 pixels (0.16 at 20). Its sign follows the picture: a mirrored
+clip negates u, and a clip that is played backwards negates both, in the opposite order. A byte b is negated by 256 - b,
+which is exact but for the outermost one. (255 - b, as TSN's authors have it, makes a little motion out of none.)
+Numbers of a flow are pixels of the frames that it was computed on, also where these are resized afterwards.
+
+Difference t is frame t + 1 minus frame t, of the frames that are shown, after all augmentation; the last one is shown
+twice. So the frames read are those of RGB, at the same cost, and the same videos are long enough.
+"""
 
 from __future__ import annotations
 

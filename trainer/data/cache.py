@@ -1,4 +1,16 @@
-"""Folders that are being written: named after their process, held while it lives, swept up once it does not."""
+"""The cache: every video decoded once, as raw bytes that training processes map into memory.
+
+`CACHE/<key>/` holds one `<split>.bin` a split, the frames of its videos (RGB, or flow) back to back, those of each
+video behind their digests (`trainer.data.digests`), and `index.json`, which says where each video starts. The key is a
+hash of what went in: the paths below the root, sizes and times of modification of the files, and how they were decoded;
+other inputs make another folder. Sizes and times are what make, rsync and git go by: reading hundreds of gigabytes at
+each start only to learn that nothing changed would cost more than it brings. A copy of the data on another disk has
+other times, and is packed again; the checksum that is *recorded* is one of the frames themselves, so it is the same
+there.
+
+A folder appears under its key by one rename, when it is complete, so neither a crash nor a second process
+that packs the same data can leave a half-written one behind.
+"""
 
 from __future__ import annotations
 

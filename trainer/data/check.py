@@ -1,4 +1,4 @@
-"""What was made of a data set before: whether damage to it on the disk would be noticed."""
+"""What `nas data check` reports: what a data set holds, what is wrong with it, and what stands in it twice."""
 
 from __future__ import annotations
 

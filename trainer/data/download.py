@@ -1,4 +1,9 @@
-"""Files from a web server, in parts and checked, and videos out of archives: plain files by their own names."""
+"""Files from a web server, in parts and checked, and videos out of archives: plain files by their own names.
+
+What a mirror sends may be made to fill a disk or the memory: 1.5 MB of gzip can hold 1.5 GB of zeros, and a header that
+gives a name may be as long as it likes. Videos are compressed already, so that an honest archive has about the size of
+what is in it. An archive above a limit is refused as a whole, and what came out of it is removed.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from nas.store.drivers import Driver, begun_of, drivers_of
 from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import accuracy_of, interval_of, metric_of
 from nas.study.objectives import USUAL, averaged, meets, minimised, no_front, recorded_floors, recorded_objectives
-from nas.train.recipes import told_apart
+from nas.train.recipe_names import told_apart
 
 
 def gather(store: Store, *, database: str | None = None) -> Report:

@@ -27,7 +27,7 @@ from nas.read.report.parts import TESTS
 from nas.read.report.values import Confusion, Point, Promotion, Report
 from nas.search.importance import MIN_NETWORKS
 from nas.study.metric import intervals
-from nas.train.recipes import DIGITS, recipe_lines
+from nas.train.recipe_names import DIGITS, recipe_lines
 from trainer.files import check_replaceable, make_folder
 
 TEMPLATE = Path(__file__).parent / "template"

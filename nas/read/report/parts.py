@@ -36,8 +36,8 @@ from nas.study.fidelity import EPOCHS, Fidelity
 from nas.study.metric import accuracy_of, broken_text
 from nas.train.folder import read_content
 from search_spaces import codec
+from search_spaces.errors import SpecError
 from search_spaces.families.timm.spec import TimmSpec
-from search_spaces.spec import SpecError
 
 TESTS = ("forward", "reversed", "shuffled", "frozen", "single")
 

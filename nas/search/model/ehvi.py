@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from nas.search.front import CORNER, hypervolume
 from nas.search.front import front as non_dominated
-from nas.search.front import hypervolume
 
 Array = NDArray[np.float64]
 
-REFERENCE = 1.05
+REFERENCE = CORNER
 """Cost of the reference point on axes that are scaled to 0..1 over the pool."""
 
 

@@ -1,4 +1,15 @@
-"""Networks as the model sees them: settings of conditional spaces as bits, exact cost, and scores."""
+"""Networks as the model sees them: settings of conditional spaces as bits, exact cost, and scores.
+
+A setting that does not apply to a network has a value of its own there. Families share the settings of which most
+values are common to them (`kind`, `kernel`), and what can be said of any network: how many blocks it has, which share
+of them sees time and where, and with which operator. Nominal and ordinal settings are told apart by their values:
+numbers are ordered, words are not.
+
+A score is a function of the study and a network, but may take a second to compute. So it is known of what was trained
+and of the few networks that a proposal comes down to; of all others it is guessed, by ridge regression on their
+settings over a part of the pool that is scored at the start. Which networks these are does not depend on what was
+scored before, so that a search that is started again guesses, and proposes, the same.
+"""
 
 from __future__ import annotations
 

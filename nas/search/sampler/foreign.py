@@ -1,4 +1,8 @@
-"""Samplers of Optuna, or of a hub, by name: whether one is there, takes its settings, and draws by its seed alone."""
+"""Samplers of Optuna, or of a hub, by name: whether one is there, takes its settings, and draws by its seed alone.
+
+Nothing of that is written down here. A class is asked: its signature for settings, a small study for the number of
+objectives, for the settings that it models together, and for what it notes in a study.
+"""
 
 from __future__ import annotations
 

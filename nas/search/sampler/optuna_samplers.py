@@ -27,9 +27,9 @@ from nas.search.pool import Candidate, Pool
 from nas.search.sampler.foreign import Form, ability, maker, quiet
 from nas.search.sampler.signature import seeded
 from nas.study.samplers import Sampler
+from search_spaces.errors import SpecError
 from search_spaces.family_space import Point
 from search_spaces.space import SearchSpace
-from search_spaces.spec import SpecError
 
 POPULATION = 20
 REHEARSED = 24  # made-up results, more than any sampler of Optuna draws at random before it begins

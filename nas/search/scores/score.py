@@ -17,7 +17,8 @@ from nas.search.scores.data import Batches
 from nas.search.scores.structure import drawing, drawn
 from nas.store.database import Store
 from nas.study.study import Study
-from search_spaces.spec import ArchSpec, SpecError
+from search_spaces.errors import SpecError
+from search_spaces.spec import ArchSpec
 from trainer.config import Clip
 
 

@@ -1,4 +1,7 @@
-"""Scores of a network by its structure alone: synflow, entropy, temporal; and networks drawn for a score."""
+"""Scores of a network by its structure alone: synflow, entropy, temporal; and networks drawn for a score.
+
+Norms are identities in all of them, as in the papers' own code.
+"""
 
 from __future__ import annotations
 

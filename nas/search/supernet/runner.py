@@ -201,7 +201,7 @@ def _pool(study: Study, data: VideoData, listener: Listener) -> Pool:
 
 def _key(study: Study, data: VideoData, recipe: Recipe, places: Cover, strategy: Strategy) -> str:
     """Twelve letters that name the training: networks, strategy, recipe, data and seed."""
-    free = {"eval_every"} if recipe.has_horizon else {"eval_every", "epochs"}  # as `trainer.run` has it
+    free = {"eval_every"} if recipe.has_horizon else {"eval_every", "epochs"}  # as `trainer.loop` has it
     same = {key: value for key, value in recipe.identity().items() if key not in free}
     content = [_VERSION, strategy, sorted(places.paths), study.data.identity(), same, study.seed, data.checksum]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -9,8 +9,9 @@ from itertools import accumulate
 from typing import cast
 
 from search_spaces.domains import ANY_SCOPE, At, Choice, Pick, Scalar, always
+from search_spaces.errors import SpecError
 from search_spaces.families.labels import dilations, read_dilation, read_factor
-from search_spaces.spec import ATTENTIONS, FLAT, KERNELS, Kind, Midplanes, SpecError, TemporalOp
+from search_spaces.operators import ATTENTIONS, FLAT, KERNELS, Kind, Midplanes, TemporalOp
 
 PLACEMENTS = ("all", "none", "top_heavy", "bottom_heavy")
 # There is no block in whose convolutions planes could be shared, as in torchvision's (2+1)D.

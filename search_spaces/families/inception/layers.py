@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.families.inception.units import AUX_CELLS, AUX_GRID, LOCAL
 from search_spaces.layers import (
     Conv3d,
     ConvNorm,
@@ -58,24 +57,26 @@ class SpatialNormSeparable(nn.Module):
 class LocalClassifier(nn.Module):
     """Average over 2x7x7 at stride 1, dropout, the same linear classifier at every place, mean of the logits.
 
-    The head of I3D and S3D. Where less than 2x7x7 is left of a clip, the average is over what is left.
+    The head of I3D and S3D. Where less than its kernel is left of a clip, the average is over what is left.
     """
 
-    def __init__(self, in_planes: int, num_classes: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, in_planes: int, num_classes: int, *, kernel: Triple, dropout: float = 0.0) -> None:
         """Makes the head.
 
         Args:
             in_planes: Planes into it.
             num_classes: Classes.
+            kernel: What is averaged at every place, over (T, H, W).
             dropout: Share of features dropped in training.
         """
         super().__init__()
+        self.kernel = kernel
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(in_planes, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, in_planes, T, H, W) to logits (N, num_classes)."""
-        kernel = [min(most, size) for most, size in zip(LOCAL, x.shape[2:], strict=True)]
+        kernel = [min(most, size) for most, size in zip(self.kernel, x.shape[2:], strict=True)]
         features = self.dropout(F.avg_pool3d(x, kernel, stride=1))
         logits: Tensor = self.fc(features.movedim(1, -1)).mean((1, 2, 3))
         return logits
@@ -123,7 +124,9 @@ class AuxClassifier(SideHead):
     averaged to 5x5 instead.
     """
 
-    def __init__(self, in_planes: int, mid_planes: int, out_planes: int, num_classes: int) -> None:
+    def __init__(
+        self, in_planes: int, mid_planes: int, out_planes: int, num_classes: int, *, cells: int, grid: int
+    ) -> None:
         """Makes the head.
 
         Args:
@@ -131,17 +134,20 @@ class AuxClassifier(SideHead):
             mid_planes: Planes of the 1x1x1 convolution.
             out_planes: Planes of the 1x5x5 convolution.
             num_classes: Classes.
+            cells: Rows and columns of a map that is averaged by windows; a smaller one is averaged to the grid.
+            grid: Rows and columns of what the second convolution sees.
         """
         super().__init__()
+        self.cells, self.grid = cells, grid
         self.conv0 = ConvNorm(pointwise(in_planes, mid_planes), mid_planes, act=True, norm=_NORM)
-        conv1 = spatial_conv(mid_planes, out_planes, Spatial(kernel=(AUX_GRID, AUX_GRID), padding=(0, 0)))
+        conv1 = spatial_conv(mid_planes, out_planes, Spatial(kernel=(grid, grid), padding=(0, 0)))
         self.conv1 = ConvNorm(conv1, out_planes, act=True, norm=_NORM)
         self.fc = nn.Linear(out_planes, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, in_planes, T, H, W) to logits (N, num_classes)."""
-        if min(x.shape[3:]) < AUX_CELLS:
-            cells = F.adaptive_avg_pool3d(x, (x.shape[2], AUX_GRID, AUX_GRID))
+        if min(x.shape[3:]) < self.cells:
+            cells = F.adaptive_avg_pool3d(x, (x.shape[2], self.grid, self.grid))
         else:
             cells = F.avg_pool3d(x, (1, 5, 5), stride=(1, 3, 3))
         logits: Tensor = self.fc(self.conv1(self.conv0(cells)).mean((2, 3, 4)))

@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
+from search_spaces.errors import at_least, one_of
 from search_spaces.flow import (
     Aside,
     Convolved,
@@ -22,18 +23,9 @@ from search_spaces.flow import (
     convolved,
     dropped,
 )
+from search_spaces.operators import FLAT, Attention, TemporalOp, canonical_op, midplanes, same_padding
 from search_spaces.parts import Attend, Chain, Concat, Conv, Pool
-from search_spaces.spec import (
-    FLAT,
-    Attention,
-    TemporalOp,
-    Unit,
-    at_least,
-    canonical_op,
-    midplanes,
-    one_of,
-    same_padding,
-)
+from search_spaces.spec import Unit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -246,7 +238,7 @@ class LocalHead:
         """Returns the module."""
         from search_spaces.families.inception.layers import LocalClassifier
 
-        return LocalClassifier(self.in_planes, self.num_classes, dropout=self.dropout)
+        return LocalClassifier(self.in_planes, self.num_classes, kernel=LOCAL, dropout=self.dropout)
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""
@@ -270,7 +262,8 @@ class AuxHead:
         """Returns the module."""
         from search_spaces.families.inception.layers import AuxClassifier
 
-        return AuxClassifier(self.in_planes, self.mid_planes, self.out_planes, self.num_classes)
+        planes = (self.in_planes, self.mid_planes, self.out_planes)
+        return AuxClassifier(*planes, self.num_classes, cells=AUX_CELLS, grid=AUX_GRID)
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""

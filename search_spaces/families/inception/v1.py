@@ -1,4 +1,28 @@
-"""Inception-v1 as a family: its domains, and the published networks for clips."""
+"""Inception-v1 as a family: its domains, and the published networks for clips.
+
+Layers that can be temporal are the blocks of a space: conv1 and conv2c are stage 0, the mixed blocks stages 1 to 3. A
+cut counts them from 0: conv1, 2c, 3b, 3c, 4b to 4f, 5b, 5c.
+
+Carreira and Zisserman 2017 (https://arxiv.org/abs/1705.07750); Xie et al. 2018 (https://arxiv.org/abs/1712.04851).
+
+Three different networks are called S3D:
+
+- `s3d_v1`: torchvision's. Every convolution of 3x3 and more, the first too, is 1xkxk, norm, ReLU, kx1x1, norm, ReLU.
+- `s3d_slim`: TF slim's `s3dg` without its gates. The first convolution is 3x7x7 and not separable; in the others the
+  temporal convolution has a bias in place of the norm, and begins as the identity. `s3d_g_slim` has the gates.
+- `s3d_paper`: a reading of the paper's text. It says that filters of k x n x n are replaced by 1xnxn followed by kx1x1,
+  and that I3D has time in only two of the four branches of a block, while separable convolutions allow it in all four.
+  Read as: as torchvision's, and a 3x1x1 convolution behind the 1x1x1 of branches 0 and 3. The paper's own parameters
+  and operations belong to none of the three.
+
+`i3d_top_heavy_4b` is temporal from block 4b on, `i3d_bottom_heavy_4b` up to block 4b; below or above, kernels see one
+frame, while the temporal strides and pools stay. The 2D networks of the paper (`i2d`) have those, too.
+
+I3D and slim's S3D were released in TensorFlow, with its SAME padding: `i3d`, all networks made from it, `s3d_slim` and
+`s3d_g_slim` have that, and the outputs of the released code. `i3d_piergiaj` is the usual PyTorch version of I3D,
+whose norms have a momentum of 0.01. The padding of all others is torchvision's, symmetric. So it was under these names,
+too, before specs had `padding`: `i3d_symmetric`, `s3d_slim_symmetric` and `s3d_g_slim_symmetric` are those networks.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +37,8 @@ from search_spaces.families.inception.v1_blocks import KINDS, WIDTHS, First, Mix
 from search_spaces.families.inception.v1_spec import InceptionV1Spec, name
 from search_spaces.families.labels import read_factor
 from search_spaces.family import Family, Preset, Published
-from search_spaces.spec import FLAT, KERNELS, Attention, Kind, TemporalOp, scale
+from search_spaces.operators import FLAT, KERNELS, Attention, Kind, TemporalOp
+from search_spaces.spec import scale
 
 STRIDES = (2, 1, 1, 2, 2)
 POOLS = (1, 1, 3, 2)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.inception.units import (
     FramePool,
     SamePadded,
@@ -16,20 +17,9 @@ from search_spaces.families.inception.units import (
     conv,
 )
 from search_spaces.flow import Shape
+from search_spaces.operators import ATTENTIONS, FLAT, PORT_KINDS, Attention, Kind, TemporalOp
 from search_spaces.parts import Chain, Concat, Pool
-from search_spaces.spec import (
-    ATTENTIONS,
-    FLAT,
-    PORT_KINDS,
-    Attention,
-    Kind,
-    SpecError,
-    TemporalOp,
-    Unit,
-    at_least,
-    one_of,
-    scale,
-)
+from search_spaces.spec import Unit, scale
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,4 +1,12 @@
-"""Inception-v1 networks for clips as values, and as text: I3D, S3D, S3D-G and all between them."""
+"""Inception-v1 networks for clips as values, and as text: I3D, S3D, S3D-G and all between them.
+
+Carreira and Zisserman 2017, "Quo Vadis, Action Recognition?" (https://arxiv.org/abs/1705.07750), figure 3, for the
+layout; Xie et al. 2018, "Rethinking Spatiotemporal Feature Learning" (https://arxiv.org/abs/1712.04851), for separable
+convolutions, gates, and networks that are temporal in part.
+
+Layers are numbered as in Inception-v1: conv1 (7x7), conv2b (1x1), conv2c (3x3), mixed blocks 3b, 3c; 4b to 4f; 5b, 5c,
+with a max pool behind conv1 and conv2c and before 4b and 5b.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Literal
 
+from search_spaces.errors import SpecError, at_least, one_of, within
 from search_spaces.families.inception.units import (
     PADDINGS,
     SEPARABLE,
@@ -34,20 +43,9 @@ from search_spaces.families.inception.v1_blocks import (
     pool_unit,
     scaled_block,
 )
+from search_spaces.operators import ADDED, FLAT
 from search_spaces.parts import Attend
-from search_spaces.spec import (
-    ADDED,
-    FLAT,
-    ArchSpec,
-    Link,
-    SpecError,
-    Twin,
-    at_least,
-    number_text,
-    one_of,
-    scale,
-    within,
-)
+from search_spaces.spec import ArchSpec, Link, Twin, number_text, scale
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,4 +1,22 @@
-"""Inception-v3 as a family: its domains, and the published networks for clips."""
+"""Inception-v3 as a family: its domains, and the published networks for clips.
+
+Layers that can be temporal are the blocks of a space: conv1a, 2a, 2b and 4a are stage 0, the mixed blocks 1 to 3.
+A cut counts them from 0: 1a, 2a, 2b, 4a, 5b, 5c, 5d, 6a to 6e, 7a to 7c.
+
+- `inception_v3_2d`: torchvision's network frame by frame, the mean over frames before its classifier.
+- `s3d_v3`: the report's, with separable convolutions (the pair 1x7, 7x1 becomes 1x1x7, 1x7x1, 7x1x1), the temporal
+  strides of its table 1 and an auxiliary classifier. 5x5 becomes 1x5x5, 5x1x1, and 1x3, 3x1 become 1x1x3, 3x1x1 and
+  1x3x1, 3x1x1, which the report does not spell out: as it does with 3 and 7, a kernel of n pixels gets n frames.
+- `s3d_v3_inflated`: with the pairs inflated to 7x1x7, 7x7x1, the report's future work.
+- `s3d_v3_top_heavy_5c`, `s3d_v3_top_heavy_6a`: the report's second network, which is 2D below "layer 9" and keeps the
+  temporal strides and pools there. Counting from conv1a with the pools, layer 9 is block 5c; without them, it is the
+  first reduction, 6a. (Neither has "almost half" of the parameters of `s3d_v3`, nor has that "almost twice as many" as
+  `s3d_v1`: with five classes it has 4.2 times as many, those of the auxiliary classifier included.)
+- `i3d_v3`: every kernel of n pixels inflated to n frames.
+
+The first pools of `s3d_v3` and its reductions see three frames, as in table 1; the pools inside blocks see as the
+block does, three where it has time and one where it is 2D, so that a network without both sees each frame alone.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +45,8 @@ from search_spaces.families.inception.v3_blocks import (
 )
 from search_spaces.families.inception.v3_spec import BLOCKS, STEM_NAMES, Aux, InceptionV3Spec, Stem, name
 from search_spaces.family import Family, Preset, Published
-from search_spaces.spec import FLAT, Attention, Kind, TemporalOp, scale
+from search_spaces.operators import FLAT, Attention, Kind, TemporalOp
+from search_spaces.spec import scale
 
 InnerPool = Literal["as_block", "2d", "3d"]
 INNER_POOLS: tuple[InnerPool, ...] = ("as_block", "2d", "3d")

@@ -11,19 +11,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.inception.units import canonical, check_op
-from search_spaces.spec import (
-    ATTENTIONS,
-    FLAT,
-    KERNELS,
-    Attention,
-    Kind,
-    SpecError,
-    TemporalOp,
-    at_least,
-    one_of,
-    scale,
-)
+from search_spaces.operators import ATTENTIONS, FLAT, KERNELS, Attention, Kind, TemporalOp
+from search_spaces.spec import scale
 
 MixedKind = Literal["type1", "reduction1", "type2", "reduction2", "type3"]
 Pair = Literal["appended", "inflated", "each", "none"]

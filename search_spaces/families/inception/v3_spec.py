@@ -1,4 +1,9 @@
-"""Inception-v3 networks for clips as values, and as text: frame by frame, inflated, and with time by layer."""
+"""Inception-v3 networks for clips as values, and as text: frame by frame, inflated, and with time by layer.
+
+How table 1 of the report comes from 64 frames of 224x224 to 8, 3 and 1 frames of 28x28, 13x13 and 6x6: the stem is
+padded and halves frames with conv 1a and both pools (32, 16, 8); the two reductions stride by 2 with kernels of 3x3x3
+and no padding, over rows and columns as in 2D and over frames as well: (8 - 3) // 2 + 1 = 3, (3 - 3) // 2 + 1 = 1.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.inception.units import AuxHead, FramePool, kernel_text, op_text, row, runs, with_attention
 from search_spaces.families.inception.v3_blocks import (
     PADDINGS,
@@ -22,8 +28,9 @@ from search_spaces.families.inception.v3_blocks import (
     scaled_block,
 )
 from search_spaces.families.inception.v3_units import TWINS, MixedUnit, stem_1x1, stem_conv, stem_pool
+from search_spaces.operators import ATTENTIONS, FLAT, Attention
 from search_spaces.parts import Attend, Head
-from search_spaces.spec import ATTENTIONS, FLAT, ArchSpec, Attention, Link, SpecError, Twin, at_least, one_of, scale
+from search_spaces.spec import ArchSpec, Link, Twin, scale
 
 if TYPE_CHECKING:
     from torch import nn

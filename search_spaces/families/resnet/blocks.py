@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
-from search_spaces.spec import (
+from search_spaces.errors import SpecError, at_least, one_of
+from search_spaces.operators import (
     ADDED,
     ATTENTIONS,
     MIDPLANES,
@@ -15,12 +16,9 @@ from search_spaces.spec import (
     SEPARATED_KINDS,
     Attention,
     Kind,
-    SpecError,
     TemporalOp,
-    at_least,
     canonical_op,
     midplanes,
-    one_of,
 )
 
 BlockKind = Literal["basic", "bottleneck"]

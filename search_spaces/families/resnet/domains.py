@@ -37,7 +37,7 @@ from search_spaces.families.resnet.values import (
     stage_strides,
     values_of,
 )
-from search_spaces.spec import FLAT, MIDPLANES, POINTWISE_KINDS, PORT_KINDS, TemporalOp
+from search_spaces.operators import FLAT, MIDPLANES, POINTWISE_KINDS, PORT_KINDS, TemporalOp
 
 At = tuple[int, int]
 

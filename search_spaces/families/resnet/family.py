@@ -1,4 +1,9 @@
-"""The family of residual networks: its published networks, and all of it put together."""
+"""The family of residual networks: its published networks, and all of it put together.
+
+He et al. 2016, "Deep Residual Learning for Image Recognition" (https://arxiv.org/abs/1512.03385), in the form that
+torchvision has (strides on the 3x3 convolutions). On a clip, each frame is seen by itself, and the mean of their logits
+is what a temporal segment network takes (Wang et al. 2016).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +18,8 @@ from search_spaces.families.resnet.make import DEPTHS, PLACEMENTS, make_stem, of
 from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.families.resnet.values import KIND_LABELS
 from search_spaces.family import Family, Preset, Published
+from search_spaces.operators import ATTENTIONS, FLAT, MIDPLANES
 from search_spaces.parts import HEAD_POOLS
-from search_spaces.spec import ATTENTIONS, FLAT, MIDPLANES
 
 _IMAGENET = {18: 69.758, 34: 73.314, 50: 76.130, 101: 77.374, 152: 78.312}
 

@@ -1,7 +1,8 @@
-"""What stems and residual blocks are made of, for their cost: the modules of `resnet_layers`, as steps."""
+"""What stems and residual blocks are made of, for their cost: the modules of `resnet.layers`, as steps."""
 
 from __future__ import annotations
 
+from search_spaces.errors import ClipError
 from search_spaces.families.resnet.blocks import Block, Stem, block_midplanes, has_projection
 from search_spaces.flow import (
     Flow,
@@ -16,8 +17,8 @@ from search_spaces.flow import (
     temporal_steps,
     unrectified,
 )
+from search_spaces.operators import NONLOCALS, POINTWISE_KINDS, TemporalOp
 from search_spaces.parts import Attend
-from search_spaces.spec import NONLOCALS, POINTWISE_KINDS, ClipError, TemporalOp
 
 
 def stem_flow(stem: Stem, frames: int, in_planes: int = 3, *, relu_first: bool = False) -> Flow:

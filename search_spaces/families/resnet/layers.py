@@ -13,6 +13,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from search_spaces.errors import ClipError
 from search_spaces.families.resnet.blocks import Block, Stem, block_midplanes, has_projection
 from search_spaces.layers import (
     NORM,
@@ -27,7 +28,7 @@ from search_spaces.layers import (
     temporal_conv,
     temporal_unit,
 )
-from search_spaces.spec import NONLOCALS, POINTWISE_KINDS, Attention, ClipError, TemporalOp
+from search_spaces.operators import NONLOCALS, POINTWISE_KINDS, Attention, TemporalOp
 
 
 class StemLayers(ConvNorm):

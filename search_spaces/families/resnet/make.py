@@ -1,4 +1,7 @@
-"""Labels that choices in residual networks are written as, and networks from them, stage by stage."""
+"""Labels that choices in residual networks are written as, and networks from them, stage by stage.
+
+Groups are numbered as in Tran et al. 2018: conv1 is the stem and conv2 the first residual stage.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from search_spaces.domains import Scalar
+from search_spaces.errors import SpecError
 from search_spaces.families.resnet.blocks import (
     EXPANSION,
     Block,
@@ -22,8 +26,8 @@ from search_spaces.families.resnet.blocks import (
     rectified_first,
 )
 from search_spaces.families.resnet.spec import ResNetSpec
+from search_spaces.operators import NORM_EPS, NORM_MOMENTUM, Attention, TemporalOp, canonical_op
 from search_spaces.parts import HeadPool
-from search_spaces.spec import NORM_EPS, NORM_MOMENTUM, Attention, SpecError, TemporalOp, canonical_op
 
 
 @lru_cache(maxsize=65536)

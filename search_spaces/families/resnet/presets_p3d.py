@@ -23,7 +23,7 @@ from functools import partial
 from search_spaces.families.resnet.make import Extras, make_stem, of_depth
 from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.family import Preset, Published
-from search_spaces.spec import FLAT, Kind, TemporalOp
+from search_spaces.operators import FLAT, Kind, TemporalOp
 
 P3D_PAPER = "Qiu et al. 2017, Learning Spatio-Temporal Representation with Pseudo-3D Residual Networks"
 BESNET_PAPER = "TwentyBN 2017, Random Dilation Networks for Action Recognition in Videos"

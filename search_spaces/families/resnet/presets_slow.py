@@ -18,7 +18,7 @@ from search_spaces.families.resnet.make import Extras, make_stem, of_depth
 from search_spaces.families.resnet.presets_tran import zoo
 from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.family import Preset, Published
-from search_spaces.spec import FLAT, TemporalOp
+from search_spaces.operators import FLAT, TemporalOp
 
 WANG = "Wang et al. 2018, Non-local Neural Networks"
 SLOWFAST = "Feichtenhofer et al. 2019, SlowFast Networks for Video Recognition"

@@ -19,7 +19,7 @@ from search_spaces.families.resnet.blocks import Stem
 from search_spaces.families.resnet.make import DEPTHS, Extras, make_stem, of_depth, place, temporal_strides
 from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.family import Preset, Published
-from search_spaces.spec import FLAT, Kind, Midplanes, TemporalOp
+from search_spaces.operators import FLAT, Kind, Midplanes, TemporalOp
 
 PAPER = "Tran et al. 2018, A Closer Look at Spatiotemporal Convolutions for Action Recognition"
 CSN_PAPER = "Tran et al. 2019, Video Classification with Channel-Separated Convolutional Networks"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_spaces.spec import FLAT, POINTWISE_KINDS, SEPARATED_KINDS, TemporalOp
+from search_spaces.operators import FLAT, POINTWISE_KINDS, SEPARATED_KINDS, TemporalOp
 
 if TYPE_CHECKING:
     from search_spaces.families.resnet.blocks import Block, Stem

@@ -7,24 +7,14 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
+from search_spaces.errors import SpecError, one_of, within
 from search_spaces.families.resnet.blocks import Block, Stage, Stem, canonical_block, canonical_stem, rectified_first
 from search_spaces.families.resnet.flow import block_flow, stem_flow
 from search_spaces.families.resnet.show import block_row, block_text, pool_row, stem_row, stem_text
 from search_spaces.flow import Flow, Shape
+from search_spaces.operators import ADDED, NORM_EPS, NORM_MOMENTUM
 from search_spaces.parts import HEAD_POOLS, Head, HeadPool, Pool
-from search_spaces.spec import (
-    ADDED,
-    NORM_EPS,
-    NORM_MOMENTUM,
-    ArchSpec,
-    Link,
-    SpecError,
-    Twin,
-    number_text,
-    one_of,
-    scale,
-    within,
-)
+from search_spaces.spec import ArchSpec, Link, Twin, number_text, scale
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from search_spaces.domains import ANY_SCOPE, Scalar
+from search_spaces.errors import SpecError, at_most, nearest
 from search_spaces.families.labels import placement_fits, read_dilation, read_factor, read_placement, read_share
 from search_spaces.families.resnet.blocks import SHORTCUTS
 from search_spaces.families.resnet.make import (
@@ -18,20 +19,9 @@ from search_spaces.families.resnet.make import (
     temporal_strides,
     time_pools,
 )
+from search_spaces.operators import ATTENTIONS, KERNELS, KINDS, MIDPLANES, NORM_EPS, NORM_MOMENTUM, TemporalOp
 from search_spaces.parts import HEAD_POOLS
-from search_spaces.spec import (
-    ATTENTIONS,
-    KERNELS,
-    KINDS,
-    MIDPLANES,
-    NORM_EPS,
-    NORM_MOMENTUM,
-    SpecError,
-    TemporalOp,
-    at_most,
-    nearest,
-    scale,
-)
+from search_spaces.spec import scale
 
 # What a domain is where a space leaves it out: together, R3D-18. A cut says something only beside a placement that asks
 # for one, and those need the domain.

@@ -17,6 +17,7 @@ from functools import lru_cache, partial
 from typing import cast
 
 from search_spaces.domains import ANY_SCOPE, At, Choice, Declared, Pick, Scalar
+from search_spaces.errors import SpecError
 from search_spaces.families.labels import (
     dilations,
     placement_fits,
@@ -36,7 +37,8 @@ from search_spaces.families.slowfast.spec import (
     SlowFastStem,
 )
 from search_spaces.family import Family, Preset, Published
-from search_spaces.spec import ATTENTIONS, FLAT, KERNELS, KINDS, Attention, Kind, SpecError, TemporalOp, scale
+from search_spaces.operators import ATTENTIONS, FLAT, KERNELS, KINDS, Attention, Kind, TemporalOp
+from search_spaces.spec import scale
 
 PAPER = "Feichtenhofer et al. 2019, SlowFast Networks for Video Recognition"
 REPORT = "Team Efficient, Multi-Moments in Time challenge 2019: temporal interlacing network"

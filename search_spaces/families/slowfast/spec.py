@@ -12,24 +12,13 @@ from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
+from search_spaces.errors import ClipError, SpecError, at_least, one_of
 from search_spaces.families.resnet.blocks import Block, Pool, Stem, canonical_block
 from search_spaces.families.resnet.flow import block_flow, stem_flow
 from search_spaces.families.resnet.show import block_row, op_text, stem_row
 from search_spaces.flow import Flow, Forked, Fused, Mapped, Parallel, Shape, classified, convolved
-from search_spaces.spec import (
-    ADDED,
-    ATTENTIONS,
-    KERNELS,
-    ArchSpec,
-    Attention,
-    ClipError,
-    Link,
-    SpecError,
-    TemporalOp,
-    at_least,
-    one_of,
-    scale,
-)
+from search_spaces.operators import ADDED, ATTENTIONS, KERNELS, Attention, TemporalOp
+from search_spaces.spec import ArchSpec, Link, scale
 
 if TYPE_CHECKING:
     from torch import nn

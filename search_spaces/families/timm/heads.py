@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from search_spaces.errors import ClipError
 from search_spaces.families.timm.layers import Clock, FrameWise, fold
-from search_spaces.spec import ClipError
 
 # TRN: of the subsets of frames of one size, so many are looked at.
 _SUBSETS = 3

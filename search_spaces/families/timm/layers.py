@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces.layers import Conv3d, temporal_conv
-from search_spaces.spec import PORT_KINDS, TemporalOp, midplanes
+from search_spaces.operators import PORT_KINDS, TemporalOp, midplanes
 
 Conv = TypeVar("Conv", nn.Conv2d, Conv3d)
 

@@ -24,7 +24,7 @@ from search_spaces.families.timm.sites import Site, branch, part_of, sites
 from search_spaces.families.timm.trace import create, fixed_size, template, without_classifier
 from search_spaces.families.timm.walk import plan
 from search_spaces.layers import zero_last_norms
-from search_spaces.spec import POINTWISE_KINDS, TemporalOp
+from search_spaces.operators import POINTWISE_KINDS, TemporalOp
 
 # What a norm that timm starts at nothing starts from.
 _FAINT = 0.1

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.spec import ClipError
+from search_spaces.errors import ClipError
 
 if TYPE_CHECKING:
     from search_spaces.families.timm.layers import Clock

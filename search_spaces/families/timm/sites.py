@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from torch import nn
 
-from search_spaces.families.timm.anatomy import Anatomy, Piece
+from search_spaces.errors import SpecError
+from search_spaces.families.timm.known import Anatomy, Piece
 from search_spaces.families.timm.layers import is_idempotent, is_zero_padded
 from search_spaces.families.timm.trace import Call, trace
 from search_spaces.families.timm.walk import Part, plan
-from search_spaces.spec import POINTWISE_KINDS, Kind, SpecError, TemporalOp
+from search_spaces.operators import POINTWISE_KINDS, Kind, TemporalOp
 
 # Residual blocks of timm and the first convolution of their branch, which takes no other input than the block's own.
 _BRANCHES = {

@@ -1,4 +1,9 @@
-"""Networks for clips made from image networks of timm, as values, and their units."""
+"""Networks for clips made from image networks of timm, as values, and their units.
+
+Two ways: per frame, with a temporal head and, in residual branches, TSM or TIN; and inflated, where convolutions of
+chosen stages take time. They go together. Stages are counted by resolution, so that all networks have the same five:
+stage 0 is what halves the image once (the stem), stages 1 to 4 end at a quarter to a thirty-second of it.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +13,21 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.families.timm.anatomy import KNOWN, NUM_STAGES, TIMM_KINDS, anatomy, check_stages, check_whole
+from search_spaces.errors import SpecError, at_least, one_of
+from search_spaces.families.timm.anatomy import anatomy, chain, stages_with
+from search_spaces.families.timm.known import KNOWN, NUM_STAGES, SHIFTED, TIMM_KINDS
 from search_spaces.flow import Shape, Stretched
-from search_spaces.parts import Attend, Pool
-from search_spaces.spec import (
+from search_spaces.operators import (
     ADDED,
     ATTENTIONS,
     FLAT,
-    ArchSpec,
+    POINTWISE_KINDS,
     Attention,
-    Link,
-    SpecError,
     TemporalOp,
-    at_least,
     canonical_op,
-    number_text,
-    one_of,
 )
+from search_spaces.parts import Attend, Pool
+from search_spaces.spec import ArchSpec, Link, number_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -282,9 +285,9 @@ class TimmSpec(ArchSpec):
         seen = 3 if pieces else planes  # of the clip, where the head is the whole network
         head = HeadUnit(self.model, self.head.kind, self.head.width, frames, num_classes, dropout, network, seen)
         if not pieces:
-            check_whole(self)
+            _check_whole(self)
             return (Link("network", head),)
-        check_stages(self)
+        _check_stages(self)
         links: list[Link] = []
         blocks = [0] * NUM_STAGES
         before = 0
@@ -387,16 +390,16 @@ class TimmSpec(ArchSpec):
         start_branches(network, at_zero=at_zero)
 
     def take_2d(self, network: nn.Module, state: Mapping[str, Tensor], mode: Mode) -> Inflated:
-        """Sets the network's values from those of timm's; see `timm_weights.load_2d`."""
+        """Sets the network's values from those of timm's; see `timm.weights.load_2d`."""
         from search_spaces.families.timm.weights import load_2d
 
-        return load_2d(network, self, state, mode)
+        return load_2d(network, self.model, state, mode)
 
     def check_2d(self, shapes: Mapping[str, tuple[int, ...]], *, num_classes: int) -> Inflated:
-        """Says what `take_2d` would; see `timm_weights.check_2d`."""
+        """Says what `take_2d` would; see `timm.weights.check_2d`."""
         from search_spaces.families.timm.weights import check_2d
 
-        return check_2d(self, shapes, num_classes=num_classes)
+        return check_2d(self.model, self.canonical().links(num_classes=num_classes), shapes)
 
     def _frames_matter(self) -> bool:
         return self.head.kind in RELATIONS or self.shift.kind == "tin"
@@ -438,3 +441,27 @@ def check_name(model: str) -> None:
 def _op_text(op: TemporalOp) -> str:
     text = op.kind if op == FLAT else f"{op.kind}.{op.kernel}"
     return text if op.dilation == (1,) else f"{text} d{'|'.join(map(str, op.dilation))}"
+
+
+def _check_stages(spec: TimmSpec) -> None:
+    """Raises SpecError where a network that is a chain cannot do what a spec asks of it."""
+    pieces, model = anatomy(spec.model).pieces, spec.model
+    for i, stage in enumerate(spec.stages):
+        here = any(piece.stage == i for piece in pieces)
+        if stage.temporal.kind != "2d" and i not in stages_with(model, stage.temporal.kind):
+            which = "1x1" if stage.temporal.kind in POINTWISE_KINDS else "larger than 1x1"
+            raise SpecError(f"stages.{i}.temporal must be 2d, as {model} has no convolutions there that are {which}")
+        if stage.pool > 1 and i <= pieces[0].stage:
+            raise SpecError(f"stages.{i}.pool must be 1, as there is nothing before it in {model}, but is {stage.pool}")
+        if stage.attention != "none" and not here:
+            raise SpecError(
+                f"stages.{i}.attention must be none, as {model} has no such stage, but is {stage.attention}"
+            )
+    if spec.shift.kind != "none" and not any(piece.shifts for piece in pieces):
+        raise SpecError(f"{spec.shift.kind} needs residual branches, such as those of {SHIFTED}, but {model} has none")
+
+
+def _check_whole(spec: TimmSpec) -> None:
+    """Raises SpecError where a spec asks for more than features of every frame."""
+    if spec.shift.kind != "none" or any(stage != type(stage)() for stage in spec.stages):
+        chain(spec.model)

@@ -1,4 +1,9 @@
-"""timm's networks, and what happens when one runs: which module is called with which tensor."""
+"""timm's networks, and what happens when one runs: which module is called with which tensor.
+
+Without it, a count of operations that asks layers would not find those products.
+
+A network runs once on the meta device, where shapes are computed and numbers are not, with a hook on every module.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces.spec import SpecError, nearest
+from search_spaces.errors import SpecError, nearest
 
 
 class Lookup(nn.Module):

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from search_spaces.families.timm.anatomy import NUM_STAGES
+from search_spaces.errors import SpecError
+from search_spaces.families.timm.known import NUM_STAGES
 from search_spaces.families.timm.trace import Call, input_size, template, trace, without_classifier
-from search_spaces.spec import SpecError
 
 
 class Part(NamedTuple):

@@ -7,20 +7,20 @@ the modes that `search_spaces.inflate` says so of. TSM and TIN are no part of th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from search_spaces.attention import FaintNorm
+from search_spaces.errors import SpecError, one_of
 from search_spaces.families.timm.layers import Factorised, FrameWise, Over, Pseudo3d
 from search_spaces.families.timm.shift import Interlace
-from search_spaces.families.timm.spec import TimmSpec
 from search_spaces.families.timm.trace import template
 from search_spaces.families.timm.walk import plan
 from search_spaces.inflate import MODES, Inflated, Mode, averaged, inflate_weight
 from search_spaces.network import Network
-from search_spaces.spec import SpecError, one_of
+from search_spaces.spec import Link
 
 Shape = tuple[int, ...]
 
@@ -28,13 +28,13 @@ Shape = tuple[int, ...]
 _AJAR = 1e-12
 
 
-def load_2d(network: nn.Module, spec: TimmSpec, state: Mapping[str, Tensor], mode: Mode) -> Inflated:
+def load_2d(network: nn.Module, model: str, state: Mapping[str, Tensor], mode: Mode) -> Inflated:
     """Sets a network's values from those of the 2D network that it is made of.
 
     Args:
-        network: Built from `spec`.
-        spec: Says of which.
-        state: timm's state dict of that. The classifier may be missing or of another number of classes: ours stays.
+        network: Built from the spec of a network for clips.
+        model: timm's name of the 2D network.
+        state: Its state dict. The classifier may be missing or of another number of classes: ours stays.
         mode: How kernels get their temporal side; in `random`, the temporal convolutions of P3D keep what they have.
 
     Raises:
@@ -48,7 +48,7 @@ def load_2d(network: nn.Module, spec: TimmSpec, state: Mapping[str, Tensor], mod
         for module in part.modules():
             if isinstance(module, Factorised):
                 raise _no_parent(module)
-    taken = _match(spec.model, {key: tuple(value.shape) for key, value in state.items()}, _classifier(network, spec))
+    taken = _match(model, {key: tuple(value.shape) for key, value in state.items()}, _classifier(network, model))
     with torch.no_grad():
         for part in parts:
             for path, origin in part.origins.items():
@@ -70,29 +70,29 @@ def load_2d(network: nn.Module, spec: TimmSpec, state: Mapping[str, Tensor], mod
             if isinstance(module, FaintNorm):
                 nn.init.zeros_(module.weight)
     counted = [key for key in taken if not key.endswith("num_batches_tracked")]
-    return Inflated(taken=len(counted), left=tuple(_left(network, spec, taken)))
+    return Inflated(taken=len(counted), left=tuple(_left(network, model, taken)))
 
 
-def check_2d(spec: TimmSpec, shapes: Mapping[str, Shape], *, num_classes: int) -> Inflated:
+def check_2d(model: str, links: Sequence[Link], shapes: Mapping[str, Shape]) -> Inflated:
     """Says what `load_2d` would; builds the network on the meta device.
 
     Args:
-        spec: The network.
+        model: timm's name of the 2D network.
+        links: The network for clips.
         shapes: Shape of each tensor of the 2D network, by name.
-        num_classes: Classes of our network.
 
     Raises:
         SpecError: As `load_2d`.
     """
     with torch.device("meta"):
-        network = Network(spec.canonical().links(num_classes=num_classes))
-        return load_2d(network, spec, {key: torch.empty(shape) for key, shape in shapes.items()}, "centre")
+        network = Network(links)
+        return load_2d(network, model, {key: torch.empty(shape) for key, shape in shapes.items()}, "centre")
 
 
-def parent_shapes(spec: TimmSpec, *, num_classes: int) -> dict[str, Shape]:
+def parent_shapes(model: str, *, num_classes: int) -> dict[str, Shape]:
     """Returns the shape of each tensor of the 2D network, by name, were it for as many classes."""
-    last = plan(spec.model).classifier
-    shapes = {key: tuple(value.shape) for key, value in template(spec.model).state_dict().items()}
+    last = plan(model).classifier
+    shapes = {key: tuple(value.shape) for key, value in template(model).state_dict().items()}
     return {
         key: (num_classes, *shape[1:]) if key.startswith(f"{last}.") else shape
         for key, shape in shapes.items()
@@ -100,9 +100,9 @@ def parent_shapes(spec: TimmSpec, *, num_classes: int) -> dict[str, Shape]:
     }
 
 
-def _classifier(network: Network, spec: TimmSpec) -> dict[str, Shape]:
+def _classifier(network: Network, model: str) -> dict[str, Shape]:
     """Returns the shapes that a classifier has to have so that ours can take its values; none if it cannot."""
-    last = plan(spec.model).classifier
+    last = plan(model).classifier
     head = network.get_submodule(network.names[-1])
     assert isinstance(head, FrameWise)
     ours = {origin: path for path, origin in head.origins.items()}
@@ -132,7 +132,7 @@ def _match(model: str, shapes: Mapping[str, Shape], classifier: Mapping[str, Sha
     return {key for key in shapes if key in body or (fits and key in classifier)}
 
 
-def _left(network: Network, spec: TimmSpec, taken: set[str]) -> Iterator[str]:
+def _left(network: Network, model: str, taken: set[str]) -> Iterator[str]:
     """Yields the modules of ours that keep their values."""
     for name in network.names:
         link = network.get_submodule(name)
@@ -143,7 +143,7 @@ def _left(network: Network, spec: TimmSpec, taken: set[str]) -> Iterator[str]:
         for path, module in link.named_modules():
             if isinstance(module, Interlace):
                 yield f"{name}.{path}"
-    if f"{plan(spec.model).classifier}.weight" not in taken:
+    if f"{plan(model).classifier}.weight" not in taken:
         yield f"{network.names[-1]}.head"
 
 

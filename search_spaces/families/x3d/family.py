@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from typing import cast
 
 from search_spaces.domains import ANY_SCOPE, At, Choice, Declared, Pick, Scalar
+from search_spaces.errors import SpecError, at_most
 from search_spaces.families.labels import (
     dilations,
     placement_fits,
@@ -33,7 +34,7 @@ from search_spaces.families.x3d.spec import (
     round_width,
 )
 from search_spaces.family import Family, Preset, Published
-from search_spaces.spec import ATTENTIONS, FLAT, KERNELS, Attention, Kind, SpecError, TemporalOp, at_most
+from search_spaces.operators import ATTENTIONS, FLAT, KERNELS, Attention, Kind, TemporalOp
 
 PAPER = "Feichtenhofer 2020, X3D: Expanding Architectures for Efficient Video Recognition"
 

@@ -12,24 +12,29 @@ from torch import Tensor, nn
 
 from search_spaces.attention import SqueezeExcite, attention_unit
 from search_spaces.layers import Conv2Plus1D, ConvNorm, Spatial, Triple, pointwise, spatial_conv, temporal_conv
-from search_spaces.spec import NONLOCALS
+from search_spaces.operators import NONLOCALS
 
 if TYPE_CHECKING:
-    from search_spaces.families.x3d.spec import X3DStem
-    from search_spaces.spec import Attention, TemporalOp
+    from search_spaces.operators import Attention, TemporalOp
 
 
 class X3DStemLayers(nn.Module):
     """A dense 1x3x3, a channelwise kx1x1 with nothing in between, norm, ReLU."""
 
-    def __init__(self, stem: X3DStem, in_planes: int = 3) -> None:
-        """Makes the stem from its spec, for clips of so many planes."""
+    def __init__(self, in_planes: int, width: int, *, stride: int, kernel: int) -> None:
+        """Makes the stem.
+
+        Args:
+            in_planes: Planes of the clip.
+            width: Planes out.
+            stride: Over rows and columns.
+            kernel: Temporal kernel k.
+        """
         super().__init__()
-        width = stem.width
-        self.spatial = spatial_conv(in_planes, width, Spatial(stride=stem.spatial_stride))
+        self.spatial = spatial_conv(in_planes, width, Spatial(stride=stride))
         self.temporal: nn.Module = nn.Identity()
-        if stem.temporal_kernel > 1:
-            self.temporal = temporal_conv(width, width, stem.temporal_kernel, groups=width)
+        if kernel > 1:
+            self.temporal = temporal_conv(width, width, kernel, groups=width)
         self.norm = nn.BatchNorm3d(width)
         self.act = nn.ReLU(inplace=True)
 

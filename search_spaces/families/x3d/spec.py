@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
+from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.resnet.show import dilation_text, kernel_text, op_text
 from search_spaces.flow import (
     Flow,
@@ -25,23 +26,9 @@ from search_spaces.flow import (
     dropped,
     squeezed,
 )
+from search_spaces.operators import ADDED, ATTENTIONS, FLAT, NONLOCALS, Attention, Kind, TemporalOp, canonical_op
 from search_spaces.parts import Attend
-from search_spaces.spec import (
-    ADDED,
-    ATTENTIONS,
-    FLAT,
-    NONLOCALS,
-    ArchSpec,
-    Attention,
-    Kind,
-    Link,
-    SpecError,
-    TemporalOp,
-    at_least,
-    canonical_op,
-    one_of,
-    scale,
-)
+from search_spaces.spec import ArchSpec, Link, scale
 
 if TYPE_CHECKING:
     from torch import nn
@@ -367,7 +354,8 @@ class StemUnit:
         """Returns the module."""
         from search_spaces.families.x3d.layers import X3DStemLayers
 
-        return X3DStemLayers(self.stem, self.in_planes)
+        stem = self.stem
+        return X3DStemLayers(self.in_planes, stem.width, stride=stem.spatial_stride, kernel=stem.temporal_kernel)
 
     def whole(self, shape: Shape) -> Flow:
         """Returns what it is made of, for its cost."""

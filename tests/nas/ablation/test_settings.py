@@ -7,9 +7,9 @@ import random
 import pytest
 
 from search_spaces.catalogue import FAMILIES, preset
+from search_spaces.errors import SpecError
 from search_spaces.settings import network_of, settings_in, settings_of
 from search_spaces.space import parse_space
-from search_spaces.spec import SpecError
 
 FOUND = (
     "r3d_18",

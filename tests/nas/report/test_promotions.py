@@ -13,7 +13,7 @@ from nas.cli.main import main
 from nas.read.report.gather import gather
 from nas.read.report.page import html, means_over_seeds
 from nas.store.database import Store
-from nas.train.recipes import recipe_lines, told_apart
+from nas.train.recipe_names import recipe_lines, told_apart
 from tests.nas.report.generated import full_study, promote_again
 
 ROOT = Path(__file__).parents[3]

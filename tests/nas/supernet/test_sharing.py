@@ -10,7 +10,8 @@ import torch
 from nas.search.supernet.paths import Strategy, cover, mixture
 from search_spaces.catalogue import build
 from search_spaces.families.resnet.make import make_stem, of_depth
-from search_spaces.spec import ArchSpec, Kind, TemporalOp
+from search_spaces.operators import Kind, TemporalOp
+from search_spaces.spec import ArchSpec
 from tests.nas.supernet.test_paths import drawn
 
 pytest.importorskip("nni")

@@ -14,7 +14,7 @@ from nas.cli.main import main
 from nas.errors import NotFoundError
 from nas.train.folder import write_content
 from nas.use.ensemble import aligned, best_weights, ensemble
-from nas.use.scores import Scores, read_scores, save_scores, scores_file
+from nas.use.probabilities import Scores, read_scores, save_scores, scores_file
 from nas.use.views import Views
 from tests.nas.using.conftest import said_json
 

@@ -23,7 +23,7 @@ from nas.errors import NotFoundError
 from nas.store.database import Store
 from nas.train.folder import read_content, write_content
 from nas.use.ensemble import best_weights, cross_fitted, mixed
-from nas.use.scores import Scores, read_scores, save_videos, scores_file
+from nas.use.probabilities import Scores, read_scores, save_videos, scores_file
 from nas.use.views import Views
 from tests.nas.using.conftest import CLASSES, Place, said_json, write_moving
 

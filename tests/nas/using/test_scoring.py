@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.use.accuracy import judged
-from nas.use.scoring import score
+from nas.use.testing import score
 from nas.use.views import Views
 from trainer.config import Clip, DataConfig
 from trainer.data.dataset import open_data

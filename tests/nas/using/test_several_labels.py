@@ -19,7 +19,7 @@ import nas
 from nas.cli.main import main
 from nas.search.record import Record
 from nas.store.database import Store
-from nas.use.scores import read_scores
+from nas.use.probabilities import read_scores
 from tests.nas.studies import write_study
 from tests.nas.using.conftest import said_json
 from tests.nas.using.several import CLASSES, write_several

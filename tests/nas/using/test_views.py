@@ -14,8 +14,8 @@ from nas.errors import NotFoundError
 from nas.use.accuracy import confused, in_top, judged, over_seeds
 from nas.use.cutting import boxes, clips_of, plan
 from nas.use.networks import backwards_table
-from nas.use.scores import Scores, read_scores, save_scores
-from nas.use.scoring import match_classes
+from nas.use.probabilities import Scores, read_scores, save_scores
+from nas.use.testing import match_classes
 from nas.use.views import Views, usual_views
 from trainer.config import Clip, ConfigError, DataConfig
 from trainer.data.augment import centre_box, cut

@@ -1,4 +1,4 @@
-"""What lies in the folders of a data set: each folder is listed once, links are followed, odd names are told."""
+"""Files of a data set: what lies in its folders, and files that name its classes."""
 
 from __future__ import annotations
 

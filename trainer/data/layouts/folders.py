@@ -1,4 +1,10 @@
-"""Layouts of folders: one a split and in it one a class, or CVDF's download of Kinetics as it comes."""
+"""Layouts of folders: one a split and in it one a class, or CVDF's download of Kinetics as it comes.
+
+`root/{train,val,test}/<id>_<start>_<end>.mp4`, `root/annotations/{train,val,test}.csv` with the columns `label,
+youtube_id, time_start, time_end, split[, is_cc]`, and `root/replacement/` with what stands in for corrupted videos
+(https://github.com/cvdfoundation/kinetics-dataset). File and row meet in the 11 characters of the YouTube ID, which may
+hold `_` and `-`; times are not compared unless an ID has several rows, since tables write them in several ways.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torch's generators in training: what an epoch begins with, and what a checkpoint within it keeps.
+"""The training loop of one process: from wherever the folder stands to the end of an epoch.
 
 Layers that draw for each clip do so where they compute, such as dropout, and each process draws other numbers. What is
 drawn once for a batch, such as a random dilation, is drawn on the CPU. Where the network computes elsewhere, all

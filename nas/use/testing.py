@@ -19,7 +19,7 @@ from nas.train.jobs import TrainJob
 from nas.train.training import opened
 from nas.use.accuracy import Judged, OverSeeds, judged, over_seeds, save_tests
 from nas.use.cutting import UnreadableError, clips_in
-from nas.use.scores import Scores, read_scores, save_scores, scores_file
+from nas.use.probabilities import Scores, read_scores, save_scores, scores_file
 from nas.use.views import Views
 from trainer.config import ConfigError, DataConfig
 from trainer.data.augment import shown
