@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from search_spaces.convolutions import Conv3d, pointwise
 from search_spaces.errors import SpecError, nearest
-from search_spaces.layers import NORM, Conv3d, Norm, pointwise
+from search_spaces.layers import NORM, Norm
 from search_spaces.operators import ATTENTIONS, NONLOCALS, Attention, squeezed_planes
 
 

@@ -29,8 +29,9 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.attention import FaintNorm
+from search_spaces.convolutions import Conv3d
 from search_spaces.errors import SpecError, one_of
-from search_spaces.layers import P3D, Conv2Plus1D, Conv3d, ConvNorm, MixedConv
+from search_spaces.layers import P3D, Conv2Plus1D, ConvNorm, MixedConv
 from search_spaces.network import Network, SideHead
 from search_spaces.spec import ArchSpec, Twin, Unit
 

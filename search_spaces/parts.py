@@ -62,7 +62,8 @@ class Conv:
 
     def build(self) -> nn.Module:
         """Returns the module."""
-        from search_spaces.layers import Norm, Spatial, temporal_unit
+        from search_spaces.convolutions import Spatial
+        from search_spaces.layers import Norm, temporal_unit
 
         return temporal_unit(
             self.op,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces.layers import RandomDilationConv3d
+from search_spaces.convolutions import RandomDilationConv3d
 
 
 def count_thop(module: nn.Module, shape: tuple[int, ...]) -> int:

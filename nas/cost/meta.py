@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas.cost.units import Cost, Counted, Made
-from search_spaces.layers import RandomDilationConv3d
+from search_spaces.convolutions import RandomDilationConv3d
 from search_spaces.network import SideHead
 from search_spaces.spec import Unit
 

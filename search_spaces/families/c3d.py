@@ -136,7 +136,7 @@ class BiasedConv:
         """Returns the module."""
         from torch import nn
 
-        from search_spaces.layers import Conv3d
+        from search_spaces.convolutions import Conv3d
 
         padding = (self.dilation * (self.kernel // 2), 1, 1)
         shape = (self.kernel, 3, 3)

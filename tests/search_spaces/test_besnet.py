@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from nas.cost.cost import cost
 from search_spaces.catalogue import build, preset
+from search_spaces.convolutions import RandomDilationConv3d
 from search_spaces.families.resnet.blocks import Block
 from search_spaces.families.resnet.layers import ResidualBlock
-from search_spaces.layers import Norm, RandomDilationConv3d
+from search_spaces.layers import Norm
 from search_spaces.operators import TemporalOp
 from search_spaces.spec import ArchSpec
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from nas.cost.cost import cost
 from search_spaces.codec import digest, encode
+from search_spaces.convolutions import Conv3d
 from search_spaces.edit import at, diff, put
 from search_spaces.errors import ClipError, SpecError
 from search_spaces.families.inception.layers import AveragePool, LocalClassifier, SpatialNormSeparable
@@ -20,7 +21,7 @@ from search_spaces.families.inception.v1 import DOMAINS, FAMILY, UNITS, make_inc
 from search_spaces.families.inception.v1_blocks import KINDS, Mixed
 from search_spaces.families.inception.v1_spec import InceptionV1Spec, MixedUnit
 from search_spaces.inflate import inflate, parent_shapes
-from search_spaces.layers import P3D, Conv3d
+from search_spaces.layers import P3D
 from search_spaces.network import Network
 from search_spaces.operators import FLAT, TemporalOp
 from search_spaces.parts import Pool

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search_spaces.layers import Conv3d, GridAverage, RandomDilationConv3d
+from search_spaces.convolutions import Conv3d, RandomDilationConv3d
+from search_spaces.layers import GridAverage
 
 SMALL = [
     # frames, side, kernel, dilation, stride

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from nas.cost.cost import cost
 from search_spaces.catalogue import build, preset
+from search_spaces.convolutions import RandomDilationConv3d, Spatial
 from search_spaces.errors import SpecError
 from search_spaces.families.resnet.blocks import Block, Stage, Stem
 from search_spaces.families.resnet.layers import StemLayers
@@ -20,7 +21,7 @@ from search_spaces.families.resnet.make import (
     time_pools,
 )
 from search_spaces.families.resnet.spec import ResNetSpec
-from search_spaces.layers import P3D, RandomDilationConv3d, Spatial, temporal_unit
+from search_spaces.layers import P3D, temporal_unit
 from search_spaces.operators import KINDS, TemporalOp, midplanes
 from search_spaces.spec import scale
 

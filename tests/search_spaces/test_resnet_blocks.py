@@ -10,11 +10,12 @@ from torchvision.models import get_model, resnet18, resnet50
 
 from nas.cost.cost import cost
 from search_spaces.catalogue import PRESETS, build, preset
+from search_spaces.convolutions import Spatial
 from search_spaces.errors import SpecError
 from search_spaces.families.resnet.blocks import Block, block_midplanes, canonical_block
 from search_spaces.families.resnet.layers import ResidualBlock, StemLayers
 from search_spaces.families.resnet.make import Extras, make_resnet, make_stem
-from search_spaces.layers import Classifier, Spatial, temporal_unit
+from search_spaces.layers import Classifier, temporal_unit
 from search_spaces.operators import FLAT, TemporalOp
 from search_spaces.settings import network_of
 

@@ -6,17 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.layers import (
-    Conv3d,
-    ConvNorm,
-    Norm,
-    Spatial,
-    Triple,
-    pointwise,
-    same_padded,
-    spatial_conv,
-    temporal_conv,
-)
+from search_spaces.convolutions import Conv3d, Spatial, Triple, pointwise, same_padded, spatial_conv, temporal_conv
+from search_spaces.layers import ConvNorm, Norm
 from search_spaces.network import SideHead
 from search_spaces.parts import Conv
 

@@ -13,21 +13,10 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from search_spaces.convolutions import Conv3d, Spatial, Triple, spatial_conv, temporal_conv
 from search_spaces.errors import ClipError
 from search_spaces.families.resnet.blocks import Block, Stem, block_midplanes, has_projection
-from search_spaces.layers import (
-    NORM,
-    Conv2Plus1D,
-    Conv3d,
-    ConvNorm,
-    Norm,
-    Spatial,
-    Triple,
-    end_norms,
-    spatial_conv,
-    temporal_conv,
-    temporal_unit,
-)
+from search_spaces.layers import NORM, Conv2Plus1D, ConvNorm, Norm, end_norms, temporal_unit
 from search_spaces.operators import NONLOCALS, POINTWISE_KINDS, Attention, TemporalOp
 
 

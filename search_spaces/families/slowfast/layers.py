@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from search_spaces.convolutions import temporal_conv
 from search_spaces.errors import ClipError
 from search_spaces.families.resnet.blocks import Block, Stem
 from search_spaces.families.resnet.layers import ResidualBlock, StemLayers
-from search_spaces.layers import ConvNorm, temporal_conv
+from search_spaces.layers import ConvNorm
 
 
 class Paths(NamedTuple):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.layers import Conv3d, temporal_conv
+from search_spaces.convolutions import Conv3d, temporal_conv
 from search_spaces.operators import PORT_KINDS, TemporalOp, midplanes
 
 Conv = TypeVar("Conv", nn.Conv2d, Conv3d)
@@ -85,7 +85,7 @@ class StridedConv2d(nn.Conv2d):
     """A 2D convolution that is right in bfloat16 on a CPU, too, on maps that are narrower than its stride.
 
     There, the weight gradients of oneDNN's bfloat16 kernels (torch 2.15) are noise. With the zeros put around the input
-    beforehand they are right, as in `layers.Conv3d`.
+    beforehand they are right, as in `convolutions.Conv3d`.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from search_spaces.attention import SqueezeExcite, attention_unit
-from search_spaces.layers import Conv2Plus1D, ConvNorm, Spatial, Triple, pointwise, spatial_conv, temporal_conv
+from search_spaces.convolutions import Spatial, Triple, pointwise, spatial_conv, temporal_conv
+from search_spaces.layers import Conv2Plus1D, ConvNorm
 from search_spaces.operators import NONLOCALS
 
 if TYPE_CHECKING:
