@@ -126,8 +126,8 @@ def _run(
     from nas.ablation.answer import stated_confidence
     from nas.ablation.plan import completed
     from nas.cli.resolve import database_for
-    from nas.read.rows import metric_in
     from nas.store.database import Store
+    from nas.study.metric import metric_in
 
     path = database_for(study.name, db)
     config = completed(study, config, _lookup(study, path, _searched(path)))
@@ -382,8 +382,8 @@ def verdict(
     )
     from nas.cli.resolve import database_for, load_target
     from nas.errors import StudyError
-    from nas.read.rows import metric_in
     from nas.store.database import Store
+    from nas.study.metric import metric_in
 
     loaded = load_target(study, overrides or [])
     config = config_of(loaded, study)

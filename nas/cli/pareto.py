@@ -75,7 +75,7 @@ def front_rows(store: Store, study: str) -> list[Row]:
 
 def print_front(store: Store, study: str) -> None:
     """Prints the front, with the 95 % interval (Wilson's) that its number of clips gives each top-1."""
-    from nas.read.rows import metric_in
+    from nas.study.metric import metric_in
 
     rows = front_rows(store, study)
     record = store.study(study)
@@ -107,8 +107,8 @@ def print_front(store: Store, study: str) -> None:
 def print_expected(store: Store, row: Row, *, as_json: bool) -> None:
     """Prints the front of what a model expects, with 90 % intervals."""
     from nas.read.calibration import CONFIDENCE, expectations
-    from nas.read.rows import metric_in
     from nas.search.estimate import expected_front
+    from nas.study.metric import metric_in
 
     specs = {one["digest"]: one["spec"] for one in store.architectures(row["clip"], row["num_classes"])}
     objectives = recorded_objectives(row)

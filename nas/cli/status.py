@@ -209,7 +209,7 @@ def status(
 
 def status_report(store: Store, row: Row) -> dict[str, Any]:
     """What `nas status` shows, as plain values."""
-    from nas.read.rows import metric_in
+    from nas.study.metric import metric_in
     from nas.train.recipe_names import told_apart
 
     search, metric = row["config"]["search"], metric_in(store, row["id"])

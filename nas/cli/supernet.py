@@ -67,10 +67,9 @@ def supernet(
         raise typer.Exit(130) from None
     finally:
         shown.close()
-    from nas.read.rows import metric_in
     from nas.search.supernet.agreement import at_chance
     from nas.store.database import Store
-    from nas.study.metric import TOP1, largest_share, recorded_counts
+    from nas.study.metric import TOP1, largest_share, metric_in, recorded_counts
 
     with Store(path) as store:
         row = store.study(loaded.name)

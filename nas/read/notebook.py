@@ -13,7 +13,7 @@ from nas.search.importance import rungs_of
 from nas.store.database import Row, Store
 from nas.store.places import moved
 from nas.study.fidelity import recorded_fidelity
-from nas.study.metric import accuracy_of, interval_text
+from nas.study.metric import accuracy_of, interval_text, metric_in
 from nas.study.study import short_number
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Opened:
     @property
     def metric(self) -> str:
         """What accuracy is called: `top-1`, `balanced accuracy`, or `mAP`."""
-        return tabular.metric_in(self._store, self._row["id"])
+        return metric_in(self._store, self._row["id"])
 
     def _rungs(self) -> list[tuple[int, str, int, float]]:
         """Rung, fidelity, networks and best accuracy of each rung that was reached."""

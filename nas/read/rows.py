@@ -12,7 +12,7 @@ from nas.search.importance import levels_of
 from nas.store import tables as m
 from nas.store.database import Row, Store
 from nas.study.fidelity import recorded_fidelity
-from nas.study.metric import AUTO, BALANCED, CHOICES, MAP, broken_text, interval_of, metric_of
+from nas.study.metric import BALANCED, MAP, broken_text, interval_of, metric_in
 from nas.study.objectives import ERROR, OBJECTIVES, recorded_objectives
 from nas.train.recipe_names import are_several
 
@@ -343,12 +343,3 @@ _READERS: Mapping[str, Callable[[Store, Row], list[dict[str, Any]]]] = {
     "promotions": _promotions,
     "verdicts": _verdicts,
 }
-
-
-def metric_in(store: Store, study_id: int) -> str:
-    """What the accuracy of a study is called: as the study says, else as all that its database holds has it."""
-    stated = next((row["accuracy"] for row in store.studies() if row["id"] == study_id), None)
-    if stated in CHOICES and stated != AUTO:
-        return metric_of([{"chosen_by": stated}])
-    tested = (row for split in ("test", "val") for row in store.evaluations(study_id, purpose="promotion", split=split))
-    return metric_of((*store.evaluations(study_id), *store.runs(study_id), *tested))

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import inf
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from nas.search.front import CORNER, front_ranks, hypervolume
 from nas.search.ledger import Entry, Ledger
 
-OrderBy = Literal["hypervolume", "fronts"]
+if TYPE_CHECKING:
+    from nas.study.study import OrderBy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

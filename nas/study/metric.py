@@ -76,6 +76,31 @@ def metric_of(rows: Iterable[Mapping[str, Any]]) -> str:
     return found[-1] if found else TOP1
 
 
+class Measurements(Protocol):
+    """What a study's database gives of its measurements; see `nas.store.database.Store`."""
+
+    def studies(self) -> Sequence[Mapping[str, Any]]:
+        """Rows of all studies."""
+        ...
+
+    def evaluations(self, study_id: int, *, purpose: str = "search", split: str = "val") -> Sequence[Mapping[str, Any]]:
+        """Rows of what was measured."""
+        ...
+
+    def runs(self, study_id: int) -> Sequence[Mapping[str, Any]]:
+        """Rows of the trainings of ablations."""
+        ...
+
+
+def metric_in(store: Measurements, study_id: int) -> str:
+    """What the accuracy of a study is called: as the study says, else as all that its database holds has it."""
+    stated = next((row["accuracy"] for row in store.studies() if row["id"] == study_id), None)
+    if stated in CHOICES and stated != AUTO:
+        return metric_of([{"chosen_by": stated}])
+    tested = (row for split in ("test", "val") for row in store.evaluations(study_id, purpose="promotion", split=split))
+    return metric_of((*store.evaluations(study_id), *store.runs(study_id), *tested))
+
+
 def said(row: Mapping[str, Any]) -> str:
     """One measurement in words: `top-1 0.412`, or `mAP 0.412`."""
     return f"{metric_of([row])} {accuracy_of(row):.3f}"

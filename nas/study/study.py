@@ -9,10 +9,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from nas.errors import StudyError, one_of
-from nas.search.scheduler import OrderBy
 from nas.search.scores import FEATURES
 from nas.study.fidelity import Fidelity, fidelity_of
 from nas.study.metric import CHOICES
@@ -27,6 +26,7 @@ from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Log, Pha
 SAMPLERS = OWN
 SCHEDULERS = ("asha", "freeze_thaw", "hyperband", "iepoch", "none")
 STEP_COSTS = ("epochs", "macs")
+OrderBy = Literal["hypervolume", "fronts"]
 LOGS: tuple[Log, ...] = get_args(Log)
 LIMITED = ("macs", "params", "activation_bytes")
 _MOST = 10**9  # of anything that is counted; more is a slip, and would be waited for without end

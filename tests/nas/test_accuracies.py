@@ -23,7 +23,6 @@ from nas.errors import NotFoundError, SearchError
 from nas.read.report.charts import curves_chart, front_chart
 from nas.read.report.gather import gather
 from nas.read.report.values import Curve, Point
-from nas.read.rows import metric_in
 from nas.store import tables
 from nas.store.database import Store
 from nas.study.metric import (
@@ -36,6 +35,7 @@ from nas.study.metric import (
     in_points,
     interval_of,
     largest_share,
+    metric_in,
     metric_of,
     said,
     told,

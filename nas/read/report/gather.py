@@ -13,11 +13,10 @@ from nas.read.learned import learned_of
 from nas.read.report import parts as evidence
 from nas.read.report.parts import marginals, networks_of, promotion, rungs, steps
 from nas.read.report.values import Ablation, Curve, Failure, Network, Point, Promotion, Report, Session
-from nas.read.rows import metric_in
 from nas.store.database import Row, Store, now
 from nas.store.drivers import Driver, begun_of, drivers_of
 from nas.study.fidelity import recorded_fidelity
-from nas.study.metric import accuracy_of, interval_of, metric_of
+from nas.study.metric import accuracy_of, interval_of, metric_in, metric_of
 from nas.study.objectives import USUAL, averaged, meets, minimised, no_front, recorded_floors, recorded_objectives
 from nas.train.recipe_names import told_apart
 
