@@ -116,7 +116,7 @@ def _difference(first: Group, other: Group, volumes: Volumes) -> dict[str, Any]:
 
 def _print_bands(groups: Sequence[Group], bands: Sequence[Band], budgets: Sequence[int]) -> None:
     from nas.read.compare import trained
-    from nas.study.study import short_number
+    from nas.study.metric import short_number
 
     at = [dict(zip(band.macs, zip(band.median, band.low, band.high, strict=True), strict=True)) for band in bands]
     rows = []
@@ -142,7 +142,7 @@ def _print_bands(groups: Sequence[Group], bands: Sequence[Band], budgets: Sequen
 
 
 def _print_volumes(groups: Sequence[Group], volumes: Volumes) -> None:
-    from nas.study.study import short_number
+    from nas.study.metric import short_number
 
     rows = [
         {

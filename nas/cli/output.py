@@ -270,7 +270,7 @@ def _wide(text: str) -> int:
 
 
 def _cell(key: str, value: Any) -> str:
-    from nas.study.study import short_number
+    from nas.study.metric import short_number
 
     if value is None:
         return ""

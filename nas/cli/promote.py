@@ -46,7 +46,7 @@ def promote(
 
     from nas.errors import NotFoundError, SearchError
     from nas.study.files import MOVABLE, load_study
-    from nas.study.study import parse_number
+    from nas.study.metric import parse_number
 
     given = arguments or []
     words = [word for word in given if "=" in word and not word.startswith("{")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nas.read.calibration import Calibration, Expected, calibration, expectations
 from nas.read.ranks import Agreement, agreements
 from nas.search.front import CORNER, hypervolume
-from nas.study.metric import accuracy_of
+from nas.study.metric import accuracy_of, short_number
 from nas.study.objectives import (
     ERROR,
     OBJECTIVES,
@@ -19,7 +19,6 @@ from nas.study.objectives import (
     meets,
     minimised,
 )
-from nas.study.study import short_number
 
 if TYPE_CHECKING:
     from nas.store.drivers import Driver

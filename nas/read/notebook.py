@@ -13,8 +13,7 @@ from nas.search.importance import rungs_of
 from nas.store.database import Row, Store
 from nas.store.places import moved
 from nas.study.fidelity import recorded_fidelity
-from nas.study.metric import accuracy_of, interval_text, metric_in
-from nas.study.study import short_number
+from nas.study.metric import accuracy_of, interval_text, metric_in, short_number
 
 if TYPE_CHECKING:
     import pandas

@@ -16,9 +16,8 @@ from nas.read.report.gather import points_of
 from nas.read.report.page import TEMPLATE, environment
 from nas.store.database import Row
 from nas.study.fidelity import recorded_fidelity
-from nas.study.metric import TOP1, largest_share, metric_of, recorded_counts
+from nas.study.metric import TOP1, largest_share, metric_of, recorded_counts, short_number
 from nas.study.objectives import averaged, recorded_objectives
-from nas.study.study import short_number
 from trainer.files import check_replaceable, make_folder
 
 ENDINGS = (".html", ".svg", ".png")

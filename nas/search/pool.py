@@ -11,7 +11,8 @@ from functools import cached_property
 from nas.ablation.variants import resolve
 from nas.cost.cost import Cost, cost_of
 from nas.errors import SearchError, StudyError, one_line
-from nas.study.study import Limit, Study, short_number
+from nas.study.metric import short_number
+from nas.study.study import Limit, Study
 from search_spaces import catalogue as presets
 from search_spaces import edit
 from search_spaces.codec import digest

@@ -13,22 +13,23 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, String, Table, bindparam, case, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from nas.cost.units import Cost
 from nas.errors import NotFoundError, StoreError
 from nas.store import damage, lookup, migrations
 from nas.store import tables as m
 from nas.store.connection import engine_of, is_settled
 from nas.store.places import OPENED, check_file, path_of
 from nas.study.objectives import USUAL, front_rows, recorded_floors, recorded_objectives
-from search_spaces import codec
-from search_spaces.spec import ArchSpec
 
 Row = Mapping[str, Any]
+
+if TYPE_CHECKING:
+    from nas.cost.units import Cost
+    from search_spaces.spec import ArchSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +47,8 @@ class Network:
     @classmethod
     def of(cls, spec: ArchSpec, price: Cost) -> Network:
         """The network of a spec."""
+        from search_spaces import codec  # every family, which who only reads has no use for
+
         return cls(digest=codec.digest(spec), description=spec.describe(), spec=codec.encode(spec), **asdict(price))
 
 

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Table, inspect, select, text
 from nas.errors import StoreError
 from nas.store import tables as m
 from nas.study.metric import ACCURACY_SQL
-from search_spaces import codec
 from search_spaces.errors import SpecError
 
 # The front at the highest fidelity that the search has reached: error against MACs, one row a network.
@@ -114,6 +113,8 @@ def _balanced_accuracy(connection: Connection) -> None:
 
 def _describe_again(connection: Connection) -> None:
     """Networks in today's words: some names of parts meant others when these were stored."""
+    from search_spaces import codec  # every family, of which a database of today needs none
+
     table = m.architecture
     for row in connection.execute(select(table)).mappings().all():
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, Protocol
 
-from nas.errors import NotFoundError, SearchError
+from nas.errors import NotFoundError, SearchError, StudyError
 
 TOP1 = "top-1"
 TOP5 = "top-5"
@@ -231,3 +232,25 @@ def broken_text(broken: Mapping[str, Any] | None) -> str:
     clips = f"{broken['num_clips']:,} clip{'' if broken['num_clips'] == 1 else 's'}"
     of = f"{len(videos):,} video{'' if len(videos) == 1 else 's'}"
     return f"{clips} of {of} could not be read (the first, {path}: {reason})"
+
+
+def parse_number(text: str) -> int:
+    """A whole number with an optional k, M, G or T, such as `2.5G`.
+
+    Raises:
+        StudyError: The text is not such a number, or it is not above 0.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([kKMGT]?)", text.strip()) if len(text) <= 40 else None
+    if match is None or not 0 < float(match[1]) < 1e15:
+        raise StudyError(f"a number above 0 such as 300M or 2.5G is needed, but got {text!r} (units: k, M, G, T)")
+    unit: int = 1000 ** " kMGT".index(match[2].replace("K", "k") or " ")
+    return round(float(match[1]) * unit)
+
+
+def short_number(value: float, *, digits: int = 0) -> str:
+    """`value` with a unit and up to three significant digits, 40.7G, or with as many as asked for, 40.70G."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            short = f"{value / size:#.{digits}g}".rstrip(".") if digits else f"{value / size:.3g}"
+            return f"{short if value / size < 1000 else round(value / size)}{unit}"
+    return f"{value:.3g}"

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from nas.errors import StudyError, one_of
 from nas.search.scores import FEATURES
 from nas.study.fidelity import Fidelity, fidelity_of
-from nas.study.metric import CHOICES
+from nas.study.metric import CHOICES, parse_number, short_number
 from nas.study.objectives import Floor, floors_of, is_floor, objectives_of
 from nas.study.samplers import OWN, Sampler, normal, sampler_of
 from nas.study.schema import InitSchema, PhaseSchema, RecipeSchema, StudySchema, kinds_of, typed
@@ -258,28 +258,6 @@ def limit(text: str) -> Limit:
     if match[1] not in LIMITED:
         raise StudyError(one_of("constraint quantity", match[1], LIMITED))
     return Limit(quantity=match[1], bound=parse_number(match[2]))
-
-
-def parse_number(text: str) -> int:
-    """A whole number with an optional k, M, G or T, such as `2.5G`.
-
-    Raises:
-        StudyError: The text is not such a number, or it is not above 0.
-    """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([kKMGT]?)", text.strip()) if len(text) <= 40 else None
-    if match is None or not 0 < float(match[1]) < 1e15:
-        raise StudyError(f"a number above 0 such as 300M or 2.5G is needed, but got {text!r} (units: k, M, G, T)")
-    unit: int = 1000 ** " kMGT".index(match[2].replace("K", "k") or " ")
-    return round(float(match[1]) * unit)
-
-
-def short_number(value: float, *, digits: int = 0) -> str:
-    """`value` with a unit and up to three significant digits, 40.7G, or with as many as asked for, 40.70G."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            short = f"{value / size:#.{digits}g}".rstrip(".") if digits else f"{value / size:.3g}"
-            return f"{short if value / size < 1000 else round(value / size)}{unit}"
-    return f"{value:.3g}"
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -21,9 +21,18 @@ from nas.store import database as s
 from nas.store import tables as m
 from nas.store.database import Row, Store
 from nas.store.places import lines_of, moved
-from nas.study.metric import accuracy_of, broken_text, field_of, interval_of, interval_text, metric_of, told
+from nas.study.metric import (
+    accuracy_of,
+    broken_text,
+    field_of,
+    interval_of,
+    interval_text,
+    metric_of,
+    short_number,
+    told,
+)
 from nas.study.objectives import no_front
-from nas.study.study import PromoteConfig, Study, short_number
+from nas.study.study import PromoteConfig, Study
 from nas.train.folder import check_promotion
 from nas.train.jobs import JobResult, TrainJob, derived_seed, job_key, next_step, pause, stopped, told_again
 from nas.train.network import load_network, save_network

@@ -12,8 +12,9 @@ import pytest
 
 from nas.errors import StudyError
 from nas.study.files import apply_promote, load_study
+from nas.study.metric import parse_number, short_number
 from nas.study.schema import kinds_of, schema_of
-from nas.study.study import changes, limit, parse_number, short_number, study_of
+from nas.study.study import changes, limit, study_of
 from tests.nas.studies import write_study
 from trainer.config import Phase
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from nas.study.metric import in_points
-from nas.study.study import short_number
+from nas.study.metric import in_points, short_number
 
 SPACE = "\u00a0"  # between a number and its unit; no line breaks there
 MINUS = "\u2212"
