@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 # The largest number that is read, of a spec or a setting: more than any network has of anything.
 MOST = 2**31 - 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from search_spaces.errors import SpecError, one_of
 
@@ -28,21 +28,7 @@ Kind = Literal[
 Midplanes = Literal["per_conv", "shared", "equal"]
 Attention = Literal["none", "se", "gate", "nonlocal", "nonlocal_unbiased"]
 
-KINDS: tuple[Kind, ...] = (
-    "2d",
-    "3d",
-    "2plus1d",
-    "p3d_a",
-    "p3d_b",
-    "p3d_c",
-    "csn",
-    "csn_ip",
-    "t1x1_first",
-    "t1x1_both",
-    "t1x1_all",
-    "p3d_b_port",
-    "p3d_c_port",
-)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Channel-separated, so that they give as many planes as they see.
 SEPARATED_KINDS: tuple[Kind, ...] = ("csn", "csn_ip")
@@ -59,9 +45,9 @@ POINTWISE_KINDS: tuple[Kind, ...] = ("t1x1_first", "t1x1_both", "t1x1_all")
 
 KERNELS: tuple[int, ...] = (1, 3, 5, 7)
 
-MIDPLANES: tuple[Midplanes, ...] = ("per_conv", "shared", "equal")
+MIDPLANES: tuple[Midplanes, ...] = get_args(Midplanes)
 
-ATTENTIONS: tuple[Attention, ...] = ("none", "se", "gate", "nonlocal", "nonlocal_unbiased")
+ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 
 # Blocks with a shortcut of their own, which stand behind the sum of a residual block. The second is that of networks
 # that were trained when `nonlocal` had no bias for its queries.

@@ -151,14 +151,7 @@ def linear(
 
 
 def logarithmic(values: Sequence[float], *, text: Callable[[float], str] = amount) -> Scale:
-    """An axis of powers of ten around positive values, with ticks at 1, 2 and 5 where it is short."""
-    low, high, places = log_places(values)
-    ticks = tuple(Tick(at=_at(place, low, high, log=True), text=text(place)) for place in places)
-    return Scale(low=low, high=high, log=True, ticks=ticks)
-
-
-def log_places(values: Sequence[float]) -> tuple[float, float, list[float]]:
-    """The ends of a logarithmic axis around positive values, and where its ticks stand.
+    """An axis of powers of ten around positive values, with ticks at 1, 2 and 5 where it is short.
 
     Ticks are as close as `ROOM` at most, so that their texts have room in a window of 400 pixels.
     """
@@ -175,7 +168,8 @@ def log_places(values: Sequence[float]) -> tuple[float, float, list[float]]:
         places = places[:: math.ceil(ROOM * span)]
     if len(places) < 2 or span < 0.15:
         places = [10 ** (math.log10(low) + span * part) for part in (0.15, 0.5, 0.85)]
-    return low, high, places
+    ticks = tuple(Tick(at=_at(place, low, high, log=True), text=text(place)) for place in places)
+    return Scale(low=low, high=high, log=True, ticks=ticks)
 
 
 def _at(value: float, low: float, high: float, *, log: bool) -> float:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from nas.search.model.belief import Model, Reason, Result
 from nas.search.pool import Candidate, Pool, Supply
 from nas.search.sampler.in_optuna import PoolSampler
-from nas.search.sampler.optuna_samplers import SAMPLERS, Observation, asked, distributions_of
+from nas.search.sampler.optuna_samplers import Observation, asked, distributions_of
 from nas.search.sampler.pool import proposed
 from nas.study.samplers import Sampler
 from search_spaces.space import SearchSpace
 
-__all__ = ["NAMES", "STARTUP", "Observation", "PoolSampler", "Proposal", "Seen", "distributions_of", "propose"]
+__all__ = ["STARTUP", "Observation", "PoolSampler", "Proposal", "Seen", "distributions_of", "propose"]
 
-NAMES = ("pool", "random", *SAMPLERS)
 STARTUP = 10  # results before a sampler learns from them
 
 
@@ -77,7 +76,7 @@ def propose(
     """The next network to try, and where the proposal comes from.
 
     Args:
-        sampler: One of `NAMES`, or a class of Optuna, of a hub or of NNI.
+        sampler: One of `nas.study.samplers.OWN`, or a class of Optuna, of a hub or of NNI.
         space: The space whose settings Optuna sees.
         supply: What may be tried.
         model: What the sampler `pool` learns with.

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from search_spaces.errors import SpecError
 from search_spaces.operators import KINDS, POINTWISE_KINDS, SEPARATED_KINDS, Kind
-
-if TYPE_CHECKING:
-    pass
 
 NUM_STAGES = 5
 
