@@ -15,7 +15,8 @@ from search_spaces.families.slowfast import family as slowfast
 from search_spaces.families.timm import family as timm_family
 from search_spaces.families.x3d import family as x3d
 from search_spaces.family import Family, Preset
-from search_spaces.spec import ArchSpec, Link
+from search_spaces.graph import Link
+from search_spaces.spec import ArchSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +64,7 @@ def build(
     Raises:
         SpecError: `num_classes`, `dropout` or `planes` is out of range.
     """
-    from search_spaces.network import Network
+    from search_spaces.modules import Network
 
     if not 0 <= dropout < 1:
         raise SpecError(f"dropout must be in [0, 1), but is {dropout}")

@@ -1,19 +1,15 @@
-"""Convolutions of clips (N, C, T, H, W): spatial, temporal, pointwise, and with a random dilation."""
+"""Convolutions of clips (N, C, T, H, W), also with a random dilation, and SAME padding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.operators import (
-    same_padding,
-)
-
-Triple = tuple[int, int, int]
+from search_spaces.graph import Triple
+from search_spaces.operators import same_padding
 
 
 class Conv3d(nn.Conv3d):
@@ -25,9 +21,11 @@ class Conv3d(nn.Conv3d):
 
     Attributes:
         same: TensorFlow's SAME padding by the size of the input, whatever `padding` is.
+        identity: It begins as the identity.
     """
 
     same = False
+    identity = False
 
     def __init__(
         self,
@@ -107,8 +105,9 @@ class RandomDilationConv3d(Conv3d):
         *,
         stride: Triple,
         dilations: tuple[int, ...],
-        padding: Triple | None = None,
+        padding: Triple,
         groups: int = 1,
+        bias: bool = False,
     ) -> None:
         """Makes the layer.
 
@@ -118,11 +117,11 @@ class RandomDilationConv3d(Conv3d):
             kernel: Kernel over (T, H, W), odd.
             stride: Stride over (T, H, W).
             dilations: The set of temporal dilations.
-            padding: Zeros on each side of (T, H, W) at a dilation of 1; as many as keep the size, unless given.
+            padding: Zeros on each side of (T, H, W) at a dilation of 1.
             groups: Groups of planes that are convolved apart.
+            bias: Add a bias to each plane.
         """
-        padding = _padding(kernel, 1) if padding is None else padding
-        super().__init__(in_planes, out_planes, kernel, stride=stride, padding=padding, groups=groups)
+        super().__init__(in_planes, out_planes, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
         self.dilations = dilations
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,25 +148,6 @@ class RandomDilationConv3d(Conv3d):
         return self.convolve(x, (dilation * padding[0], padding[1], padding[2]), dilation)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spatial:
-    """The spatial side of a unit.
-
-    Attributes:
-        kernel: Rows and columns.
-        stride: Over rows and columns.
-        padding: Rows and columns of zeros on each side; None is as many as keep the size.
-    """
-
-    kernel: tuple[int, int] = (3, 3)
-    stride: int = 1
-    padding: tuple[int, int] | None = None
-
-    def padded(self) -> tuple[int, int]:
-        """Returns the padding."""
-        return (self.kernel[0] // 2, self.kernel[1] // 2) if self.padding is None else self.padding
-
-
 def same_padded(x: Tensor, reach: Sequence[int], stride: Sequence[int], *, value: float = 0.0) -> tuple[Tensor, Triple]:
     """Returns the input of a convolution or pool with SAME padding, and how much of it the layer has to pad itself.
 
@@ -183,57 +163,3 @@ def same_padded(x: Tensor, reach: Sequence[int], stride: Sequence[int], *, value
     if t_end or h_end or w_end:
         x = F.pad(x, (0, w_end, 0, h_end, 0, t_end), value=value)
     return x, (t, h, w)
-
-
-def spatial_conv(in_planes: int, out_planes: int, spatial: Spatial, *, frames: int = 1) -> Conv3d:
-    """Returns a 1 x h x w convolution; `frames` is its stride over frames."""
-    return Conv3d(
-        in_planes,
-        out_planes,
-        (1, *spatial.kernel),
-        stride=(frames, spatial.stride, spatial.stride),
-        padding=(0, *spatial.padded()),
-    )
-
-
-def temporal_conv(
-    in_planes: int,
-    out_planes: int,
-    kernel: int,
-    *,
-    stride: Triple = (1, 1, 1),
-    dilations: tuple[int, ...] = (1,),
-    size: tuple[int, int] = (1, 1),
-    padding: tuple[int, int] | None = None,
-    groups: int = 1,
-) -> Conv3d:
-    """Returns a kernel x h x w convolution that keeps T up to its stride; dilation one or random.
-
-    Args:
-        in_planes: Planes in.
-        out_planes: Planes out.
-        kernel: Temporal kernel, in frames.
-        stride: Stride over (T, H, W).
-        dilations: Temporal dilations; from several, one is drawn for each mini-batch.
-        size: Rows and columns h, w of the kernel.
-        padding: Rows and columns of zeros on each side; None is as many as keep the size.
-        groups: Groups of planes that are convolved apart.
-    """
-    shape = (kernel, *size)
-    rows, columns = (size[0] // 2, size[1] // 2) if padding is None else padding
-    if len(dilations) > 1:
-        pads = (kernel // 2, rows, columns)
-        return RandomDilationConv3d(
-            in_planes, out_planes, shape, stride=stride, dilations=dilations, padding=pads, groups=groups
-        )
-    pads = (dilations[0] * (kernel // 2), rows, columns)
-    return Conv3d(in_planes, out_planes, shape, stride=stride, padding=pads, dilation=dilations[0], groups=groups)
-
-
-def pointwise(in_planes: int, out_planes: int, *, stride: Triple = (1, 1, 1)) -> Conv3d:
-    """Returns a 1x1x1 convolution."""
-    return Conv3d(in_planes, out_planes, (1, 1, 1), stride=stride)
-
-
-def _padding(kernel: Triple, dilation: int) -> Triple:
-    return (dilation * (kernel[0] // 2), kernel[1] // 2, kernel[2] // 2)

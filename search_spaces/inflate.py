@@ -23,19 +23,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from search_spaces.attention import FaintNorm
 from search_spaces.convolutions import Conv3d
 from search_spaces.errors import SpecError, one_of
-from search_spaces.layers import P3D, Conv2Plus1D, ConvNorm, MixedConv
-from search_spaces.network import Network, SideHead
-from search_spaces.spec import ArchSpec, Twin, Unit
-
-Shape = tuple[int, ...]
+from search_spaces.graph import STATISTICS, Graph, Shape, Unit, join
+from search_spaces.modules import Block, FaintNorm, Network
+from search_spaces.spec import ArchSpec, Twin
 
 
 class Need(NamedTuple):
@@ -62,7 +60,12 @@ def parts_of_network(network: Network, spec: ArchSpec) -> dict[str, Part]:
         SpecError: The network has no 2D parent, or a unit that none can stand for.
     """
     twins = _by_link(spec, network.names)
-    return {name: _part(network.get_submodule(name), twins[name]) for name in network.names}
+    blocks = {name: network.get_submodule(name) for name in network.names}
+    return {
+        name: _part(block.graph, twins[name], side=name in network.sides)
+        for name, block in blocks.items()
+        if isinstance(block, Block)
+    }
 
 
 def parts_of_spec(spec: ArchSpec, *, num_classes: int) -> dict[str, Part]:
@@ -73,7 +76,7 @@ def parts_of_spec(spec: ArchSpec, *, num_classes: int) -> dict[str, Part]:
     """
     links = spec.canonical().links(num_classes=num_classes)
     twins = _by_link(spec, [link.name for link in links])
-    return {name: _part_of_unit(unit, twins[name]) for name, unit in links}
+    return {name: _part_of_unit(unit, twins[name]) for name, unit in links if isinstance(unit, Unit)}
 
 
 def _by_link(spec: ArchSpec, names: Sequence[str]) -> dict[str, tuple[Twin, ...]]:
@@ -96,52 +99,53 @@ def _twins(spec: ArchSpec) -> tuple[Twin, ...]:
 
 @lru_cache(maxsize=16384)
 def _part_of_unit(unit: Unit, twins: tuple[Twin, ...]) -> Part:
-    with torch.device("meta"):
-        return _part(unit.build(), twins)
+    return _part(unit.graph(), twins, side=unit.aside)
 
 
-def _part(module: nn.Module, twins: Iterable[Twin]) -> Part:
+def _part(graph: Graph, twins: Iterable[Twin], *, side: bool) -> Part:
+    tensors = graph.tensors()
     needs: list[Need] = []
     for twin in twins:
-        for path, prefix in _sources(module, twin):
-            for name, value in module.get_submodule(path).state_dict().items():
-                if not name.endswith("num_batches_tracked"):
-                    shape = tuple(value.shape[:2] + value.shape[3:] if value.dim() == 5 else value.shape)
-                    needs.append(Need(_join(prefix, name), shape, _join(path, name), not twin.norm))
+        for path, prefix in _sources(graph, twin):
+            for name in (name for name in tensors if name.rpartition(".")[0] == path):
+                shape = tensors[name]
+                shape = shape[:2] + shape[3:] if len(shape) == 5 else shape
+                needs.append(Need(join(prefix, name.rpartition(".")[2]), shape, name, not twin.norm))
     known = {need.name for need in needs}
-    for path, inner in module.named_modules():
-        if isinstance(inner, P3D):
-            known |= {_join(path, "temporal", name) for name, _ in inner.temporal.named_parameters()}
-    return Part(tuple(needs), tuple(_unknown(module, known, "")), isinstance(module, SideHead))
+    for site in graph.sites:
+        if site.op.form:
+            known |= {name for name in tensors if name.startswith(join(site.path, "temporal."))}
+    params = [name for name in tensors if not name.endswith(STATISTICS)]
+    return Part(tuple(needs), tuple(_unknown(params, known)), side)
 
 
-def _sources(module: nn.Module, twin: Twin) -> list[tuple[str, str]]:
-    """Our modules that a twin fills, by path, each with the prefix of its tensors in the parent."""
-    unit, path = module.get_submodule(twin.path), twin.path
-    if isinstance(unit, P3D):
-        unit, path = unit.spatial, _join(path, "spatial")
-    if not isinstance(unit, ConvNorm):
-        return [(path, twin.conv)]
-    if isinstance(unit.conv, MixedConv):
+def _sources(graph: Graph, twin: Twin) -> list[tuple[str, str]]:
+    """Our layers that a twin fills, by path, each with the prefix of its tensors in the parent."""
+    path, site = twin.path, next((site for site in graph.sites if site.path == twin.path), None)
+    if site is not None and site.op.kind == "csn_ip":
         raise SpecError(f"kind csn_ip cannot take 2D weights such as {twin.conv}: its planes are convolved alone")
-    if isinstance(unit.conv, Conv2Plus1D):
+    if site is not None and site.op.kind == "2plus1d":
         raise SpecError(
             f"kind 2plus1d cannot take 2D weights such as {twin.conv}: between its two convolutions are a norm and a "
-            f"ReLU on {unit.conv.spatial.out_channels} planes of its own (p3d_a is the separable kind that can)"
+            f"ReLU on {site.midplanes} planes of its own (p3d_a is the separable kind that can)"
         )
-    return [(_join(path, "conv"), twin.conv), (_join(path, "norm"), twin.norm)]
+    if site is not None and site.op.form:
+        path = join(path, "spatial")
+    if path and any(node.name == path for node in graph.nodes):
+        return [(path, twin.conv)]
+    return [(join(path, "conv"), twin.conv), (join(path, "norm"), twin.norm)]
 
 
-def _unknown(module: nn.Module, known: set[str], path: str) -> list[str]:
+def _unknown(params: Sequence[str], known: set[str], path: str = "") -> list[str]:
     """The largest modules that hold no parameter of `known`, by path."""
-    names = [_join(path, name) for name, _ in module.named_parameters()]
-    if known.issuperset(names):
+    if known.issuperset(params):
         return []
-    if known.isdisjoint(names):
+    if known.isdisjoint(params):
         return [path]
-    found = [_join(path, name) for name, _ in module.named_parameters(recurse=False) if _join(path, name) not in known]
-    for name, child in module.named_children():
-        found += _unknown(child, known, _join(path, name))
+    found: list[str] = []
+    depth = path.count(".") + 1 if path else 0
+    for name, inside in groupby(params, lambda param: param.split(".")[depth]):
+        found += _unknown(list(inside), known, join(path, name))
     return found
 
 
@@ -161,7 +165,7 @@ def match(parts: Mapping[str, Part], spec: ArchSpec, shapes: Mapping[str, Shape]
             classes, and that those of side heads are not there at all.
     """
     used: set[str] = set()
-    left = [_join(name, path) for name, part in parts.items() for path in part.left]
+    left = [join(name, path) for name, part in parts.items() for path in part.left]
     spare = tuple(twin.conv for twin in _twins(spec) if not twin.path)
     known: set[str] = set()
     missing: list[str] = []
@@ -180,7 +184,7 @@ def match(parts: Mapping[str, Part], spec: ArchSpec, shapes: Mapping[str, Shape]
             elif ours == theirs:
                 used.add(need.key)
             elif need.loose and (part.side or name == last) and ours[1:] == theirs[1:]:
-                left.append(_join(name, need.name.rpartition(".")[0]))
+                left.append(join(name, need.name.rpartition(".")[0]))
             else:
                 other.append(f"{need.key} {_size(shapes[need.key])}, not {_size(need.shape)}")
                 separated |= need.shape[1:2] == (1,) and len(need.shape) == 4
@@ -208,10 +212,6 @@ def _size(shape: Shape) -> str:
 
 def _few(keys: Sequence[str]) -> str:
     return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-
-
-def _join(*parts: str) -> str:
-    return ".".join(part for part in parts if part)
 
 
 Mode = Literal["replicate", "centre", "random", "identity"]
@@ -321,8 +321,9 @@ def inflate(network: nn.Module, spec: ArchSpec, state: Mapping[str, Tensor], mod
                     value, target = state[need.key].reshape(need.shape), own[need.name]
                     target.copy_(inflate_weight(value, target.shape[2], mode) if target.dim() == 5 else value)
         for module in network.modules():
-            if isinstance(module, P3D) and mode != "random":
-                _still(module, mode)
+            if isinstance(module, Block) and mode != "random":
+                for site in (site for site in module.graph.sites if site.op.form):
+                    _still(module.get_submodule(site.path), site.op.form, mode)
             elif isinstance(module, FaintNorm):
                 nn.init.zeros_(module.weight)
     return Inflated(taken=len(used), left=left)
@@ -362,21 +363,23 @@ def _for_planes(state: Mapping[str, Tensor], first: Part) -> Mapping[str, Tensor
     return {key: averaged(value, needs[key][1]) if key in needs else value for key, value in state.items()}
 
 
-def _still(unit: P3D, mode: Mode) -> None:
+def _still(unit: nn.Module, form: str, mode: Mode) -> None:
     """Sets T of a P3D unit, which the parent does not have, so that the unit computes what its S alone would.
 
     B and C add T to S, so its norm makes it nothing. In A, T is the identity (or a mean over time), and so is its norm:
     running statistics are those that S has if its own norm gives Gaussians, which keeps the identity in training, too.
     """
-    space, time = unit.spatial.norm, unit.temporal
-    rectified = isinstance(time.act, nn.ReLU)
-    if unit.form != "a":
-        nn.init.zeros_(time.norm.weight)
-        nn.init.constant_(time.norm.bias, _AJAR if rectified else 0.0)
+    space, norm = unit.get_submodule("spatial.norm"), unit.get_submodule("temporal.norm")
+    assert isinstance(space, nn.BatchNorm3d) and isinstance(norm, nn.BatchNorm3d)
+    rectified = hasattr(unit.get_submodule("temporal"), "act")
+    if form != "a":
+        nn.init.zeros_(norm.weight)
+        nn.init.constant_(norm.bias, _AJAR if rectified else 0.0)
         return
-    assert isinstance(time.conv, Conv3d)
-    identity = torch.eye(time.conv.out_channels)[:, :, None, None]
-    time.conv.weight.copy_(inflate_weight(identity, time.conv.kernel_size[0], mode))
+    conv = unit.get_submodule("temporal.conv")
+    assert isinstance(conv, Conv3d)
+    identity = torch.eye(conv.out_channels)[:, :, None, None]
+    conv.weight.copy_(inflate_weight(identity, conv.kernel_size[0], mode))
     mean, deviation = space.bias.clone(), space.weight.abs()
     if rectified:
         seen, variance = _rectified(mean, deviation)
@@ -385,11 +388,11 @@ def _still(unit: P3D, mode: Mode) -> None:
         # The parent has no ReLU here, but S has: S is lifted so that the ReLU lets it through, T's norm takes that off.
         seen, variance = mean.maximum(_LIFT * deviation + _AJAR), deviation.square()
         space.bias.copy_(seen)
-    assert time.norm.running_mean is not None and time.norm.running_var is not None
-    time.norm.running_mean.copy_(seen)
-    time.norm.running_var.copy_(variance)
-    time.norm.weight.copy_((variance + time.norm.eps).sqrt())
-    time.norm.bias.copy_(mean)
+    assert norm.running_mean is not None and norm.running_var is not None
+    norm.running_mean.copy_(seen)
+    norm.running_var.copy_(variance)
+    norm.weight.copy_((variance + norm.eps).sqrt())
+    norm.bias.copy_(mean)
 
 
 def _rectified(mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:

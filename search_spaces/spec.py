@@ -7,29 +7,13 @@ network have the same canonical form (`ArchSpec.canonical`), so duplicates are f
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from search_spaces.graph import Link
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-class Unit(Hashable, Protocol):
-    """A link of the chain that a network is, as a value; equal units have equal cost on equal input shapes.
-
-    One that has `whole`, from the shape of its input to a `flow.Flow` or to units, is counted without being built.
-    """
-
-    def build(self) -> nn.Module:
-        """Returns the module, which maps what the link before gives to what the next one takes."""
-
-
-class Link(NamedTuple):
-    """A unit and the path of its module in the network; dots nest."""
-
-    name: str
-    unit: Unit
 
 
 class Twin(NamedTuple):
@@ -82,13 +66,13 @@ class ArchSpec(ABC):
 
     def initialise(self, network: nn.Module) -> None:
         """Draws the network's initial values from torch's generator."""
-        from search_spaces.layers import initialise
+        from search_spaces.modules import initialise
 
         initialise(network)
 
     def start_branches(self, network: nn.Module, *, at_zero: bool) -> None:
         """Sets whether every residual branch adds nothing at first, of a network that was just initialised."""
-        from search_spaces.layers import zero_last_norms
+        from search_spaces.modules import zero_last_norms
 
         if at_zero:
             zero_last_norms(network)

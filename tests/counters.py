@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.convolutions import RandomDilationConv3d
+from search_spaces.modules import Block
 
 
 def count_thop(module: nn.Module, shape: tuple[int, ...]) -> int:
@@ -39,7 +40,7 @@ def count_thop(module: nn.Module, shape: tuple[int, ...]) -> int:
         copied.eval = lambda: copied  # type: ignore[method-assign]
     handlers: dict[type[nn.Module], Any] = {}
     for layer in copied.modules():
-        if any(True for _ in layer.children()):
+        if any(True for _ in layer.children()) or isinstance(layer, Block):
             continue
         if isinstance(layer, _ConvNd):
             # thop looks a layer's exact type up, so a subclass of a convolution would count as nothing.

@@ -4,34 +4,33 @@ Counting convention: one multiply-accumulate (MAC) is 1, of convolutions, linear
 norms, activations, pooling and biases are 0. The FLOPs of the papers on video networks are these MACs. All figures are
 for one clip.
 
-`cost` adds up the units of a network, each counted once for an input shape: from their values where a unit says what it
-is made of (`search_spaces.flow`), else by running it on the meta device, which needs torch; what that gave for parts of
-timm's networks is remembered. Tests count whole networks in two ways that share no code with it or
-with each other, and hold all three to the same integer.
+`cost` adds up the units of a network, each counted once for an input shape: layer by layer from its graph, or, where
+another library makes its module, by running that on the meta device, which needs torch; what that gave is remembered.
+Tests count whole networks in two ways that share no code with it or with each other, and hold all three to the same
+integer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import search_spaces
-from nas.cost.steps import step_cost
-from nas.cost.units import Cost, Counted, Made, by, size_of
+from nas.cost.layers import Cost, Counted, Made, layer_cost, size_of
 from search_spaces.catalogue import links
 from search_spaces.errors import ClipError, SpecError
-from search_spaces.flow import Aside, Flow, Forked, Fused, Parallel, Shape, Step, Stretched, Summed, Weighed
-from search_spaces.parts import Chain, Concat
+from search_spaces.graph import Foreign, Graph, Shape, Stretched, Unit
 from search_spaces.remembered import Remembered
-from search_spaces.spec import ArchSpec, Unit
+from search_spaces.spec import ArchSpec
 from trainer.config import Clip
 
 __all__ = ["Cost", "cost", "cost_of"]
 
-_COUNTERS = ("units.py", "meta.py")  # the sources that what is remembered follows from
+_COUNTERS = ("layers.py", "meta.py")  # the sources that what is remembered follows from
+_FIELDS = tuple(field.name for field in fields(Cost))
 _MOST = 2**63 - 1  # the largest number that a database holds
 
 
@@ -54,17 +53,21 @@ def cost(spec: ArchSpec, *, frames: int, height: int, width: int, num_classes: i
         if value < 1:
             raise SpecError(f"{name} must be at least 1, but is {value}")
     clip = (planes, frames, height, width)
-    chain = _Chained(clip, (_Activation(size_of(clip)),))
+    total = _Total()
+    shape: Any = clip
+    passed: tuple[_Activation, ...] = (_Activation(size_of(clip)),)
     for name, unit in links(spec, num_classes=num_classes, planes=planes):
         try:
-            chain.add(unit)
+            counted = _count(unit, shape)
         except (RuntimeError, ClipError) as error:
             reason = str(error).splitlines()[0]
             raise ClipError(
                 f"a clip of {frames}x{height}x{width} is too short or too small for the network: at {name}, {reason}"
             ) from error
-    found = chain.cost()
-    for name, value in asdict(found).items():
+        passed, shape = total.add(counted, passed), counted.shape
+    found = total.cost()
+    for name in _FIELDS:
+        value = getattr(found, name)
         if value > _MOST:
             raise SpecError(f"{name} must be at most {_MOST:,}, but the network would have some {value:.0e}")
     return found
@@ -84,32 +87,28 @@ class _Activation:
         self.size, self.kept = size, kept
 
 
-class _Chained:
-    """Units one after the other: what they cost together, an activation between them counted once if any keeps it."""
+class _Total:
+    """What units or layers cost together: an activation between them is counted once, if any of them keeps it."""
 
-    def __init__(self, shape: Shape, inputs: tuple[_Activation, ...], steps: Iterable[Step] = ()) -> None:
-        self.shape, self.outputs = shape, inputs
+    def __init__(self) -> None:
         self._params = self._macs = self._train_macs = self._bytes = 0
-        for step in steps:
-            self.add(step)
 
-    def add(self, unit: Step) -> None:
-        """Puts a unit behind the others."""
-        cost, self.shape, keeps, gives = _count(unit, self.shape)
+    def add(self, counted: Counted, inputs: Sequence[_Activation]) -> tuple[_Activation, ...]:
+        """Adds one that takes these inputs; returns what it gives."""
+        cost = counted.cost
         self._params += cost.params
         self._macs += cost.macs
         self._train_macs += cost.train_macs
         self._bytes += cost.activation_bytes
-        inputs = self.outputs
-        self.keep(keeps)
-        self.outputs = tuple([inputs[g] if isinstance(g, int) else _Activation(g.size, g.kept) for g in gives])
-
-    def keep(self, asked: Sequence[bool]) -> None:
-        """Notes which of the outputs someone keeps."""
-        for activation, wanted in zip(self.outputs, asked, strict=True):
-            if wanted and not activation.kept:
+        for activation, kept in zip(inputs, counted.keeps, strict=True):
+            if kept and not activation.kept:
                 activation.kept = True
                 self._bytes += activation.size
+        gives = counted.gives
+        if len(gives) == 1:  # as nearly all are, and this is called a million times
+            given = gives[0]
+            return (inputs[given] if isinstance(given, int) else _Activation(*given),)
+        return tuple([inputs[given] if isinstance(given, int) else _Activation(*given) for given in gives])
 
     def cost(self) -> Cost:
         """Returns the cost of all of them."""
@@ -117,107 +116,36 @@ class _Chained:
 
 
 @lru_cache(maxsize=200_000)
-def _count(unit: Step | Flow, shape: Shape) -> Counted:
+def _count(unit: Unit | Foreign, shape: Any) -> Counted:
     """Counts one unit on an input (C, T, H, W), or a tuple of such."""
-    if isinstance(unit, Stretched):
-        return _count_stretched(unit, shape)
-    # Of no size, since whoever makes the input counts it, if it is kept.
-    inputs = tuple(_Activation(0) for _ in (shape if isinstance(shape[0], tuple) else (shape,)))
-    if isinstance(unit, Flow):
-        return _count_joined((unit.steps,), shape, inputs)
-    if isinstance(unit, Chain):
-        return _count_joined((unit.parts,), shape, inputs)
-    if isinstance(unit, Summed):
-        return _count_joined(unit.branches, shape, inputs, join="first" if unit.in_place else "sum")
-    if isinstance(unit, Concat):
-        return _count_joined(unit.branches, shape, inputs, join="planes")
-    if isinstance(unit, Forked):
-        return _given([_Chained(shape, inputs, steps) for steps in unit.branches], inputs)
-    if isinstance(unit, Parallel):
-        apart = zip(shape, inputs, unit.chains, strict=True)
-        return _given([_Chained(part, (given,), steps) for part, given, steps in apart], inputs)
-    if isinstance(unit, Weighed):
-        return _count_weighed(unit, shape, inputs)
-    if isinstance(unit, Fused):
-        return _count_fused(unit, shape, inputs)
-    if isinstance(unit, Aside):
-        chain = _Chained(shape, inputs, unit.steps)
-        # In evaluation it rests.
-        return Counted(replace(chain.cost(), macs=0), shape, _kept(inputs), tuple(range(len(inputs))))
-    whole = unit.whole(shape) if hasattr(unit, "whole") else None
-    if whole is not None:
-        return _count(whole, shape)
-    return step_cost(unit, shape) or known(unit, shape)[0]
+    if isinstance(unit, Foreign):
+        stretched = unit.stretched()
+        return known(unit, shape)[0] if stretched is None else _count_stretched(stretched, shape)
+    counted = count_graph(unit.graph(), (shape,) if unit.inputs == 1 else shape)
+    if not unit.aside:
+        return counted
+    # In evaluation it rests, and it is beside the chain.
+    return Counted(replace(counted.cost, macs=0), shape, counted.keeps, tuple(range(unit.inputs)))
 
 
-def _kept(inputs: tuple[_Activation, ...]) -> tuple[bool, ...]:
-    return tuple([x.kept for x in inputs])
+def count_graph(graph: Graph, shapes: Sequence[Shape]) -> Counted:
+    """Counts a graph on inputs of these shapes, each (C, T, H, W)."""
+    total = _Total()
+    # Inputs are of no size, since whoever makes one counts it, if it is kept.
+    inputs = [_Activation(0) for _ in shapes]
+    found: dict[int, tuple[_Activation, Shape]] = {~i: pair for i, pair in enumerate(zip(inputs, shapes, strict=True))}
+    for i in graph.order():
+        layer, sources, _ = graph.nodes[i]
+        counted = layer_cost(layer, *[found[source][1] for source in sources])
+        (made,) = total.add(counted, [found[source][0] for source in sources])
+        found[i] = (made, counted.shape)
+    outputs = [found[i] for i in graph.outputs]
+    gives = tuple([inputs.index(x) if x in inputs else Made(x.size, x.kept) for x, _ in outputs])
+    shape = outputs[0][1] if len(outputs) == 1 else tuple([shape for _, shape in outputs])
+    return Counted(total.cost(), shape, tuple([x.kept for x in inputs]), gives)
 
 
-def _gives(outputs: tuple[_Activation, ...], inputs: tuple[_Activation, ...]) -> tuple[Made | int, ...]:
-    return tuple([inputs.index(x) if x in inputs else Made(x.size, x.kept) for x in outputs])
-
-
-def _count_joined(
-    branches: Sequence[tuple[Step, ...]],
-    shape: Shape,
-    inputs: tuple[_Activation, ...],
-    *,
-    join: Literal["first", "sum", "planes"] = "first",
-) -> Counted:
-    """Counts chains of steps on the same input, whose results become one.
-
-    Args:
-        branches: The chains.
-        shape: Of the input.
-        inputs: What goes in.
-        join: The others are added to the `first`, in its memory; their `sum` is a new tensor; their `planes` are
-            joined to one.
-    """
-    chains = [_Chained(shape, inputs, steps) for steps in branches]
-    out = chains[0].shape
-    if len(chains) > 1 and len({chain.shape[join == "planes" :] for chain in chains}) > 1:
-        raise RuntimeError(f"branches give {' and '.join(by(chain.shape) for chain in chains)}, which do not fit")
-    gives: tuple[Made | int, ...]
-    if join == "first":
-        gives = _gives(chains[0].outputs, inputs)
-    else:
-        if join == "planes":
-            out = (sum(chain.shape[0] for chain in chains), *out[1:])
-        gives = (Made(size_of(out), False),)
-    return Counted(_total(chains), out, _kept(inputs), gives)
-
-
-def _given(chains: Sequence[_Chained], inputs: tuple[_Activation, ...]) -> Counted:
-    """Returns what chains cost whose results are passed on side by side."""
-    outputs = tuple(activation for chain in chains for activation in chain.outputs)
-    return Counted(_total(chains), tuple(chain.shape for chain in chains), _kept(inputs), _gives(outputs, inputs))
-
-
-def _count_weighed(step: Weighed, shape: Shape, inputs: tuple[_Activation, ...]) -> Counted:
-    """Counts the product of an input and of what a chain makes of it; both factors are kept."""
-    chain = _Chained(shape, inputs, step.steps)
-    chain.keep((True,))
-    if chain.shape[0] != shape[0]:
-        raise RuntimeError(f"{chain.shape[0]} factors cannot weigh {shape[0]} planes")
-    return Counted(chain.cost(), shape, (True,), (Made(size_of(shape), False),))
-
-
-def _count_fused(step: Fused, shape: Shape, inputs: tuple[_Activation, ...]) -> Counted:
-    """Counts what a chain makes of the second of two tensors, joined to the first."""
-    first, second = shape
-    chain = _Chained(second, inputs[1:], step.steps)
-    if chain.shape[1:] != first[1:]:
-        raise RuntimeError(f"the pathways give {by(first)} and {by(chain.shape)}, which do not fit")
-    joined = (first[0] + chain.shape[0], *first[1:])
-    return Counted(chain.cost(), (joined, second), _kept(inputs), (Made(size_of(joined), False), 1))
-
-
-def _total(chains: Sequence[_Chained]) -> Cost:
-    return sum((chain.cost() for chain in chains), Cost())
-
-
-def _count_stretched(step: Stretched, shape: Shape) -> Counted:
+def _count_stretched(step: Stretched, shape: Any) -> Counted:
     """Counts a unit by one with another temporal kernel, and with sets of two dilations for all its dilations."""
     found, params = known(step.unit, shape)
     # What the second dilation adds in evaluation is what these convolutions cost in one pass.
@@ -234,29 +162,21 @@ def _count_stretched(step: Stretched, shape: Shape) -> Counted:
 
 
 @lru_cache(maxsize=50_000)
-def known(unit: Unit, shape: Shape) -> tuple[Counted, int]:
+def known(unit: Foreign, shape: Any) -> tuple[Counted, int]:
     """Returns what `nas.cost.meta.measured` does.
 
-    A unit of timm's says by `lasting` what it is for good: its cost follows from that, from the versions of timm and
-    torch, and from our own sources, so it is measured once on this machine. Any other unit is measured by each process,
-    since whoever wrote it may change it. A clip that is too short is found out anew each time.
+    A unit says by `lasting` what it is for good: its cost follows from that, from the versions of timm and torch, and
+    from our own sources, so it is measured once on this machine. A clip that is too short is found out anew each time.
     """
-    lasting: Hashable = getattr(unit, "lasting", None)
-    if lasting is None:
-        return _measured(unit, shape)
-    table, key = _table(), f"{lasting} {shape}"
+    table, key = _table(), f"{unit.lasting} {shape}"
     found = table.get(key)
-    if found is None:
-        counted, weights = _measured(unit, shape)
-        table.put(key, _plain(counted, weights))
-        return counted, weights
-    return _read(found)
-
-
-def _measured(unit: Unit, shape: Shape) -> tuple[Counted, int]:
+    if found is not None:
+        return _read(found)
     from nas.cost.meta import measured
 
-    return measured(unit, shape)
+    counted, weights = measured(unit, shape)
+    table.put(key, _plain(counted, weights))
+    return counted, weights
 
 
 @cache

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas.cost.units import Cost, Counted, Made
+from nas.cost.layers import Cost, Counted, Made
 from search_spaces.convolutions import RandomDilationConv3d
-from search_spaces.network import SideHead
-from search_spaces.spec import Unit
+from search_spaces.graph import Foreign, Unit
+from search_spaces.modules import build
 
 # A bound, so that a process that counts for days does not grow: some thousand operators differ in a usual study.
 _MOST = 100_000
@@ -128,7 +128,7 @@ _shapes = RememberedShapes()
 # Whoever asks may be evaluating, where autograd keeps nothing; what is found here is remembered for good.
 @torch.inference_mode(False)
 @torch.enable_grad()
-def measured(unit: Unit, shape: Any) -> tuple[Counted, int]:
+def measured(unit: Unit | Foreign, shape: Any) -> tuple[Counted, int]:
     """Counts one unit.
 
     Args:
@@ -139,7 +139,7 @@ def measured(unit: Unit, shape: Any) -> tuple[Counted, int]:
         What is counted; and the weights of its convolutions with random dilations, which are part of its parameters.
     """
     with torch.device("meta"):
-        module = unit.build()
+        module = build(unit)
         x = _inputs(shape)
     macs = {True: 0, False: 0}
 
@@ -162,8 +162,7 @@ def measured(unit: Unit, shape: Any) -> tuple[Counted, int]:
     # Drawing dilations must not move the generator of whoever asks for a cost.
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), _shapes:
         out = module(x)
-    aside = isinstance(module, SideHead)
-    if aside:
+    if unit.aside:
         macs[False] = 0
     inputs = [_key_of(t) for t in _each(x)]
     outside = {*inputs, *(_key_of(t) for t in (*module.parameters(), *module.buffers()))}
@@ -182,9 +181,9 @@ def measured(unit: Unit, shape: Any) -> tuple[Counted, int]:
             train_macs=macs[True],
             activation_bytes=held,
         ),
-        shape if aside else _shape(out),
+        shape if unit.aside else _shape(out),
         tuple(key in kept for key in inputs),
-        tuple(range(len(inputs))) if aside else gives,
+        tuple(range(len(inputs))) if unit.aside else gives,
     )
     return counted, sum(m.weight.numel() for m in module.modules() if isinstance(m, RandomDilationConv3d))
 

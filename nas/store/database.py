@@ -28,7 +28,7 @@ from nas.study.objectives import USUAL, front_rows, recorded_floors, recorded_ob
 Row = Mapping[str, Any]
 
 if TYPE_CHECKING:
-    from nas.cost.units import Cost
+    from nas.cost.layers import Cost
     from search_spaces.spec import ArchSpec
 
 

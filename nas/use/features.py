@@ -19,7 +19,8 @@ from nas.use.probabilities import FORMAT, check_array, names, read_arrays, read_
 from nas.use.testing import batches
 from nas.use.views import Views, views_of
 from search_spaces.errors import SpecError
-from search_spaces.network import Network
+from search_spaces.graph import Linear
+from search_spaces.modules import Block, Network
 from trainer.config import ConfigError, DataConfig
 from trainer.data.clips import VideoData
 from trainer.failures import named
@@ -101,6 +102,9 @@ def tapped(network: Network) -> Iterator[Tap]:
 def _below(module: nn.Module, name: str, *, added: bool) -> Iterator[Last]:
     if isinstance(module, nn.Linear):
         yield Last(name=name, added=added)
+    elif isinstance(module, Block):
+        paths = [node.name for node in module.graph.nodes if isinstance(node.layer, Linear)]
+        yield from (Last(name=f"{name}.{path}", added=added) for path in paths[-1:])
     elif isinstance(module, nn.Sequential):
         yield from _below(module[-1], f"{name}.{len(module) - 1}", added=added)
     else:

@@ -19,7 +19,7 @@ from nas.use.testing import Progress, match_classes, score
 from nas.use.views import Views, usual_views
 from search_spaces.catalogue import build
 from search_spaces.inflate import inflate
-from search_spaces.network import Network as Chain
+from search_spaces.modules import Network as Chain
 from search_spaces.spec import ArchSpec
 from search_spaces.weights import read_weights
 from trainer.config import ConfigError, DataConfig

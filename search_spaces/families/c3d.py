@@ -12,19 +12,28 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from search_spaces.domains import At, Choice, Declared, Pick
 from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.labels import read_factor
 from search_spaces.family import Family, Preset
-from search_spaces.flow import Flow, Linear, Mapped, Rectified, Shape, convolved, dropped
+from search_spaces.graph import (
+    Activation,
+    Convolution,
+    Draft,
+    Dropout,
+    Flatten,
+    GridMean,
+    Layer,
+    Linear,
+    Link,
+    Unit,
+    join,
+)
 from search_spaces.operators import FLAT, KERNELS, PORT_KINDS, TemporalOp, canonical_op
 from search_spaces.parts import Conv, Pool
-from search_spaces.spec import ArchSpec, Link, scale
-
-if TYPE_CHECKING:
-    from torch import nn
+from search_spaces.spec import ArchSpec, scale
 
 KINDS = ("2d", "3d", "p3d_a", "p3d_b", "p3d_c", *PORT_KINDS)
 _GROUPS = (1, 1, 2, 2, 2)  # convolutions before each pool
@@ -33,7 +42,7 @@ _GRID = (1, 4, 4)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layer:
+class ConvLayer:
     """One convolution and its ReLU.
 
     Attributes:
@@ -62,7 +71,7 @@ class C3DSpec(ArchSpec):
     """
 
     family: Literal["c3d"] = "c3d"
-    layers: tuple[Layer, ...]
+    layers: tuple[ConvLayer, ...]
     fc_width: int = 4096
     norm: bool = False
 
@@ -124,7 +133,7 @@ class C3DSpec(ArchSpec):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BiasedConv:
+class BiasedConv(Unit):
     """A convolution with bias and ReLU, without norm."""
 
     in_planes: int
@@ -132,24 +141,17 @@ class BiasedConv:
     kernel: int
     dilation: int
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from torch import nn
-
-        from search_spaces.convolutions import Conv3d
-
-        padding = (self.dilation * (self.kernel // 2), 1, 1)
-        shape = (self.kernel, 3, 3)
-        conv = Conv3d(self.in_planes, self.out_planes, shape, padding=padding, dilation=self.dilation, bias=True)
-        return nn.Sequential(conv, nn.ReLU(inplace=True))
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        return Flow(convolved(self.in_planes, self.out_planes, (self.kernel, 3, 3), norm=False, bias=True))
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws its layers."""
+        k = self.kernel
+        conv = Convolution(
+            self.in_planes, self.out_planes, (k, 3, 3), padding=(k // 2, 1, 1), dilations=(self.dilation,), bias=True
+        )
+        return (draft.add(Activation(), draft.add(conv, *inputs, name=join(name, "0")), name=join(name, "1")),)
 
 
 @dataclass(frozen=True, slots=True)
-class C3DHead:
+class C3DHead(Unit):
     """Averaging to the grid, two linear layers with ReLU and dropout, and the classifier."""
 
     in_planes: int
@@ -157,42 +159,28 @@ class C3DHead:
     num_classes: int
     dropout: float = 0.0
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from torch import nn
-
-        from search_spaces.layers import GridAverage
-
-        return nn.Sequential(
-            GridAverage(_GRID),
-            nn.Flatten(),
-            nn.Linear(prod(_GRID) * self.in_planes, self.width),
-            nn.ReLU(inplace=True),
-            nn.Dropout(self.dropout),
-            nn.Linear(self.width, self.width),
-            nn.ReLU(inplace=True),
-            nn.Dropout(self.dropout),
-            nn.Linear(self.width, self.num_classes),
-        )
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws its layers, under the names that they have in a row of them all."""
         features = prod(_GRID) * self.in_planes
-        rest = (Rectified(), *dropped((self.width,), self.dropout))
-        return Flow(
-            (
-                Mapped((features,), keeps_input=True),
-                Linear(features, self.width),
-                *rest,
-                Linear(self.width, self.width),
-                *rest,
-                Linear(self.width, self.num_classes),
-            )
+        layers: tuple[Layer, ...] = (
+            GridMean(_GRID),
+            Flatten(),
+            Linear(features, self.width),
+            Activation(),
+            Dropout(self.dropout),
+            Linear(self.width, self.width),
+            Activation(),
+            Dropout(self.dropout),
+            Linear(self.width, self.num_classes),
         )
+        (x,) = inputs
+        for i, layer in enumerate(layers):
+            x = draft.add(layer, x, name=join(name, str(i)) if i > 1 else "")
+        return (x,)
 
 
 @lru_cache(maxsize=4096)
-def _unit(in_planes: int, layer: Layer, norm: bool) -> Conv | BiasedConv:
+def _unit(in_planes: int, layer: ConvLayer, norm: bool) -> Conv | BiasedConv:
     op = layer.temporal
     if norm:
         return Conv(in_planes=in_planes, out_planes=layer.width, op=op)
@@ -208,7 +196,7 @@ def _op_text(op: TemporalOp) -> str:
 def make_c3d(*, op: TemporalOp, width: float = 1.0, cut: int = 0, norm: bool = False) -> C3DSpec:
     """Returns a C3D whose convolutions from index `cut` on have the operator, those before being 2D."""
     widths = [w for w, count in zip(_WIDTHS, _GROUPS, strict=True) for _ in range(count)]
-    layers = tuple(Layer(width=scale(w, width), temporal=op if i >= cut else FLAT) for i, w in enumerate(widths))
+    layers = tuple(ConvLayer(width=scale(w, width), temporal=op if i >= cut else FLAT) for i, w in enumerate(widths))
     return C3DSpec(layers=layers, fc_width=scale(4096, width), norm=norm).canonical()
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces.attention import NonLocal
 from search_spaces.catalogue import build, preset
 from search_spaces.families.resnet.blocks import Shortcut
 from search_spaces.families.resnet.make import Extras, make_stem, of_depth, temporal_strides
@@ -240,7 +239,7 @@ def test_outputs_equal_the_authors(golden, make, rules):
         network = build(make(), num_classes=logits.shape[1])
     network = network.to_empty(device="cpu").eval()
     names = {name: their_name(name, rules) for name in network.state_dict()}
-    blocks = [path for path, module in network.named_modules() if isinstance(module, NonLocal)]
+    blocks = [path for path, module in network.named_modules() if hasattr(module, "lookup")]
     biases = {
         path: [f"{their_name(f'{path}.{conv}.', rules)}bias" for conv in ("key", "value", "out")] for path in blocks
     }
@@ -265,7 +264,6 @@ def fold_biases(block: nn.Module, value: str, out: str) -> None:
 
     That of the keys adds the same to all scores of a query, which softmax cancels.
     """
-    assert isinstance(block, NonLocal)
     assert block.norm.running_mean is not None
     planes, inside = block.out.weight.shape[:2]
     block.norm.running_mean -= block.out.weight.flatten(1) @ weight(value, (inside,)) + weight(out, (planes,))

@@ -15,7 +15,7 @@ from search_spaces.families.inception import v1 as inception_v1
 from search_spaces.families.inception import v3 as inception_v3
 from search_spaces.families.inception.v3_spec import Aux
 from search_spaces.inflate import inflate
-from search_spaces.network import Network
+from search_spaces.modules import Network
 from search_spaces.operators import FLAT, TemporalOp
 from search_spaces.spec import ArchSpec
 

@@ -1,4 +1,4 @@
-"""The law of costs: what a unit says that it is made of costs what building and running it costs, to the last byte."""
+"""The law of costs: what the graph of a unit costs is what building and running it costs, to the last byte."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nas.cost.cost import _count
 from nas.cost.meta import measured
 from search_spaces.catalogue import FAMILIES, PRESETS, links, preset
 from search_spaces.errors import ClipError
+from search_spaces.graph import Unit
 from search_spaces.space import SearchSpace, parse_space
 from search_spaces.spec import ArchSpec
 from tests.search_spaces.strategies import specs as residual
@@ -34,7 +35,7 @@ def check(spec: ArchSpec, clip: Clip, dropout: float) -> None:
     """Holds unit by unit, as far as the clip is long and large enough."""
     shape = (3, *clip)
     for name, unit in links(spec, num_classes=7, dropout=dropout):
-        assert hasattr(unit, "whole"), name
+        assert isinstance(unit, Unit), name
         try:
             expected = measured(unit, shape)[0]
         except (RuntimeError, ClipError) as error:

@@ -14,7 +14,7 @@ from search_spaces.edit import at, diff, leaves, put
 from search_spaces.errors import SpecError
 from search_spaces.families.resnet.blocks import Block, Stage, Stem, canonical_block
 from search_spaces.families.resnet.spec import ResNetSpec
-from search_spaces.network import Network
+from search_spaces.modules import Network
 from search_spaces.operators import MIDPLANES, TemporalOp
 from search_spaces.spec import number_text
 from tests.search_spaces.strategies import specs

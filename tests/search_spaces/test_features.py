@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
 
 from nas.use.features import last_layers, tapped
 from search_spaces.catalogue import preset
 from search_spaces.errors import SpecError
-from search_spaces.network import Network
-from search_spaces.spec import ArchSpec, Link
+from search_spaces.graph import Link
+from search_spaces.modules import Network
+from search_spaces.parts import Pool
+from search_spaces.spec import ArchSpec
 from tests.conformance.test_networks import clip_of, clips, made, networks_to_run
 
 
@@ -47,9 +48,6 @@ def test_features_of_a_clip_do_not_depend_on_its_batch_and_the_tap_is_taken_away
 
 
 def test_a_network_without_a_classifier_is_refused() -> None:
-    class Pool:
-        def build(self) -> nn.Module:
-            return nn.AvgPool3d(2)
-
+    pool = Pool(kernel=(2, 2, 2), stride=(2, 2, 2))
     with pytest.raises(SpecError, match="last linear layer, but end"):
-        last_layers(Network([Link("end", Pool())]))
+        last_layers(Network([Link("end", pool)]))

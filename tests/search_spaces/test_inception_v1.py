@@ -15,16 +15,15 @@ from search_spaces.codec import digest, encode
 from search_spaces.convolutions import Conv3d
 from search_spaces.edit import at, diff, put
 from search_spaces.errors import ClipError, SpecError
-from search_spaces.families.inception.layers import AveragePool, LocalClassifier, SpatialNormSeparable
-from search_spaces.families.inception.units import FramePool, SamePadded, conv
+from search_spaces.families.inception.units import FramePool, LocalHead, conv
 from search_spaces.families.inception.v1 import DOMAINS, FAMILY, UNITS, make_inception_v1
 from search_spaces.families.inception.v1_blocks import KINDS, Mixed
 from search_spaces.families.inception.v1_spec import InceptionV1Spec, MixedUnit
 from search_spaces.inflate import inflate, parent_shapes
-from search_spaces.layers import P3D
-from search_spaces.network import Network
+from search_spaces.modules import Block, Network, build, sliding_mean
 from search_spaces.operators import FLAT, TemporalOp
 from search_spaces.parts import Pool
+from tests.search_spaces.graphs import graphs, outputs
 
 PRESETS = {preset.name: preset for preset in FAMILY.presets}
 PATHS = ("conv1", "conv2c", *(f"stages.{s}.{b}" for s, n in enumerate((2, 5, 2)) for b in range(n)))
@@ -72,16 +71,17 @@ def test_slims_network_has_a_whole_stem_and_begins_as_the_identity_in_time():
     torch.manual_seed(0)
     built = network(PRESETS["s3d_slim"].make(64).scaled(1 / 8))
     assert kernels(built.get_submodule("conv1")) == [(3, 7, 7)]
-    units = [m for m in built.modules() if isinstance(m, SpatialNormSeparable)]
-    assert len(units) == 1 + 2 * 9
-    assert not any(isinstance(m, P3D) for m in built.modules())
-    unit = units[3].eval()
+    blocks = [m for m in built.modules() if isinstance(m, Block)]
+    assert not any(site.op.form for block in blocks for site in block.graph.sites)
+    assert sum(isinstance(c, Conv3d) and c.identity for c in built.modules()) == 1 + 2 * 9
+    unit = built.get_submodule("conv2c").eval()
     assert [type(m).__name__ for m in unit.modules()].count("BatchNorm3d") == 1
     assert unit.temporal.bias is not None
     clips = torch.randn(2, unit.spatial.conv.in_channels, 5, 6, 6)
-    assert torch.equal(unit(clips), unit.spatial(clips))
+    found = outputs(unit, clips)
+    assert torch.equal(found[""], found["spatial.act"])
     nn.init.ones_(unit.temporal.bias)
-    assert torch.equal(unit(clips), unit.spatial(clips) + 1)
+    assert torch.equal(unit(clips), found["spatial.act"] + 1)
 
 
 def test_in_the_papers_reading_all_branches_have_time():
@@ -94,8 +94,8 @@ def test_in_the_papers_reading_all_branches_have_time():
 def test_a_gate_stands_behind_every_branch():
     torch.manual_seed(0)
     gated = replace(MIXED, attention="gate")
-    block = MixedUnit(gated, 4, "norm_both", 0.1).build().eval()
-    plain = MixedUnit(MIXED, 4, "norm_both", 0.1).build().eval()
+    block = build(MixedUnit(gated, 4, "norm_both", 0.1)).eval()
+    plain = build(MixedUnit(MIXED, 4, "norm_both", 0.1)).eval()
     found, expected = block.state_dict(), plain.state_dict()
     plain.load_state_dict({k: v for k, v in found.items() if k in expected})
     clips = torch.randn(2, 4, 3, 6, 6)
@@ -119,7 +119,7 @@ def test_s3d_g_has_a_gate_behind_conv2c_too():
 
 def test_the_head_averages_two_frames_of_7x7_or_what_is_left():
     torch.manual_seed(0)
-    head = LocalClassifier(3, 5, kernel=(2, 7, 7))
+    head = build(LocalHead(3, 5))
     large = torch.randn(2, 3, 4, 8, 9)
     local = [large[:, :, t : t + 2, y : y + 7, x : x + 7] for t in range(3) for y in range(2) for x in range(3)]
     expected = torch.stack([head.fc(part.mean((2, 3, 4))) for part in local]).mean(0)
@@ -137,7 +137,7 @@ def test_an_average_counts_zeros_around_pixels_and_not_around_frames(kernel, sha
     half = kernel[0] // 2
     spatial = torch.stack([nn.functional.avg_pool2d(nn.functional.pad(f, (1,) * 4), 3, 1) for f in clips.unbind(2)], 2)
     expected = [spatial[:, :, max(0, t - half) : t + half + 1].mean(2) for t in range(shape[0])]
-    torch.testing.assert_close(AveragePool(kernel)(clips), torch.stack(expected, 2))
+    torch.testing.assert_close(sliding_mean(clips, kernel), torch.stack(expected, 2))
 
 
 def test_what_has_no_effect_is_not_in_the_canonical_form():
@@ -190,19 +190,13 @@ def specs(draw: st.DrawFn) -> InceptionV1Spec:
 @given(first=specs(), second=specs())
 def test_specs_are_equal_where_their_networks_are(first, second):
     """A spec changed in one place is canonically the same exactly where the modules are, and its line is."""
-    mine, canonical = modules(first), first.canonical()
+    mine, canonical = graphs(first), first.canonical()
     for path in sorted(diff(first, second)):
         other = put(first, path, at(second, path))
         same = canonical == other.canonical()
-        assert same == (mine == modules(other)), path
+        assert same == (mine == graphs(other)), path
         assert same == (canonical.describe() == other.canonical().describe()), path
         assert other.canonical().canonical() == other.canonical()
-
-
-def modules(spec: InceptionV1Spec) -> str:
-    with torch.device("meta"):
-        built = network(spec)
-    return str(built) + str([m.form for m in built.modules() if isinstance(m, P3D)])
 
 
 POINTS = {
@@ -357,8 +351,8 @@ def tensorflows(x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...
 def test_same_padding_is_tensorflows(kind, dilation, size):
     """Every convolution sees what TensorFlow's would, by the size of its own input."""
     torch.manual_seed(0)
-    conv1 = conv(3, 4, TemporalOp(kind=kind, kernel=5, dilation=dilation), kernel=(7, 7), stride=2, temporal_stride=2)
-    module = SamePadded(conv1).build().eval()
+    op = TemporalOp(kind=kind, kernel=5, dilation=dilation)
+    module = build(conv(3, 4, op, kernel=(7, 7), stride=2, temporal_stride=2, same=True)).eval()
     seen: list[tuple[Conv3d, torch.Tensor, torch.Tensor]] = []
     for layer in module.modules():
         if isinstance(layer, Conv3d):
@@ -381,7 +375,7 @@ def test_same_padding_is_tensorflows(kind, dilation, size):
 @pytest.mark.parametrize("size", [(4, 8, 9), (5, 7, 12), (1, 1, 2)])
 def test_a_max_pool_has_same_padding_too(kernel, stride, size):
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)) - 3
-    pool = SamePadded(Pool(kernel=kernel, stride=stride)).build()
+    pool = build(Pool(kernel=kernel, stride=stride, same=True))
     expected = nn.functional.max_pool3d(tensorflows(x, kernel, stride, -torch.inf), kernel, stride)
     assert torch.equal(pool(x), expected)
 

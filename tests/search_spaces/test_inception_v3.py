@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from nas.cost.cost import cost
 from search_spaces.edit import at, diff, put
 from search_spaces.errors import ClipError, SpecError
-from search_spaces.families.inception.layers import AuxClassifier
+from search_spaces.families.inception.units import AuxHead
 from search_spaces.families.inception.v3 import DOMAINS, FAMILY, UNITS, make_inception_v3
 from search_spaces.families.inception.v3_blocks import KINDS, PAIRS, REACHES, Mixed, canonical_block, scaled_block
 from search_spaces.families.inception.v3_spec import BLOCKS, InceptionV3Spec
 from search_spaces.families.inception.v3_units import MixedUnit
-from search_spaces.layers import P3D
-from search_spaces.network import Network
+from search_spaces.graph import Node, SlidingMean
+from search_spaces.modules import Network, build
 from search_spaces.operators import FLAT, TemporalOp
 
 PRESETS = {preset.name: preset for preset in FAMILY.presets}
@@ -40,7 +40,7 @@ def mixed(kind: str, **settings: object) -> Mixed:
 
 
 def built(block: Mixed, planes: int = 8) -> nn.Module:
-    return MixedUnit(canonical_block(block), planes).build()
+    return build(MixedUnit(canonical_block(block), planes))
 
 
 def kernels(module: nn.Module) -> list[str]:
@@ -103,9 +103,10 @@ def test_below_layer_9_kernels_see_one_frame(name):
     for index, path in enumerate(paths):
         temporal = any(not kernel.startswith("1x") for kernel in kernels(net.get_submodule(path)))
         assert temporal == (index >= cut)
-        average = [m.kernel[0] for m in net.get_submodule(path).modules() if type(m).__name__ == "AveragePool"]
+        nodes = net.get_submodule(path).graph.nodes
+        average = [node.layer.kernel[0] for node in nodes if isinstance(node.layer, SlidingMean)]
         assert average in ([], [3] if index >= cut else [1])
-    assert net.get_submodule("pool1").kernel_size[0] == net.get_submodule("pool2").kernel_size[0] == 3
+    assert net.get_submodule("pool1.pool").kernel_size[0] == net.get_submodule("pool2.pool").kernel_size[0] == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -130,7 +131,7 @@ def test_without_padding_a_reduction_sees_whole_windows_of_frames_only():
     conv = block.get_submodule("branch0.0").conv
     clips = torch.randn(1, 8, 8, 7, 7)
     torch.testing.assert_close(conv(clips), F.conv3d(clips, conv.weight, stride=2))
-    torch.testing.assert_close(block.get_submodule("branch2")(clips), F.max_pool3d(clips, 3, 2))
+    torch.testing.assert_close(block.get_submodule("branch2.0.pool")(clips), F.max_pool3d(clips, 3, 2))
     # The convolution before it keeps frames, so it is padded and dilated.
     inner = block.get_submodule("branch1.1").conv
     torch.testing.assert_close(inner.dilation, (2, 1, 1))
@@ -168,7 +169,7 @@ def test_the_auxiliary_classifier_answers_in_training_only():
 @pytest.mark.parametrize("size", [1, 5, 13, 16, 17])
 def test_the_auxiliary_classifier_takes_maps_of_any_size(size):
     torch.manual_seed(0)
-    head = AuxClassifier(4, 8, 16, 5, cells=17, grid=5).eval()
+    head = build(AuxHead(4, 8, 16, 5)).eval()
     clips = torch.randn(2, 4, 3, size, size + 2)
     assert head(clips).shape == (2, 5)
     torch.testing.assert_close(head(clips), torch.stack([head(clips[:, :, t : t + 1]) for t in range(3)]).mean(0))
@@ -216,7 +217,7 @@ EQUAL = [
 @pytest.mark.parametrize(("first", "second"), EQUAL)
 def test_what_has_no_effect_is_not_in_the_canonical_form(first, second):
     assert canonical_block(first) == canonical_block(second)
-    assert modules(first) == modules(second)
+    assert layers(first) == layers(second)
 
 
 @settings(max_examples=40, deadline=None)
@@ -229,14 +230,12 @@ def test_blocks_are_equal_where_their_modules_are(first, second, stride):
     for path in diff(first, second) - {"kind", "temporal_stride", "widths"}:
         other = put(first, path, at(second, path))
         same = canonical_block(first) == canonical_block(other)
-        assert same == (modules(first) == modules(other)), path
+        assert same == (layers(first) == layers(other)), path
         assert same == (line(first) == line(other)), path
 
 
-def modules(block: Mixed) -> str:
-    with torch.device("meta"):
-        module = built(block)
-    return str(module) + str([m.form for m in module.modules() if isinstance(m, P3D)])
+def layers(block: Mixed) -> tuple[Node, ...]:
+    return MixedUnit(canonical_block(block), 8).graph().nodes
 
 
 def line(block: Mixed) -> str:

@@ -22,7 +22,7 @@ from search_spaces.families.inception.v3 import make_inception_v3
 from search_spaces.families.resnet.blocks import Block, Stage, Stem
 from search_spaces.families.resnet.spec import ResNetSpec
 from search_spaces.inflate import MODES, Inflated, check, inflate, inflate_weight, parent_shapes, parts_of_spec
-from search_spaces.layers import P3D
+from search_spaces.modules import Block as Module
 from search_spaces.operators import FLAT, KINDS, PORT_KINDS, Kind, TemporalOp
 from search_spaces.weights import checksum, read_weights
 
@@ -183,7 +183,7 @@ def test_an_inception_v3_of_many_operators_is_its_frame_by_frame_network():
         for shift in range(2):
             spec = inception(lambda unit, s=shift: ops[(unit + s) % 4], lambda unit, s=shift: pairs[(unit + s) % 3])
             network = inflated(spec, state, "centre").double()
-            assert len({module.form for module in network.modules() if isinstance(module, P3D)}) == 2
+            assert {form for form, _ in pseudo3d(network)} == {"a", "c"}
             ours = network(still(images(2, 75), 4).double())
             torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
@@ -250,16 +250,24 @@ def test_a_random_profile_is_one_a_filter_and_drawn():
     assert len(profiles[:, 0, :, 0, 0].flatten().unique()) == 18
 
 
+def pseudo3d(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The P3D units of a network, each with its form."""
+    blocks = [block for block in network.modules() if isinstance(block, Module)]
+    return [
+        (site.op.form, block.get_submodule(site.path)) for block in blocks for site in block.graph.sites if site.op.form
+    ]
+
+
 def test_random_leaves_temporal_convolutions_as_drawn():
     spec = resnet("bottleneck", [TemporalOp(kind="p3d_a")] * 4)
     torch.manual_seed(4)
     drawn = build(spec, num_classes=5)
     ours = inflated(spec, PARENTS["bottleneck"].state_dict(), "random")
-    for a, b in zip(drawn.modules(), ours.modules(), strict=True):
-        if isinstance(a, P3D) and isinstance(b, P3D):
-            assert torch.equal(a.temporal.conv.weight, b.temporal.conv.weight)
-            assert torch.equal(b.temporal.norm.weight, torch.ones(len(b.temporal.norm.weight)))
-            assert not torch.equal(a.spatial.conv.weight, b.spatial.conv.weight)
+    assert len(pseudo3d(ours)) == 4
+    for (_, a), (_, b) in zip(pseudo3d(drawn), pseudo3d(ours), strict=True):
+        assert torch.equal(a.temporal.conv.weight, b.temporal.conv.weight)
+        assert torch.equal(b.temporal.norm.weight, torch.ones(len(b.temporal.norm.weight)))
+        assert not torch.equal(a.spatial.conv.weight, b.spatial.conv.weight)
 
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
@@ -282,9 +290,11 @@ def test_training_begins_where_the_parent_is_too():
     """The norm of an identity T has the statistics that a batch will give it."""
     spec = resnet("bottleneck", [TemporalOp(kind="p3d_a")] * 4)
     network = inflated(spec, PARENTS["bottleneck"].state_dict(), "centre").train()
-    unit = next(module for module in network.modules() if isinstance(module, P3D))
+    _, unit = pseudo3d(network)[0]
+    given: list[torch.Tensor] = []
+    unit.temporal.conv.register_forward_hook(lambda module, inputs, out: given.append(inputs[0].clone()))
     seen: list[torch.Tensor] = []
-    unit.temporal.register_forward_hook(lambda module, inputs, out: seen.append((out - inputs[0]).square().mean()))
+    unit.temporal.act.register_forward_hook(lambda module, inputs, out: seen.append((out - given[-1]).square().mean()))
     with torch.no_grad():
         network(still(images(16), 2))
         nn.init.ones_(unit.temporal.norm.weight)

@@ -8,10 +8,9 @@ from torch.nn import functional as F
 
 from nas.cost.cost import cost
 from search_spaces.catalogue import build, preset
-from search_spaces.convolutions import RandomDilationConv3d, Spatial
+from search_spaces.convolutions import RandomDilationConv3d
 from search_spaces.errors import SpecError
 from search_spaces.families.resnet.blocks import Block, Stage, Stem
-from search_spaces.families.resnet.layers import StemLayers
 from search_spaces.families.resnet.make import (
     depth_blocks,
     make_resnet,
@@ -21,9 +20,12 @@ from search_spaces.families.resnet.make import (
     time_pools,
 )
 from search_spaces.families.resnet.spec import ResNetSpec
-from search_spaces.layers import P3D, temporal_unit
+from search_spaces.families.resnet.units import StemUnit
+from search_spaces.modules import Block as Module
+from search_spaces.modules import build as build_unit
 from search_spaces.operators import KINDS, TemporalOp, midplanes
 from search_spaces.spec import scale
+from tests.search_spaces.graphs import outputs, unit_of
 
 COUNTS = (2, 2, 2, 2)
 
@@ -130,7 +132,7 @@ def test_midplanes_keep_the_weights_of_a_3d_convolution():
 
 
 def test_a_random_dilation_draws_one_in_training_and_averages_in_evaluation():
-    conv = RandomDilationConv3d(2, 3, (3, 1, 1), stride=(1, 1, 1), dilations=(1, 2, 4))
+    conv = RandomDilationConv3d(2, 3, (3, 1, 1), stride=(1, 1, 1), padding=(1, 0, 0), dilations=(1, 2, 4))
     x = torch.randn(2, 2, 9, 3, 3)
     each = [F.conv3d(x, conv.weight, padding=(d, 0, 0), dilation=(d, 1, 1)) for d in (1, 2, 4)]
     torch.testing.assert_close(conv.eval()(x), torch.stack(each).mean(0))
@@ -144,7 +146,7 @@ def test_a_random_dilation_draws_one_in_training_and_averages_in_evaluation():
 
 
 def test_a_fixed_dilation_reaches_that_far():
-    unit = temporal_unit(TemporalOp(kind="3d", dilation=(3,)), 1, 1, midplanes=1, act=False).eval()
+    unit = unit_of(TemporalOp(kind="3d", dilation=(3,)), 1, 1, act=False).eval()
     x = torch.zeros(1, 1, 9, 3, 3)
     x[:, :, 4] = 1
     moved = (unit(x) != 0).flatten(3).any(-1).flatten().nonzero().flatten().tolist()
@@ -152,7 +154,7 @@ def test_a_fixed_dilation_reaches_that_far():
 
 
 def p3d(kind: str, *, act: bool) -> torch.nn.Module:
-    unit = temporal_unit(TemporalOp(kind=kind), 4, 6, midplanes=1, act=act).eval()
+    unit = unit_of(TemporalOp(kind=kind), 4, 6, act=act).eval()
     for layer in unit.modules():
         if isinstance(layer, torch.nn.BatchNorm3d):
             torch.nn.init.normal_(layer.bias)
@@ -182,24 +184,24 @@ def test_published_p3d_networks_have_the_authors_blocks(turns):
     """Layer by layer in the authors' prototxt, in all of its blocks of kind B or C, T can take away from S."""
     spec = preset("p3d_50" if turns == "abc" else f"p3d_50_{turns}")
     network = build(spec, num_classes=4).eval()
-    units = {name: unit for name, unit in network.named_modules() if isinstance(unit, P3D) and unit.form != "a"}
-    assert len(units) == (13 if turns != "abc" else 8)
-    taken = 0
-    for unit in units.values():
-        planes = unit.spatial.conv.in_channels
-        x = torch.randn(1, planes, 4, 6, 6)
-        s = F.relu(unit.spatial.norm(unit.spatial.conv(x)))
-        t = unit.temporal.norm(unit.temporal.conv(x if unit.form == "b" else s))
-        assert (unit(x) - (s + t).relu()).abs().max() == 0
-        taken += bool((unit(x) < s).any())
-    assert taken == len(units)
+    checked = taken = 0
+    for block in (block for block in network.modules() if isinstance(block, Module)):
+        for site in (site for site in block.graph.sites if site.op.form in ("b", "c")):
+            found = outputs(block, torch.randn(1, block.conv1.conv.in_channels, 4, 6, 6))
+            unit, seen = block.get_submodule(site.path), found["conv1.act"]
+            s = F.relu(unit.spatial.norm(unit.spatial.conv(seen)))
+            t = unit.temporal.norm(unit.temporal.conv(seen if site.op.form == "b" else s))
+            assert (found[f"{site.path}.act"] - (s + t).relu()).abs().max() == 0
+            taken += bool((found[f"{site.path}.act"] < s).any())
+            checked += 1
+    assert checked == taken == (13 if turns != "abc" else 8)
 
 
 def test_a_unit_at_the_end_of_a_branch_can_be_negative_and_one_inside_cannot():
     x = torch.randn(2, 4, 5, 6, 6)
     for kind in KINDS:
         for act in (True, False):
-            unit = temporal_unit(TemporalOp(kind=kind), 4, 4 if kind.startswith("csn") else 6, midplanes=5, act=act)
+            unit = unit_of(TemporalOp(kind=kind), 4, 4 if kind.startswith("csn") else 6, midplanes=5, act=act)
             assert (unit(x).min() >= 0) == act
 
 
@@ -209,8 +211,7 @@ def test_a_unit_at_the_end_of_a_branch_can_be_negative_and_one_inside_cannot():
 def test_every_operator_keeps_time_up_to_its_stride(kind, dilation, kernel):
     for stride, time_first in ((1, False), (2, False), (2, True)):
         op = TemporalOp(kind=kind, kernel=kernel, dilation=dilation, time_first=time_first)
-        spatial = Spatial(stride=2)
-        unit = temporal_unit(op, 4, 4, midplanes=2, spatial=spatial, temporal_stride=stride, act=True)
+        unit = unit_of(op, 4, 4, midplanes=2, spatial_stride=2, temporal_stride=stride)
         assert unit(torch.randn(2, 4, 7, 9, 9)).shape == (2, 4, (7 + stride - 1) // stride, 5, 5)
 
 
@@ -244,7 +245,7 @@ def test_frames_do_not_meet_in_a_2d_network_and_do_in_a_3d_one():
     ],
 )
 def test_a_stem_says_how_many_frames_it_needs(stem, least):
-    module = StemLayers(stem)
+    module = build_unit(StemUnit(stem))
     assert module(torch.zeros(1, 3, least, 8, 8)).shape[2] == 1
     with pytest.raises(SpecError, match=f"at least {least} frames, but got {least - 1}"):
         module(torch.zeros(1, 3, least - 1, 8, 8))

@@ -10,14 +10,15 @@ from torchvision.models import get_model, resnet18, resnet50
 
 from nas.cost.cost import cost
 from search_spaces.catalogue import PRESETS, build, preset
-from search_spaces.convolutions import Spatial
 from search_spaces.errors import SpecError
 from search_spaces.families.resnet.blocks import Block, block_midplanes, canonical_block
-from search_spaces.families.resnet.layers import ResidualBlock, StemLayers
 from search_spaces.families.resnet.make import Extras, make_resnet, make_stem
-from search_spaces.layers import Classifier, temporal_unit
+from search_spaces.families.resnet.units import BlockUnit, StemUnit
+from search_spaces.modules import build as build_unit
 from search_spaces.operators import FLAT, TemporalOp
+from search_spaces.parts import Attend, Head
 from search_spaces.settings import network_of
+from tests.search_spaces.graphs import outputs, unit_of
 
 Triple = tuple[int, int, int]
 
@@ -48,7 +49,7 @@ def convolved(unit: nn.Module, x: Tensor, *, kernel: Triple, stride: Triple = (1
     return norm(unit.norm, out)
 
 
-def bottleneck(x: Tensor, module: ResidualBlock, times: Triple, first: Triple, middle: Triple, dilation: int) -> Tensor:
+def bottleneck(x: Tensor, module: nn.Module, times: Triple, first: Triple, middle: Triple, dilation: int) -> Tensor:
     """A bottleneck whose 1x1x1 convolutions (first, last, shortcut's) have kernels over so many frames."""
     both = tuple(a * b for a, b in zip(first, middle, strict=True))
     kernels = [(k, 1, 1) for k in times]
@@ -71,7 +72,7 @@ def bottleneck(x: Tensor, module: ResidualBlock, times: Triple, first: Triple, m
 )
 def test_a_bottleneck_has_its_strides_and_its_time_where_it_says(op, times, stride_on):
     block = Block(kind="bottleneck", width=6, spatial_stride=2, temporal_stride=2, temporal=op, stride_on=stride_on)
-    module = randomised(ResidualBlock(block, 8))
+    module = randomised(build_unit(BlockUnit(block, 8)))
     x = torch.randn(2, 8, 7, 9, 9)
     first, middle = ((2, 2, 2), (1, 1, 1)) if stride_on == "1x1" else ((1, 1, 1), (2, 2, 2))
     expected = bottleneck(x, module, times, first, middle, op.dilation[0])
@@ -81,7 +82,7 @@ def test_a_bottleneck_has_its_strides_and_its_time_where_it_says(op, times, stri
 
 def test_a_channel_separated_block_mixes_planes_in_its_1x1_convolutions_alone():
     op = TemporalOp(kind="csn", kernel=5)
-    unit = randomised(temporal_unit(op, 4, 4, act=False))
+    unit = randomised(unit_of(op, 4, 4, act=False))
     x = torch.randn(2, 4, 7, 6, 6)
     torch.testing.assert_close(unit(x), convolved(unit, x, kernel=(5, 3, 3)))
     weight = unit.conv.weight
@@ -91,19 +92,19 @@ def test_a_channel_separated_block_mixes_planes_in_its_1x1_convolutions_alone():
     changed = (unit(moved) - unit(x)).abs().amax((0, 2, 3, 4)) > 1e-6
     assert changed.tolist() == [False, True, False, False]
     with pytest.raises(SpecError, match="csn must keep the number of planes, but is asked for 4 to 6"):
-        temporal_unit(op, 4, 6, act=True)
+        unit_of(op, 4, 6)
 
 
 def test_an_interaction_preserving_unit_mixes_planes_without_a_relu_before_the_separated_convolution():
     """1x1x1, norm, depthwise kx3x3, norm, ReLU, as in VMZ."""
-    unit = randomised(temporal_unit(TemporalOp(kind="csn_ip", kernel=5), 4, 4, spatial=Spatial(stride=2), act=True))
+    unit = randomised(unit_of(TemporalOp(kind="csn_ip", kernel=5), 4, 4, spatial_stride=2))
     x, inner = torch.randn(2, 4, 7, 6, 6), unit.conv
     mixed = inner.norm(torch.einsum("oc,ncthw->nothw", inner.mix.weight[:, :, 0, 0, 0], x))
     assert mixed.min() < 0
     found = F.conv3d(mixed, inner.conv.weight, stride=(1, 2, 2), padding=(2, 1, 1), groups=4)
     torch.testing.assert_close(unit(x), unit.norm(found).relu())
     with pytest.raises(SpecError, match="csn_ip must keep the number of planes, but is asked for 4 to 6"):
-        temporal_unit(TemporalOp(kind="csn_ip"), 4, 6, act=True)
+        unit_of(TemporalOp(kind="csn_ip"), 4, 6)
 
 
 @pytest.mark.parametrize("frames", [1, 2])
@@ -111,10 +112,10 @@ def test_a_shortcut_without_a_convolution_takes_every_second_place_and_pads_plan
     """Type A of He et al. 2016, as Hara et al. 2018 have it in their networks of 18 and 34 layers."""
     op = TemporalOp(kind="3d")
     block = Block(kind="basic", width=8, spatial_stride=2, temporal_stride=frames, temporal=op, shortcut="pad")
-    module = randomised(ResidualBlock(block, 4))
-    assert not list(module.shortcut.parameters())
+    module = randomised(build_unit(BlockUnit(block, 4)))
+    assert not hasattr(module, "shortcut")
     x = torch.randn(2, 4, 5, 7, 7)
-    branch = module.conv2(module.conv1(x))
+    branch = outputs(module, x)["conv2.norm"]
     expected = torch.zeros_like(branch)
     expected[:, :4] = x[:, :, ::frames, ::2, ::2]
     torch.testing.assert_close(module(x), (branch + expected).relu())
@@ -138,9 +139,7 @@ def test_a_shortcut_is_padded_only_where_there_was_a_convolution():
 
 @pytest.mark.parametrize("time_first", [False, True])
 def test_the_convolutions_of_2plus1d_stand_in_their_order(time_first):
-    unit = randomised(
-        temporal_unit(TemporalOp(kind="2plus1d", time_first=time_first), 4, 6, midplanes=5, temporal_stride=2, act=True)
-    )
+    unit = randomised(unit_of(TemporalOp(kind="2plus1d", time_first=time_first), 4, 6, midplanes=5, temporal_stride=2))
     x = torch.randn(2, 4, 7, 6, 6)
     spatial, temporal = unit.conv.spatial.weight, unit.conv.temporal.weight
     if time_first:
@@ -180,23 +179,28 @@ def test_squeeze_and_gate_act_before_the_sum_and_a_non_local_block_behind(kind):
     x = torch.randn(2, 8, 4, 6, 6)
     for attention in ("se", "gate", "nonlocal"):
         block = Block(kind=kind, width=8, spatial_stride=1, temporal_stride=1, temporal=FLAT, attention=attention)
-        module = randomised(ResidualBlock(block, 8))
+        module = randomised(build_unit(BlockUnit(block, 8)))
         with torch.no_grad():
-            branch, shortcut = module.conv3(module.conv2(module.conv1(x))), module.shortcut(x)
+            found = outputs(module, x)
+            branch = found["conv2.norm" if kind == "basic" else "conv3.norm"]
+            shortcut = found["shortcut.norm"] if kind == "bottleneck" else x
+            alone = build_unit(Attend(attention, planes := branch.shape[1])).eval()
+            alone.load_state_dict((module.last if attention == "nonlocal" else module.gate).state_dict())
+            assert planes == (8 if kind == "basic" else 32)
             if attention == "nonlocal":
                 before = F.relu(branch + shortcut)
-                expected = module.last(before)
+                expected = alone(before)
                 assert not torch.allclose(expected, before)
             else:
-                assert not torch.allclose(module.gate(branch), branch)
-                expected = F.relu(module.gate(branch) + shortcut)
-            torch.testing.assert_close(module(x), expected)
+                assert not torch.allclose(alone(branch), branch)
+                expected = F.relu(alone(branch) + shortcut)
+            torch.testing.assert_close(found[""], expected)
 
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_a_stem_pools_space_and_as_many_frames_as_it_says(frames):
     stem = make_stem(f"3x5x5/2+max{'' if frames == 1 else frames}", width=6)
-    module = randomised(StemLayers(stem))
+    module = randomised(build_unit(StemUnit(stem)))
     x = torch.randn(2, 3, 8, 18, 18)
     conv = F.relu(norm(module.norm, F.conv3d(x, module.conv.weight, stride=(1, 2, 2), padding=(1, 2, 2))))
     pooled = F.max_pool3d(conv, (frames, 3, 3), stride=(frames, 2, 2), padding=(0, 1, 1))
@@ -232,7 +236,7 @@ def test_frames_are_pooled_behind_a_stage_and_none_is_dropped(frames, left):
 
 
 def test_the_head_of_besnet_averages_space_and_takes_the_maximum_over_time():
-    head = Classifier(6, 5, pool="avg_max")
+    head = build_unit(Head(in_planes=6, num_classes=5, pool="avg_max"))
     x = torch.randn(2, 6, 4, 3, 3)
     features = torch.stack([x[:, :, t].mean((2, 3)) for t in range(4)]).max(dim=0).values
     torch.testing.assert_close(head(x), head.fc(features))

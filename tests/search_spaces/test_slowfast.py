@@ -11,8 +11,9 @@ from search_spaces.codec import decode, encode
 from search_spaces.edit import diff, leaves, put
 from search_spaces.errors import ClipError, SpecError
 from search_spaces.families.slowfast.family import PRESETS, make_slowfast
-from search_spaces.families.slowfast.layers import Paths, SampleFusion, Stems, TimeToChannelFusion, slow_frames
-from search_spaces.families.slowfast.spec import FUSIONS, Fusion, SlowFastBlock, SlowFastSpec
+from search_spaces.families.slowfast.spec import FUSIONS, Fusion, FusionUnit, SlowFastBlock, SlowFastSpec, StemsUnit
+from search_spaces.modules import build as build_unit
+from search_spaces.modules import slow_frames
 from search_spaces.operators import FLAT, TemporalOp
 from search_spaces.space import parse_space
 
@@ -49,15 +50,15 @@ def test_frames_that_are_no_multiple_are_rounded_up():
 
 def test_the_slow_pathway_sees_its_frames_and_the_fast_one_all():
     spec = small()
-    stems = Stems(*spec.stems(), alpha=spec.alpha).eval()
+    stems = build_unit(StemsUnit(*spec.stems(), spec.alpha)).eval()
     clips = torch.randn(1, 3, 8, 32, 32)
     with torch.no_grad():
         before = stems(clips)
         for frame in range(8):
             clips[:, :, frame] += 1
             after = stems(clips)
-            assert torch.equal(after.slow, before.slow) == (frame not in (0, 7))
-            assert not torch.equal(after.fast, before.fast)
+            assert torch.equal(after[0], before[0]) == (frame not in (0, 7))
+            assert not torch.equal(after[1], before[1])
             before = after
 
 
@@ -76,11 +77,11 @@ def test_fewer_frames_than_alpha_are_refused():
 
 def test_fusions_without_weights_join_what_they_say():
     slow, fast = torch.zeros(2, 3, 3, 1, 1), torch.arange(2 * 2 * 10.0).reshape(2, 2, 10, 1, 1)
-    sampled = SampleFusion(4)(Paths(slow, fast)).slow
+    sampled, _ = build_unit(FusionUnit(Fusion(kind="sample"), 2, 4))((slow, fast))
     assert torch.equal(sampled[:, 3:, :, 0, 0], fast[:, :, [0, 4, 8], 0, 0])
-    joined = TimeToChannelFusion(4)(Paths(slow, fast))
-    assert joined.fast is fast
-    stacked = joined.slow[:, 3:, :, 0, 0]
+    joined, passed = build_unit(FusionUnit(Fusion(kind="time_to_channel"), 2, 4))((slow, fast))
+    assert passed is fast
+    stacked = joined[:, 3:, :, 0, 0]
     assert stacked.shape == (2, 8, 3)
     for step in range(4):
         for t in range(3):

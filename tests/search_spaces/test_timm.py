@@ -25,6 +25,7 @@ from search_spaces.families.timm.sites import kin, sites
 from search_spaces.families.timm.spec import TimmHead, TimmShift, TimmSpec, TimmStage
 from search_spaces.families.timm.trace import check_model
 from search_spaces.families.timm.walk import plan
+from search_spaces.modules import build as build_unit
 from search_spaces.operators import TemporalOp
 from search_spaces.space import parse_space
 
@@ -158,14 +159,14 @@ def test_links_build_one_network_after_another():
     """Each takes timm's modules from a network of its own, and a unit alone has values too."""
     chain = links(make_timm("resnet18"), num_classes=5)
     torch.manual_seed(0)
-    first = [unit.build() for _, unit in chain]
+    first = [build_unit(unit) for _, unit in chain]
     torch.manual_seed(0)
-    second = [unit.build() for _, unit in chain]
+    second = [build_unit(unit) for _, unit in chain]
     for a, b in zip(first, second, strict=True):
         for p, q in zip(a.parameters(), b.parameters(), strict=True):
             assert torch.equal(p, q)
             assert p.data_ptr() != q.data_ptr()
-    alone = chain[2].unit.build()
+    alone = build_unit(chain[2].unit)
     assert all(p.abs().max() > 0 for p in alone.parameters() if p.dim() > 1)
 
 

@@ -13,8 +13,10 @@ from search_spaces.edit import diff, leaves, put
 from search_spaces.errors import SpecError
 from search_spaces.families.x3d.family import PRESETS, make_x3d
 from search_spaces.families.x3d.spec import X3DBlock, X3DSpec, round_width
+from search_spaces.modules import build as build_unit
 from search_spaces.operators import FLAT, TemporalOp
 from search_spaces.space import parse_space
+from tests.search_spaces.graphs import outputs
 
 CSN = TemporalOp(kind="csn")
 
@@ -66,8 +68,9 @@ def test_deeper_networks_are_rounded_up():
 def test_operators_compute_what_they_say(op, parts):
     """Each equals a convolution of every plane by itself, a pair with norm and ReLU in between."""
     spec = small(block=lambda s, b: X3DBlock(temporal=op), strides=lambda s: 2)
-    conv = spec.links(num_classes=5)[1].unit.build().eval().conv2.conv
-    clips = torch.randn(1, 18, 5, 8, 8)
+    block = build_unit(spec.links(num_classes=5)[1].unit).eval()
+    conv, found = block.conv2.conv, outputs(block, torch.randn(1, block.conv1.conv.in_channels, 5, 8, 8))
+    clips = found["conv1.act"]
     expected = clips
     for name, kernel in parts.items():
         if expected is not clips:
@@ -84,7 +87,7 @@ def test_operators_compute_what_they_say(op, parts):
             for i, w in enumerate(weight)
         ]
         expected = torch.cat(planes, dim=1)
-    torch.testing.assert_close(conv(clips), expected)
+    torch.testing.assert_close(found[f"conv2.conv.{name}".rstrip(".")], expected)
 
 
 @pytest.mark.parametrize("kind", ["csn", "2plus1d"])

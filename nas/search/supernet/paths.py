@@ -16,8 +16,9 @@ from typing import Literal
 
 from search_spaces.catalogue import links
 from search_spaces.families.resnet.show import kind_text
-from search_spaces.families.resnet.spec import BlockUnit, StemUnit
-from search_spaces.spec import ArchSpec, Unit
+from search_spaces.families.resnet.units import BlockUnit, StemUnit
+from search_spaces.graph import Unit
+from search_spaces.spec import ArchSpec
 
 FAMILIES = ("resnet",)
 """Families that have a supernet."""
@@ -74,10 +75,10 @@ def cover(networks: Mapping[str, ArchSpec], *, num_classes: int, dropout: float 
         dropout: Share of features dropped before the classifier.
         planes: Planes of a clip.
     """
-    chains = {
-        digest: dict(links(spec, num_classes=num_classes, dropout=dropout, planes=planes))
-        for digest, spec in networks.items()
-    }
+    chains: dict[str, dict[str, Unit]] = {}
+    for digest, spec in networks.items():
+        whole = links(spec, num_classes=num_classes, dropout=dropout, planes=planes)
+        chains[digest] = {name: unit for name, unit in whole if isinstance(unit, Unit)}
     order = TopologicalSorter[str]()
     for names in dict.fromkeys(tuple(chain) for chain in chains.values()):
         order.add(names[0])
@@ -164,7 +165,7 @@ def form_of(unit: Unit) -> str:
     if isinstance(unit, BlockUnit):
         block = unit.block
         parts = [block.kind, kind_text(block.temporal), *([] if block.attention == "none" else [block.attention])]
-        return "_".join([*parts, "relu_first"] if unit.norm[2] else parts)
+        return "_".join([*parts, "relu_first"] if unit.norms.relu_first else parts)
     if isinstance(unit, StemUnit):
-        return f"{unit.stem.kind}_relu_first" if unit.norm[2] else unit.stem.kind
+        return f"{unit.stem.kind}_relu_first" if unit.norms.relu_first else unit.stem.kind
     return type(unit).__name__.lower()

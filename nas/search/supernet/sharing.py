@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nas.search.supernet.paths import SKIP, Cover, Path, Strategy, mixture
-from search_spaces.layers import Residual, initialise
-from search_spaces.spec import Unit
+from search_spaces.graph import Unit
+from search_spaces.modules import Block, build, initialise, put
 
 
 @contextlib.contextmanager
@@ -76,7 +76,7 @@ class SharedUnit(BaseSuperNetModule):  # type: ignore[misc]
         self.choice = Categorical(range(len(units)), label=label)
         self.add_mutable(self.choice)
         with torch.device("meta"):
-            self._templates = _Templates(unit.build() for unit in units)
+            self._templates = _Templates(build(unit) for unit in units)
         self._chosen = 0
         self.learns = True
         self.shared = _largest(self._templates)
@@ -243,27 +243,12 @@ def _largest(templates: Sequence[nn.Module]) -> nn.Module:
                 layer.register_parameter(name, nn.Parameter(value))
             else:
                 layer.register_buffer(name, value)
-        _put(root, path, layer)
+        put(root, path, layer, nn.Module)
     return root
 
 
-def _put(root: nn.Module, path: str, layer: nn.Module) -> None:
-    *parents, last = path.split(".")
-    for parent in parents:
-        if parent not in root._modules:
-            root.add_module(parent, nn.Module())
-        root = root.get_submodule(parent)
-    root.add_module(last, layer)
-
-
 def _last_norms(templates: Sequence[nn.Module]) -> set[str]:
-    found = set()
-    for template in templates:
-        names = {id(module): name for name, module in template.named_modules()}
-        for module in template.modules():
-            if isinstance(module, Residual):
-                found |= {names[id(norm)] for norm in module.last_norms()}
-    return found
+    return {name for template in templates if isinstance(template, Block) for name in template.graph.last_norms()}
 
 
 def _part(whole: Tensor, shape: Sequence[int]) -> Tensor:

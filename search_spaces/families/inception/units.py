@@ -6,29 +6,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from search_spaces.errors import at_least, one_of
-from search_spaces.flow import (
-    Aside,
-    Convolved,
-    Flow,
+from search_spaces.graph import (
+    CellMean,
+    Convolution,
+    Draft,
+    Dropout,
     Linear,
-    Mapped,
-    Pooled,
-    Shape,
-    Step,
-    Summed,
-    classified,
-    convolved,
-    dropped,
+    Mean,
+    PlanesLast,
+    SlidingMean,
+    Unit,
+    WindowMean,
+    join,
 )
-from search_spaces.operators import FLAT, Attention, TemporalOp, canonical_op, midplanes, same_padding
-from search_spaces.parts import Attend, Chain, Concat, Conv, Pool
-from search_spaces.spec import Unit
-
-if TYPE_CHECKING:
-    from torch import nn
+from search_spaces.operators import FLAT, Attention, TemporalOp, canonical_op, midplanes
+from search_spaces.parts import Attend, Branches, Chain, Conv, Norms, conv_norm, relu
 
 Separable = Literal["norm_both", "norm_spatial"]
 SEPARABLE: tuple[Separable, ...] = ("norm_both", "norm_spatial")
@@ -77,6 +72,8 @@ def conv(
     padding: tuple[int, int] | None = None,
     momentum: float = 0.1,
     separable: Separable = "norm_both",
+    pad_frames: bool = True,
+    same: bool = False,
 ) -> Conv | SpatialNormConv:
     """Returns a convolution of an Inception network: with norm and ReLU, and time as the operator says.
 
@@ -90,6 +87,8 @@ def conv(
         padding: Rows and columns of zeros on each side; None keeps the size.
         momentum: Of the norms.
         separable: `norm_spatial` makes the `p3d_a` operator that of slim; see `SpatialNormConv`.
+        pad_frames: Pad over frames.
+        same: TensorFlow's SAME padding.
     """
     mid = 0
     if op.kind == "2plus1d":
@@ -104,15 +103,18 @@ def conv(
         temporal_stride=temporal_stride,
         padding=padding,
         midplanes=mid,
-        eps=EPS,
-        momentum=momentum,
+        norms=Norms(EPS, momentum),
+        pad_frames=pad_frames,
+        same=same,
     )
     return SpatialNormConv(unit) if op.kind == "p3d_a" and separable == "norm_spatial" else unit
 
 
 @dataclass(frozen=True, slots=True)
-class SpatialNormConv:
+class SpatialNormConv(Unit):
     """A separable convolution as TF slim's S3D-G has it: 1xkxk, norm, ReLU; then kx1x1 with bias and ReLU, but no norm.
+
+    It begins as the identity in time.
 
     Attributes:
         conv: The convolution, whose operator is `p3d_a`.
@@ -120,160 +122,74 @@ class SpatialNormConv:
 
     conv: Conv
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.inception.layers import SpatialNormSeparable
-
-        return SpatialNormSeparable(self.conv)
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        unit, op = self.conv, self.conv.op
-        s, t, planes = unit.spatial_stride, unit.temporal_stride, unit.out_planes
-        over = convolved(
-            planes, planes, (op.kernel, 1, 1), stride=(t, 1, 1), dilations=op.dilation, norm=False, bias=True
-        )
-        spatial = convolved(unit.in_planes, planes, (1, *unit.kernel), stride=(1, s, s), padding=unit.padding)
-        return Flow((*spatial, *over))
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws its layers."""
+        (x,), unit, t, s = inputs, self.conv, self.conv.temporal_stride, self.conv.spatial_stride
+        x = conv_norm(draft, x, join(name, "spatial"), unit.spatial((1, s, s)), act=True, norms=unit.norms)
+        over = replace(unit.temporal(unit.out_planes, unit.out_planes, (t, 1, 1)), bias=True, identity=True)
+        return (relu(draft, draft.add(over, x, name=join(name, "temporal")), name),)
 
 
 @dataclass(frozen=True, slots=True)
-class UnpaddedConv:
-    """A convolution that is not padded over frames, so that T becomes (T - k) // stride + 1.
-
-    Attributes:
-        conv: The convolution, with one dilation.
-    """
-
-    conv: Conv
-
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.inception.layers import without_time_padding
-
-        return without_time_padding(self.conv.build())
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        steps = self.conv.whole(shape).steps
-        return Flow(tuple(replace(x, padding=(0, *x.padding[1:])) if isinstance(x, Convolved) else x for x in steps))
-
-
-@dataclass(frozen=True, slots=True)
-class SamePadded:
-    """A unit whose convolutions and max pools have TensorFlow's SAME padding; see `spec.same_padding`.
-
-    Without stride it is what the unit has anyway, for an odd kernel. With one, it depends on the size of the input:
-    windows of an even size lie one place further on than symmetric padding has them.
-
-    Attributes:
-        unit: The unit.
-    """
-
-    unit: Conv | SpatialNormConv | Pool
-
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.inception.layers import with_same_padding
-
-        return with_same_padding(self.unit.build())
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        return Flow(_same_padded(self.unit.whole(shape).steps, shape))
-
-
-def _same_padded(steps: tuple[Step, ...], shape: Shape) -> tuple[Step, ...]:
-    """Returns steps on an input of a shape with SAME padding: what a layer does not pad itself goes before it."""
-    found: list[Step] = []
-    for step in steps:
-        if isinstance(step, Summed):
-            found.append(replace(step, branches=tuple(_same_padded(branch, shape) for branch in step.branches)))
-        elif isinstance(step, Convolved | Pooled):
-            planes, sizes = shape[0], shape[1:]
-            pads, ends = zip(*map(same_padding, sizes, step.kernel, step.stride), strict=True)
-            if any(ends):
-                found.append(Mapped((planes, *(size + end for size, end in zip(sizes, ends, strict=True)))))
-            found.append(replace(step, padding=pads))
-            planes = step.out_planes if isinstance(step, Convolved) else planes
-            shape = (planes, *(-(-size // stride) for size, stride in zip(sizes, step.stride, strict=True)))
-        else:
-            found.append(step)
-    return tuple(found)
-
-
-@dataclass(frozen=True, slots=True)
-class Average:
+class Average(Unit):
     """An average over so many frames of 3x3 pixels that keeps the size."""
 
     frames: int
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.inception.layers import AveragePool
-
-        return AveragePool((self.frames, 3, 3))
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        kernel = (self.frames, 3, 3)
-        edges = (self.frames // 2, 1, 1)
-        steps: tuple[Step, ...] = (Pooled("avg", kernel, (1, 1, 1), edges),)
-        if any(size < window for size, window in zip(shape[1:], kernel, strict=True)):
-            padded = (shape[0], *(size + 2 * edge for size, edge in zip(shape[1:], edges, strict=True)))
-            steps = (Mapped(padded), Pooled("avg", kernel, (1, 1, 1), (0, 0, 0)))
-        # A factor for each frame, of which there is one for a batch; where it is measured, that is of two clips.
-        return Flow((*steps, Mapped(keeps_bytes=2 * shape[1])) if self.frames > 1 else steps)
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws the layer."""
+        return (draft.add(SlidingMean((self.frames, 3, 3)), *inputs),)
 
 
 @dataclass(frozen=True, slots=True)
-class LocalHead:
-    """Average over 2x7x7 at every place, dropout, linear classifier, mean of the logits; see the layer."""
+class LocalHead(Unit):
+    """Average over 2x7x7 at stride 1, dropout, the same linear classifier at every place, mean of the logits.
+
+    The head of I3D and S3D. Where less than its kernel is left of a clip, the average is over what is left.
+    """
 
     in_planes: int
     num_classes: int
     dropout: float = 0.0
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.inception.layers import LocalClassifier
-
-        return LocalClassifier(self.in_planes, self.num_classes, kernel=LOCAL, dropout=self.dropout)
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        kernel = tuple(min(most, size) for most, size in zip(LOCAL, shape[1:], strict=True))
-        places = (shape[0], *(size - k + 1 for size, k in zip(shape[1:], kernel, strict=True)))
-        average = Mapped(places, keeps_input=True)
-        fc = Linear(self.in_planes, self.num_classes)
-        return Flow((average, *dropped(places, self.dropout), fc, Mapped((self.num_classes,))))
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws the head."""
+        x = draft.add(WindowMean(LOCAL), *inputs)
+        x = draft.add(PlanesLast(), draft.add(Dropout(self.dropout), x, name=join(name, "dropout")))
+        x = draft.add(Linear(self.in_planes, self.num_classes), x, name=join(name, "fc"))
+        return (draft.add(Mean((0, 1, 2)), x),)
 
 
 @dataclass(frozen=True, slots=True)
-class AuxHead:
-    """The auxiliary classifier of Inception-v3; see the layer."""
+class AuxHead(Unit):
+    """The auxiliary classifier of Inception-v3.
 
+    Average 5x5 of stride 3, 1x1x1, 1x5x5 without padding, average over what is left, linear classifier: as
+    torchvision's, frame by frame. Its 5x5 convolution needs 5x5 cells, which maps below 17x17 do not leave: they are
+    averaged to 5x5 instead.
+
+    Attributes:
+        in_planes: Planes in.
+        mid_planes: Planes of the 1x1x1 convolution.
+        out_planes: Planes of the 1x5x5 convolution.
+        num_classes: Classes.
+    """
+
+    aside = True
     in_planes: int
     mid_planes: int
     out_planes: int
     num_classes: int
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.inception.layers import AuxClassifier
-
-        planes = (self.in_planes, self.mid_planes, self.out_planes)
-        return AuxClassifier(*planes, self.num_classes, cells=AUX_CELLS, grid=AUX_GRID)
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        planes, frames, *size = shape
-        cells: Step = Pooled("avg", (1, 5, 5), (1, 3, 3), (0, 0, 0))
-        if min(size) < AUX_CELLS:
-            cells = Mapped((planes, frames, AUX_GRID, AUX_GRID), keeps_input=True)
-        conv0 = convolved(planes, self.mid_planes, (1, 1, 1))
-        conv1 = convolved(self.mid_planes, self.out_planes, (1, AUX_GRID, AUX_GRID), padding=(0, 0))
-        return Flow((Aside((cells, *conv0, *conv1, *classified(self.out_planes, self.out_planes, self.num_classes))),))
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws the head."""
+        x = draft.add(CellMean(AUX_CELLS, AUX_GRID), *inputs)
+        conv0 = Convolution(self.in_planes, self.mid_planes)
+        conv1 = Convolution(self.mid_planes, self.out_planes, (1, AUX_GRID, AUX_GRID))
+        x = conv_norm(draft, x, join(name, "conv0"), conv0, act=True, norms=Norms(EPS))
+        x = conv_norm(draft, x, join(name, "conv1"), conv1, act=True, norms=Norms(EPS))
+        x = draft.add(Mean((1, 2, 3)), x)
+        return (draft.add(Linear(self.out_planes, self.num_classes), x, name=join(name, "fc")),)
 
 
 @lru_cache(maxsize=65536)
@@ -293,7 +209,7 @@ def canonical(op: TemporalOp, separable: Separable = "norm_both") -> TemporalOp:
     return op
 
 
-def attended(branches: Sequence[tuple[Unit, ...]], planes: Sequence[int], kind: Attention) -> Chain | Concat:
+def attended(branches: Sequence[tuple[Unit, ...]], planes: Sequence[int], kind: Attention) -> Chain | Branches:
     """Returns branches side by side, with attention: a gate behind each branch (S3D-G), other kinds behind them all.
 
     Args:
@@ -303,8 +219,8 @@ def attended(branches: Sequence[tuple[Unit, ...]], planes: Sequence[int], kind: 
     """
     if kind == "gate":
         pairs = zip(branches, planes, strict=True)
-        return Concat(branches=tuple((*branch, Attend(kind, width)) for branch, width in pairs))
-    joined = Concat(branches=tuple(branches))
+        return Branches(branches=tuple((*branch, Attend(kind, width)) for branch, width in pairs))
+    joined = Branches(branches=tuple(branches))
     return joined if kind == "none" else Chain(parts=(joined, Attend(kind, sum(planes))))
 
 

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.inception.units import (
     FramePool,
-    SamePadded,
     Separable,
     attended,
     canonical,
     check_op,
     conv,
 )
-from search_spaces.flow import Shape
+from search_spaces.graph import Draft, Unit
 from search_spaces.operators import ATTENTIONS, FLAT, PORT_KINDS, Attention, Kind, TemporalOp
-from search_spaces.parts import Chain, Concat, Pool
-from search_spaces.spec import Unit, scale
-
-if TYPE_CHECKING:
-    from torch import nn
+from search_spaces.parts import Pool
+from search_spaces.spec import scale
 
 KINDS: tuple[Kind, ...] = ("2d", "3d", "2plus1d", "p3d_a", "p3d_b", "p3d_c", *PORT_KINDS)
 WIDTHS = (
@@ -145,20 +140,16 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class MixedUnit:
-    """A mixed block as a link of the chain."""
+class MixedUnit(Unit):
+    """A mixed block: its branches, their planes joined, and its attention."""
 
     block: Mixed
     in_planes: int
     separable: Separable
     momentum: float
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        return self.whole(None).build()
-
-    def whole(self, shape: Shape) -> Chain | Concat:
-        """Returns the units that it is made of, whatever its input."""
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws its layers."""
         b, planes = self.block, self.in_planes
         op = b.temporal
         single = op if b.all_branches else FLAT
@@ -173,15 +164,16 @@ class MixedUnit:
             (make(planes, b.b2_reduce), make(b.b2_reduce, b.b2, op, 3)),
             (Pool(kernel=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)), make(planes, b.b3, single)),
         )
-        return attended(branches, (b.b0, b.b1, b.b2, b.b3), b.attention)
+        whole = attended(branches, (b.b0, b.b1, b.b2, b.b3), b.attention)
+        return whole.draw(draft, *inputs, name=name)
 
 
 @lru_cache(maxsize=1024)
-def pool_unit(pool: FramePool, *, last: bool = False, same: bool = False) -> Pool | SamePadded:
+def pool_unit(pool: FramePool, *, last: bool = False, same: bool = False) -> Pool:
     """Returns the max pool: 3x3, in front of the last stage 2x2; with SAME padding if `same`."""
     size, pad = (2, 0) if last else (3, 1)
-    unit = Pool(kernel=(pool.kernel, size, size), stride=(pool.stride, 2, 2), padding=(pool.padding, pad, pad))
-    return SamePadded(unit) if same else unit
+    padding = (pool.padding, pad, pad)
+    return Pool(kernel=(pool.kernel, size, size), stride=(pool.stride, 2, 2), padding=padding, same=same)
 
 
 @lru_cache(maxsize=4096)

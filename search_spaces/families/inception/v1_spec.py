@@ -22,7 +22,6 @@ from search_spaces.families.inception.units import (
     FramePool,
     LocalHead,
     Padding,
-    SamePadded,
     Separable,
     conv,
     op_text,
@@ -43,9 +42,10 @@ from search_spaces.families.inception.v1_blocks import (
     pool_unit,
     scaled_block,
 )
+from search_spaces.graph import Link
 from search_spaces.operators import ADDED, FLAT
 from search_spaces.parts import Attend
-from search_spaces.spec import ArchSpec, Link, Twin, number_text, scale
+from search_spaces.spec import ArchSpec, Twin, number_text, scale
 
 if TYPE_CHECKING:
     from torch import nn
@@ -208,9 +208,9 @@ class InceptionV1Spec(ArchSpec):
         op, stride = first.temporal, first.temporal_stride
         make = partial(conv, momentum=momentum, separable=form)
         same = self.padding == "same"
-        conv1 = make(planes, first.width, op, kernel=(7, 7), stride=2, temporal_stride=stride)
+        conv1 = make(planes, first.width, op, kernel=(7, 7), stride=2, temporal_stride=stride, same=same)
         links = [
-            Link("conv1", SamePadded(conv1) if same else conv1),
+            Link("conv1", conv1),
             Link("pool1", pool_unit(self.pool1, same=same)),
             Link("conv2b", make(first.width, self.conv2b)),
             Link("conv2c", make(self.conv2b, second.width, second.temporal, kernel=(3, 3))),
@@ -250,9 +250,9 @@ class InceptionV1Spec(ArchSpec):
 
     def initialise(self, network: nn.Module) -> None:
         """Draws initial values, Kaiming by fan-in; slim's temporal convolutions begin as the identity."""
-        from search_spaces.families.inception.layers import initialise
+        from search_spaces.modules import initialise_by_fan_in
 
-        initialise(network)
+        initialise_by_fan_in(network)
 
     def twin(self) -> tuple[Twin, ...]:
         """Returns the layers of torchvision's GoogLeNet, by their names there.

@@ -28,9 +28,10 @@ from search_spaces.families.inception.v3_blocks import (
     scaled_block,
 )
 from search_spaces.families.inception.v3_units import TWINS, MixedUnit, stem_1x1, stem_conv, stem_pool
+from search_spaces.graph import Link
 from search_spaces.operators import ATTENTIONS, FLAT, Attention
 from search_spaces.parts import Attend, Head
-from search_spaces.spec import ArchSpec, Link, Twin, scale
+from search_spaces.spec import ArchSpec, Twin, scale
 
 if TYPE_CHECKING:
     from torch import nn
@@ -304,9 +305,9 @@ class InceptionV3Spec(ArchSpec):
 
     def initialise(self, network: nn.Module) -> None:
         """Draws initial values, Kaiming by fan-in."""
-        from search_spaces.families.inception.layers import initialise
+        from search_spaces.modules import initialise_by_fan_in
 
-        initialise(network)
+        initialise_by_fan_in(network)
 
     def twin(self) -> tuple[Twin, ...]:
         """Returns the layers of torchvision's and timm's Inception-v3, by their names there."""

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from search_spaces.families.inception.units import Average, FramePool, UnpaddedConv, attended, conv
+from search_spaces.families.inception.units import Average, FramePool, attended, conv
 from search_spaces.families.inception.v3_blocks import Layer, Mixed, Padding, branch_planes, stride_reach
-from search_spaces.flow import Shape
-from search_spaces.parts import Chain, Concat, Conv, Pool
-from search_spaces.spec import Unit
-
-if TYPE_CHECKING:
-    from torch import nn
+from search_spaces.graph import Draft, Unit
+from search_spaces.parts import Branches, Pool
 
 _ROW, _COLUMN, _3X3 = (1, 7), (7, 1), (3, 3)
 # For each kind of block, torchvision's (and timm's) names of the convolutions, by branch and position.
@@ -47,18 +42,14 @@ TWINS = {
 
 
 @dataclass(frozen=True, slots=True)
-class MixedUnit:
-    """A mixed block as a link of the chain."""
+class MixedUnit(Unit):
+    """A mixed block: its branches, their planes joined, and its attention."""
 
     block: Mixed
     in_planes: int
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        return self.whole(None).build()
-
-    def whole(self, shape: Shape) -> Chain | Concat:
-        """Returns the units that it is made of, whatever its input."""
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws its layers."""
         make = {
             "type1": _type1,
             "reduction1": _reduction1,
@@ -67,7 +58,8 @@ class MixedUnit:
             "type3": _type3,
         }[self.block.kind]
         branches = make(self.block, self.in_planes)
-        return attended(branches, branch_planes(self.block, self.in_planes), self.block.attention)
+        whole = attended(branches, branch_planes(self.block, self.in_planes), self.block.attention)
+        return whole.draw(draft, *inputs, name=name)
 
 
 def _type1(block: Mixed, planes: int) -> tuple[tuple[Unit, ...], ...]:
@@ -114,7 +106,7 @@ def _type3(block: Mixed, planes: int) -> tuple[tuple[Unit, ...], ...]:
     op = block.temporal
 
     def side_by_side(before: int, after: int) -> Unit:
-        return Concat(branches=((conv(before, after, op, kernel=(1, 3)),), (conv(before, after, op, kernel=(3, 1)),)))
+        return Branches(branches=((conv(before, after, op, kernel=(1, 3)),), (conv(before, after, op, kernel=(3, 1)),)))
 
     return (
         (conv(planes, b1),),
@@ -132,7 +124,7 @@ def _pair(
 
 
 def _strided(block: Mixed, in_planes: int, out_planes: int) -> Unit:
-    unit = conv(
+    return conv(
         in_planes,
         out_planes,
         block.stride_op,
@@ -140,11 +132,8 @@ def _strided(block: Mixed, in_planes: int, out_planes: int) -> Unit:
         stride=2,
         temporal_stride=block.temporal_stride,
         padding=(0, 0) if block.padding == "valid" else None,
+        pad_frames=not block.unpadded or stride_reach(block.stride_op) == 1,
     )
-    if not block.unpadded or stride_reach(block.stride_op) == 1:
-        return unit
-    assert isinstance(unit, Conv)
-    return UnpaddedConv(unit)
 
 
 def _maximum(block: Mixed) -> Pool:

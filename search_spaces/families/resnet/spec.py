@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from search_spaces.errors import SpecError, one_of, within
 from search_spaces.families.resnet.blocks import Block, Stage, Stem, canonical_block, canonical_stem, rectified_first
-from search_spaces.families.resnet.flow import block_flow, stem_flow
 from search_spaces.families.resnet.show import block_row, block_text, pool_row, stem_row, stem_text
-from search_spaces.flow import Flow, Shape
+from search_spaces.families.resnet.units import BlockUnit, StemUnit
+from search_spaces.graph import Link
 from search_spaces.operators import ADDED, NORM_EPS, NORM_MOMENTUM
-from search_spaces.parts import HEAD_POOLS, Head, HeadPool, Pool
-from search_spaces.spec import ArchSpec, Link, Twin, number_text, scale
-
-if TYPE_CHECKING:
-    from torch import nn
+from search_spaces.parts import HEAD_POOLS, Head, HeadPool, Norms, Pool
+from search_spaces.spec import ArchSpec, Twin, number_text, scale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,11 +81,11 @@ class ResNetSpec(ArchSpec):
 
     def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns stem, blocks, time pools and head."""
-        norm = (self.norm_eps, self.norm_momentum, self.relu_first)
-        links = [Link("stem", StemUnit(self.stem, planes, norm))]
+        norms = Norms(self.norm_eps, self.norm_momentum, self.relu_first)
+        links = [Link("stem", StemUnit(self.stem, planes, norms))]
         planes = self.stem.width
         for s, b, in_planes, block in self.walk():
-            links.append(Link(f"stages.{s}.{b}", BlockUnit(block, in_planes, norm)))
+            links.append(Link(f"stages.{s}.{b}", BlockUnit(block, in_planes, norms)))
             planes = block.out_planes
             pool = self.stages[s].time_pool
             if pool > 1 and b == len(self.stages[s].blocks) - 1:
@@ -155,50 +152,6 @@ class ResNetSpec(ArchSpec):
             if block.shortcut == "conv" and (in_planes != block.out_planes or block.spatial_stride > 1):
                 pairs.append(Twin(f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1"))
         return (*pairs, Twin("head.fc", "fc"))
-
-
-@dataclass(frozen=True, slots=True)
-class StemUnit:
-    """The stem as a link of the chain, with the planes of the clip and the settings of its norms; see `layers.Norm`."""
-
-    stem: Stem
-    in_planes: int = 3
-    norm: tuple[float, float, bool] = (NORM_EPS, NORM_MOMENTUM, False)
-
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.resnet.layers import StemLayers
-        from search_spaces.layers import Norm
-
-        eps, momentum, relu_first = self.norm
-        norm = Norm(eps=eps, momentum=momentum, relu_first=relu_first)
-        return StemLayers(self.stem, self.in_planes, norm=norm)
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost; raises ClipError for a clip that is too short."""
-        return stem_flow(self.stem, shape[1], self.in_planes, relu_first=self.norm[2])
-
-
-@dataclass(frozen=True, slots=True)
-class BlockUnit:
-    """A block as a link of the chain, with the settings of its norms; see `layers.Norm`."""
-
-    block: Block
-    in_planes: int
-    norm: tuple[float, float, bool] = (NORM_EPS, NORM_MOMENTUM, False)
-
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.resnet.layers import ResidualBlock
-        from search_spaces.layers import Norm
-
-        eps, momentum, relu_first = self.norm
-        norm = Norm(eps=eps, momentum=momentum, relu_first=relu_first)
-        return ResidualBlock(self.block, self.in_planes, norm=norm)
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        return block_flow(self.block, self.in_planes, shape, relu_first=self.norm[2])
 
 
 def _time_pool(frames: int) -> Pool:

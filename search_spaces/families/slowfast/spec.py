@@ -1,7 +1,8 @@
 """SlowFast as values: Feichtenhofer et al. 2019, "SlowFast Networks for Video Recognition", section 3.
 
 https://arxiv.org/abs/1812.03982. A slow pathway sees few frames with many planes; a fast one sees all of them with few,
-and its features are joined to the slow one's after the stem and each stage but the last.
+and its features are joined to the slow one's after the stem and each stage but the last. Between the links of the chain
+goes a pair of tensors, of the slow pathway (C, T / alpha, H, W) and of the fast one (C', T, H, W).
 """
 
 from __future__ import annotations
@@ -10,18 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from search_spaces.errors import ClipError, SpecError, at_least, one_of
+from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.resnet.blocks import Block, Pool, Stem, canonical_block
-from search_spaces.families.resnet.flow import block_flow, stem_flow
 from search_spaces.families.resnet.show import block_row, op_text, stem_row
-from search_spaces.flow import Flow, Forked, Fused, Mapped, Parallel, Shape, classified, convolved
+from search_spaces.families.resnet.units import BlockUnit, StemUnit
+from search_spaces.graph import Concat, Convolution, Draft, Link, Mean, SlowFrames, StackedFrames, Subsample, Unit, join
 from search_spaces.operators import ADDED, ATTENTIONS, KERNELS, Attention, TemporalOp
-from search_spaces.spec import ArchSpec, Link, scale
-
-if TYPE_CHECKING:
-    from torch import nn
+from search_spaces.parts import classifier, conv_norm
+from search_spaces.spec import ArchSpec, scale
 
 FusionKind = Literal["conv", "sample", "time_to_channel", "none"]
 
@@ -270,102 +269,74 @@ class SlowFastSpec(ArchSpec):
 
 
 @dataclass(frozen=True, slots=True)
-class StemsUnit:
-    """The stems of both pathways as a link of the chain."""
+class StemsUnit(Unit):
+    """The stems of both pathways; of the clip's frames, the slow one sees those of `SlowFrames`."""
 
     slow: Stem
     fast: Stem
     alpha: int
     in_planes: int = 3
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.slowfast.layers import Stems
-
-        return Stems(self.slow, self.fast, alpha=self.alpha, in_planes=self.in_planes)
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost; raises ClipError for a clip of fewer than alpha frames."""
-        planes, frames, *size = shape
-        if frames < self.alpha:
-            raise ClipError(f"the slow pathway needs a clip of at least alpha = {self.alpha} frames, but got {frames}")
-        seen = -(-frames // self.alpha)
-        slow = (Mapped((planes, seen, *size)), *stem_flow(self.slow, seen, self.in_planes).steps)
-        return Flow((Forked((slow, stem_flow(self.fast, frames, self.in_planes).steps)),))
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws both, the clip being their input."""
+        seen = draft.add(SlowFrames(self.alpha), *inputs)
+        slow = StemUnit(self.slow, self.in_planes).draw(draft, seen, name=join(name, "slow"))
+        return (*slow, *StemUnit(self.fast, self.in_planes).draw(draft, *inputs, name=join(name, "fast")))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PairUnit:
-    """The blocks of both pathways at one place as a link of the chain, with the planes into each."""
+class PairUnit(Unit):
+    """The residual blocks of both pathways at one place, with the planes into each."""
 
+    inputs = 2
     slow: Block
     fast: Block
     slow_planes: int
     fast_planes: int
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.slowfast.layers import BlockPair
-
-        return BlockPair(self.slow, self.fast, slow_planes=self.slow_planes, fast_planes=self.fast_planes)
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        slow = block_flow(self.slow, self.slow_planes, shape[0])
-        fast = block_flow(self.fast, self.fast_planes, shape[1])
-        return Flow((Parallel((slow.steps, fast.steps)),))
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws both."""
+        slow = BlockUnit(self.slow, self.slow_planes).draw(draft, inputs[0], name=join(name, "slow"))
+        return (*slow, *BlockUnit(self.fast, self.fast_planes).draw(draft, inputs[1], name=join(name, "fast")))
 
 
 @dataclass(frozen=True, slots=True)
-class FusionUnit:
-    """A fusion as a link of the chain."""
+class FusionUnit(Unit):
+    """Fast features joined to the slow ones; see `Fusion`."""
 
+    inputs = 2
     fusion: Fusion
     in_planes: int
     alpha: int
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.slowfast import layers
-
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws what widens the slow pathway; the fast one goes on as it is."""
+        slow, fast = inputs
         if self.fusion.kind == "sample":
-            return layers.SampleFusion(self.alpha)
-        if self.fusion.kind == "time_to_channel":
-            return layers.TimeToChannelFusion(self.alpha)
-        return layers.ConvFusion(
-            self.in_planes, self.in_planes * self.fusion.ratio, kernel=self.fusion.kernel, alpha=self.alpha
-        )
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        alpha, fusion = self.alpha, self.fusion
-        planes, frames, *size = shape[1]
-        if fusion.kind == "conv":
-            out = self.in_planes * fusion.ratio
-            lateral = convolved(self.in_planes, out, (fusion.kernel, 1, 1), stride=(alpha, 1, 1))
-            return Flow((Fused(lateral),))
-        stacked = planes if fusion.kind == "sample" else alpha * planes
-        return Flow((Fused((Mapped((stacked, -(-frames // alpha), *size)),)),))
+            found = draft.add(Subsample((self.alpha, 1, 1)), fast)
+        elif self.fusion.kind == "time_to_channel":
+            found = draft.add(StackedFrames(self.alpha), fast)
+        else:
+            k, out = self.fusion.kernel, self.in_planes * self.fusion.ratio
+            conv = Convolution(self.in_planes, out, (k, 1, 1), (self.alpha, 1, 1), (k // 2, 0, 0))
+            found = conv_norm(draft, fast, join(name, "lateral"), conv, act=True)
+        return draft.add(Concat(), slow, found), fast
 
 
 @dataclass(frozen=True, slots=True)
-class HeadUnit:
-    """The head as a link of the chain."""
+class HeadUnit(Unit):
+    """Each pathway averaged over space and time, both joined, dropout, linear classifier."""
 
+    inputs = 2
     in_planes: int
     num_classes: int
     dropout: float
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.slowfast.layers import TwoPathClassifier
-
-        return TwoPathClassifier(self.in_planes, self.num_classes, dropout=self.dropout)
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        slow, fast = shape
-        return Flow(classified(slow[0] + fast[0], self.in_planes, self.num_classes, dropout=self.dropout))
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws the head."""
+        means = [draft.add(Mean((1, 2, 3)), path) for path in inputs]
+        features = draft.add(Concat(), *means)
+        return (classifier(draft, features, self.in_planes, self.num_classes, dropout=self.dropout, name=name),)
 
 
 @lru_cache(maxsize=65536)

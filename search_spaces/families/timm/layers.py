@@ -20,7 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search_spaces.convolutions import Conv3d, temporal_conv
+from search_spaces.convolutions import Conv3d
+from search_spaces.graph import Convolution
+from search_spaces.modules import operation
 from search_spaces.operators import PORT_KINDS, TemporalOp, midplanes
 
 Conv = TypeVar("Conv", nn.Conv2d, Conv3d)
@@ -286,16 +288,19 @@ def _over_time(
     deviation: float = 0.0,
 ) -> Conv3d:
     with torch.device("meta"):
-        conv = temporal_conv(
-            in_planes,
-            out_planes,
-            op.kernel,
-            stride=(1, *stride),
-            dilations=op.dilation,
-            size=size,
-            padding=padding,
-            groups=groups,
+        k = op.kernel
+        conv = operation(
+            Convolution(
+                in_planes,
+                out_planes,
+                (k, *size),
+                (1, *stride),
+                (k // 2, *padding),
+                groups=groups,
+                dilations=op.dilation,
+            )
         )
+        assert isinstance(conv, Conv3d)
         if bias:
             conv.bias = nn.Parameter(torch.empty(out_planes))
     return _drawn(conv, deviation)

@@ -23,7 +23,7 @@ from search_spaces.families.timm.shift import Interlace, Shift
 from search_spaces.families.timm.sites import Site, branch, part_of, sites
 from search_spaces.families.timm.trace import create, fixed_size, template, without_classifier
 from search_spaces.families.timm.walk import plan
-from search_spaces.layers import zero_last_norms
+from search_spaces.modules import zero_last_norms
 from search_spaces.operators import POINTWISE_KINDS, TemporalOp
 
 # What a norm that timm starts at nothing starts from.

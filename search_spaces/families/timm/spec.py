@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.timm.anatomy import anatomy, chain, stages_with
 from search_spaces.families.timm.known import KNOWN, NUM_STAGES, SHIFTED, TIMM_KINDS
-from search_spaces.flow import Shape, Stretched
+from search_spaces.graph import Foreign, Link, Stretched
 from search_spaces.operators import (
     ADDED,
     ATTENTIONS,
@@ -27,7 +27,7 @@ from search_spaces.operators import (
     canonical_op,
 )
 from search_spaces.parts import Attend, Pool
-from search_spaces.spec import ArchSpec, Link, number_text
+from search_spaces.spec import ArchSpec, number_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,7 +54,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class PartUnit:
+class PartUnit(Foreign):
     """A part of timm's network on every frame of a clip.
 
     Attributes:
@@ -100,7 +100,7 @@ class PartUnit:
         """What its cost follows from, besides its input's shape."""
         return ("part", self.model, self.kin, self.op, self.shift, self.share, self.frames, self.entry, self.planes)
 
-    def whole(self, shape: Shape) -> Stretched | None:
+    def stretched(self) -> Stretched | None:
         """Returns it as one of other kernels and dilations, so that only one of them all has to be measured."""
         op = self.op
         if op.kind == "2d":
@@ -108,11 +108,11 @@ class PartUnit:
         # The planes between the convolutions of (2+1)D depend on the kernel.
         kernel = op.kernel if op.kind == "2plus1d" else 3
         measured = replace(self, op=replace(op, kernel=kernel, dilation=(1, 1)))
-        return Stretched(measured, measured=kernel, kernel=op.kernel, passes=len(op.dilation))
+        return Stretched(measured, kernel, op.kernel, len(op.dilation))
 
 
 @dataclass(frozen=True, slots=True)
-class HeadUnit:
+class HeadUnit(Foreign):
     """timm's layers behind the maps, and the head; of a network that is no chain, the whole network and the head.
 
     Attributes:
@@ -373,7 +373,7 @@ class TimmSpec(ArchSpec):
 
         All others had theirs when they were built, those of timm from timm.
         """
-        from search_spaces.layers import initialise
+        from search_spaces.modules import initialise
 
         for name, module in network.named_children():
             if name == "attention":

@@ -12,15 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from search_spaces.attention import FaintNorm
 from search_spaces.errors import SpecError, one_of
 from search_spaces.families.timm.layers import Factorised, FrameWise, Over, Pseudo3d
 from search_spaces.families.timm.shift import Interlace
 from search_spaces.families.timm.trace import template
 from search_spaces.families.timm.walk import plan
+from search_spaces.graph import Link
 from search_spaces.inflate import MODES, Inflated, Mode, averaged, inflate_weight
-from search_spaces.network import Network
-from search_spaces.spec import Link
+from search_spaces.modules import FaintNorm, Network
 
 Shape = tuple[int, ...]
 

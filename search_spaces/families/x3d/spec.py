@@ -8,27 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.resnet.show import dilation_text, kernel_text, op_text
-from search_spaces.flow import (
-    Flow,
-    Linear,
-    Mapped,
-    Rectified,
-    Shape,
-    Step,
-    Summed,
-    convolved,
-    dropped,
-    squeezed,
-)
+from search_spaces.graph import Activation, Convolution, Draft, Flatten, Link, Mean, Sum, Triple, Unit, join
 from search_spaces.operators import ADDED, ATTENTIONS, FLAT, NONLOCALS, Attention, Kind, TemporalOp, canonical_op
-from search_spaces.parts import Attend
-from search_spaces.spec import ArchSpec, Link, scale
+from search_spaces.parts import Attend, classifier, conv_norm, factorised, normed, relu
+from search_spaces.spec import ArchSpec, scale
 
 if TYPE_CHECKING:
     from torch import nn
@@ -213,12 +202,12 @@ class X3DSpec(ArchSpec):
 
     def initialise(self, network: nn.Module) -> None:
         """Draws initial values; where they are as published, squeeze-excitation is drawn as convolutions are."""
-        from search_spaces.families.x3d.layers import draw_squeeze_excitation
-        from search_spaces.layers import initialise
+        from search_spaces.modules import draw_by_fan_out, initialise
 
         initialise(network)
         if self.zero_init:
-            draw_squeeze_excitation(network)
+            # The authors have convolutions there.
+            draw_by_fan_out(network, ("gate.fc1", "gate.fc2"))
 
     def rows(self) -> list[dict[str, object]]:
         """Returns one row for the stem, one for each block, one for the head."""
@@ -275,7 +264,7 @@ class X3DSpec(ArchSpec):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BlockUnit:
+class BlockUnit(Unit):
     """A block as a link of the chain, with planes and strides."""
 
     block: X3DBlock
@@ -291,109 +280,77 @@ class BlockUnit:
         """Whether the shortcut is a convolution."""
         return self.in_planes != self.out_planes or self.spatial_stride > 1 or self.temporal_stride > 1
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.x3d.layers import X3DBlockLayers
-
-        return X3DBlockLayers(
-            self.block.temporal,
-            self.in_planes,
-            self.midplanes,
-            self.out_planes,
-            attention=self.block.attention,
-            hidden=round_width(self.midplanes, 1 / 16),
-            spatial_stride=self.spatial_stride,
-            temporal_stride=self.temporal_stride,
-            shortcut_norm=self.shortcut_norm,
-        )
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        mid, out, kind = self.midplanes, self.out_planes, self.block.attention
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws 1x1x1, ReLU; the operator; attention; Swish; 1x1x1; the shortcut; ReLU."""
+        (x,), mid, out = inputs, self.midplanes, self.out_planes
         stride = (self.temporal_stride, self.spatial_stride, self.spatial_stride)
-        attention: tuple[Step, ...] = (Attend(kind, out if kind in NONLOCALS else mid),)
-        if kind == "se":
-            attention = (squeezed(mid, round_width(mid, 1 / 16)),)
-        gate, last = ((), attention) if kind in NONLOCALS else (attention, ())
-        branch = (
-            *convolved(self.in_planes, mid, (1, 1, 1)),
-            *self._channelwise(stride),
-            *gate,
-            # Swish keeps what goes in.
-            Mapped(keeps_input=True),
-            *convolved(mid, out, (1, 1, 1), act=False),
-        )
-        shortcut: tuple[Step, ...] = ()
+        attention, behind = self.block.attention, self.block.attention in NONLOCALS
+        found = conv_norm(draft, x, join(name, "conv1"), Convolution(self.in_planes, mid), act=True)
+        found = self._channelwise(draft, found, join(name, "conv2.conv"), stride)
+        found = normed(draft, found, join(name, "conv2"), mid)
+        if not behind:
+            gate = Attend(attention, mid, hidden=round_width(mid, 1 / 16) if attention == "se" else 0)
+            (found,) = gate.draw(draft, found, name=join(name, "gate"))
+        found = draft.add(Activation("silu"), found, name=join(name, "swish"))
+        found = conv_norm(draft, found, join(name, "conv3"), Convolution(mid, out), act=False, last=True)
+        shortcut = x
         if self.has_projection:
-            norm = self.shortcut_norm or self.in_planes != out
-            shortcut = convolved(self.in_planes, out, (1, 1, 1), stride=stride, act=False, norm=norm)
-        return Flow((Summed((branch, shortcut), in_place=True), Rectified(), *last))
+            conv, path = Convolution(self.in_planes, out, stride=stride), join(name, "shortcut")
+            if self.shortcut_norm or self.in_planes != out:
+                shortcut = conv_norm(draft, x, path, conv, act=False)
+            else:
+                shortcut = draft.add(conv, x, name=path)
+        found = relu(draft, draft.add(Sum(in_place=True), found, shortcut), name)
+        return Attend(attention, out).draw(draft, found, name=join(name, "last")) if behind else (found,)
 
-    def _channelwise(self, stride: tuple[int, int, int]) -> tuple[Step, ...]:
-        """Returns the steps of `x3d_layers.channelwise` and of the norm behind it."""
-        op, mid = self.block.temporal, self.midplanes
-        conv = partial(convolved, mid, mid, groups=mid)
+    def _channelwise(self, draft: Draft, x: int, name: str, stride: Triple) -> int:
+        """Draws the operator, whose convolutions see one plane each."""
+        op, mid, (t, h, w) = self.block.temporal, self.midplanes, stride
+        k = 1 if op.kind == "2d" else op.kernel
         if op.kind != "2plus1d":
-            kernel = 1 if op.kind == "2d" else op.kernel
-            return conv((kernel, 3, 3), stride=stride, dilations=op.dilation, act=False)
-        t, h, w = stride
-        spatial = partial(conv, (1, 3, 3), stride=(1, h, w))
-        over = partial(conv, (op.kernel, 1, 1), stride=(t, 1, 1), dilations=op.dilation)
-        first, second = (over, spatial) if op.time_first else (spatial, over)
-        return (*first(), *second(act=False))
+            conv = Convolution(mid, mid, (k, 3, 3), stride, (k // 2, 1, 1), groups=mid, dilations=op.dilation)
+            return draft.add(conv, x, name=name)
+        flat = Convolution(mid, mid, (1, 3, 3), (1, h, w), (0, 1, 1), groups=mid)
+        over = Convolution(mid, mid, (k, 1, 1), (t, 1, 1), (k // 2, 0, 0), groups=mid, dilations=op.dilation)
+        return factorised(draft, x, name, flat, over, time_first=op.time_first)
 
 
 @dataclass(frozen=True, slots=True)
-class StemUnit:
-    """The stem as a link of the chain, with the planes of the clip."""
+class StemUnit(Unit):
+    """The stem with the planes of the clip: a dense 1x3x3, a channelwise kx1x1 with nothing in between, norm, ReLU."""
 
     stem: X3DStem
     in_planes: int = 3
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.x3d.layers import X3DStemLayers
-
-        stem = self.stem
-        return X3DStemLayers(self.in_planes, stem.width, stride=stem.spatial_stride, kernel=stem.temporal_kernel)
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws its layers."""
         width, s, k = self.stem.width, self.stem.spatial_stride, self.stem.temporal_kernel
-        spatial = partial(convolved, self.in_planes, width, (1, 3, 3), stride=(1, s, s))
-        if k == 1:
-            return Flow(spatial())
-        return Flow((*spatial(act=False, norm=False), *convolved(width, width, (k, 1, 1), groups=width)))
+        flat = Convolution(self.in_planes, width, (1, 3, 3), (1, s, s), (0, 1, 1))
+        x = draft.add(flat, *inputs, name=join(name, "spatial"))
+        if k > 1:
+            over = Convolution(width, width, (k, 1, 1), padding=(k // 2, 0, 0), groups=width)
+            x = draft.add(over, x, name=join(name, "temporal"))
+        return (normed(draft, x, name, width, act=True),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HeadUnit:
-    """The head as a link of the chain."""
+class HeadUnit(Unit):
+    """1x1x1, norm, ReLU; average over space and time; linear to many features, ReLU; dropout; classifier."""
 
     in_planes: int
     head: X3DHead
     num_classes: int
     dropout: float
 
-    def build(self) -> nn.Module:
-        """Returns the module."""
-        from search_spaces.families.x3d.layers import X3DHeadLayers
-
-        return X3DHeadLayers(self.in_planes, self.head.midplanes, self.head.width, self.num_classes, self.dropout)
-
-    def whole(self, shape: Shape) -> Flow:
-        """Returns what it is made of, for its cost."""
-        mid, features = self.head.midplanes, self.head.width
-        return Flow(
-            (
-                *convolved(self.in_planes, mid, (1, 1, 1)),
-                Mapped((mid,)),
-                Linear(mid, features, bias=False),
-                Rectified(),
-                *dropped((features,), self.dropout),
-                Linear(features, self.num_classes),
-            )
-        )
+    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+        """Draws its layers."""
+        (x,), mid, features = inputs, self.head.midplanes, self.head.width
+        x = conv_norm(draft, x, join(name, "conv"), Convolution(self.in_planes, mid), act=True)
+        x = draft.add(Mean((1, 2, 3), keep=True), x)
+        # A convolution of one position, so that it is drawn as the others are.
+        x = draft.add(Convolution(mid, features), x, name=join(name, "expand"))
+        x = draft.add(Flatten(), relu(draft, x, name))
+        return (classifier(draft, x, features, self.num_classes, dropout=self.dropout, name=name),)
 
 
 def round_width(width: int, factor: float) -> int:
