@@ -22,8 +22,8 @@ test-all: test test-slow
 
 # What differs most between versions of Python: processes, connections, the command line. For another PYTHON in a VENV of its own.
 test-python: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow" tests/faults tests/nas/test_cli.py \
-		tests/nas/test_local_pool.py tests/nas/test_migrations.py tests/nas/test_search.py tests/nas/test_store.py tests/nas/looking
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow" tests/faults tests/nas/cli/test_cli.py \
+		tests/nas/train/test_local_pool.py tests/nas/store/test_migrations.py tests/nas/search/test_search.py tests/nas/store/test_store.py tests/nas/read
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -25,13 +25,13 @@ import yaml
 
 from nas.search import decide, driver
 from nas.search.pool import Pool, build_pool
-from nas.search.session import News
 from nas.store.database import Store
 from nas.study.files import load_study
 from nas.study.study import Study
 from nas.train import crew
 from nas.train.executors import InProcess
 from nas.train.jobs import JobResult, TrainJob
+from nas.train.session import News
 from trainer.metrics import EpochResult, Metrics
 
 MARKS = (250, 1_000, 1_500, 3_000, 10_000, 30_000)

@@ -17,9 +17,9 @@ import statistics
 import sys
 from pathlib import Path
 
-from nas.search.front import hypervolume
 from nas.search.scheduler import Rules
 from nas.search.tables import run_on_table
+from nas.study.front import hypervolume
 from nas.study.study import OrderBy
 
 RUNGS = (1, 3, 9, 27)

@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.search.pool import Candidate, build_pool
-from nas.search.scores import BY_DATA, SCORES, VERSION
 from nas.search.scores.data import Batches, training_batches
-from nas.search.scores.score import ScoreError, score
+from nas.search.scores.score import VERSION, ScoreError, score
 from nas.search.simulation import read_curves
 from nas.search.supernet import agreement
 from nas.store.database import Store
+from nas.study.features import BY_DATA, SCORES
 from nas.study.files import load_study
 from nas.study.study import Study
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from benchmarks.search.purse import Purse
-from nas.search.front import front_ranks
 from nas.search.ledger import Entry, Ledger
 from nas.search.scheduler import Promote, Rules, Start, next_action
+from nas.study.front import front_ranks
 
 POPULATION, TOURNAMENT = 20, 5  # of regularised evolution
 ETA = 3

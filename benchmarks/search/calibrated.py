@@ -3,7 +3,7 @@
     python -m benchmarks.search.calibrated --tables macro,ec_nas --seeds 5
 
 For each search by the sampler `pool`, with and without rungs: the share within the intervals as they are told, widened
-or narrowed by how the model had fared (`nas.read.calibration`), and by the model's own deviation alone.
+or narrowed by how the model had fared (`nas.search.calibration`), and by the model's own deviation alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.search import ours
 from benchmarks.search.purse import method
 from benchmarks.search.readers import READERS
 from benchmarks.search.tables import Table
-from nas.read.calibration import expectations, interval
+from nas.search.calibration import expectations, interval
 from nas.search.decide import Begin, Decider, GoOn
 
 

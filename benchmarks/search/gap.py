@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.search.purse import Event
 from benchmarks.search.tables import Table
-from nas.search.front import hypervolume
+from nas.study.front import hypervolume
 
 REFERENCE = (1.0, 1.05)
 

@@ -10,18 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas.ablation.config import BASE, CONTROL, AblationConfig, label_of
-from nas.ablation.variants import (
-    LevelError,
-    Lookup,
-    Variant,
-    changed,
-    check_path,
-    is_own_level,
-    own_level,
-    resolve,
-    settings_between,
-)
+from nas.ablation.variants import LevelError, Variant, changed, check_path, is_own_level, own_level, settings_between
 from nas.cost.cost import cost_of
+from nas.study.networks import Lookup, resolve
 from search_spaces.codec import digest
 from search_spaces.edit import steps
 from search_spaces.errors import SpecError

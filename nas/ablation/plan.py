@@ -11,11 +11,12 @@ from typing import Any
 from nas.ablation.answer import OVER
 from nas.ablation.config import AblationConfig, Factor, Level, ablation_of, label_of
 from nas.ablation.designs import Arm, Arms, arms_of, check_left, matched
-from nas.ablation.variants import LevelError, Lookup, Variant, resolve
+from nas.ablation.variants import LevelError, Variant
 from nas.cost.cost import Cost, cost_of
 from nas.errors import StudyError
 from nas.store.database import Row, Store
 from nas.study.fidelity import recorded_fidelity
+from nas.study.networks import Lookup, resolve
 from nas.study.study import Study, recipe_over
 from nas.train.jobs import TrainJob, job_key
 from search_spaces import codec

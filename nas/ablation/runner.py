@@ -14,15 +14,15 @@ from nas.ablation.answer import OVER, Answer, answer_of
 from nas.ablation.plan import Plan, Training
 from nas.ablation.variants import LevelError
 from nas.errors import SearchError, StoreError
-from nas.search.session import Heartbeat, Listener, News, close_session, left_out, open_session
+from nas.places import lines_of
 from nas.store import database as s
 from nas.store import tables as m
 from nas.store.database import Row, Store
-from nas.store.places import lines_of
 from nas.study.metric import told
 from nas.train.crew import Crew
 from nas.train.jobs import ENVIRONMENT, JobResult, next_step, pause, stopped, told_again
 from nas.train.motion_tests import put_motion
+from nas.train.session import Heartbeat, Listener, News, close_session, left_out, open_session
 from nas.train.weights import check_networks
 from search_spaces import codec
 from trainer.config import ConfigError

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from nas.ablation.config import BASE, label_of
 from nas.errors import NasError, StudyError, one_of
+from nas.study.networks import Lookup, Settings, resolve, stated
 from search_spaces import codec
 from search_spaces.edit import leaves, put
 from search_spaces.errors import SpecError
-from search_spaces.settings import check_domain, network_of, normal, settings_of
+from search_spaces.settings import check_domain, network_of, normal
 from search_spaces.spec import ArchSpec
 from trainer.config import PLACES, ConfigError, DataConfig, Recipe
-
-Settings = Mapping[str, Any]
-Lookup = Callable[[str], tuple[ArchSpec, Settings | None]]
 
 # Where data lies and how it is read is nothing to compare; what is a class or a split would not be one comparison.
 _FIXED_DATA = (*PLACES, "name", "eval_clips", "layout", "definition", "per_class")
@@ -47,40 +44,6 @@ class Variant:
     data: DataConfig
     other_seeds: bool = False
     settings: Settings | None = dataclasses.field(default=None, compare=False)
-
-
-def resolve(value: Any, lookup: Lookup) -> tuple[ArchSpec, Settings | None]:
-    """Returns the network that a study names, and the settings that it is stated by or was found with, if any.
-
-    Args:
-        value: A preset, digest or JSON file; or settings: `preset` or `family`, and values of domains laid over.
-        lookup: From a name to its spec, with the settings that a search gave it.
-
-    Raises:
-        NasError: There is no such network.
-    """
-    if isinstance(value, str) and value:
-        spec, found = lookup(value)
-        return spec.canonical(), found
-    if isinstance(value, Mapping):  # a variant of a study takes a key away by null
-        value = {key: other for key, other in value.items() if other is not None}
-    if not isinstance(value, Mapping) or not {"preset", "family"} & set(value):
-        raise StudyError(
-            "a network must be named (a preset, a digest, a .json file) or stated as settings with preset or family, "
-            f"but is {value!r}"
-        )
-    rest = {key: other for key, other in value.items() if key not in ("preset", "family")}
-    try:
-        if "preset" in value:
-            spec = lookup(str(value["preset"]))[0].canonical()
-            if not rest:
-                return spec, None
-            family_name, settings = spec.family, {**_settings(codec.dumps(spec)), **rest}
-        else:
-            family_name, settings = str(value["family"]), rest
-        return network_of(family_name, settings), settings
-    except SpecError as error:
-        raise StudyError(f"the network {dict(value)}: {error}") from error
 
 
 def changed(variant: Variant, path: str, value: Any, lookup: Lookup) -> Variant:
@@ -177,13 +140,8 @@ def settings_between(a: Variant, b: Variant) -> dict[str, Any] | None:
     }
 
 
-@lru_cache(maxsize=256)
-def _settings(spec: str) -> Mapping[str, Any]:
-    return settings_of(codec.loads(spec))
-
-
 def _stated(variant: Variant) -> Mapping[str, Any]:
-    return variant.settings if variant.settings is not None else _settings(codec.dumps(variant.spec))
+    return variant.settings if variant.settings is not None else stated(codec.dumps(variant.spec))
 
 
 def _edited(spec: ArchSpec, path: str, value: Any) -> ArchSpec:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nas.ablation.plan import Estimate, Plan, Searched
-    from nas.ablation.variants import Lookup
     from nas.store.database import Row, Store
+    from nas.study.networks import Lookup
     from nas.study.study import Study
     from nas.train.machines import Machines
     from search_spaces.spec import ArchSpec
@@ -136,14 +136,14 @@ def _run(
             _show_plan(study, config, store, path, kind=kind, workers=workers, as_json=as_json)
         return
 
-    from nas.search.session import check_start
+    from nas.train.session import check_start
 
     check_start(study, path)
 
     from nas.ablation.plan import prepared, priced
     from nas.ablation.runner import check_arms, run_plan
-    from nas.search.session import News, locked, opened_data, study_row
     from nas.train.crew import joined
+    from nas.train.session import News, locked, opened_data, study_row
     from nas.train.weights import settled_study
     from trainer.optim import check_optimizer
 

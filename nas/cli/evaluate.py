@@ -11,13 +11,13 @@ import typer
 from nas.cli.options import JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.resolve import folder_settings, load_target
-from nas.store.places import is_database, path_of
+from nas.places import is_database, path_of
 from nas.study.metric import interval_text
 
 if TYPE_CHECKING:
+    from nas.study.views import Views
     from nas.use.accuracy import ClassRow, Judged, Share
     from nas.use.networks import BackwardsRow
-    from nas.use.views import Views
     from trainer.config import DataConfig
 
 

@@ -78,8 +78,8 @@ def backup(
 
     Example: nas backup runs/kinetics_small/study.db kinetics_small-copy.db
     """
+    from nas.places import path_of
     from nas.store.backup import backup
-    from nas.store.places import path_of
 
     path = path_of(file)
     backup(database_of(study, db), path)
@@ -96,7 +96,7 @@ def dashboard(
 
     Example: nas dashboard runs/kinetics_small/study.db --port 8080
     """
-    from nas.search.dashboard import prepared, serve
+    from nas.read.dashboard import prepared, serve
 
     with open_study(study, db) as (store, row):
         board = prepared(store, row)

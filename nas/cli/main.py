@@ -34,7 +34,7 @@ from nas.cli import (
 )
 from nas.cli.output import print_error, print_usage, visible
 from nas.errors import NasError, StudyError, one_line
-from nas.store.places import OPENED, path_of
+from nas.places import OPENED, path_of
 
 
 class CheckedCommand(TyperCommand):

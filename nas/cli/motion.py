@@ -61,10 +61,10 @@ def motion(
             digests = list(dict.fromkeys(store.find(prefix)["digest"] for prefix in digests))
         recorded = study_of(apply_promote(row["config"], [word for word in given if "=" in word]), store.location)
 
-        from nas.search.session import locked
         from nas.study.metric import metric_in
         from nas.train.jobs import SOURCES
         from nas.train.motion_tests import measure_motion, store_motion
+        from nas.train.session import locked
 
         sources = ("trial",) if front and source is None else SOURCES if source is None else (source,)
         measured: list[Measured] = []

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from nas.search.eta import Left
-    from nas.search.session import News
+    from nas.train.session import Left, News
 
 PIPE_WIDTH = 200  # columns where nobody's window limits them
 NARROWEST = 20

@@ -106,7 +106,7 @@ def print_front(store: Store, study: str) -> None:
 
 def print_expected(store: Store, row: Row, *, as_json: bool) -> None:
     """Prints the front of what a model expects, with 90 % intervals."""
-    from nas.read.calibration import CONFIDENCE, expectations
+    from nas.search.calibration import CONFIDENCE, expectations
     from nas.search.estimate import expected_front
     from nas.study.metric import metric_in
 

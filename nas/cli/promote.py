@@ -14,8 +14,8 @@ from nas.cli.resolve import database_of, find_spec, has_name, needs_search, not_
 from nas.study.metric import interval_text
 
 if TYPE_CHECKING:
+    from nas.promotion.results import Promoted
     from nas.study.study import PromoteConfig, Study
-    from nas.train.promotion_results import Promoted
     from search_spaces.spec import ArchSpec
 
 
@@ -56,9 +56,9 @@ def promote(
     bound = parse_number(best_under) if best_under is not None else None
     path = database_of(study, db)
 
-    from nas.search.session import check_init, check_start, locked, opened_data, study_row
+    from nas.places import is_database
     from nas.store.database import Store
-    from nas.store.places import is_database
+    from nas.train.session import check_init, check_start, locked, opened_data, study_row
 
     own = [word for word in words if word.startswith("promote.") or word.partition("=")[0] in MOVABLE]
     named = bool(names) and has_name(names[0])
@@ -83,8 +83,8 @@ def promote(
             if names and not named:
                 store.find(names[0])
 
-    from nas.train.promotion import choose, put_spec, rivals
-    from nas.train.promotion import promote as train
+    from nas.promotion.promotion import choose, put_spec, rivals
+    from nas.promotion.promotion import promote as train
     from nas.train.weights import settled_study
     from trainer.optim import check_optimizer
 
@@ -144,8 +144,8 @@ def _show(results: Sequence[Promoted], title: str, config: PromoteConfig, *, as_
     """Prints what came of the trainings."""
     from dataclasses import asdict
 
+    from nas.promotion.results import summarise
     from nas.study.metric import MAP, broken_text
-    from nas.train.promotion_results import summarise
 
     summary = summarise(results)
     if as_json:

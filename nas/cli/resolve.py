@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError, NotFoundError, StudyError, one_of
-from nas.store.places import is_database, path_of
+from nas.places import is_database, path_of
 
 if TYPE_CHECKING:
     from nas.store.database import Row, Store
@@ -154,7 +154,7 @@ def _stated(text: str, find: Callable[[str], ArchSpec]) -> ArchSpec:
     """The network of settings as text; `find` knows the one that they change."""
     import yaml
 
-    from nas.ablation.variants import resolve
+    from nas.study.networks import resolve
     from nas.study.schema import yaml_of
 
     try:

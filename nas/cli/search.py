@@ -33,7 +33,7 @@ def search(
     machines = machines_of(ray, cpus, workers)
     path = database_for(loaded.name, db)
 
-    from nas.search.session import check_start
+    from nas.train.session import check_start
 
     check_start(loaded, path)
 

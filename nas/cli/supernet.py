@@ -13,11 +13,11 @@ from nas.cli.output import Progress, SearchProgress, print_error, print_json, pr
 from nas.cli.resolve import database_for
 
 if TYPE_CHECKING:
-    from nas.search.session import News
     from nas.search.supernet.agreement import Agreement
     from nas.search.supernet.paths import Strategy
     from nas.search.supernet.runner import Outcome
     from nas.study.study import Study
+    from nas.train.session import News
 
 
 def supernet(
@@ -45,7 +45,7 @@ def supernet(
     path = database_for(loaded.name, db)
     strategy = _checked(loaded, strategy)
 
-    from nas.search.session import check_start
+    from nas.train.session import check_start
 
     check_start(loaded, path)
 

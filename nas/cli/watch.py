@@ -23,7 +23,7 @@ from nas.cli.output import (
     words_lines,
 )
 from nas.cli.resolve import open_study
-from nas.read.calibration import CONFIDENCE
+from nas.search.calibration import CONFIDENCE
 from nas.store.drivers import died_text
 from nas.study.fidelity import Fidelity
 

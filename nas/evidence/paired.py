@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.evidence.interval import wilson
 from nas.evidence.spread import Spread, crossing, spread_of, upper_bracket
 from nas.evidence.values import Effect, EvidenceError, Result, check_levels, hedges_g, pairs_of, table_of, wilcoxon
-from nas.study.metric import wilson
 
 CELLS = 4_000_000  # in memory at once
 

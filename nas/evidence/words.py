@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nas.evidence.interval import level
 from nas.evidence.paired import visible
 from nas.evidence.values import Effect, EvidenceError, holm
-from nas.study.metric import level
 
 Reason = Literal["decided", "precise", "spent"]
 

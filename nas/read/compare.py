@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import NasError, NotFoundError
-from nas.search.front import CORNER, front, hypervolume
 from nas.study.fidelity import Fidelity, recorded_fidelity, worth_of
+from nas.study.front import CORNER, front, hypervolume
 from nas.study.metric import TOP1, accuracy_of, metric_of
 from nas.study.objectives import averaged, meets, no_front, recorded_floors
 from nas.study.study import changes

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas.read.calibration import Calibration, Expected, calibration, expectations
 from nas.read.ranks import Agreement, agreements
-from nas.search.front import CORNER, hypervolume
+from nas.search.calibration import Calibration, Expected, calibration, expectations
+from nas.study.front import CORNER, hypervolume
 from nas.study.metric import accuracy_of, short_number
 from nas.study.objectives import (
     ERROR,

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import NotFoundError
+from nas.places import moved
 from nas.read import rows as tabular
 from nas.search.importance import rungs_of
 from nas.store.database import Row, Store
-from nas.store.places import moved
 from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import accuracy_of, interval_text, metric_in, short_number
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nas.errors import NasError, one_of
-from nas.read.calibration import Expected, expectations
+from nas.search.calibration import Expected, expectations
 from nas.search.importance import levels_of
 from nas.store import tables as m
 from nas.store.database import Row, Store

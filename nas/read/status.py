@@ -8,17 +8,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nas.places import lines_of, moved
 from nas.read.learned import Learned, learned_of
 from nas.search.budget import recorded_budget
-from nas.search.eta import Left, search_left
+from nas.search.eta import search_left
 from nas.search.importance import rungs_of
 from nas.store import tables as m
 from nas.store.database import Row, Store
 from nas.store.drivers import Begun, begun_of, drivers_of, is_held
-from nas.store.places import lines_of, moved
 from nas.study.fidelity import Fidelity, recorded_fidelity
 from nas.study.metric import accuracy_of, metric_of, said
 from nas.study.objectives import recorded_floors, recorded_objectives
+from nas.train.session import Left
 
 EVENTS = 8  # that a frame shows
 

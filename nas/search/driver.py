@@ -18,7 +18,7 @@ from nas.search.decide import LITTLE, Begin, Decider, Exhausted, GoOn, Settled, 
 from nas.search.notices import Progress, check_rungs, gaps, too_small
 from nas.search.optuna_copies import Rungs
 from nas.search.pool import Candidate, Pool, Supply, build_pool
-from nas.search.record import Record
+from nas.search.record import Record, as_recorded
 from nas.search.rows import Job
 from nas.search.sampler import STARTUP, Seen
 from nas.search.sampler.foreign import ready
@@ -26,11 +26,17 @@ from nas.search.sampler.optuna_samplers import rehearse
 from nas.search.scheduler import Done, Wait
 from nas.search.scores.data import training_batches
 from nas.search.scores.score import StudyScores
-from nas.search.session import (
+from nas.store.database import Row, Store
+from nas.study.metric import told
+from nas.study.objectives import MOTION_GAP
+from nas.study.study import Study
+from nas.train.crew import Crew, joined
+from nas.train.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
+from nas.train.machines import Machines
+from nas.train.session import (
     Heartbeat,
     Listener,
     News,
-    as_recorded,
     close_session,
     left_out,
     locked,
@@ -39,13 +45,6 @@ from nas.search.session import (
     study_row,
     with_budget,
 )
-from nas.store.database import Row, Store
-from nas.study.metric import told
-from nas.study.objectives import MOTION_GAP
-from nas.study.study import Study
-from nas.train.crew import Crew, joined
-from nas.train.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
-from nas.train.machines import Machines
 from nas.train.weights import check_networks, settled_study
 from search_spaces import codec
 from trainer.optim import check_optimizer

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.read.calibration import QUANTILE
+from nas.search.calibration import QUANTILE
 from nas.search.model.belief import Model, Result
 from nas.search.pool import traits_of
 from nas.study.objectives import OBJECTIVES, Floor, averaged, exact, front_rows, measured, minimised, value_of
@@ -49,7 +49,7 @@ def expected_front(
         evaluations: Rows of `Store.evaluations`.
         specs: Of the networks, encoded, by digest.
         names: Of the objectives.
-        widening: What deviations are multiplied by, as `nas.read.calibration` learns it from a search by a model.
+        widening: What deviations are multiplied by, as `nas.search.calibration` learns it from a search by a model.
         floors: Constraints on what is measured; networks below them, by what is expected, are left out.
 
     Returns:

@@ -19,6 +19,7 @@ from typing import Any
 
 from nas.search.budget import Budget, recorded_budget
 from nas.study.fidelity import recorded_fidelity
+from nas.train.session import Left
 
 WIDTH = 1.28  # standard errors on each side
 MODEL_ERROR = 0.1  # share of the time by which the range is wide at least: machines are not that even
@@ -43,26 +44,6 @@ class Work:
     epochs: float
     macs: float
     drawn: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Left:
-    """Seconds that a search still needs: the expected number, and its range."""
-
-    low: float
-    middle: float
-    high: float
-
-    def after(self, seconds: float) -> Left:
-        """The same so many seconds later."""
-        low, middle, high = (max(0.0, value - seconds) for value in (self.low, self.middle, self.high))
-        return Left(low=low, middle=middle, high=high)
-
-    def __str__(self) -> str:
-        if self.middle == inf:
-            return ""
-        low, high = _rounded(self.low), _rounded(self.high)
-        return f"ETA {low}" if low == high else f"ETA {low} to {high}"
 
 
 NOT_YET = Left(low=inf, middle=inf, high=inf)  # of a search of which nothing can be said yet
@@ -243,13 +224,3 @@ def _fit(measured: Sequence[tuple[Work, float]]) -> tuple[float, float]:
         a, b = 0.0, ys / yy
     right = sum(w * s for w, _, _, s in rows) / sum(w * (a * x + b * y) for w, x, y, _ in rows)
     return a * right, b * right
-
-
-def _rounded(seconds: float) -> str:
-    """Seconds in words with about two digits: 40s, 7m, 2h10m."""
-    if seconds < 90:
-        return f"{max(5, 5 * round(seconds / 5))}s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes}m"
-    return f"{minutes // 60}h{10 * (minutes % 60 // 10):02d}m"

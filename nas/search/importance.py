@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.search.front import CORNER, front, hypervolume
+from nas.study.front import CORNER, front, hypervolume
 from nas.study.metric import accuracy_of
 from nas.study.objectives import averaged
 

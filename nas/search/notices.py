@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import SearchError
+from nas.places import lines_of
 from nas.search.budget import Budget
-from nas.search.eta import NOT_YET, Left, search_left
+from nas.search.eta import NOT_YET, search_left
 from nas.search.model.encoding import settings_of
 from nas.search.pool import CANNOT, Pool
 from nas.search.record import Record
 from nas.search.rows import Job
-from nas.search.session import Listener, News
 from nas.store.database import Row
-from nas.store.places import lines_of
 from nas.study.fidelity import Fidelity
 from nas.study.study import Study
+from nas.train.session import Left, Listener, News
 from trainer.data.clips import VideoData
 from trainer.data.dataset import chosen
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from nas.ablation.variants import resolve
 from nas.cost.cost import Cost, cost_of
 from nas.errors import SearchError, StudyError, one_line
 from nas.study.metric import short_number
+from nas.study.networks import resolve
 from nas.study.study import Limit, Study
 from search_spaces import catalogue as presets
 from search_spaces import edit

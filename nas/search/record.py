@@ -7,15 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from nas.cost.cost import cost_of
+from nas.errors import StoreError
 from nas.search.ledger import Entry, Ledger
 from nas.search.model.belief import Reason, Result
+from nas.search.pool import Pool
 from nas.search.rows import UNDER_WAY, Histories, Job, Trial
 from nas.search.sampler import Observation, Proposal
 from nas.store import database as s
 from nas.store import tables as m
 from nas.store.database import Row, Store
 from nas.study.objectives import MOTION_GAP, measured, minimised
+from nas.study.study import Study
 from nas.train.jobs import JobResult
+from search_spaces import codec, edit
 
 if TYPE_CHECKING:
     from trainer.metrics import EpochResult
@@ -327,3 +332,44 @@ def _epoch(epoch: EpochResult) -> dict[str, Any]:
         **dict.fromkeys(_MEASURED),
         **(epoch.val.plain() if epoch.val is not None else {}),
     }
+
+
+def as_recorded(store: Store, row: Row, study: Study, pool: Pool) -> Pool:
+    """The pool of a search that may have begun under an earlier definition of its names.
+
+    A named network that was tried is the one of the record, whatever a preset of that name is now.
+
+    Raises:
+        StoreError: The settings of a recorded network give another network now, so that results would be mixed.
+    """
+    named, stale = list(pool.named), set[str]()
+    tried = [trial for trial in store.trials(row["id"]) if trial["origin"] == "named"]
+    for i, (trial, candidate) in enumerate(zip(tried, pool.named, strict=False)):
+        if trial["digest"] != candidate.digest:
+            spec = codec.decode(store.find(trial["digest"])["spec"])
+            price = cost_of(spec, study.data.clip, num_classes=row["num_classes"], planes=study.data.planes)
+            old = replace(candidate, digest=trial["digest"], spec=spec, params=trial["params"], cost=price)
+            named[i] = pool.by_digest.get(old.digest, old)
+            stale |= set() if candidate.params else {candidate.digest}
+    for trial in store.trials(row["id"]):
+        if trial["params"]:
+            _check_settings(store, study, trial)
+    if tuple(named) == pool.named:
+        return pool
+    kept = {c.digest: c for c in (*pool.candidates, *named) if c.digest not in stale}
+    ordered = sorted(kept.values(), key=lambda c: (c.cost.macs, c.digest))
+    return replace(pool, candidates=tuple(ordered), named=tuple(named))
+
+
+def _check_settings(store: Store, study: Study, trial: Row) -> None:
+    now = study.space.point(trial["params"]).spec
+    if codec.digest(now) == trial["digest"]:
+        return
+    then = codec.decode(store.find(trial["digest"])["spec"])
+    differ = min(edit.diff(then, now.canonical()), default="digest")
+    values = [edit.leaves(spec).get(differ, "none") for spec in (then, now.canonical())]
+    raise StoreError(
+        f"{store.location} was made when the settings of trial {trial['number']} meant another network ({differ} "
+        f"{values[0]}, and {values[1]} now), so results would be mixed; what is stored can be read, but to search on, "
+        "give --db another file"
+    )

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.front import CORNER, front_ranks, hypervolume
 from nas.search.ledger import Entry, Ledger
+from nas.study.front import CORNER, front_ranks, hypervolume
 
 if TYPE_CHECKING:
     from nas.study.study import OrderBy

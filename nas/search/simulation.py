@@ -22,17 +22,17 @@ import optuna
 
 from nas.errors import SearchError
 from nas.search.driver import Driver
-from nas.search.front import CORNER, front, hypervolume
 from nas.search.pool import Pool, build_pool
 from nas.search.scores.score import StudyScores
-from nas.search.session import News
 from nas.store.database import Row, Store
 from nas.study.fidelity import recorded_fidelity
+from nas.study.front import CORNER, front, hypervolume
 from nas.study.metric import AUTO
 from nas.study.objectives import COSTS, OBJECTIVES, exact
 from nas.study.study import Study
 from nas.train.crew import Crew
 from nas.train.jobs import JobResult, TrainJob
+from nas.train.session import News
 from search_spaces import codec
 from trainer.files import content_of, write_whole
 from trainer.metrics import EpochResult, Metrics

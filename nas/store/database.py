@@ -19,10 +19,10 @@ from sqlalchemy import Connection, String, Table, bindparam, case, func, select,
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from nas.errors import NotFoundError, StoreError
+from nas.places import OPENED, check_file, path_of
 from nas.store import damage, lookup, migrations
 from nas.store import tables as m
 from nas.store.connection import engine_of, is_settled
-from nas.store.places import OPENED, check_file, path_of
 from nas.study.objectives import USUAL, front_rows, recorded_floors, recorded_objectives
 
 Row = Mapping[str, Any]

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.store.places import lines_of
+from nas.places import lines_of
 from nas.study.fidelity import Fidelity
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nas.errors import StudyError, one_of
-from nas.store.places import path_of
+from nas.places import path_of
 from nas.study.schema import RecipeSchema, StudySchema, kinds_of, literal, plain_values, yaml_of
 from nas.study.study import Study, study_of
 from trainer.config import PLACES

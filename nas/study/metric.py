@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import NormalDist
 from typing import Any, Protocol
 
 from nas.errors import NotFoundError, SearchError, StudyError
+from nas.evidence.interval import level, wilson
 
 TOP1 = "top-1"
 TOP5 = "top-5"
 MAP = "mAP"
 BALANCED = "balanced accuracy"  # mean over classes of top-1
 VIDEO1 = "video@1"  # top-1 of a test, from several views of each video
-CONFIDENCE = 0.95  # of the intervals of accuracies
 MANY, MANY_OF_A_CLASS = 100, 30  # videos of val; of fewer there is a warning
 
 # The same in SQL, for the view `pareto_front`; `e` is a row of nas_evaluation, `s` its study.
@@ -139,31 +137,6 @@ def in_points(difference: float) -> str:
 def intervals(confidence: float | None) -> str:
     """Of which level the intervals of a table are: `intervals of 98.2 %`."""
     return "intervals" if confidence is None else f"intervals of {level(confidence)}"
-
-
-def level(confidence: float) -> str:
-    """The confidence of an interval in words: `98.2 %`."""
-    return f"{100 * confidence:.3g} %"
-
-
-def wilson(share: float, number: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22): of some width also at 0 and at 1.
-
-    Args:
-        share: Of those that are right, 0..1.
-        number: Of independent trials, such as videos; nothing is known of 0.
-        confidence: Of the interval.
-
-    Returns:
-        Low and high, in 0..1.
-    """
-    if number <= 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    middle = (share + z * z / (2 * number)) / (1 + z * z / number)
-    half = z / (1 + z * z / number) * math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
-    # At 0 and 1 an end is exact; rounding must not put it beyond.
-    return (0.0 if share <= 0 else max(0.0, middle - half)), (1.0 if share >= 1 else min(1.0, middle + half))
 
 
 def interval_of(share: float, num_clips: int, metric: str) -> tuple[float, float] | None:

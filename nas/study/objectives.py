@@ -185,7 +185,7 @@ def front_rows(
         names: Of the objectives.
         floors: What a network must have at least.
     """
-    from nas.search.front import front  # numpy, which a command that only prints has no use for
+    from nas.study.front import front  # numpy, which a command that only prints has no use for
 
     kept = [row for row in averaged(rows) if all(_has(row, name) for name in names)]
     kept = [row for row in kept if meets(row, floors)]

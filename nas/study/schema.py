@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, cast, get_args
 import yaml
 
 from nas.errors import StudyError, one_of
-from nas.use.views import Views
+from nas.study.views import Views
 from trainer.config import DataConfig, Init, Phase, Recipe
 
 

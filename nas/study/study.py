@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from nas.errors import StudyError, one_of
-from nas.search.scores import FEATURES
+from nas.study.features import FEATURES
 from nas.study.fidelity import Fidelity, fidelity_of
 from nas.study.metric import CHOICES, parse_number, short_number
 from nas.study.objectives import Floor, floors_of, is_floor, objectives_of
 from nas.study.samplers import OWN, Sampler, normal, sampler_of
 from nas.study.schema import InitSchema, PhaseSchema, RecipeSchema, StudySchema, kinds_of, typed
-from nas.use.views import Views, views_of
+from nas.study.views import Views, views_of
 from search_spaces.errors import SpecError
 from search_spaces.space import SearchSpace, parse_space
 from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Log, Phase, Recipe

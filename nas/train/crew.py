@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from nas.errors import SearchError
-from nas.search.session import Listener, News
 from nas.study.study import Study
 from nas.train.executors import InProcess, LocalPool, WorkerDied
 from nas.train.jobs import JobResult, TrainJob
 from nas.train.machines import Machines, places_of
+from nas.train.session import Listener, News
 from nas.train.training import run_job
 
 if TYPE_CHECKING:

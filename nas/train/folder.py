@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import NotFoundError
-from nas.use.views import Views, usual_views
+from nas.study.views import Views, usual_views
 from search_spaces import codec
 from search_spaces.codec import from_plain
 from search_spaces.errors import SpecError

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import NotFoundError
+from nas.study.views import Views
+from nas.train.cutting import clips_of, read_video
 from nas.train.folder import OLD_WEIGHTS, WEIGHTS, Stored, check_file, read_record, write_record
-from nas.use.cutting import clips_of, read_video
-from nas.use.views import Views
 from search_spaces.catalogue import build
 from search_spaces.errors import SpecError
 from search_spaces.spec import ArchSpec

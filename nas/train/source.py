@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 
 from nas.errors import NotFoundError, StoreError, one_of
+from nas.places import moved
 from nas.store.database import Row, Store
-from nas.store.places import moved
 from nas.study.study import Study
 from nas.train.folder import check_promotion
 from nas.train.jobs import SOURCES, TrainJob, job_key

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from nas.evidence.paired import interval_over_seeds_and_videos, interval_over_videos
 from nas.study.metric import MAP, VIDEO1
+from nas.study.views import Views
 from nas.use.probabilities import Scores
-from nas.use.views import Views
 
 CONFIDENCE = 0.95
 

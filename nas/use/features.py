@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import NotFoundError
+from nas.study.views import Views, views_of
 from nas.use.probabilities import FORMAT, check_array, names, read_arrays, read_as, text, write_arrays
 from nas.use.testing import batches
-from nas.use.views import Views, views_of
 from search_spaces.errors import SpecError
 from search_spaces.graph import Linear
 from search_spaces.modules import Block, Network

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from nas.errors import NotFoundError, one_of
+from nas.study.views import Views, usual_views
 from nas.train.network import Network, load_network
 from nas.use.accuracy import Judged, judged
 from nas.use.features import Features, check_kind, extract
 from nas.use.probabilities import Scores
 from nas.use.testing import Progress, match_classes, score
-from nas.use.views import Views, usual_views
 from search_spaces.catalogue import build
 from search_spaces.inflate import inflate
 from search_spaces.modules import Network as Chain

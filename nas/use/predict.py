@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nas.train.cutting import check_length
 from nas.train.network import Network
-from nas.use.cutting import check_length
 from trainer.config import DataConfig
 from trainer.data.decode import Decoded, DecodeError, Scaler, decode_video, open_video, reasons, video_stream
 from trainer.data.direct import scan_video

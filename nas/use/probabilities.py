@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import NotFoundError
-from nas.use.views import Views, views_of
+from nas.study.views import Views, views_of
 from trainer.config import ConfigError
 from trainer.files import check_replaceable, make_folder, regular_file, write_whole
 

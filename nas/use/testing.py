@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import one_of
+from nas.study.views import Views
+from nas.train.cutting import UnreadableError, clips_in
 from nas.train.folder import check_file, known_files
 from nas.train.jobs import TrainJob
 from nas.train.training import opened
 from nas.use.accuracy import Judged, OverSeeds, judged, over_seeds, save_tests
-from nas.use.cutting import UnreadableError, clips_in
 from nas.use.probabilities import Scores, read_scores, save_scores, scores_file
-from nas.use.views import Views
 from trainer.config import ConfigError, DataConfig
 from trainer.data.augment import shown
 from trainer.data.clips import VideoData, without

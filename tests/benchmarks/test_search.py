@@ -18,9 +18,9 @@ from benchmarks.search.peers.exported import Exported
 from benchmarks.search.purse import Event, Purse, SpentError
 from benchmarks.search.readers import recorded
 from benchmarks.search.tables import NONE, Setting, Table, write_export
-from nas.search.front import hypervolume
 from nas.search.pool import build_pool
 from nas.study.files import load_study
+from nas.study.front import hypervolume
 
 
 def made_up() -> Table:

@@ -25,7 +25,7 @@ from nas.search.sampler.optuna_samplers import Observation, Settings, _nearest, 
 from nas.study.files import load_study
 from nas.study.samplers import Sampler, sampler_of
 from nas.study.study import Study
-from tests.nas.searched import Searched
+from tests.nas.search.searched import Searched
 from tests.nas.studies import write_study
 
 
@@ -54,7 +54,7 @@ def branin_like(trial: optuna.Trial) -> tuple[float, float]:
 
 def volume(study: optuna.Study) -> float:
     """Of the front of a study."""
-    from nas.search.front import hypervolume
+    from nas.study.front import hypervolume
 
     return hypervolume([(t.values[0], t.values[1] / 256) for t in study.trials if t.values[0] < 1.5], (1.5, 1.05))
 

@@ -52,7 +52,7 @@ def test_a_place_that_cannot_be_written_is_said_at_once(
 
 
 def test_a_plot_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.nas.test_store import filled
+    from tests.nas.store.test_store import filled
 
     filled(tmp_path / "study.db", [("aa", 0, 0.5, 10)]).close()
     assert main(["pareto", str(tmp_path / "study.db"), "--plot", "/proc/nas/front.png"]) == 2

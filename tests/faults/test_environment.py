@@ -21,14 +21,15 @@ import torch
 
 from nas.cli.main import main
 from nas.errors import SearchError
+from nas.promotion import promotion
 from nas.search.driver import run_search
-from nas.search.session import News
 from nas.store import tables
 from nas.store.database import Store
-from nas.train import jobs, promotion
+from nas.train import jobs
 from nas.train import training as objective
+from nas.train.session import News
+from tests.nas.search.test_search import results_of, study_at
 from tests.nas.studies import write_study
-from tests.nas.test_search import results_of, study_at
 from trainer.data.layouts import DataGoneError
 from trainer.data.pack.read import open_packed
 from trainer.failures import BrokenClip, FolderBusy, NonFiniteLoss, WorkerDied

@@ -14,7 +14,7 @@ import pytest
 
 from nas.store.database import Store
 from nas.study.study import Study
-from tests.nas.test_search import check_promotions, results_of, study_at
+from tests.nas.search.test_search import check_promotions, results_of, study_at
 
 COMMAND = [sys.executable, "-c", "from nas.cli.main import run; run()", "search"]
 

@@ -22,17 +22,17 @@ from ray.cluster_utils import Cluster
 from nas.cli.main import main
 from nas.errors import SearchError
 from nas.search.driver import run_search
-from nas.search.session import News
 from nas.store.database import Store
 from nas.study.study import Study
 from nas.train import crew
 from nas.train.machines import Machines, places_of
 from nas.train.ray import RayPool
-from tests.nas.looking.conftest import free_port
-from tests.nas.looking.made import made
-from tests.nas.test_machines import lines
-from tests.nas.test_search import results_of, study_at
-from tests.nas.world import ROOT, SEARCH, TRAINED
+from nas.train.session import News
+from tests.nas.cli.world import ROOT, SEARCH, TRAINED
+from tests.nas.read.conftest import free_port
+from tests.nas.read.made import made
+from tests.nas.search.test_search import results_of, study_at
+from tests.nas.train.test_machines import lines
 from trainer.data.motion_clips import make_motion
 
 STORE = 80 * 2**20  # bytes, the least that Ray takes

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from nas.search.freeze_thaw import next_step
-from nas.search.front import hypervolume
 from nas.search.model.belief import Model, Result
 from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error
 from nas.search.model.encoding import LEVELS as STEPS
 from nas.search.model.encoding import thermometer
 from nas.search.model.gp import Encoding, Observations, Posterior, _Kernel, _Problem, fit
+from nas.study.front import hypervolume
 
 Array = NDArray[np.float64]
 NOMINAL, LEVELS = 3, 4  # settings of three values each; one ordinal setting of four

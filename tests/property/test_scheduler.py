@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.search.front import dominates, front, front_ranks, hypervolume
 from nas.search.ledger import Entry, Ledger
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action, order, promotable
+from nas.study.front import dominates, front, front_ranks, hypervolume
 from nas.study.study import OrderBy
 
 ORDERS: tuple[OrderBy, ...] = ("hypervolume", "fronts")

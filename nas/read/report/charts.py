@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nas.read.calibration import CONFIDENCE, Expected
 from nas.read.compare import Band, Group
 from nas.read.report.axes import MINUS, Scale, amount, linear, logarithmic, measured, percent, plural
 from nas.read.report.values import Ablation, Curve, Effect, Level, Marginal, Point, Step
+from nas.search.calibration import CONFIDENCE, Expected
 from nas.study.fidelity import EPOCHS, Fidelity
 from nas.study.metric import MAP, TOP1
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from nas.ablation.answer import stated_confidence
 from nas.errors import NotFoundError
+from nas.places import moved
 from nas.read.learned import Box
 from nas.read.report.values import (
     Ablation,
@@ -28,11 +29,10 @@ from nas.read.report.values import (
     Step,
     Verdict,
 )
-from nas.search.front import front
 from nas.search.importance import marginal_fronts, rungs_of
 from nas.store.database import Row
-from nas.store.places import moved
 from nas.study.fidelity import EPOCHS, Fidelity
+from nas.study.front import front
 from nas.study.metric import accuracy_of, broken_text
 from nas.train.folder import read_content
 from search_spaces import codec

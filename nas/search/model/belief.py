@@ -10,10 +10,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.front import front
 from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error, volume_of
 from nas.search.model.encoding import Encoder, Network, Scores
 from nas.search.model.gp import Encoding, Observations, Posterior, fit
+from nas.study.front import front
 
 Array = NDArray[np.float64]
 

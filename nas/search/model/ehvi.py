@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from nas.search.front import CORNER, hypervolume
-from nas.search.front import front as non_dominated
+from nas.study.front import CORNER, hypervolume
+from nas.study.front import front as non_dominated
 
 Array = NDArray[np.float64]
 

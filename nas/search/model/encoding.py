@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from nas.errors import SearchError
 from nas.search.model.gp import Array, Encoding
-from nas.search.scores import STORED
+from nas.study.features import STORED
 from search_spaces.domains import Scalar
 
 

@@ -35,9 +35,9 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from nas.search.front import front
 from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error
 from nas.search.model.gp import Encoding, Observations, fit
+from nas.study.front import front
 
 if TYPE_CHECKING:
     from optuna.study import Study

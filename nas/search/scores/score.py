@@ -10,12 +10,12 @@ from nas.cost.cost import cost_of
 from nas.errors import SearchError, one_line, one_of
 from nas.search.model.encoding import Network
 from nas.search.pool import Candidate
-from nas.search.scores import BY_DATA, SCORES, STORED, VERSION
 from nas.search.scores import data as d
 from nas.search.scores import structure as s
 from nas.search.scores.data import Batches
 from nas.search.scores.structure import drawing, drawn
 from nas.store.database import Store
+from nas.study.features import BY_DATA, SCORES, STORED
 from nas.study.study import Study
 from search_spaces.errors import SpecError
 from search_spaces.spec import ArchSpec
@@ -83,6 +83,10 @@ def score(
 
 Progress = Callable[[int, int], None]
 Clips = Callable[[], Batches]
+
+
+VERSION = 2
+"""Of the definitions; scores of another version are not compared."""
 
 
 class StudyScores:

@@ -15,7 +15,8 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from nas.study.metric import accuracy_of, wilson
+from nas.evidence.interval import wilson
+from nas.study.metric import accuracy_of
 from nas.study.objectives import averaged
 
 _ROUNDING = 1e-9

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nas.errors import SearchError
 from nas.search.pool import Candidate, Pool, build_pool
-from nas.search.session import Listener, News, as_recorded, left_out, locked, opened_data, session_of, study_row
+from nas.search.record import as_recorded
 from nas.search.supernet.agreement import Agreement, agreements
 from nas.search.supernet.paths import FAMILIES, Cover, Strategy, cover, log_share
 from nas.search.supernet.sharing import Supernet, supernet_of
@@ -28,6 +28,7 @@ from nas.study.metric import accuracy_of
 from nas.study.objectives import averaged
 from nas.study.study import Study
 from nas.train.jobs import derived_seed
+from nas.train.session import Listener, News, left_out, locked, opened_data, session_of, study_row
 from nas.train.weights import settled_study
 from search_spaces.catalogue import build
 from trainer.batchnorm import estimate_statistics

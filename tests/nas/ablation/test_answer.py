@@ -15,9 +15,10 @@ from nas.ablation.designs import Arm
 from nas.ablation.plan import plan_of
 from nas.ablation.runner import AblationRecord
 from nas.ablation.verdict import verdict, verdicts_of
+from nas.evidence.interval import level
 from nas.read.report.parts import ablation
 from nas.store.database import Store
-from nas.study.metric import intervals, level
+from nas.study.metric import intervals
 from nas.train.jobs import JobResult
 from tests.nas.ablation.plans import arms, config
 from trainer.metrics import EpochResult, Metrics

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from nas.evidence.interval import wilson
 from nas.evidence.paired import interval_over_seeds_and_videos, interval_over_videos
-from nas.study.metric import wilson
 
 
 @pytest.mark.parametrize(("share", "videos", "least"), [(0.5, 60, 0.93), (0.7, 200, 0.93), (0.95, 57, 0.90)])

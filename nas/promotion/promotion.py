@@ -1,0 +1,447 @@
+"""Promotion: full training of chosen networks under a recipe of its own, beside the search that found them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.cost.cost import cost_of
+from nas.errors import NotFoundError, SearchError, StoreError
+from nas.places import lines_of, moved
+from nas.promotion.results import Promoted, joined, promoted_of
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Row, Store
+from nas.study.metric import (
+    accuracy_of,
+    broken_text,
+    field_of,
+    interval_of,
+    interval_text,
+    metric_of,
+    short_number,
+    told,
+)
+from nas.study.objectives import no_front
+from nas.study.study import PromoteConfig, Study
+from nas.study.views import Views
+from nas.train.folder import check_promotion
+from nas.train.jobs import JobResult, TrainJob, derived_seed, job_key, next_step, pause, stopped, told_again
+from nas.train.network import load_network, save_network
+from nas.train.session import left_out, session_of
+from nas.train.training import first_network, network, opened
+from nas.train.weights import check_networks, settled
+from nas.use.testing import tested_once
+from search_spaces import codec
+from search_spaces.inflate import Inflated
+from search_spaces.spec import ArchSpec
+from trainer.checkpoint import load_weights
+from trainer.data.clips import VideoData, without
+from trainer.failures import EnvironmentFailed, TrainingFailed, disk_space, environment_failure, named
+from trainer.fit import check_team, fit
+from trainer.logs import check_logs
+from trainer.metrics import EpochResult
+from trainer.ready import check_ready
+
+Listener = Callable[[str, int, int], None]
+
+
+def choose(store: Store, study: Row, *, prefix: str | None, best_under: int | None, whole_front: bool) -> list[str]:
+    """Digests of the networks to promote.
+
+    Args:
+        store: The database.
+        study: The study's row.
+        prefix: Beginning of a digest.
+        best_under: Most MACs; the most accurate network of the front below is taken.
+        whole_front: Every network of the front.
+
+    Raises:
+        NotFoundError: None of the three or several are given, or nothing fits.
+    """
+    if sum((prefix is not None, best_under is not None, whole_front)) != 1:
+        raise NotFoundError("name one of: a digest, --best-under MACS (such as 2G), or --front")
+    if prefix is not None:
+        return [store.find(prefix)["digest"]]
+    front = store.pareto_front(study["name"])
+    if not front:
+        raise NotFoundError(f"{store.location} has no front: {no_front(study, store.evaluations(study['id']))}")
+    if whole_front:
+        return [row["digest"] for row in front]
+    assert best_under is not None
+    inside = [row for row in front if row["macs"] <= best_under]
+    if not inside:
+        raise NotFoundError(
+            f"no network of the front has at most {best_under:,} MACs; the cheapest has {front[0]['macs']:,}"
+        )
+    return [max(inside, key=lambda row: (row["accuracy"], -row["macs"]))["digest"]]
+
+
+def rivals(store: Store, study: Row, digest: str, best_under: int) -> str | None:
+    """Which networks may be as good as the one that `--best-under` takes, in words; None where none may.
+
+    The most accurate of many is partly the luckiest, so what lies in its interval is as good a choice.
+
+    Args:
+        store: The database.
+        study: The study's row.
+        digest: The network that was taken.
+        best_under: Most MACs.
+    """
+    rows = store.evaluations(study["id"])
+    metric = metric_of(rows)
+    epochs = max((row["epochs"] for row in rows), default=0)
+    inside = [row for row in rows if row["epochs"] == epochs and row["macs"] <= best_under]
+    best = next((row for row in inside if row["digest"] == digest), None)
+    if best is None:
+        return None
+    accuracy = accuracy_of(best)
+    interval = interval_of(accuracy, best["num_clips"], metric)
+    others = sorted((row for row in inside if row is not best), key=lambda row: (-accuracy_of(row), row["macs"]))
+    near = [row for row in others if interval is None or accuracy_of(row) >= interval[0]]
+    if not near:
+        return None
+    second = near[0]
+    if interval is None:
+        error, more = f"{metric} {accuracy:.3f}, whose error is not known", ""
+    else:
+        error = f"{metric} {accuracy:.3f} ({interval_text(*interval)})"
+        more = f", as are {len(near) - 1} more" if len(near) > 2 else ", as is 1 more" if len(near) == 2 else ""
+    place = "the runner-up is" if interval is None else "within its error is the runner-up"
+    return (
+        f"{digest[:10]} has {error}; {place} {second['digest'][:10]} with {accuracy_of(second):.3f} at "
+        f"{short_number(second['macs'])} MACs{more}; `nas versus` says which is better, with fresh seeds"
+    )
+
+
+def put_spec(store: Store, study: Study, row: Row, spec: ArchSpec) -> str:
+    """Records a network that no search has found, with its exact cost; returns its digest.
+
+    Raises:
+        ClipError: The study's clip is too short or too small for it.
+    """
+    data = study.data
+    network = s.Network.of(
+        spec.canonical(), cost_of(spec, data.clip, num_classes=row["num_classes"], planes=data.planes)
+    )
+    with store.write() as connection:
+        s.put_network(connection, network, clip=row["clip"], num_classes=row["num_classes"])
+    return network.digest
+
+
+def promote(
+    store: Store,
+    study: Study,
+    row: Row,
+    digest: str,
+    *,
+    seed: int,
+    config: PromoteConfig,
+    root: Path,
+    listener: Listener = lambda text, done, total: None,
+) -> Promoted:
+    """Trains one network in full, reports its test split once, and leaves a folder for `nas.load`.
+
+    A promotion that was interrupted goes on from its last checkpoint; one that is done is returned as it is, so that
+    the test split is never looked at twice.
+
+    Args:
+        store: The database, open for writing; the caller holds its lock.
+        study: The study as recorded.
+        row: Its row.
+        digest: The network.
+        seed: Of the training.
+        config: Epochs and recipe, devices, and what is kept.
+        root: Folder of the study.
+        listener: Hears each epoch.
+
+    Raises:
+        SearchError: The training failed, or was cut short by its environment, and the reason is recorded; or it cannot
+            begin with the weights of `recipe.init`, and nothing is.
+        StoreError: The videos are not those of the study.
+        NotFoundError: It was promoted, but its folder is gone.
+        ConfigError: There are not so many devices, a log cannot be written, or a setting does not fit the data.
+    """
+    data = opened(study.data)
+    if data.checksum != row["data"]["checksum"]:
+        raise StoreError(
+            f"a promotion is trained on the videos of its study, but those under {study.data.root} are not those that "
+            f"{store.location} was made with; bring them back, or give --db another file"
+        )
+    lost = left_out(row)
+    data = without(data, "val", lost)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    team = check_team(config.recipe, device, config.devices)
+    check_logs(config.logs)
+    found = store.find(digest)
+    spec = codec.decode(found["spec"])
+    if not config.recipe.init.checksum:
+        recipe = dataclasses.replace(config.recipe, init=settled(config.recipe.init))
+        config = dataclasses.replace(config, recipe=recipe)
+    recipe_digest = hashlib.sha256(json.dumps(config.recipe.identity(), sort_keys=True).encode()).hexdigest()
+    split = "test" if "test" in data.splits else "val"
+    job = TrainJob(
+        spec=codec.dumps(spec),
+        num_classes=len(data.classes),
+        data=study.data,
+        recipe=config.recipe,
+        seed=derived_seed(seed, "promotion"),
+        folder="",
+        until_epoch=config.epochs,
+        device=device,
+        left_out=lost,
+    )
+    key = {"digest": digest, "seed": seed, "recipe_digest": recipe_digest, "epochs": config.epochs}
+    old = next((one for one in store.promotions(row["id"]) if key.items() <= one.items()), None)
+    done = old is not None and old["state"] == "done"
+    folder = _folder(root, job, data.checksum, digest, seed, old)
+    begun: Inflated | None = None
+    if not done:  # one that is done needs neither its initial weights nor its test any more
+        check_ready(data, study.data, config.recipe)
+        opened(config.test.data(study.data))
+        begun = check_networks(config.recipe.init, [spec], num_classes=job.num_classes)
+    promotion = _begin(store, row, old, key, config, folder)
+
+    def heard(text: str, done: int, total: int) -> None:
+        if beat is not None:
+            beat()
+        listener(text, done, total)
+
+    def carry_out() -> None:
+        broken = _train(store, row, promotion, job, data, folder, config, heard)
+        listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
+        with named(f"the test on {split}"), disk_space(folder):
+            lost = _report(
+                store,
+                row,
+                promotion,
+                job,
+                data,
+                folder,
+                spec,
+                begun,
+                digest=digest,
+                seed=seed,
+                split=split,
+                views=config.test,
+                broken=broken,
+                devices=team,
+            )
+        for name, videos in lost.items():
+            path, reason = next(iter(videos.items()))
+            text = f"left out of the test on {name}: {len(videos)} of its videos (the first, {path}: {reason})"
+            listener(text, config.epochs, config.epochs)
+
+    tries: Counter[tuple[str, int]] = Counter()
+    with nullcontext() if done else session_of(store, row, workers=0) as beat:
+        while not done:
+            try:
+                carry_out()
+                break
+            except Exception as error:
+                again = _cut_short(store, promotion, error, digest, lines_of(folder / "training"), tries)
+                listener(f"cut short: {again}", 0, config.epochs)
+    result = next(
+        e for e in store.evaluations(row["id"], purpose="promotion", split=split) if e["promotion_id"] == promotion
+    )
+    return promoted_of(
+        _row(store, row["id"], promotion), result, description=spec.describe(), folder=folder, fresh=not done
+    )
+
+
+def _cut_short(
+    store: Store, promotion: int, error: Exception, digest: str, epoch: int, tries: Counter[tuple[str, int]]
+) -> str:
+    """Records what ended a promotion; returns what is said where it goes on at once, and raises otherwise."""
+    failure = environment_failure(error) or error
+    if not isinstance(failure, TrainingFailed):
+        raise error
+    reason, detail = failure.reason, " ".join(str(failure).split())
+    if isinstance(failure, EnvironmentFailed):
+        tries[reason, epoch] += 1
+        result = JobResult(epochs=(), seconds=0.0, reason=reason, detail=detail)
+        step = next_step(reason, tries[reason, epoch])
+        if step == "again":
+            pause(reason, tries[reason, epoch])
+            return told_again(result)
+        if step == "stop":
+            with suppress(StoreError):  # the disk may be full; a promotion that is under way goes on all the same
+                _state(store, promotion, "preempted", reason=reason, detail=detail)
+            raise stopped(result) from error
+    _state(store, promotion, "failed", reason=reason, detail=detail)
+    raise SearchError(f"the promotion of {digest[:10]} failed: {reason}: {detail}") from error
+
+
+def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, old: Row | None) -> Path:
+    """Where a promotion lies: a new one by its name; one that was begun, where it was, or beside the moved database.
+
+    Raises:
+        NotFoundError: It is done, and its folder is gone: a second training would look at the test split again.
+    """
+    if old is None:
+        name = f"{digest[:10]}-seed{seed}-{job_key(job, checksum)}"
+        if job.recipe.epochs != job.until_epoch:  # else the recipe says how long, which is part of the key
+            name += f"-{job.until_epoch}"
+        return root / "promoted" / name
+    if old["state"] != "done":  # goes on here, never in the folder of a study that this one is a copy of
+        return root / "promoted" / Path(old["folder"]).name
+    folder = moved(old["folder"], root)
+    if not (folder / "network.json").is_file():
+        raise NotFoundError(
+            f"{digest[:10]} was promoted with seed {seed} and its test was looked at, but its folder {folder} is gone; "
+            "bring it back, or give --db another file"
+        )
+    check_promotion(folder, digest=digest, seed=seed, epochs=old["epochs"])
+    return folder
+
+
+def _begin(store: Store, row: Row, old: Row | None, key: dict[str, Any], config: PromoteConfig, folder: Path) -> int:
+    """The promotion's id; its row is made, or says that it is under way again."""
+    if old is not None:
+        if old["state"] in ("failed", "preempted"):
+            _state(store, old["id"], "running")
+        return int(old["id"])
+    with store.write() as connection:
+        return s.insert(
+            connection,
+            m.promotion,
+            study_id=row["id"],
+            recipe=asdict(config.recipe),
+            folder=str(folder),
+            state="running",
+            started_at=s.now(),
+            **key,
+        )
+
+
+def _train(
+    store: Store,
+    study: Row,
+    promotion: int,
+    job: TrainJob,
+    data: VideoData,
+    folder: Path,
+    config: PromoteConfig,
+    listener: Listener,
+) -> dict[str, Any] | None:
+    """Trains to the end; returns the clips that could not be read, which are stored at once."""
+    model = first_network(job)
+    data.met.reset()
+
+    def say(epoch: EpochResult) -> None:
+        text = f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}"
+        if epoch.val is not None:
+            text += f", val {told(epoch.val, study['accuracy'])} of {epoch.val.num_clips} clips"
+        listener(text, epoch.epoch, job.until_epoch)
+
+    fit(
+        model,
+        data,
+        job.data,
+        job.recipe,
+        seed=job.seed,
+        until_epoch=job.until_epoch,
+        folder=folder / "training",
+        device=job.device,
+        devices=config.devices,
+        checkpoint_steps=config.checkpoint_steps,
+        keep_best=config.keep_best,
+        best_by=field_of(study["accuracy"]),
+        logs=config.logs,
+        on_epoch=say,
+        network=codec.digest(codec.loads(job.spec)),
+    )
+    before = _row(store, study["id"], promotion)["broken"]  # of an earlier start
+    broken = joined(before, data.met.num_clips, data.met.videos)
+    if broken is not None:
+        with store.write() as connection:
+            connection.execute(m.promotion.update().where(m.promotion.c.id == promotion).values(broken=broken))
+    summary = broken_text(broken)
+    if summary:
+        listener(f"in training, {summary}", job.until_epoch, job.until_epoch)
+    return broken
+
+
+def _report(
+    store: Store,
+    row: Row,
+    promotion: int,
+    job: TrainJob,
+    data: VideoData,
+    folder: Path,
+    spec: Any,
+    begun: Inflated | None,
+    *,
+    digest: str,
+    seed: int,
+    split: str,
+    views: Views,
+    broken: dict[str, Any] | None,
+    devices: int,
+) -> dict[str, dict[str, str]]:
+    """Exports the trained network, then measures what was exported, in float32 as it will be used.
+
+    Returns:
+        The videos that could not be read: of each split the reason by path.
+    """
+    model = network(
+        job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed, planes=job.data.planes
+    )
+    load_weights(folder / "training" / "last.pt", model)
+    model.to(job.device).eval()
+    splits = tuple(dict.fromkeys(("val", split)))
+    record: dict[str, Any] = {
+        "digest": digest,
+        "seed": seed,
+        "epochs": job.until_epoch,
+        "recipe": asdict(job.recipe),
+        "init": asdict(begun) if begun is not None else None,
+        "checksum": data.checksum,
+        "multi_label": data.multi_label,
+        "broken": broken,
+        "devices": devices,
+        **({"flow": asdict(data.flow)} if data.flow is not None else {}),
+    }
+    rows = tested_once(model, job, folder, splits, views, record)
+    save_network(folder, model, spec=spec, class_names=data.classes, data=job.data, record=record)
+    load_network(folder)  # what cannot be opened again is not reported as done
+    with store.write() as connection:
+        for name, values in rows.items():
+            s.insert(
+                connection,
+                m.evaluation,
+                study_id=row["id"],
+                digest=digest,
+                seed=seed,
+                purpose="promotion",
+                promotion_id=promotion,
+                epochs=job.until_epoch,
+                split=name,
+                **values,
+            )
+        connection.execute(
+            m.promotion.update().where(m.promotion.c.id == promotion).values(state="done", ended_at=s.now())
+        )
+    return dict(record.get("left_out", {}))
+
+
+def _row(store: Store, study: int, promotion: int) -> Row:
+    return next(row for row in store.promotions(study) if row["id"] == promotion)
+
+
+def _state(store: Store, promotion: int, state: str, *, reason: str | None = None, detail: str | None = None) -> None:
+    with store.write() as connection:
+        connection.execute(
+            m.promotion.update()
+            .where(m.promotion.c.id == promotion)
+            .values(state=state, reason=reason, detail=detail, ended_at=s.now())
+        )

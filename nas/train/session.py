@@ -1,0 +1,384 @@
+"""What a driver needs before it may decide anything: the lock, the data, and the study's row, each checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from nas.errors import SearchError, StoreError
+from nas.places import check_file
+from nas.store import database as s
+from nas.store import tables as m
+from nas.store.database import Row, Store
+from nas.study.metric import AUTO, check_choice, few_videos
+from nas.study.objectives import check_objectives
+from nas.study.study import Study, changes
+from search_spaces.errors import SpecError
+from search_spaces.weights import check_source
+from trainer.config import Init
+from trainer.files import make_folder
+
+if TYPE_CHECKING:
+    from trainer.data.clips import Broken, VideoData
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Left:
+    """Seconds that a search still needs: the expected number, and its range."""
+
+    low: float
+    middle: float
+    high: float
+
+    def after(self, seconds: float) -> Left:
+        """The same so many seconds later."""
+        low, middle, high = (max(0.0, value - seconds) for value in (self.low, self.middle, self.high))
+        return Left(low=low, middle=middle, high=high)
+
+    def __str__(self) -> str:
+        if self.middle == inf:
+            return ""
+        low, high = _rounded(self.low), _rounded(self.high)
+        return f"ETA {low}" if low == high else f"ETA {low} to {high}"
+
+
+def _rounded(seconds: float) -> str:
+    """Seconds in words with about two digits: 40s, 7m, 2h10m."""
+    if seconds < 90:
+        return f"{max(5, 5 * round(seconds / 5))}s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes}m"
+    return f"{minutes // 60}h{10 * (minutes % 60 // 10):02d}m"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class News:
+    """Something the user may want to see.
+
+    Attributes:
+        kind: What happened, such as `start`, `promote`, `resume`, `result` or `fail`; `tick` is progress alone.
+        text: One line; empty for a tick.
+        done: Epochs (or videos, or networks) done.
+        total: Of how many.
+        left: The time that the search still needs, where it can be told.
+    """
+
+    kind: str
+    text: str = ""
+    done: int = 0
+    total: int = 0
+    left: Left | None = None
+
+
+Listener = Callable[[News], None]
+
+BEAT_SECONDS = 5.0  # between two signs of life of a driver
+LOCK_SECONDS = 1.0  # `nas status` and `nas watch` ask for the lock, too, for a moment
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Holds the database for one driver; the lock goes with the process, however it ends.
+
+    Raises:
+        StoreError: Another driver holds it, or the folder cannot be written.
+    """
+    try:
+        make_folder(database.parent)
+        lock = FileLock(f"{database}.lock")
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout as error:
+        raise _held(database) from error
+    except OSError as error:
+        raise StoreError(f"the folder of {database} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _held(database: Path) -> StoreError:
+    return StoreError(f"one driver at a time: another process holds {database}; wait for it, or give --db another file")
+
+
+def check_start(study: Study | None, database: Path) -> None:
+    """Refuses a start for what can be known before torch is imported, which takes seconds.
+
+    Args:
+        study: As its file says; None where the record says what the study is.
+        database: The SQLite file, which may not be there yet.
+
+    Raises:
+        StoreError: Another driver holds the database, or it was made with other settings.
+        SearchError: There is no file or name of the initial weights.
+    """
+    check_file(database)
+    if Path(f"{database}.lock").is_file():
+        try:
+            with FileLock(f"{database}.lock").acquire(timeout=0):
+                pass
+        except Timeout as error:
+            raise _held(database) from error
+        except OSError:  # who takes the lock says so
+            pass
+    if study is None:
+        return
+    check_init(study.recipe.init)
+    if database.is_file() and database.stat().st_size:  # a driver that was killed at once leaves an empty file
+        try:
+            opened = Store(database)
+        except StoreError:  # one that holds no study yet is begun by the driver, which says what else is wrong
+            return
+        with opened as store:
+            for row in store.studies()[:1]:
+                _check_same(store, row, study, apart=("recipe.init.weights", "recipe.init.checksum"))
+
+
+def check_init(init: Init) -> None:
+    """Raises SearchError where there is no file or name of initial weights; reads none, and imports no torch."""
+    if init.weights:
+        try:
+            check_source(init.weights)
+        except SpecError as error:
+            raise SearchError(f"recipe.init.weights: {error}") from error
+
+
+def _check_same(store: Store, row: Row, study: Study, apart: Sequence[str] = ()) -> None:
+    """Raises StoreError where a record is of another study, or of other settings, those `apart` aside."""
+    if row["name"] != study.name:
+        raise StoreError(f"{store.location} holds the study {row['name']}, not {study.name}; give --db another file")
+    config: Mapping[str, Any] = json.loads(json.dumps(study.config))
+    differ = {key: values for key, values in changes(row["config"], config).items() if key not in apart}
+    if differ:
+        key, (old, new) = next(iter(differ.items()))
+        more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+        raise StoreError(
+            f"{store.location} was made with {key}={old}, but the study now says {new}{more}; undo the change, or give "
+            "--db another file (search.trials and search.workers may change)"
+        )
+
+
+def opened_data(study: Study, listener: Listener) -> VideoData:
+    """The study's data, decoded on first use; tells the listener how far it is.
+
+    Raises:
+        SearchError: The data does not have the classes that the study states, or no sense for its accuracy.
+    """
+    from trainer.data.clips import open_data
+
+    data = open_data(
+        study.located_data(), progress=lambda done, total: listener(News(kind="pack", done=done, total=total))
+    )
+    if data.layout is not None:
+        listener(News(kind="pack", text=data.layout.line()))
+    if data.broken:
+        first, rest = data.broken[0], len(data.broken) - 1
+        more = f", and {rest} more; `nas data check` names them" if rest else ""
+        listener(News(kind="pack", text=f"left out: {first.path}, {first.reason}{more}"))
+    if study.num_classes and study.num_classes != len(data.classes):
+        raise SearchError(
+            f"data.num_classes is {study.num_classes}, but {study.data.root} has {len(data.classes)} classes; "
+            "name the data that the study is about, or leave data.num_classes out"
+        )
+    check_choice(study.search.accuracy, multi_label=data.multi_label)
+    check_objectives(study.search.objectives, multi_label=data.multi_label, frames=study.data.clip.frames)
+    warning = few_videos(len(data.split("val")), class_counts(data, "val"))
+    if warning is not None:
+        listener(News(kind="pack", text=warning))
+    videos = len(data.split("train"))
+    if study.recipe.batch_size > videos:
+        text = (
+            f"recipe.batch_size is {study.recipe.batch_size}, but there are {videos} training videos: a step takes all"
+        )
+        listener(News(kind="pack", text=text))
+    return data
+
+
+def class_counts(data: VideoData, split: str) -> tuple[int, ...]:
+    """Videos of each class of a split; one with several labels counts for each of them."""
+    counts = [0] * len(data.classes)
+    for entry in map(data.split(split).entry, range(len(data.split(split)))):
+        for label in entry.labels if data.multi_label else (entry.label,):
+            counts[label] += 1
+    return tuple(counts)
+
+
+def environment() -> dict[str, Any]:
+    """Machine and versions, as they are recorded with every session."""
+    import torch
+
+    packages = ("torch", "torchvision", "timm", "optuna", "av", "lightning-fabric", "video-nas")
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "versions": {name: version(name) for name in packages},
+        "command": sys.argv,
+    }
+
+
+def data_record(study: Study, data: VideoData, lost: Sequence[Broken] = ()) -> dict[str, Any]:
+    """What is recorded of the data: classes, clips a split, checksum, broken videos, layout and definition.
+
+    `left_out`, where there is such, are the videos of val that were found to be unreadable after that.
+    """
+    layout = {} if data.layout is None else {"layout": data.layout.record()}
+    return {
+        **layout,
+        **({} if data.flow is None else {"flow": asdict(data.flow)}),
+        "name": study.data.name,
+        "root": study.data.root,
+        "checksum": data.checksum,
+        "classes": list(data.classes),
+        "clips": {name: len(split) for name, split in data.splits.items()},
+        **({"multi_label": True} if data.multi_label else {}),
+        "by_class": {name: list(class_counts(data, name)) for name in data.splits},
+        "broken": [{"path": str(item.path), "reason": item.reason} for item in data.broken],
+        **({"left_out": [{"path": str(item.path), "reason": item.reason} for item in lost]} if lost else {}),
+    }
+
+
+def left_out(row: Row) -> tuple[str, ...]:
+    """Paths of the videos of val that no network of a study is measured on; studies of before have none."""
+    return tuple(one["path"] for one in row["data"].get("left_out", ()))
+
+
+def _readable(study: Study, data: VideoData, listener: Listener) -> tuple[VideoData, tuple[Broken, ...]]:
+    """The data without the videos of val that cannot be read, and those; every network is to see the same videos.
+
+    Raises:
+        SearchError: A class would have no video left.
+    """
+    from trainer.data.clips import unreadable, without
+
+    found = unreadable(data, study.data, "val")
+    if not found:
+        return data, ()
+    first, rest = found[0], len(found) - 1
+    line = f"{first.path}, {first.reason}{f', and {rest} more' if rest else ''}"
+    kept = without(data, "val", {one.path for one in found})
+    empty = [title for title, count in zip(data.classes, class_counts(kept, "val"), strict=True) if not count]
+    if empty:
+        raise SearchError(
+            f"a class must have at least one usable video in every split, but all of {empty[0]} in val of "
+            f"{study.data.root} cannot be read ({line}); replace them or leave the class out"
+        )
+    listener(News(kind="pack", text=f"left out of val for all networks: {line}"))
+    return kept, found
+
+
+def study_row(store: Store, study: Study, data: VideoData, listener: Listener = lambda news: None) -> Row:
+    """The study's row, made on the first start; then videos of val that cannot be read are left out for good.
+
+    Raises:
+        SearchError: None of a class of val can be read.
+        StoreError: The database holds another study, or this one with other settings or other data.
+    """
+    found = store.studies()
+    config: Mapping[str, Any] = json.loads(json.dumps(study.config))
+    if not found:
+        data, lost = _readable(study, data, listener)
+        store.add_study(
+            name=study.name,
+            seed=study.seed,
+            clip=study.data.shape,
+            num_classes=len(data.classes),
+            config=config,
+            data=data_record(study, data, lost),
+            accuracy=None if study.search.accuracy == AUTO else study.search.accuracy,
+        )
+        return store.study(study.name)
+    _check_same(store, found[0], study)
+    if found[0]["data"]["checksum"] != data.checksum:
+        raise StoreError(
+            f"the videos under {study.data.root} have changed since {store.location} was made, so results could not be "
+            "compared; bring them back, or give --db another file"
+        )
+    return found[0]
+
+
+def with_budget(store: Store, row: Row, study: Study) -> Row:
+    """The study's row with the trials and workers that its search has now, which may be others than when it began."""
+    now = {"trials": study.search.trials, "workers": study.search.workers}
+    config = row["config"]
+    if now.items() <= config["search"].items():
+        return row
+    with store.write() as connection:
+        changed = {**config, "search": {**config["search"], **now}}
+        connection.execute(m.study.update().where(m.study.c.id == row["id"]).values(config=changed))
+    return store.study(row["name"])
+
+
+def open_session(store: Store, study: Row, *, workers: int) -> int:
+    """Records that a driver has started; returns the session's id."""
+    with store.write() as connection:
+        return s.insert(
+            connection,
+            m.session,
+            study_id=study["id"],
+            started_at=s.now(),
+            seen_at=s.now(),
+            workers=workers,
+            environment=environment(),
+        )
+
+
+class Heartbeat:
+    """Says in the record that a driver lives, every few seconds at most; the driver calls it as often as it likes.
+
+    Args:
+        store: The database, open for writing.
+        session: Of the driver.
+        also: Columns of the session that are written with it.
+    """
+
+    def __init__(self, store: Store, session: int, also: Callable[[], Mapping[str, Any]] = dict) -> None:
+        """The session has just been opened."""
+        self._store, self._session, self._also, self._last = store, session, also, time.monotonic()
+
+    def __call__(self) -> None:
+        """Writes when it is time."""
+        if time.monotonic() - self._last < BEAT_SECONDS:
+            return
+        self._last = time.monotonic()
+        # On a full disk, the next write that counts says so.
+        with suppress(StoreError), self._store.write() as connection:
+            change = m.session.update().where(m.session.c.id == self._session)
+            connection.execute(change.values(seen_at=s.now(), **self._also()))
+
+
+@contextmanager
+def session_of(store: Store, study: Row, *, workers: int) -> Iterator[Heartbeat]:
+    """A session for the time of a `with` block, all of which is training."""
+    began = time.perf_counter()
+    session = open_session(store, study, workers=workers)
+    try:
+        yield Heartbeat(store, session)
+    finally:
+        seconds = time.perf_counter() - began
+        close_session(store, session, wall_seconds=seconds, busy_seconds=seconds)
+
+
+def close_session(
+    store: Store, session: int, *, wall_seconds: float, busy_seconds: float, decide_seconds: float | None = None
+) -> None:
+    """Records that a driver has ended, and what it did with its time; only that of a search decides anything."""
+    values = {"ended_at": s.now(), "wall_seconds": wall_seconds, "busy_seconds": busy_seconds}
+    values |= {} if decide_seconds is None else {"decide_seconds": decide_seconds}
+    with store.write() as connection:
+        connection.execute(m.session.update().where(m.session.c.id == session).values(**values))
