@@ -101,4 +101,4 @@ def views_of(values: Mapping[str, Any]) -> Views:
 
 def usual_views(config: DataConfig) -> Views:
     """The views of an evaluation in training."""
-    return Views(clips=config.eval_clips, crops=int(getattr(config, "eval_crops", 1)))
+    return Views(clips=config.eval_clips, crops=config.eval_crops)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.study.views import Views
-from trainer.config import Clip, DataConfig
-from trainer.data.augment import Box, cut, turned
+from trainer.config import DataConfig
+from trainer.data.augment import Box, cut, eval_boxes, turned
 from trainer.data.clips import check_place
 from trainer.data.decode import DecodeError, decode_video
 from trainer.data.layouts import DataError
-from trainer.data.sample import eval_indices, needed_frames
+from trainer.data.sample import eval_indices, frames_at, needed_frames, spread
 
 Frames = NDArray[np.uint8]
 
@@ -75,42 +75,13 @@ def plan(
     counts: dict[tuple[tuple[int, ...], Box, int, int], int] = {}
     for side in views.sides(config):
         rows, columns = _size(height, width, config, side, full=views.full)
-        for box in boxes(height, width, config.box, side=side, crops=views.crops, full=views.full):
+        for box in eval_boxes(height, width, config.box, crops=views.crops, side=side, full=views.full):
             for number in range(views.clips):
                 key = (_indices(num_frames, config, number, views.clips, rate), box, rows, columns)
                 counts[key] = counts.get(key, 0) + 1
     return tuple(
         View(indices=indices, box=box, height=rows, width=columns, times=times)
         for (indices, box, rows, columns), times in counts.items()
-    )
-
-
-def boxes(height: int, width: int, clip: Clip, *, side: int, crops: int, full: bool = False) -> tuple[Box, ...]:
-    """Gives the crops of a frame that is resized to a short side, in pixels of the frame as it is.
-
-    Three crops lie at both ends and in the middle of the axis along which there is more room (SlowFast's uniform
-    crops); along the other axis they are centred.
-
-    Args:
-        height: Rows of the frame.
-        width: Columns.
-        clip: Gives the crop's size; where the frame is too small for it, the largest box of its aspect is taken.
-        side: The short side to which the frame is resized, in pixels.
-        crops: 1 or 3.
-        full: Take the largest box of the clip's aspect, whatever its size.
-    """
-    ratio = min(height, width) / side
-    largest = min(height / clip.height, width / clip.width)
-    scale = largest if full else min(ratio, largest)
-    rows = min(max(round(clip.height * scale), 1), height)
-    columns = min(max(round(clip.width * scale), 1), width)
-    down, right = height - rows, width - columns
-    shares = (1,) if crops == 1 else (0, 1, 2)  # halves of the room before the crop
-    return tuple(
-        Box(top=down * share // 2, left=right // 2, height=rows, width=columns)
-        if down > right
-        else Box(top=down // 2, left=right * share // 2, height=rows, width=columns)
-        for share in shares
     )
 
 
@@ -186,22 +157,15 @@ def read_video(path: Path, config: DataConfig, views: Views) -> tuple[Frames, fl
 def check_length(path: Path, num_frames: int, config: DataConfig, rate: float) -> None:
     """Raises DataError if a video is shorter than a clip and `config.short` is `skip`."""
     needed = needed_frames(config.clip, config.sampling)
-    num_frames = _seen(num_frames, config, rate)
+    num_frames = frames_at(num_frames, rate, config.fps)
     if num_frames < needed and config.short == "skip":
         raise DataError(f"{path} must have at least {needed} frames for a clip, but has {num_frames}")
 
 
 def _indices(num_frames: int, config: DataConfig, number: int, clips: int, rate: float) -> tuple[int, ...]:
-    seen = _seen(num_frames, config, rate)
-    indices = eval_indices(seen, config.clip, config.sampling, number=number, num_clips=clips)
-    indices = (2 * indices + 1) * num_frames // (2 * seen)  # the same numbers where both rates are the same
+    seen = frames_at(num_frames, rate, config.fps)
+    indices = spread(eval_indices(seen, config.clip, config.sampling, number=number, num_clips=clips), num_frames, seen)
     return tuple((indices if config.reversal == "none" else indices[::-1]).tolist())
-
-
-def _seen(num_frames: int, config: DataConfig, rate: float) -> int:
-    """Frames that a video has at the data's frame rate, where the data has one."""
-    fps = float(getattr(config, "fps", 0.0))
-    return max(1, round(num_frames * fps / rate)) if fps > 0 and rate > 0 else num_frames
 
 
 def _size(height: int, width: int, config: DataConfig, side: int, *, full: bool) -> tuple[int, int]:

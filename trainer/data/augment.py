@@ -13,7 +13,7 @@ twice. So the frames read are those of RGB, at the same cost, and the same video
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -79,43 +79,38 @@ def train_box(
     )
 
 
-def centre_box(height: int, width: int, clip: Clip) -> Box:
-    """Gives the part of the frame that an evaluation clip shows: its middle.
+def eval_boxes(
+    height: int, width: int, clip: Clip, *, crops: int = 1, side: int = 0, full: bool = False
+) -> tuple[Box, ...]:
+    """Gives the parts of a frame that evaluation clips show.
+
+    Three crops lie at both ends and in the middle of the axis along which there is more room (SlowFast's uniform
+    crops), so that together they show the whole frame where its short side is the clip's and its long side at most
+    three times that; along the other axis they are centred.
 
     Args:
         height: Rows of the frame.
-        width: Columns of the frame.
-        clip: Gives the size of the crop; where the frame is too small, the largest box of the clip's aspect
-            is taken.
+        width: Columns.
+        clip: Gives the size of the crop; where the frame is too small for it, the largest box of its aspect is taken.
+        crops: 1 for the middle alone, or 3.
+        side: Short side to which the frame is resized, in pixels; 0 leaves it as it is.
+        full: Take the largest box of the clip's aspect, whatever its size.
 
     Returns:
-        The box, within the frame.
+        The boxes, in pixels of the frame as it is.
     """
-    rows, columns = _box_size(height, width, clip, None)
-    return Box(top=(height - rows) // 2, left=(width - columns) // 2, height=rows, width=columns)
-
-
-def eval_box(height: int, width: int, clip: Clip, *, number: int, num_crops: int) -> Box:
-    """Gives one of the parts of the frame that evaluation clips show.
-
-    Args:
-        height: Rows of the frame.
-        width: Columns of the frame.
-        clip: Gives the size of the crop, as in `centre_box`.
-        number: Which crop, 0 to `num_crops` - 1.
-        num_crops: 1 for the middle alone; 3 for the middle and both ends of the side with more room, which together
-            show the whole frame where its short side is the clip's and its long side at most three times that.
-
-    Returns:
-        The box, within the frame.
-    """
-    middle = centre_box(height, width, clip)
-    if num_crops == 1:
-        return middle
-    room = (height - middle.height, width - middle.width)
-    if room[1] >= room[0]:
-        return replace(middle, left=room[1] * number // (num_crops - 1))
-    return replace(middle, top=room[0] * number // (num_crops - 1))
+    largest = min(height / clip.height, width / clip.width)
+    scale = largest if full else min(min(height, width) / side if side else 1.0, largest)
+    rows = min(max(round(clip.height * scale), 1), height)
+    columns = min(max(round(clip.width * scale), 1), width)
+    down, right = height - rows, width - columns
+    shares = (1,) if crops == 1 else (0, 1, 2)  # halves of the room before the crop
+    return tuple(
+        Box(top=down * share // 2, left=right // 2, height=rows, width=columns)
+        if down > right
+        else Box(top=down // 2, left=right * share // 2, height=rows, width=columns)
+        for share in shares
+    )
 
 
 def cut(

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trainer.config import DataConfig
-from trainer.data.augment import Box, eval_box, place, shown, train_box, turned
+from trainer.data.augment import Box, eval_boxes, place, shown, train_box, turned
 from trainer.data.dataset import PackedSplit, VideoData, open_data
 from trainer.data.decode import DecodeError
 from trainer.data.entries import Broken, Entry
@@ -357,7 +357,7 @@ class _EvalClips(_Clips):
         number, crop = divmod(view, config.eval_crops)
         num_seen = frames_at(entry.num_frames, entry.fps, config.fps)
         numbers = eval_indices(num_seen, config.clip, config.sampling, number=number, num_clips=config.eval_clips)
-        box = eval_box(entry.height, entry.width, config.box, number=crop, num_crops=config.eval_crops)
+        box = eval_boxes(entry.height, entry.width, config.box, crops=config.eval_crops)[crop]
         backwards = config.reversal != "none"
         place(self.read(video, entry, numbers, num_seen, box, backwards=backwards), out, mirror=False)
         turned(out, config, mirror=False, backwards=backwards)

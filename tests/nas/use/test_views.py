@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from nas.errors import NotFoundError
 from nas.study.views import Views, usual_views
-from nas.train.cutting import boxes, clips_of, plan
+from nas.train.cutting import clips_of, plan
 from nas.use.accuracy import confused, in_top, judged, over_seeds
 from nas.use.networks import backwards_table
 from nas.use.probabilities import Scores, read_scores, save_scores
 from nas.use.testing import match_classes
 from trainer.config import Clip, ConfigError, DataConfig
-from trainer.data.augment import centre_box, cut
+from trainer.data.augment import cut, eval_boxes
 from trainer.data.sample import eval_indices
 from trainer.metrics import measure
 
@@ -59,8 +59,7 @@ def test_distinct_views_stand_for_all_that_are_asked_for_and_lie_in_the_frame(
 @given(SIDES, SIDES, st.integers(4, 12), st.integers(4, 12))
 def test_one_crop_at_the_short_side_of_the_data_is_that_of_training(height: int, width: int, h: int, w: int) -> None:
     clip = Clip(frames=1, height=h, width=w)
-    (box,) = boxes(height, width, clip, side=min(height, width), crops=1)
-    assert box == centre_box(height, width, clip)
+    assert eval_boxes(height, width, clip, side=min(height, width)) == eval_boxes(height, width, clip)
 
 
 def test_one_crop_is_what_an_evaluation_of_training_sees() -> None:
@@ -73,23 +72,23 @@ def test_one_crop_is_what_an_evaluation_of_training_sees() -> None:
                 indices = eval_indices(30, data.clip, data.sampling, number=number, num_clips=3)
                 out = np.empty((4, 8, 8, 3), dtype=np.uint8)
                 order = indices if reversal == "none" else indices[::-1]
-                cut(frames, order, centre_box(12, 17, data.clip), out, mirror=False)
+                cut(frames, order, eval_boxes(12, 17, data.clip)[0], out, mirror=False)
                 assert np.array_equal(clip, out)
             assert len(found) == 3
 
 
 def test_three_crops_cover_both_ends_of_the_longer_side() -> None:
     clip = Clip(frames=1, height=8, width=8)
-    wide = boxes(8, 20, clip, side=8, crops=3)
+    wide = eval_boxes(8, 20, clip, side=8, crops=3)
     assert [(b.top, b.left) for b in wide] == [(0, 0), (0, 6), (0, 12)]
-    tall = boxes(20, 10, clip, side=10, crops=3)
+    tall = eval_boxes(20, 10, clip, side=10, crops=3)
     assert [(b.top, b.left) for b in tall] == [(0, 1), (6, 1), (12, 1)]
 
 
 def test_a_larger_short_side_shows_less_of_the_frame_and_a_full_crop_all_of_it() -> None:
     clip = Clip(frames=1, height=8, width=8)
-    (at12,) = boxes(24, 48, clip, side=12, crops=1)
-    (at16,) = boxes(24, 48, clip, side=16, crops=1)
+    (at12,) = eval_boxes(24, 48, clip, side=12, crops=1)
+    (at16,) = eval_boxes(24, 48, clip, side=16, crops=1)
     assert (at12.height, at16.height) == (16, 12)  # 8 of 12 rows of 24, 8 of 16
     (whole,) = plan(9, 24, 48, config(), Views(clips=1, short_sides=(16,), full=True))
     assert (whole.box.height, whole.box.width, whole.height, whole.width) == (24, 24, 16, 16)

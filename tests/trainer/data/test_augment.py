@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import Clip
-from trainer.data.augment import Box, centre_box, cut, eval_box, normalise, train_box
+from trainer.data.augment import Box, cut, eval_boxes, normalise, train_box
 
 sides = st.integers(1, 300)
 scales = st.none() | st.tuples(st.floats(0.05, 0.9), st.floats(0.9, 1.0))
@@ -20,7 +20,7 @@ def clip(height: int, width: int, frames: int = 4) -> Clip:
 @given(sides, sides, sides, sides, scales, st.integers(0, 2**32))
 def test_boxes_lie_inside_and_have_the_right_size(height, width, rows, columns, scale, seed):
     wanted = clip(rows, columns)
-    centre = centre_box(height, width, wanted)
+    (centre,) = eval_boxes(height, width, wanted)
     drawn = train_box(height, width, wanted, scale, np.random.default_rng(seed))
     for box in (centre, drawn):
         assert box.top >= 0 and box.top + box.height <= height and box.height >= 1
@@ -112,8 +112,8 @@ def test_aspects_are_spread_evenly_in_their_logarithm_and_areas_stay():
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 60), st.integers(1, 60))
 def test_three_crops_are_the_middle_and_both_ends_of_the_longer_side(height, width, rows, columns):
     clip = Clip(frames=1, height=rows, width=columns)
-    first, middle, last = (eval_box(height, width, clip, number=number, num_crops=3) for number in range(3))
-    assert middle == centre_box(height, width, clip) == eval_box(height, width, clip, number=0, num_crops=1)
+    first, middle, last = eval_boxes(height, width, clip, crops=3)
+    assert (middle,) == eval_boxes(height, width, clip)
     room = (height - middle.height, width - middle.width)
     if room[1] >= room[0]:
         assert (first.left, last.left) == (0, room[1]) and first.top == middle.top == last.top
