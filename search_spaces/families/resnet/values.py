@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import Any
 
-from search_spaces.domains import ANY_SCOPE, Scalar
+from search_spaces.domains import ANY_SCOPE, Choice, Scalar
 from search_spaces.errors import SpecError, at_most, nearest
 from search_spaces.families.labels import placement_fits, read_dilation, read_factor, read_placement, read_share
 from search_spaces.families.resnet.blocks import SHORTCUTS
@@ -23,65 +23,11 @@ from search_spaces.operators import ATTENTIONS, KERNELS, KINDS, MIDPLANES, NORM_
 from search_spaces.parts import HEAD_POOLS
 from search_spaces.spec import scale
 
-# What a domain is where a space leaves it out: together, R3D-18. A cut says something only beside a placement that asks
-# for one, and those need the domain.
-DEFAULTS: Mapping[str, Scalar] = {
-    "depth": 18,
-    "widths": "",
-    "stem_width": 0,
-    "width": 1.0,
-    "first_stride": 1,
-    "placement": "all",
-    "cut": 0,
-    "stem": "3x7x7",
-    "kind": "3d",
-    "kernel": 3,
-    "dilation": "1",
-    "midplanes": "per_conv",
-    "temporal_stride": "as_paper",
-    "stride_on": "3x3",
-    "time_pool": "none",
-    "attention": "none",
-    "shortcut": "conv",
-    "relu_first": False,
-    "head": "avg",
-    "norm_eps": NORM_EPS,
-    "norm_momentum": NORM_MOMENTUM,
-    "zero_init": False,
-}
-SCOPES: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(DEFAULTS, ("network",)),
-    **dict.fromkeys(("kind", "kernel", "dilation", "midplanes", "stride_on", "attention"), ANY_SCOPE),
-    **dict.fromkeys(("temporal_stride", "time_pool"), ("network", "stage")),
-}
 # Labels beside the kinds of operators: A, B and C in turn by the block's index (the paper's "P3D ResNet"), and (2+1)D
 # with its temporal convolution first.
 P3D_MIXED = "p3d_mixed"
 TIME_FIRST = "1plus2d"
 KIND_LABELS: tuple[str, ...] = (*KINDS, P3D_MIXED, TIME_FIRST)
-
-_JOINED = {"dilation": "|", "placement": ",", "depth": "-", "widths": "-", "temporal_stride": "-", "time_pool": "-"}
-
-
-def normalise(domain: str, value: object, scope: str) -> Scalar:
-    """Returns a value of a domain as the scalar that stands for it, such as `1|2|4` for a list of dilations.
-
-    Raises:
-        SpecError: The value is not one that the domain can have.
-    """
-    if isinstance(value, list | tuple):
-        if domain not in _JOINED or not value:
-            raise SpecError(f"a value of {domain} cannot be the list {list(value)}")
-        value = _JOINED[domain].join(map(str, value))
-    if (isinstance(value, bool) and domain not in ("zero_init", "relu_first")) or not isinstance(
-        value, str | int | float
-    ):
-        raise SpecError(f"a value of {domain} must be text or a number, but is {value}")
-    if scope == "stage" and domain == "temporal_stride" and value not in ("none", "as_paper", 1, 2):
-        raise SpecError(f"temporal_stride of a stage must be none, as_paper, 1 or 2, but is {value}")
-    if scope == "stage" and domain == "time_pool":
-        return _count("time_pool of a stage", 1, value)
-    return _READ[domain](value)
 
 
 @lru_cache(maxsize=4096)
@@ -152,12 +98,6 @@ def check_cuts(values: Mapping[str, tuple[Scalar, ...]]) -> None:
         raise SpecError(f"cut must be 0 to {most}, the number of blocks, but is {beyond[0]}")
 
 
-def _choice(name: str, choices: tuple[Scalar, ...], value: Scalar) -> Scalar:
-    if not any(type(value) is type(c) and value == c for c in choices):
-        raise SpecError(f"{name} must be one of its choices, but is {value}{nearest(value, choices)}")
-    return value
-
-
 def _count(name: str, low: int, value: Scalar) -> Scalar:
     if not isinstance(value, int) or value < low:
         raise SpecError(f"{name} must be a whole number of at least {low}, but is {value}")
@@ -197,27 +137,59 @@ def _time_pool(value: Scalar) -> Scalar:
     return value
 
 
-_READ: Mapping[str, Callable[[Scalar], Scalar]] = {
-    "depth": _depth,
-    "widths": _widths,
-    "stem_width": partial(_count, "stem_width", 1),
-    "width": partial(read_factor, "width"),
-    "first_stride": partial(_choice, "first_stride", (1, 2)),
-    "placement": _placement,
-    "cut": partial(_count, "cut", 0),
-    "stem": _stem,
-    "kind": partial(_choice, "kind", KIND_LABELS),
-    "kernel": partial(_choice, "kernel", KERNELS),
-    "dilation": partial(read_dilation, "dilation"),
-    "midplanes": partial(_choice, "midplanes", MIDPLANES),
-    "temporal_stride": _stride,
-    "stride_on": partial(_choice, "stride_on", ("3x3", "1x1")),
-    "time_pool": _time_pool,
-    "attention": partial(_choice, "attention", ATTENTIONS),
-    "shortcut": partial(_choice, "shortcut", SHORTCUTS),
-    "relu_first": partial(_choice, "relu_first", (False, True)),
-    "head": partial(_choice, "head", HEAD_POOLS),
-    "norm_eps": partial(read_share, "norm_eps"),
-    "norm_momentum": partial(read_share, "norm_momentum"),
-    "zero_init": partial(_choice, "zero_init", (False, True)),
+_STAGE = ("network", "stage")
+# Left alone, they are R3D-18. A cut says something only beside a placement that asks for one; those need the domain.
+CHOICES: Mapping[str, Choice] = {
+    choice.name: choice
+    for choice in (
+        Choice(name="depth", default=18, read=_depth),
+        Choice(name="widths", default="", read=_widths),
+        Choice(name="stem_width", default=0, read=partial(_count, "stem_width", 1)),
+        Choice(name="width", default=1.0, read=partial(read_factor, "width")),
+        Choice(name="first_stride", default=1, valid=(1, 2)),
+        Choice(name="placement", default="all", read=_placement),
+        Choice(name="cut", default=0, read=partial(_count, "cut", 0)),
+        Choice(name="stem", default="3x7x7", read=_stem),
+        Choice(name="kind", default="3d", valid=KIND_LABELS, per=ANY_SCOPE),
+        Choice(name="kernel", default=3, valid=KERNELS, per=ANY_SCOPE),
+        Choice(name="dilation", default="1", read=partial(read_dilation, "dilation"), per=ANY_SCOPE),
+        Choice(name="midplanes", default="per_conv", valid=MIDPLANES, per=ANY_SCOPE),
+        Choice(name="temporal_stride", default="as_paper", read=_stride, per=_STAGE),
+        Choice(name="stride_on", default="3x3", valid=("3x3", "1x1"), per=ANY_SCOPE),
+        Choice(name="time_pool", default="none", read=_time_pool, per=_STAGE),
+        Choice(name="attention", default="none", valid=ATTENTIONS, per=ANY_SCOPE),
+        Choice(name="shortcut", default="conv", valid=SHORTCUTS),
+        Choice(name="relu_first", default=False, valid=(False, True)),
+        Choice(name="head", default="avg", valid=HEAD_POOLS),
+        Choice(name="norm_eps", default=NORM_EPS, read=partial(read_share, "norm_eps")),
+        Choice(name="norm_momentum", default=NORM_MOMENTUM, read=partial(read_share, "norm_momentum")),
+        Choice(name="zero_init", default=False, valid=(False, True)),
+    )
 }
+DEFAULTS: Mapping[str, Scalar] = {name: choice.default for name, choice in CHOICES.items()}
+SCOPES: Mapping[str, tuple[str, ...]] = {name: choice.per for name, choice in CHOICES.items()}
+_JOINED = {"dilation": "|", "placement": ",", "depth": "-", "widths": "-", "temporal_stride": "-", "time_pool": "-"}
+
+
+def normalise(domain: str, value: object, scope: str) -> Scalar:
+    """Returns a value of a domain as the scalar that stands for it, such as `1|2|4` for a list of dilations.
+
+    Raises:
+        SpecError: The value is not one that the domain can have.
+    """
+    if isinstance(value, list | tuple):
+        if domain not in _JOINED or not value:
+            raise SpecError(f"a value of {domain} cannot be the list {list(value)}")
+        value = _JOINED[domain].join(map(str, value))
+    choice = CHOICES[domain]
+    if (isinstance(value, bool) and not isinstance(choice.default, bool)) or not isinstance(value, str | int | float):
+        raise SpecError(f"a value of {domain} must be text or a number, but is {value}")
+    if scope == "stage" and domain == "temporal_stride" and value not in ("none", "as_paper", 1, 2):
+        raise SpecError(f"temporal_stride of a stage must be none, as_paper, 1 or 2, but is {value}")
+    if scope == "stage" and domain == "time_pool":
+        return _count("time_pool of a stage", 1, value)
+    if choice.read is not None:
+        return choice.read(value)
+    if not any(type(value) is type(c) and value == c for c in choice.valid):
+        raise SpecError(f"{domain} must be one of its choices, but is {value}{nearest(value, choice.valid)}")
+    return value
