@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
+from nas.search.curves import Curve, read_curves
 from nas.search.pool import Candidate, build_pool
-from nas.search.simulation import Curve, read_curves
 from nas.study.files import load_study
 from nas.study.study import Study
 from nas.train.jobs import TrainJob

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.search.curves import read_curves
 from nas.search.pool import Candidate, build_pool
 from nas.search.scores.data import Batches, training_batches
 from nas.search.scores.score import VERSION, ScoreError, score
-from nas.search.simulation import read_curves
 from nas.search.supernet import agreement
 from nas.store.database import Store
 from nas.study.features import BY_DATA, SCORES

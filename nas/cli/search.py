@@ -83,7 +83,7 @@ def record(
     Example: nas record runs/kinetics_small/study.db -o kinetics_small.jsonl.gz
     """
     from nas.errors import NasError
-    from nas.search.simulation import curves_of, write_curves
+    from nas.search.curves import curves_of, write_curves
     from trainer.files import check_replaceable, make_folder
 
     path = Path(output)
@@ -122,21 +122,23 @@ def simulate(
 
     Example: nas simulate studies/kinetics_small.yaml data=motion --table kinetics_small.jsonl.gz --scheduler none
     """
+    from nas.search.curves import read_curves
     from nas.study.files import load_study
 
     given = (("search.sampler", sampler), ("search.scheduler", scheduler))
     loaded = load_study(study, [*(overrides or []), *(f"{key}={value}" for key, value in given if value is not None)])
+    curves = read_curves(Path(table))
 
     from nas.search.sampler.foreign import ready
     from nas.search.sampler.optuna_samplers import rehearse
-    from nas.search.simulation import Simulated, Table, read_curves, simulate
+    from nas.search.simulation import Simulated, Table, simulate
 
     note = ready(loaded.search.sampler, loaded.search.objectives)
     loaded.space.check()
     rehearse(loaded.search.sampler, loaded.space, num_objectives=len(loaded.search.objectives), seed=loaded.seed)
     if note and not as_json:
         print_line(note)
-    found = Table(loaded, read_curves(Path(table)))
+    found = Table(loaded, curves)
     progress, runs = Progress("searches"), list[Simulated]()
     try:
         for seed in range(loaded.seed, loaded.seed + seeds):

@@ -37,6 +37,14 @@ _ROUNDING = 1e-6  # by which a mean of shares may lie beside them
 _ABOVE_ZERO = ("macs", "train_macs", "num_classes", "epochs")  # of some, logarithms and ratios are taken
 Reader = Callable[[Mapping[str, Any]], object]
 
+_AT_RUNGS = {
+    "nas_evaluation": "study_id = ? AND purpose = 'search'",
+    "nas_job": "trial_id IN (SELECT id FROM nas_trial WHERE study_id = ?)",
+    "nas_event": "study_id = ?",
+    "nas_importance": "study_id = ?",
+}
+"""Tables with rows at a rung of a search, and which of them are of a study."""
+
 _CLIP = re.compile(r"([1-9]\d*x)?[1-9]\d*x[1-9]\d*x[1-9]\d*")
 
 
@@ -175,6 +183,8 @@ def damage_of(location: str, readable: Reader) -> str | None:
                     wrong = _wrong_row(table, dict(zip(names, row, strict=True)), readable)
                     if wrong is not None:
                         return f"row {number} of {table.name}: {wrong}"
+            for wrong in _beyond_rungs(connection):
+                return wrong
             there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             for name, column in _OPTUNA_NUMBERS:
                 query = f"SELECT {column} FROM {name} WHERE typeof({column}) NOT IN ('integer', 'real', 'null')"
@@ -183,6 +193,16 @@ def damage_of(location: str, readable: Reader) -> str | None:
     except sqlite3.Error as error:
         return str(error)
     return None
+
+
+def _beyond_rungs(connection: sqlite3.Connection) -> Iterator[str]:
+    """Rows of a search at a rung that its study does not have."""
+    for study, config in connection.execute("SELECT id, config FROM nas_study").fetchall():
+        rungs = len(json.loads(config).get("search", {}).get("rungs", ()))
+        for table, of in _AT_RUNGS.items():
+            query = f"SELECT rowid, rung FROM {table} WHERE rung >= ? AND {of}"
+            for number, rung in connection.execute(query, (rungs, study)):
+                yield f"row {number} of {table}: rung cannot be {rung} where the study has {rungs}"
 
 
 def _wrong_row(table: Table, row: Mapping[str, Any], readable: Reader) -> str | None:

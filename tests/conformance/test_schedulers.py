@@ -16,13 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nas.search.budget import budget_of
+from nas.search.curves import Curve
 from nas.search.decide import Decider
 from nas.search.driver import Driver, Summary
 from nas.search.estimate import expected_front
 from nas.search.ledger import Entry, Ledger
 from nas.search.pool import Supply, build_pool
 from nas.search.scheduler import spent
-from nas.search.simulation import Curve, Table, TableCrew
+from nas.search.simulation import Table, TableCrew
 from nas.search.tables import decide_on_table
 from nas.store.database import Row, Store
 from nas.study.files import load_study

@@ -19,10 +19,11 @@ import pytest
 
 import nas
 from nas.cli.main import main
+from nas.search.curves import Curve
 from nas.search.driver import Driver
 from nas.search.pool import build_pool
 from nas.search.scores.score import StudyScores
-from nas.search.simulation import Curve, Table, TableCrew
+from nas.search.simulation import Table, TableCrew
 from nas.store.database import Store
 from nas.study.files import load_study
 from nas.train.crew import Crew

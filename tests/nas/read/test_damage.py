@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ from nas.study.study import study_of
 from tests.nas.read.conftest import Run
 from tests.nas.read.made import made
 
+SEARCHED = Path(__file__).parents[2] / "golden" / "before" / "decided_asha.db.gz"
 TABLES = ("front", "trials", "evaluations", "epochs", "effects", "importance", "motion", "promotions", "verdicts")
 VALUES = (
     "'abc'",
@@ -166,6 +168,22 @@ def test_every_reader_answers_or_says_in_one_line_what_is_damaged(
     shutil.copy(whole, path)
     kind(path, random.Random(seed))
     check(run, path)
+
+
+@pytest.mark.parametrize("table", ["nas_evaluation", "nas_job", "nas_event"])
+def test_a_rung_that_the_study_does_not_have_is_named(run: Run, tmp_path: Path, table: str) -> None:
+    path = tmp_path / "study.db"
+    path.write_bytes(gzip.decompress(SEARCHED.read_bytes()))
+    assert run("importance", path)[0] == 0
+    assert damage_of(str(path), readable) is None
+    with closing(sqlite3.connect(path)) as edited:
+        edited.execute(f"UPDATE {table} SET rung = 99 WHERE rowid = 3")
+        edited.commit()
+    wrong = damage_of(str(path), readable)
+    assert wrong == f"row 3 of {table}: rung cannot be 99 where the study has 2"
+    if table == "nas_evaluation":
+        code, _, err = run("importance", path)
+        assert code == 2 and wrong in err
 
 
 @pytest.mark.parametrize(

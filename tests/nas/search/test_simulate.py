@@ -14,8 +14,9 @@ import pytest
 from nas.cli.main import main
 from nas.errors import SearchError
 from nas.search import simulation as recorded
+from nas.search.curves import Curve, read_curves, write_curves
 from nas.search.driver import run_search
-from nas.search.simulation import Curve, Table, read_curves, simulate, write_curves
+from nas.search.simulation import Table, simulate
 from nas.store.database import Store
 from nas.study.files import load_study
 from nas.study.study import Study
