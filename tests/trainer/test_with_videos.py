@@ -192,6 +192,17 @@ def test_a_loader_process_that_ends_is_a_worker_that_died(how):
     assert environment_failure(caught.value) is caught.value
 
 
+@pytest.mark.parametrize("broken", [EOFError(), ConnectionResetError(104, "reset"), FileNotFoundError(2, "no socket")])
+def test_a_loader_process_that_ends_before_its_batch_is_fetched_is_one_that_died(monkeypatch, broken):
+    def gone(*_):
+        raise broken
+
+    monkeypatch.setattr(torch.multiprocessing.reductions, "rebuild_storage_fd", gone)
+    monkeypatch.setattr(torch.multiprocessing.reductions, "rebuild_storage_filename", gone)
+    with pytest.raises(WorkerDied, match="loader processes must live, but one ended while it read data/here: "):
+        list(load(Deadly(signal.SIGKILL), 1, torch.device("cpu"), place="data/here", preload=[__name__]))
+
+
 @pytest.mark.parametrize("error", [DataError, DataGoneError])
 def test_an_error_of_a_loader_process_keeps_its_kind(error):
     with pytest.raises(DataError, match=r"^it is so$") as caught:

@@ -108,11 +108,13 @@ def load(plan: Plan, num_workers: int, device: torch.device, *, place: str, prel
             if isinstance(batch, DataError):
                 raise batch
             yield replace(batch, pixels=batch.pixels.to(device, non_blocking=True))
-    except RuntimeError as error:
-        # A decoder that crashes takes its process along.
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, EOFError, OSError) as error:
+        # A decoder that crashes takes its process along, and what of a batch was still to be fetched from that.
+        said = str(error)
+        fetched = isinstance(error, EOFError | ConnectionError | FileNotFoundError) and "Caught" not in said
+        if not fetched and not (isinstance(error, RuntimeError) and "DataLoader worker" in said):
             raise
-        line = str(error).splitlines()[0]
+        line = said.splitlines()[0] if said else "its connection broke"
         raise WorkerDied(f"loader processes must live, but one ended while it read {place}: {line}") from error
 
 
