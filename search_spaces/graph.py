@@ -212,7 +212,7 @@ class StackedFrames:
 
 @dataclass(frozen=True, slots=True)
 class LeastFrames:
-    """What goes in, which has to have so many frames."""
+    """Its input, which must have a number of frames."""
 
     frames: int
 
@@ -348,7 +348,7 @@ class Draft:
     """A graph that is being drawn, node by node."""
 
     def __init__(self, inputs: int = 1) -> None:
-        """Begins an empty one that takes so many tensors."""
+        """Begins an empty graph with a number of inputs."""
         self._nodes: list[Node] = []
         self._sites: list[Site] = []
         self._inputs = inputs

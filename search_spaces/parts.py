@@ -68,7 +68,7 @@ class Norms(NamedTuple):
     relu_first: bool = False
 
     def layer(self, planes: int, *, last: bool = False) -> BatchNorm:
-        """Returns a norm of so many planes."""
+        """Returns a norm with these settings."""
         return BatchNorm(planes, self.eps, self.momentum, last)
 
 
@@ -193,7 +193,7 @@ class Conv(Unit):
         return (relu(draft, out, name) if act and not t_act else out,)
 
     def spatial(self, stride: Triple, *, planes: tuple[int, int] | None = None, frames: int = 1) -> Convolution:
-        """Returns a convolution over rows and columns and so many frames, from its planes in to its planes out."""
+        """Returns a convolution over rows, columns and `frames`, by default from its planes in to its planes out."""
         before, after = planes or (self.in_planes, self.out_planes)
         rows, columns = (self.kernel[0] // 2, self.kernel[1] // 2) if self.padding is None else self.padding
         padding = (frames // 2 if self.pad_frames else 0, rows, columns)
@@ -376,6 +376,6 @@ class Head(Unit):
 
 
 def classifier(draft: Draft, x: int, features: int, num_classes: int, *, dropout: float, name: str = "") -> int:
-    """Draws a dropout and the linear layer `fc` on so many features."""
+    """Draws a dropout and the linear layer `fc`."""
     x = draft.add(Dropout(dropout), x, name=join(name, "dropout"))
     return draft.add(Linear(features, num_classes), x, name=join(name, "fc"))

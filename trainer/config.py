@@ -110,7 +110,7 @@ class DataConfig:
         layout: How the videos lie below the root, such as `folders` or `cvdf`; `auto` looks.
         annotations: Folder of lists, or file of class names; empty looks into the root.
         definition: Which part of the data is meant, by a name or a list of classes; empty takes all.
-        per_class: At most so many videos of each class in each split; 0 takes all.
+        per_class: Largest number of videos of each class in each split; 0 takes all.
         exclude: File of paths that are left out; empty for none.
         share: Share of the training videos that a network learns from, drawn within each class by the seed of the
             training (`trainer.data.dataset`). Other splits are always whole.

@@ -21,7 +21,7 @@ class Batches(Protocol):
     """Where clips come from; `trainer.data.clips` is one such source."""
 
     def num_batches(self, data: Any, config: DataConfig, *, split: str, batch_size: int, parts: int = 1) -> int:
-        """Batches of one epoch of training by so many processes, where the split is `train`."""
+        """Batches of one epoch; of `train`, for each of `parts` processes."""
         ...
 
     def train_batches(

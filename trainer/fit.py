@@ -64,8 +64,8 @@ def fit(
         checkpoint_every: Epochs between checkpoints; the last epoch always has one.
         checkpoint_steps: Steps between checkpoints within an epoch; 0 writes none. A run that goes on from one gives
             the weights and lines of a run that was never stopped, too.
-        devices: Processes that train together, each with a part of every batch: one a GPU, 0 for all visible ones, or
-            on `cpu` so many. `recipe.batch_size` is that of all together, batch normalisation sees all clips, and but
+        devices: Processes that train together, each with a part of every batch: one a GPU, 0 for all visible ones; on
+            `cpu` that number of processes. `recipe.batch_size` is that of all together, batch normalisation sees all clips, and but
             for rounding and dropout (on CPUs random dilations too) the result is that of one process. Their number may
             change between calls.
         keep_best: Whether the weights of the epoch that is most accurate on val are kept too, in `best.pt` (where two
@@ -119,7 +119,7 @@ def check_team(recipe: Recipe, device: str | torch.device, devices: int) -> int:
     """The number of processes that train together: what `devices` of `fit` asks for.
 
     Raises:
-        ConfigError: There are not so many devices, or the batch is too small for them.
+        ConfigError: There are fewer devices than asked for, or the batch is too small for them.
     """
     device = torch.device(device)
     visible = torch.cuda.device_count()

@@ -270,7 +270,7 @@ class Learner:
 
 
 def _parts(tensor: Tensor, number: int) -> Iterator[Tensor]:
-    """The tensor in so many parts of nearly equal length."""
+    """The tensor in a number of parts of nearly equal length."""
     return iter((tensor,) if number == 1 else tensor.tensor_split(number))
 
 

@@ -276,7 +276,7 @@ def fraction_of(names: Sequence[str], fraction: int) -> tuple[list[tuple[int, ..
 
     Args:
         names: The k factors.
-        fraction: One in so many combinations, a power of 2.
+        fraction: Denominator of the fraction of combinations that is trained, a power of 2.
 
     Returns:
         The combinations as indices of levels, and the generators in words: which effects cannot be told apart.

@@ -124,7 +124,9 @@ def get(
     root: str = typer.Option("data/kinetics400", "--root", help="Where it goes."),
     base: str = typer.Option(None, "--base", help="Base address of a mirror; CVDF's bucket unless given."),
     split: list[str] = typer.Option(["train", "val"], "--split", help="May be given several times."),
-    limit: int = typer.Option(0, "--limit", help="Only the first so many archives of each split; 0 takes all.", min=0),
+    limit: int = typer.Option(
+        0, "--limit", help="Number of archives to take of each split, from the first; 0 takes all.", min=0
+    ),
     checksums: str = typer.Option(None, "--checksums", metavar="FILE", help="Lines of `sha256  train/part_0.tar.gz`."),
     flat: bool = typer.Option(False, "--flat", help="Leave the videos flat, instead of in folders by class."),
     keep: bool = typer.Option(False, "--keep", help="Keep the archives."),

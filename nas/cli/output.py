@@ -64,7 +64,7 @@ def print_words(text: str) -> None:
 
 
 def words_lines(text: str, wide: int) -> list[str]:
-    """A sentence as lines of at most so many characters, broken between words."""
+    """A sentence as lines of at most `width` characters, broken between words."""
     return _wrapped(visible(text), wide)
 
 

@@ -221,7 +221,7 @@ def smallest_visible(se: float, df: float, *, alpha: float = 0.05, power: float 
 def visible_difference(
     sd: float, pairs: int, *, alpha: float = 0.05, power: float = POWER, se_clips: float = 0.0
 ) -> float:
-    """The difference that so many pairs show with probability `power`.
+    """The smallest difference that a number of pairs detects with probability `power`.
 
     Args:
         sd: Standard deviation of paired differences over seeds.

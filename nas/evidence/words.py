@@ -57,7 +57,7 @@ class Looks:
         margin: float = 0.01,
         half_width: float | None = None,
     ) -> Looks:
-        """Looks spread evenly from `least` to `most` seeds; fewer where there is no room for so many."""
+        """Looks spread evenly from `least` to `most` seeds; fewer where the range has no room for them."""
         if not 2 <= least <= most or looks < 1:
             raise EvidenceError(
                 f"2 <= least <= most and looks >= 1 must hold, but got least={least}, most={most}, looks={looks}"

@@ -169,7 +169,7 @@ def promote(
             begin with the weights of `recipe.init`, and nothing is.
         StoreError: The videos are not those of the study.
         NotFoundError: It was promoted, but its folder is gone.
-        ConfigError: There are not so many devices, a log cannot be written, or a setting does not fit the data.
+        ConfigError: There are too few devices, a log cannot be written, or a setting does not fit the data.
     """
     data = opened(study.data)
     if data.checksum != row["data"]["checksum"]:

@@ -87,7 +87,7 @@ class Budget:
         return sum(max(0, count - without) * step for count, without, step in rows)
 
     def _counts(self, trials: int, failed: Failed) -> tuple[int, ...]:
-        """As `networks`, of so many trials and without limit of epochs."""
+        """As `networks`, for a number of trials and without a limit of epochs."""
         last = len(self.ends) - 1
         totals = [0] * len(self.ends)
         if last < 0:

@@ -71,7 +71,7 @@ def _videos(study: Study, data: VideoData) -> list[int]:
 
 
 LEFT_EVERY = 5.0  # seconds after which the time that is left is reckoned anew, or
-LEFT_SHARE = 100  # so many times what that takes, where it takes long
+LEFT_SHARE = 100  # times the duration of the estimate itself, where that is long
 
 
 class Progress:

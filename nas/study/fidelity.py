@@ -89,7 +89,7 @@ class Fidelity:
         return f"{'after' if self.continues else 'at'} {self.label(rung)}"
 
     def label_of(self, epochs: int) -> str:
-        """The rung that a trial has reached after so many epochs in all, in words."""
+        """The rung that a trial has reached after `epochs` in all, in words."""
         return self.label(self.ends.index(epochs)) if epochs in self.ends else _plural(epochs, "epochs")
 
     def at_epochs(self, epochs: int) -> str:

@@ -55,8 +55,8 @@ class SearchConfig:
         step_cost: What freeze-thaw holds a gain against: one of `STEP_COSTS`.
         trials: Networks to start in all, over all restarts.
         patience: Steps in a row of which the model expects little, after which a search ends; 0 is none.
-        max_epochs: Epochs to train in all, over all restarts; 0 is no limit, and with `freeze_thaw` what halving takes
-            for so many trials.
+        max_epochs: Epochs to train in all, over all restarts; 0 is no limit, and with `freeze_thaw` what halving would
+            take for these trials.
         initial: Trials that are drawn evenly over log MACs before the sampler proposes.
         fidelity: The rungs: epochs, share of the videos, frames or pixels at which networks are compared.
         eta: Reduction factor.
@@ -108,7 +108,7 @@ class PromoteConfig:
         seeds: Trainings of a network.
         recipe: How.
         test: How often each video is looked at in the test.
-        devices: Processes that train together, one a GPU (0 for all visible ones), or so many on the CPU.
+        devices: Processes that train together, one a GPU (0 for all visible ones); on the CPU that number.
         checkpoint_steps: Steps between checkpoints within an epoch; 0 writes none.
         keep_best: Whether the weights of the epoch that is best on val are kept too.
         logs: Beside `progress.jsonl`: `csv`, `tensorboard`.

@@ -43,7 +43,7 @@ class Left:
     high: float
 
     def after(self, seconds: float) -> Left:
-        """The same so many seconds later."""
+        """The estimate as it stands a number of seconds later."""
         low, middle, high = (max(0.0, value - seconds) for value in (self.low, self.middle, self.high))
         return Left(low=low, middle=middle, high=high)
 

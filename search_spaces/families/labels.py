@@ -30,7 +30,7 @@ def read_placement(name: str, value: Scalar) -> Scalar:
 
 @lru_cache(maxsize=4096)
 def placement_fits(label: str, counts: tuple[int, ...]) -> bool:
-    """Returns whether a placement suits a network with so many blocks in each stage."""
+    """Returns whether a placement suits a network with these numbers of blocks in its stages."""
     try:
         place(label, counts)
     except SpecError:

@@ -36,7 +36,7 @@ def digests_of(parts: Iterable[bytes | memoryview]) -> bytes:
 
 
 def digests_before(data: NDArray[np.uint8], offset: int, count: int) -> NDArray[np.uint32]:
-    """The digests of so many parts, of which the first begins at `offset`."""
+    """The digests of a number of parts, of which the first begins at `offset`."""
     return data[offset - BYTES * count : offset].view("<u4")
 
 

@@ -151,7 +151,7 @@ class _Bounded:
         self._inside = False
 
     def next_member(self, size: int) -> None:
-        """Begins to count the headers of the member behind one that has so many bytes."""
+        """Begins to count the headers of the member behind one of a number of bytes."""
         self._headers = 0
         self._check(self.tell() + size)
 

@@ -57,7 +57,7 @@ class Entry:
     digested: bool = False
 
     def num_bytes(self, planes: int = 3) -> int:
-        """Bytes that the video takes where its frames are raw and have so many planes."""
+        """Bytes of the video where its frames are raw, with a number of planes."""
         return self.num_frames * self.height * self.width * planes
 
     @property
@@ -68,7 +68,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """One video to decode; see `decode_video`, or where it is so many `images` `decode_folder` or `decode_flow`."""
+    """One video to decode: by `decode_video`; a folder of `images` by `decode_folder` or `decode_flow`."""
 
     path: str
     short_side: int

@@ -32,7 +32,7 @@ def decode_folder(folder: str | Path, *, num_frames: int, short_side: int, max_f
 
     Args:
         folder: The folder.
-        num_frames: How many images its list states; if there are more, the first so many are the video.
+        num_frames: Images that its list states; if there are more, the first of them are the video.
         short_side: Short side of the result, in pixels.
         max_frames: If the video has more frames, this many are kept, evenly spaced; 0 keeps all.
 
@@ -106,7 +106,7 @@ def decode_flow(folder: str | Path, *, num_frames: int, short_side: int = 0, max
 
     Args:
         folder: The folder.
-        num_frames: Frames of the video, as its list states; if there are more images, the first so many are read.
+        num_frames: Frames of the video, as its list states; of more images, the first are read.
         short_side: Short side of the result, in pixels; 0 leaves the size.
         max_frames: If the video has more frames, this many are kept, evenly spaced; 0 keeps all.
 

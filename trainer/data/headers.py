@@ -18,7 +18,7 @@ from trainer.data.length import frames_in, has_sizes, missing, stream_seconds
 from trainer.data.sample import frames_at
 
 _NEAR = 2
-"""A count of frames that is worked out from a duration may be so many off."""
+"""Frames by which a count that was worked out from a duration may be off."""
 
 _COUNTED = 64 * 2**20
 """Bytes of a file whose frames are counted, where its header does not: of a larger one, its length and rate will do."""
@@ -27,7 +27,7 @@ _LEAST_BYTES = 100
 """Bytes of a frame, where a larger file has fewer, its clock cannot be right: its frames are counted, too."""
 
 _JUMP, _JUMPS = 10, 100
-"""A clock jumps by so many seconds at least, and so many times the step between frames."""
+"""The least jump of a clock, in seconds, and in steps between frames."""
 
 KINDS = ("empty", "truncated", "no video", "undecodable", "short")
 """What can be wrong with a video that is there."""
@@ -51,7 +51,7 @@ class Needed:
     max_frames: int = 0
 
     def seen(self, frames: int, rate: float) -> int:
-        """Of a video of so many frames at a rate, how many training sees."""
+        """Frames that training sees of a video, given its frames and their rate."""
         kept = min(frames, self.max_frames or frames)
         return frames_at(kept, round(rate * kept / frames, 3), self.fps)
 

@@ -110,7 +110,7 @@ def get_kinetics(
         root: Folder of the data set; made if there is none.
         base: Base address, http or https.
         splits: Which splits.
-        limit: Only the first so many archives of each split; 0 takes all.
+        limit: Number of archives of each split to take, from the first; 0 takes all.
         checksums: SHA-256 or MD5 by name of archive, as lower-case hex; by `split/name` where splits have archives of
             one name. Without one, an ETag that is an MD5 is held to, and else what gzip and tar check themselves.
         arrange: Move the videos to `videos/<split>/<class>/`; else they stay flat. Either is a layout that is read.
@@ -231,7 +231,7 @@ def _plan(root: Path, base: str, splits: Sequence[str]) -> list[tuple[str, str, 
 
 
 def _first(plan: Sequence[tuple[str, str, str]], limit: int) -> list[tuple[str, str, str]]:
-    """The first so many archives of each split; all where the limit is 0."""
+    """The first archives of each split up to a limit; all where it is 0."""
     counts: Counter[str] = Counter()
     found = []
     for split, name, address in plan:

@@ -104,7 +104,7 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """Hypervolume of a rung's front after so many epochs of training in all; 1 is the whole rectangle.
+    """Hypervolume of a rung's front against epochs of training in all; 1 is the whole rectangle.
 
     An epoch at a lower fidelity counts by its share of the work.
     """

@@ -302,7 +302,7 @@ class Belief:
 
 
 def learned_from(count: int) -> int:
-    """Of so many results, how many of the first ones hyperparameters are found from."""
+    """The number of first results, out of all, that hyperparameters are fitted to."""
     if count < EVERY:
         return count
     found = EVERY

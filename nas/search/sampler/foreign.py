@@ -47,7 +47,7 @@ def check(sampler: Sampler, objectives: Sequence[str]) -> None:
     """Makes sure that a sampler of Optuna or of a hub can do what a study asks.
 
     Raises:
-        StudyError: It is not there, lacks a package, does not take a setting, or not so many objectives.
+        StudyError: It does not exist, lacks a package, or does not take a setting or the number of objectives.
     """
     make = maker(sampler)
     try:
@@ -87,7 +87,7 @@ def ready(sampler: Sampler, objectives: Sequence[str]) -> str:
 
 
 def able(num_objectives: int) -> list[str]:
-    """Classes of Optuna that take so many objectives with their usual settings."""
+    """Classes of Optuna that take a number of objectives with their default settings."""
     return [name for name, of in classes().items() if _works(partial(_built, of, given={}), num_objectives)]
 
 

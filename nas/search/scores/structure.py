@@ -58,7 +58,7 @@ _ACTIVATIONS = ("relu", "relu6", "silu", "swish", "hardswish", "gelu", "leakyrel
 
 
 def classifies(layer: nn.Module, num_classes: int) -> bool:
-    """Whether a layer is taken to be a classifier, of which a network may have several: linear, of so many outputs."""
+    """Whether a layer counts as a classifier, of which a network may have several: linear, one output a class."""
     return isinstance(layer, nn.Linear) and layer.out_features == num_classes
 
 

@@ -296,7 +296,7 @@ def _measured(
 
 
 def _lines(path: Path, epochs: int) -> dict[str, dict[str, Any]]:
-    """What was measured after so many epochs, by digest; what a kill cut short, or is damaged, is measured again."""
+    """Measurements after a number of epochs, by digest; one that was cut short or is damaged is measured again."""
     try:
         text = content_of(path).decode("utf-8", "replace")
     except OSError:

@@ -132,7 +132,7 @@ class SpatialNormConv(Unit):
 
 @dataclass(frozen=True, slots=True)
 class Average(Unit):
-    """An average over so many frames of 3x3 pixels that keeps the size."""
+    """An average over 3x3 pixels of a number of frames that keeps the size."""
 
     frames: int
 

@@ -117,7 +117,7 @@ class Mixed:
         return replace(self.temporal, dilation=(1,)) if self.unpadded else self.temporal
 
     def sized(self, size: int) -> TemporalOp:
-        """Returns the operator of a convolution of so many pixels."""
+        """Returns the operator of a convolution whose kernel is `size` pixels wide."""
         op = self.temporal
         return replace(op, kernel=size) if self.reach == "spatial" and op.kernel > 1 and op != FLAT else op
 

@@ -134,8 +134,8 @@ class Stage:
 
     Attributes:
         blocks: The blocks in order.
-        time_pool: A max pool behind them makes so many frames one (P3D, I3D), and what is left at the end of a clip,
-            too; 1 is none.
+        time_pool: Frames that a max pool behind them makes one (P3D, I3D), the rest at the end of a clip too; 1 is no
+            pool.
     """
 
     blocks: tuple[Block, ...]

@@ -43,7 +43,7 @@ def block_row(site: str, block: Block, in_planes: int) -> dict[str, object]:
 
 
 def pool_row(site: str, frames: int, planes: int) -> dict[str, object]:
-    """Returns a max pool that makes so many frames one as a row."""
+    """Returns a max pool over time as a row; `frames` become one."""
     return {
         "site": site,
         "block": "pool",

@@ -33,7 +33,7 @@ class Fusion:
 
     Attributes:
         kind: `conv` is a kx1x1 convolution of stride alpha, norm and ReLU; `sample` every alpha-th frame;
-            `time_to_channel` alpha frames as so many times the planes; `none` keeps the pathways apart up to the head.
+            `time_to_channel` alpha frames stacked as planes; `none` keeps the pathways apart up to the head.
         kernel: k of `conv`, in frames.
         ratio: Planes that `conv` gives for each plane of the fast pathway.
     """

@@ -60,7 +60,7 @@ def make_timm(
         model: timm's name.
         frames: Frames of a clip, for TIN and TRN.
         shift: What moves features between frames.
-        every: In every so-manieth block of a stage.
+        every: Step between the blocks of a stage that shift, such as 2 for every other one.
         place: Where TSM shifts.
         head: From frames to logits.
         std: Of the first values of the head's layer on a frame's features; see `TimmHead`.

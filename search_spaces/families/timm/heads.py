@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from search_spaces.errors import ClipError
 from search_spaces.families.timm.layers import Clock, FrameWise, fold
 
-# TRN: of the subsets of frames of one size, so many are looked at.
+# TRN: subsets of frames of each size that are looked at.
 _SUBSETS = 3
 
 
@@ -131,7 +131,7 @@ class Relation(nn.Module):
         return logits
 
     def subsets(self, size: int) -> list[list[int]]:
-        """Returns the subsets of so many frames that a call looks at, each in order."""
+        """Returns the subsets of `size` frames that a call looks at, each in order."""
         every = math.comb(self.frames, size)
         num = min(_SUBSETS, every)
         if not self.training or num == every:
@@ -145,7 +145,7 @@ class Relation(nn.Module):
 
 
 def _subset(frames: int, size: int, rank: int) -> list[int]:
-    """Returns the subset of so many frames at a place in the list of all in lexicographic order."""
+    """Returns the subset of `size` frames at a rank of the list of all in lexicographic order."""
     out: list[int] = []
     at = 0
     for left in range(size, 0, -1):

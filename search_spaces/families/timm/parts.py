@@ -38,7 +38,7 @@ class Source:
     """
 
     def __init__(self, model: str, num_classes: int, planes: int = 3) -> None:
-        """Makes the source of a network of so many classes for images of so many planes; timm is not asked yet."""
+        """Makes the source of a network for a number of classes and planes of an image; timm is not asked yet."""
         self.model, self.num_classes, self.planes = model, num_classes, planes
         self._network: nn.Module | None = None
         self._taken: set[str] = set()
@@ -131,7 +131,7 @@ def build_part(
         op: Operator of its convolutions.
         shift: `none`, or `tsm` or `tin` before the first convolution of the residual branch, or `tsm_block` before the
             whole block.
-        share: Of so many planes, TSM shifts one forward and one back.
+        share: TSM shifts one plane in `share` forward, and one back.
         frames: Frames of a clip, for TIN.
         entry: Whether it is the first of the network.
     """

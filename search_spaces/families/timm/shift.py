@@ -32,7 +32,7 @@ class Shift(nn.Module):
 
         Args:
             planes: Planes in and out.
-            share: One of so many planes is shifted one way, and one the other.
+            share: One plane in `share` is shifted one way, and one the other.
             clock: The clock of the part that it is in.
         """
         super().__init__()

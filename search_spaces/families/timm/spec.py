@@ -40,7 +40,7 @@ class Network:
     """timm's network of one build; made where the first unit is built."""
 
     def __init__(self, model: str, num_classes: int, planes: int = 3) -> None:
-        """Makes it, for clips of so many planes; timm is not imported yet."""
+        """Makes it; `planes` are those of a clip. timm is not imported yet."""
         self._model, self._num_classes, self._planes = model, num_classes, planes
         self._source: Source | None = None
 
@@ -63,7 +63,7 @@ class PartUnit(Foreign):
         name: Path of the part in timm's network.
         op: Operator of its convolutions.
         shift: `none`, or `tsm` or `tin` before its residual branch, or `tsm_block` before the whole block.
-        share: Of so many planes, TSM shifts one forward and one back.
+        share: TSM shifts one plane in `share` forward, and one back.
         frames: Frames here, for TIN.
         entry: Whether it takes the clip itself.
         network: Shared by the units of one network, so that timm's constructor runs once for all of them.
@@ -195,8 +195,8 @@ class TimmShift:
 
     Attributes:
         kind: `tsm` shifts planes by a frame (Lin et al. 2019); `tin` by what a small network says (Shao et al. 2020).
-        every: In every so-manieth block of a stage, from its first on.
-        share: Of so many planes, TSM shifts one forward and one back.
+        every: Step between the blocks of a stage that shift, from its first on.
+        share: TSM shifts one plane in `share` forward, and one back.
         place: Where TSM shifts: in the `residual` branch, so that the shortcut sees every frame as it is, or before the
             whole `block` (the paper's in-place shift, section 3.2).
     """

@@ -65,7 +65,7 @@ def find_videos(
         layout: A key of `KINDS`, or `auto`: by what lies in the folder.
         annotations: Folder of lists, or file of class names; empty looks into the root and its usual subfolders.
         definition: Which part of the data is meant; see `narrowed`.
-        per_class: At most so many videos of each class in each split; 0 takes all.
+        per_class: Largest number of videos of each class in each split; 0 takes all.
         exclude: File of paths that are left out; empty for none.
         complete: Refuse data in which a class has no video in a split.
 

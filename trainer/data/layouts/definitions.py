@@ -42,7 +42,7 @@ def narrowed(
     Args:
         layout: The whole data.
         definition: One of `CHOICES`; empty takes all.
-        per_class: At most so many videos of each class in each split, drawn by a hash of their names, so that it is the
+        per_class: Most videos of each class in each split, drawn by a hash of their names, so that it is the
             same draw in every layout and on every machine; 0 takes all.
         exclude: File of paths to leave out, as `nas data check --exclude` writes it; empty for none.
         annotations: Where lists are looked up beside the root.
