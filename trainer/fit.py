@@ -65,9 +65,9 @@ def fit(
         checkpoint_steps: Steps between checkpoints within an epoch; 0 writes none. A run that goes on from one gives
             the weights and lines of a run that was never stopped, too.
         devices: Processes that train together, each with a part of every batch: one a GPU, 0 for all visible ones; on
-            `cpu` that number of processes. `recipe.batch_size` is that of all together, batch normalisation sees all clips, and but
-            for rounding and dropout (on CPUs random dilations too) the result is that of one process. Their number may
-            change between calls.
+            `cpu` that number of processes. `recipe.batch_size` is that of all together, batch normalisation sees all
+            clips, and but for rounding and dropout (on CPUs random dilations too) the result is that of one process.
+            Their number may change between calls.
         keep_best: Whether the weights of the epoch that is most accurate on val are kept too, in `best.pt` (where two
             are alike, those of the smaller loss). What an epoch reports is of its own weights in any case. Weights of
             an epoch before this was asked for, or of a file that is damaged, are gone: an epoch has to be better.
