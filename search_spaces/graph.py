@@ -105,7 +105,7 @@ class Pooling:
 
 @dataclass(frozen=True, slots=True)
 class SlidingMean:
-    """The average over windows at stride 1 that keeps the size; see `modules.SlidingMean`."""
+    """The average over windows at stride 1 that keeps the size; see `modules.sliding_mean`."""
 
     kernel: Triple
 
@@ -139,9 +139,15 @@ class CellMean:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The mean over axes of one clip, such as 1, 2, 3 for (T, H, W); `keep` leaves each as an axis of one place."""
+    """The mean over axes of one clip, such as 1, 2, 3 for (T, H, W)."""
 
     axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalMean:
+    """The mean over space and time before a classifier, by torch's pooling; `keep` leaves (C, 1, 1, 1)."""
+
     keep: bool = False
 
 
@@ -254,6 +260,7 @@ Layer = (
     | GridMean
     | CellMean
     | Mean
+    | GlobalMean
     | Maximum
     | Linear
     | Dropout
@@ -276,12 +283,14 @@ class Node(NamedTuple):
     Attributes:
         layer: What it computes.
         inputs: Nodes whose outputs it takes, by index; input i of the graph is `~i`.
-        name: Path of its module in the unit; empty for what has no parameters.
+        name: Path of its module in the unit; empty for what is no module.
+        scope: Path of the module that it is in.
     """
 
     layer: Layer
     inputs: tuple[int, ...]
     name: str = ""
+    scope: str = ""
 
 
 class Site(NamedTuple):
@@ -320,6 +329,21 @@ class Graph:
             del waiting[i]
         return tuple(done)
 
+    def inner(self, name: str) -> tuple[Graph, tuple[int, ...], int]:
+        """Returns the part in the module of a name as a graph, the nodes that it takes, and the one that it gives."""
+        inside = [i for i, node in enumerate(self.nodes) if node.scope.partition(".")[0] == name]
+        places = {source: i for i, source in enumerate(inside)}
+        outside = [node for i, node in enumerate(self.nodes) if i not in places]
+        (given,) = (i for i in inside if i in self.outputs or any(i in node.inputs for node in outside))
+        taken = tuple(dict.fromkeys(j for i in inside for j in self.nodes[i].inputs if j not in places))
+        places |= {source: ~i for i, source in enumerate(taken)}
+        start = len(name) + 1
+        nodes = tuple(
+            Node(layer, tuple(places[j] for j in inputs), path[start:], scope[start:])
+            for layer, inputs, path, scope in (self.nodes[i] for i in inside)
+        )
+        return Graph(nodes, (places[given],), len(taken)), taken, given
+
     def tensors(self) -> dict[str, Shape]:
         """Returns the shapes of parameters and of the statistics of norms, by name, in order."""
         return {join(node.name, name): shape for node in self.nodes for name, shape in _tensors(node.layer).items()}
@@ -353,9 +377,9 @@ class Draft:
         self._sites: list[Site] = []
         self._inputs = inputs
 
-    def add(self, layer: Layer, *inputs: int, name: str = "") -> int:
-        """Adds a node; returns its index."""
-        self._nodes.append(Node(layer, inputs, name))
+    def add(self, layer: Layer, *inputs: int, name: str = "", scope: str = "") -> int:
+        """Adds a node; returns its index. One without a name has a scope, the path of the module that it is in."""
+        self._nodes.append(Node(layer, inputs, name, name.rpartition(".")[0] if name else scope))
         return len(self._nodes) - 1
 
     def rewire(self, node: int, *inputs: int) -> None:

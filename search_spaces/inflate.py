@@ -59,13 +59,12 @@ def parts_of_network(network: Network, spec: ArchSpec) -> dict[str, Part]:
     Raises:
         SpecError: The network has no 2D parent, or a unit that none can stand for.
     """
-    twins = _by_link(spec, network.names)
-    blocks = {name: network.get_submodule(name) for name in network.names}
-    return {
-        name: _part(block.graph, twins[name], side=name in network.sides)
-        for name, block in blocks.items()
-        if isinstance(block, Block)
-    }
+    twins, parts = _by_link(spec, network.names), {}
+    for name in network.names:
+        block = network.get_submodule(name)
+        assert isinstance(block, Block)
+        parts[name] = _part(block.graph, twins[name], side=name in network.sides)
+    return parts
 
 
 def parts_of_spec(spec: ArchSpec, *, num_classes: int) -> dict[str, Part]:
@@ -76,7 +75,11 @@ def parts_of_spec(spec: ArchSpec, *, num_classes: int) -> dict[str, Part]:
     """
     links = spec.canonical().links(num_classes=num_classes)
     twins = _by_link(spec, [link.name for link in links])
-    return {name: _part_of_unit(unit, twins[name]) for name, unit in links if isinstance(unit, Unit)}
+    parts = {}
+    for name, unit in links:
+        assert isinstance(unit, Unit)
+        parts[name] = _part_of_unit(unit, twins[name])
+    return parts
 
 
 def _by_link(spec: ArchSpec, names: Sequence[str]) -> dict[str, tuple[Twin, ...]]:
@@ -107,7 +110,9 @@ def _part(graph: Graph, twins: Iterable[Twin], *, side: bool) -> Part:
     needs: list[Need] = []
     for twin in twins:
         for path, prefix in _sources(graph, twin):
-            for name in (name for name in tensors if name.rpartition(".")[0] == path):
+            names = [name for name in tensors if name.rpartition(".")[0] == path]
+            assert names, f"there is no layer {path} that could take {prefix}"
+            for name in names:
                 shape = tensors[name]
                 shape = shape[:2] + shape[3:] if len(shape) == 5 else shape
                 needs.append(Need(join(prefix, name.rpartition(".")[2]), shape, name, not twin.norm))

@@ -28,58 +28,65 @@ class Block(nn.Module):
     """
 
     def __init__(self, graph: Graph) -> None:
-        """Makes the layers, in the order of the graph."""
+        """Makes the layers, in the order of the graph; those that have a name in common are a block of that name."""
         super().__init__()
         self.graph = graph
-        for node in graph.nodes:
-            if node.name:
-                layer = operation(node.layer)
-                assert isinstance(layer, nn.Module), f"{node.name} is no module"
-                put(self, node.name, layer, Names)
-        self._wire()
+        items: list[tuple[str, tuple[int, ...], int]] = []  # name or "", what it takes, the node that it gives
+        for i, node in enumerate(graph.nodes):
+            inner, _, _ = node.scope.partition(".")
+            if not inner:
+                layer = operation(node.layer) if node.name else None
+                if isinstance(layer, nn.Module):
+                    self.add_module(node.name, layer)
+                items.append((node.name, node.inputs, i))
+            elif inner not in self._modules:
+                part, taken, given = graph.inner(inner)
+                self.add_module(inner, Block(part))
+                items.append((inner, taken, given))
+        self._wire(items)
 
-    def _wire(self) -> None:
+    def _wire(self, items: Sequence[tuple[str, tuple[int, ...], int]]) -> None:
         """Works out what runs when, and when a tensor is let go of, since nobody needs it any more."""
         # The places of inputs come before those of nodes.
-        nodes, first = self.graph.nodes, self.graph.inputs
+        order, first = self.graph.order(), self.graph.inputs
         self._outputs = tuple(first + i if i >= 0 else ~i for i in self.graph.outputs)
         needed, steps = set(self._outputs), []
-        for i in reversed(self.graph.order()):
-            places = tuple(first + source if source >= 0 else ~source for source in nodes[i].inputs)
+        for name, taken, given in sorted(items, key=lambda item: -order.index(item[2])):
+            places = tuple(first + source if source >= 0 else ~source for source in taken)
             done = tuple(place for place in dict.fromkeys(places) if place not in needed)
             needed.update(places)
-            owner, _, name = nodes[i].name.rpartition(".")
-            function = None if name else operation(nodes[i].layer)
-            steps.append((self.get_submodule(owner), name, function, places, first + i, done))
+            steps.append((name, given, places, first + given, done))
         self._steps = tuple(reversed(steps))
-        self._size = first + len(nodes)
+        self._size = first + len(self.graph.nodes)
+        self._functions = self._unnamed()
+
+    def _unnamed(self) -> dict[int, Callable[..., Tensor]]:
+        return {given: operation(self.graph.nodes[given].layer) for name, given, *_ in self._steps if not name}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_steps"}
+        # Functions cannot be written down.
+        return {key: value for key, value in self.__dict__.items() if key != "_functions"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._wire()
+        self._functions = self._unnamed()
 
-    def forward(self, x: Any) -> Any:
-        """Maps a tensor, or a tuple of those that the graph takes, to what it gives."""
+    def forward(self, *inputs: Any) -> Any:
+        """Maps tensors, or a tuple of those that the graph takes, to what it gives."""
         values: list[Any] = [None] * self._size
-        if self.graph.inputs == 1:
-            values[0] = x
-        else:
-            values[: self.graph.inputs] = x
-        for owner, name, function, places, place, done in self._steps:
-            # By name, so that a module that somebody replaces is replaced here.
-            call = owner._modules[name] if function is None else function
-            values[place] = call(*[values[i] for i in places])
+        values[: self.graph.inputs] = inputs if len(inputs) == self.graph.inputs else inputs[0]
+        for name, number, places, place, done in self._steps:
+            # By name, so that a module that somebody replaces is replaced here, and a replica has its own.
+            call = self._modules[name] if name else self._functions[number]
+            values[place] = call(*[values[i] for i in places])  # type: ignore[misc]
             for i in done:
                 values[i] = None
         out = self._outputs
         return values[out[0]] if len(out) == 1 else tuple([values[i] for i in out])
 
-
-class Names(nn.Module):
-    """Modules of a block that have a name in common."""
+    def extra_repr(self) -> str:
+        """Returns the layers without a name."""
+        return ", ".join(str(self.graph.nodes[number].layer) for name, number, *_ in self._steps if not name)
 
 
 class Network(nn.Module):
@@ -97,7 +104,7 @@ class Network(nn.Module):
         self.names = tuple(link.name for link in links)
         self.sides = frozenset(link.name for link in links if link.unit.aside)
         for name, unit in links:
-            put(self, name, build(unit), nn.Module)
+            put(self, name, build(unit))
 
     def forward(self, clips: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Maps clips (N, C, T, H, W) to logits (N, classes).
@@ -115,12 +122,12 @@ class Network(nn.Module):
         return (logits, *sides) if sides else logits
 
 
-def put(root: nn.Module, path: str, module: nn.Module, holder: type[nn.Module]) -> None:
-    """Adds a module under a path, whose dots nest: what is not there yet is a holder."""
+def put(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Adds a module under a path, whose dots nest."""
     *parents, last = path.split(".")
     for parent in parents:
         if parent not in root._modules:
-            root.add_module(parent, holder())
+            root.add_module(parent, nn.Module())
         root = root.get_submodule(parent)
     root.add_module(last, module)
 
@@ -201,7 +208,15 @@ def _(layer: layers.CellMean) -> Callable[..., Tensor]:
 @operation.register
 def _(layer: layers.Mean) -> Callable[..., Tensor]:
     axes = tuple(axis + 1 for axis in layer.axes)
-    return lambda x: x.mean(axes, keepdim=layer.keep)
+    return lambda x: x.mean(axes)
+
+
+@operation.register
+def _(layer: layers.GlobalMean) -> Callable[..., Tensor]:
+    # In float32 under a CPU's autocast, as a mean is not.
+    if layer.keep:
+        return lambda x: F.adaptive_avg_pool3d(x, 1)
+    return lambda x: F.adaptive_avg_pool3d(x, 1).flatten(1)
 
 
 @operation.register

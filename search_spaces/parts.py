@@ -23,6 +23,7 @@ from search_spaces.graph import (
     Convolution,
     Draft,
     Dropout,
+    GlobalMean,
     Linear,
     Lookup,
     Maximum,
@@ -51,7 +52,6 @@ from search_spaces.operators import (
 HeadPool = Literal["avg", "avg_max"]
 
 HEAD_POOLS: tuple[HeadPool, ...] = ("avg", "avg_max")
-_EVERYWHERE = Mean((1, 2, 3))
 
 
 class Norms(NamedTuple):
@@ -126,9 +126,8 @@ class Conv(Unit):
         norms: Settings of the norms.
         pad_frames: Pad over frames, so that T is kept up to the stride; else it becomes (T - k) // stride + 1.
         same: TensorFlow's SAME padding; see `operators.same_padding`. Without stride it is what the unit has anyway,
-        for
-            an odd kernel. With one, it depends on the size of the input: windows of an even size lie one place further
-            on than symmetric padding has them.
+            for an odd kernel. With one, it depends on the size of the input: windows of an even size lie one place
+            further on than symmetric padding has them.
         last: It ends a residual branch.
     """
 
@@ -186,10 +185,10 @@ class Conv(Unit):
         port = op.kind in PORT_KINDS
         over = self.temporal(before, after, both) if op.form == "b" else self.temporal(after, after)
         # Not in place: without act, the sum needs S as it was.
-        seen = x if op.form == "b" else s if act else draft.add(Activation(in_place=False), s)
+        seen = x if op.form == "b" else s if act else draft.add(Activation(in_place=False), s, scope=name)
         t_act = act and (port or norms.relu_first)
         t = conv_norm(draft, seen, join(name, "temporal"), over, act=t_act, norms=norms, last=last)
-        out = draft.add(Sum(), s, t)
+        out = draft.add(Sum(), s, t, scope=name)
         return (relu(draft, out, name) if act and not t_act else out,)
 
     def spatial(self, stride: Triple, *, planes: tuple[int, int] | None = None, frames: int = 1) -> Convolution:
@@ -233,7 +232,7 @@ def factorised(
     t = draft.add(temporal, mid, name=join(name, "temporal"))
     if not time_first:
         return t
-    first = mid - 1  # the first of norm and ReLU
+    first = s + 1  # of norm and ReLU, that which comes first
     draft.rewire(t, x)
     draft.rewire(first, t)
     draft.rewire(s, mid)
@@ -291,7 +290,7 @@ class Branches(Unit):
             Chain(parts=parts).draw(draft, *inputs, name=join(name, f"branch{i}"))
             for i, parts in enumerate(self.branches)
         )
-        return (draft.add(Concat(), *(end for (end,) in ends)),)
+        return (draft.add(Concat(), *(end for (end,) in ends), scope=name),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,25 +328,25 @@ class Attend(Unit):
             return (self._non_local(draft, x, name),)
         if kind not in ("se", "gate"):
             raise SpecError(f"attention must be one of its choices, but is {kind}{nearest(kind, ATTENTIONS)}")
-        at = draft.add(_EVERYWHERE, x)
+        at = draft.add(Mean((1, 2, 3)), x, scope=name)
         if kind == "se":
             hidden = self.hidden or squeezed_planes(planes)
             at = draft.add(Linear(planes, hidden), at, name=join(name, "fc1"))
             at = draft.add(Linear(hidden, planes), relu(draft, at, name), name=join(name, "fc2"))
         else:
             at = draft.add(Linear(planes, planes, bias=False), at, name=join(name, "fc"))
-        return (draft.add(Scale(), x, draft.add(Activation("sigmoid"), at)),)
+        return (draft.add(Scale(), x, draft.add(Activation("sigmoid"), at, scope=name), scope=name),)
 
     def _non_local(self, draft: Draft, x: int, name: str) -> int:
         planes, inside = self.planes, max(1, self.planes // 2)
-        seen = draft.add(Pooling("max", (1, 2, 2), (1, 2, 2), least=4), x)
+        seen = draft.add(Pooling("max", (1, 2, 2), (1, 2, 2), least=4), x, scope=name)
         query = draft.add(Convolution(planes, inside, bias=self.kind == "nonlocal"), x, name=join(name, "query"))
         key = draft.add(Convolution(planes, inside), seen, name=join(name, "key"))
         value = draft.add(Convolution(planes, inside), seen, name=join(name, "value"))
         found = draft.add(Lookup(), query, key, value, name=join(name, "lookup"))
         out = draft.add(Convolution(inside, planes), found, name=join(name, "out"))
         norm = BatchNorm(planes, last=True, faint=True)
-        return draft.add(Sum(), x, draft.add(norm, out, name=join(name, "norm")))
+        return draft.add(Sum(), x, draft.add(norm, out, name=join(name, "norm")), scope=name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -369,9 +368,9 @@ class Head(Unit):
     def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the head."""
         if self.pool == "avg":
-            features = draft.add(_EVERYWHERE, *inputs)
+            features = draft.add(GlobalMean(), *inputs, scope=name)
         else:
-            features = draft.add(Maximum(1), draft.add(Mean((2, 3)), *inputs))
+            features = draft.add(Maximum(1), draft.add(Mean((2, 3)), *inputs, scope=name), scope=name)
         return (classifier(draft, features, self.in_planes, self.num_classes, dropout=self.dropout, name=name),)
 
 

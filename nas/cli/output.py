@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from nas.train.session import Left, News
+    from nas.train.left import Left
+    from nas.train.session import News
 
 PIPE_WIDTH = 200  # columns where nobody's window limits them
 NARROWEST = 20

@@ -135,9 +135,9 @@ def count_graph(graph: Graph, shapes: Sequence[Shape]) -> Counted:
     inputs = [_Activation(0) for _ in shapes]
     found: dict[int, tuple[_Activation, Shape]] = {~i: pair for i, pair in enumerate(zip(inputs, shapes, strict=True))}
     for i in graph.order():
-        layer, sources, _ = graph.nodes[i]
-        counted = layer_cost(layer, *[found[source][1] for source in sources])
-        (made,) = total.add(counted, [found[source][0] for source in sources])
+        node = graph.nodes[i]
+        counted = layer_cost(node.layer, *[found[source][1] for source in node.inputs])
+        (made,) = total.add(counted, [found[source][0] for source in node.inputs])
         found[i] = (made, counted.shape)
     outputs = [found[i] for i in graph.outputs]
     gives = tuple([inputs.index(x) if x in inputs else Made(x.size, x.kept) for x, _ in outputs])

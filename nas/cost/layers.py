@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -32,14 +32,6 @@ class Cost:
     macs: int = 0
     train_macs: int = 0
     activation_bytes: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            params=self.params + other.params,
-            macs=self.macs + other.macs,
-            train_macs=self.train_macs + other.train_macs,
-            activation_bytes=self.activation_bytes + other.activation_bytes,
-        )
 
 
 class Made(NamedTuple):
@@ -113,9 +105,9 @@ def _batch_norm(layer: layers.BatchNorm, shape: Shape) -> Counted:
 
 
 def _activation(layer: layers.Activation, shape: Shape) -> Counted:
-    if layer.kind == "silu":
+    if layer.kind == "silu":  # its derivative is of what goes in
         return _new(shape, True)
-    if layer.kind == "relu" and layer.in_place:
+    if layer.kind == "relu" and layer.in_place:  # it keeps its output, which is its input
         return _seen(shape, kept=True)
     size = size_of(shape)
     return Counted(Cost(activation_bytes=size), shape, (False,), (Made(size, True),))
@@ -178,9 +170,11 @@ def _cell_mean(layer: layers.CellMean, shape: Shape) -> Counted:
 
 
 def _mean(layer: layers.Mean, shape: Shape) -> Counted:
-    if layer.keep:
-        return _new(tuple([1 if axis in layer.axes else size for axis, size in enumerate(shape)]), False)
     return _new(tuple([size for axis, size in enumerate(shape) if axis not in layer.axes]), False)
+
+
+def _global_mean(layer: layers.GlobalMean, shape: Shape) -> Counted:
+    return _new((shape[0], 1, 1, 1) if layer.keep else shape[:1], False)
 
 
 def _maximum(layer: layers.Maximum, shape: Shape) -> Counted:
@@ -240,13 +234,12 @@ def _lookup(layer: layers.Lookup, queries: Shape, keys: Shape, values: Shape) ->
 
 
 def _sum(layer: layers.Sum, one: Shape, two: Shape) -> Counted:
-    _fit(one, two, one == two)
+    _fit((one, two), one == two)
     return _new(one, False, False) if not layer.in_place else Counted(_FREE, one, (False, False), (0,))
 
 
 def _concat(layer: layers.Concat, *shapes: Shape) -> Counted:
-    for shape in shapes[1:]:
-        _fit(shapes[0], shape, shapes[0][1:] == shape[1:])
+    _fit(shapes, len({shape[1:] for shape in shapes}) == 1)
     return _new((sum(shape[0] for shape in shapes), *shapes[0][1:]), *(False,) * len(shapes))
 
 
@@ -260,9 +253,9 @@ def _strided(shape: Shape, stride: Triple) -> Iterable[int]:
     return (-(-size // step) for size, step in zip(shape[1:], stride, strict=True))
 
 
-def _fit(one: Shape, two: Shape, fits: bool) -> None:
+def _fit(shapes: Sequence[Shape], fits: bool) -> None:
     if not fits:
-        raise RuntimeError(f"branches give {by(one)} and {by(two)}, which do not fit")
+        raise RuntimeError(f"branches give {' and '.join(map(by, shapes))}, which do not fit")
 
 
 _RULES: Mapping[type[Layer], Callable[..., Counted]] = {
@@ -275,6 +268,7 @@ _RULES: Mapping[type[Layer], Callable[..., Counted]] = {
     layers.GridMean: _grid_mean,
     layers.CellMean: _cell_mean,
     layers.Mean: _mean,
+    layers.GlobalMean: _global_mean,
     layers.Maximum: _maximum,
     layers.Linear: _linear,
     layers.Dropout: _dropout,

@@ -19,7 +19,7 @@ from nas.store.drivers import Begun, begun_of, drivers_of, is_held
 from nas.study.fidelity import Fidelity, recorded_fidelity
 from nas.study.metric import accuracy_of, metric_of, said
 from nas.study.objectives import recorded_floors, recorded_objectives
-from nas.train.session import Left
+from nas.train.left import Left
 
 EVENTS = 8  # that a frame shows
 

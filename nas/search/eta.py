@@ -19,7 +19,7 @@ from typing import Any
 
 from nas.search.budget import Budget, recorded_budget
 from nas.study.fidelity import recorded_fidelity
-from nas.train.session import Left
+from nas.train.left import Left
 
 WIDTH = 1.28  # standard errors on each side
 MODEL_ERROR = 0.1  # share of the time by which the range is wide at least: machines are not that even

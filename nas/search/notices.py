@@ -19,7 +19,8 @@ from nas.search.rows import Job
 from nas.store.database import Row
 from nas.study.fidelity import Fidelity
 from nas.study.study import Study
-from nas.train.session import Left, Listener, News
+from nas.train.left import Left
+from nas.train.session import Listener, News
 from trainer.data.clips import VideoData
 from trainer.data.dataset import chosen
 

@@ -175,7 +175,7 @@ class C3DHead(Unit):
         )
         (x,) = inputs
         for i, layer in enumerate(layers):
-            x = draft.add(layer, x, name=join(name, str(i)) if i > 1 else "")
+            x = draft.add(layer, x, name=join(name, str(i)) if i > 1 else "", scope=name)
         return (x,)
 
 

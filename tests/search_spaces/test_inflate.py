@@ -505,3 +505,9 @@ def test_a_hub_out_of_reach_is_said_in_one_line(monkeypatch, hub):
     monkeypatch.setitem(weights._HUBS, hub, fail)
     with pytest.raises(SpecError, match=rf"the weights {hub}:resnet18 cannot be had .*: We couldn't connect$"):
         read_weights(f"{hub}:resnet18")
+
+
+def test_a_factorised_stem_has_no_parent():
+    spec = replace(preset("r3d_18"), stem=preset("r2plus1d_18").stem)
+    with pytest.raises(SpecError, match=r"2D weights such as conv1: .* on 45 planes of its own"):
+        parent_shapes(spec, num_classes=5)

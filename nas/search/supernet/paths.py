@@ -78,7 +78,10 @@ def cover(networks: Mapping[str, ArchSpec], *, num_classes: int, dropout: float 
     chains: dict[str, dict[str, Unit]] = {}
     for digest, spec in networks.items():
         whole = links(spec, num_classes=num_classes, dropout=dropout, planes=planes)
-        chains[digest] = {name: unit for name, unit in whole if isinstance(unit, Unit)}
+        chains[digest] = {}
+        for name, unit in whole:
+            assert isinstance(unit, Unit)
+            chains[digest][name] = unit
     order = TopologicalSorter[str]()
     for names in dict.fromkeys(tuple(chain) for chain in chains.values()):
         order.add(names[0])

@@ -243,7 +243,7 @@ def _largest(templates: Sequence[nn.Module]) -> nn.Module:
                 layer.register_parameter(name, nn.Parameter(value))
             else:
                 layer.register_buffer(name, value)
-        put(root, path, layer, nn.Module)
+        put(root, path, layer)
     return root
 
 

@@ -138,7 +138,7 @@ class Average(Unit):
 
     def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the layer."""
-        return (draft.add(SlidingMean((self.frames, 3, 3)), *inputs),)
+        return (draft.add(SlidingMean((self.frames, 3, 3)), *inputs, scope=name),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +154,10 @@ class LocalHead(Unit):
 
     def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the head."""
-        x = draft.add(WindowMean(LOCAL), *inputs)
-        x = draft.add(PlanesLast(), draft.add(Dropout(self.dropout), x, name=join(name, "dropout")))
+        x = draft.add(WindowMean(LOCAL), *inputs, scope=name)
+        x = draft.add(PlanesLast(), draft.add(Dropout(self.dropout), x, name=join(name, "dropout")), scope=name)
         x = draft.add(Linear(self.in_planes, self.num_classes), x, name=join(name, "fc"))
-        return (draft.add(Mean((0, 1, 2)), x),)
+        return (draft.add(Mean((0, 1, 2)), x, scope=name),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +183,12 @@ class AuxHead(Unit):
 
     def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the head."""
-        x = draft.add(CellMean(AUX_CELLS, AUX_GRID), *inputs)
+        x = draft.add(CellMean(AUX_CELLS, AUX_GRID), *inputs, scope=name)
         conv0 = Convolution(self.in_planes, self.mid_planes)
         conv1 = Convolution(self.mid_planes, self.out_planes, (1, AUX_GRID, AUX_GRID))
         x = conv_norm(draft, x, join(name, "conv0"), conv0, act=True, norms=Norms(EPS))
         x = conv_norm(draft, x, join(name, "conv1"), conv1, act=True, norms=Norms(EPS))
-        x = draft.add(Mean((1, 2, 3)), x)
+        x = draft.add(Mean((1, 2, 3)), x, scope=name)
         return (draft.add(Linear(self.out_planes, self.num_classes), x, name=join(name, "fc")),)
 
 

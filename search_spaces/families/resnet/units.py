@@ -35,10 +35,12 @@ class StemUnit(Unit):
         stem, norms = self.stem, self.norms
         s, t, k, size = stem.spatial_stride, stem.temporal_stride, stem.temporal_kernel, stem.spatial_kernel
         frames, edge = k // 2 if stem.temporal_padding else 0, size // 2
-        x = draft.add(LeastFrames(stem.min_frames), *inputs)
+        x = draft.add(LeastFrames(stem.min_frames), *inputs, scope=name)
         if stem.kind == "2plus1d":
             flat = Convolution(self.in_planes, stem.midplanes, (1, size, size), (1, s, s), (0, edge, edge))
             over = Convolution(stem.midplanes, stem.width, (k, 1, 1), (t, 1, 1), (frames, 0, 0))
+            # Of the kind alone: a stem may have kernels that no operator has.
+            draft.mark(name, TemporalOp(kind="2plus1d"), stem.midplanes)
             x = factorised(draft, x, join(name, "conv"), flat, over, norms=norms)
             x = normed(draft, x, name, stem.width, act=True, norms=norms)
         else:
@@ -72,14 +74,14 @@ class BlockUnit(Unit):
         branch = self._basic(draft, x, name) if block.kind == "basic" else self._bottleneck(draft, x, name, strides)
         shortcut = x
         if has_projection(block, self.in_planes) and block.shortcut == "pad":
-            shortcut = draft.add(Subsample(strides, out), x)
+            shortcut = draft.add(Subsample(strides, out), x, scope=name)
         elif has_projection(block, self.in_planes):
             conv = _pointwise(block.temporal, 2, self.in_planes, out, strides)
             shortcut = conv_norm(draft, x, join(name, "shortcut"), conv, act=False, norms=norms)
         attention = Attend(block.attention, out)
         if block.attention not in NONLOCALS:
             (branch,) = attention.draw(draft, branch, name=join(name, "gate"))
-        found = draft.add(Sum(in_place=True), branch, shortcut)
+        found = draft.add(Sum(in_place=True), branch, shortcut, scope=name)
         found = found if norms.relu_first else relu(draft, found, name)
         return attention.draw(draft, found, name=join(name, "last")) if block.attention in NONLOCALS else (found,)
 

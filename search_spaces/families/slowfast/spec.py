@@ -17,7 +17,18 @@ from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.resnet.blocks import Block, Pool, Stem, canonical_block
 from search_spaces.families.resnet.show import block_row, op_text, stem_row
 from search_spaces.families.resnet.units import BlockUnit, StemUnit
-from search_spaces.graph import Concat, Convolution, Draft, Link, Mean, SlowFrames, StackedFrames, Subsample, Unit, join
+from search_spaces.graph import (
+    Concat,
+    Convolution,
+    Draft,
+    GlobalMean,
+    Link,
+    SlowFrames,
+    StackedFrames,
+    Subsample,
+    Unit,
+    join,
+)
 from search_spaces.operators import ADDED, ATTENTIONS, KERNELS, Attention, TemporalOp
 from search_spaces.parts import classifier, conv_norm
 from search_spaces.spec import ArchSpec, scale
@@ -32,7 +43,8 @@ class Fusion:
     """How features of the fast pathway reach the slow one (section 3.4). They are joined as further planes.
 
     Attributes:
-        kind: `conv` is a kx1x1 convolution of stride alpha, norm and ReLU; `sample` every alpha-th frame;
+        kind: `conv` is a kx1x1 convolution of stride alpha, norm and ReLU ("T-conv"); `sample` every alpha-th frame
+            ("T-sample");
             `time_to_channel` alpha frames stacked as planes; `none` keeps the pathways apart up to the head.
         kernel: k of `conv`, in frames.
         ratio: Planes that `conv` gives for each plane of the fast pathway.
@@ -279,7 +291,7 @@ class StemsUnit(Unit):
 
     def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws both, the clip being their input."""
-        seen = draft.add(SlowFrames(self.alpha), *inputs)
+        seen = draft.add(SlowFrames(self.alpha), *inputs, scope=name)
         slow = StemUnit(self.slow, self.in_planes).draw(draft, seen, name=join(name, "slow"))
         return (*slow, *StemUnit(self.fast, self.in_planes).draw(draft, *inputs, name=join(name, "fast")))
 
@@ -313,14 +325,14 @@ class FusionUnit(Unit):
         """Draws what widens the slow pathway; the fast one goes on as it is."""
         slow, fast = inputs
         if self.fusion.kind == "sample":
-            found = draft.add(Subsample((self.alpha, 1, 1)), fast)
+            found = draft.add(Subsample((self.alpha, 1, 1)), fast, scope=name)
         elif self.fusion.kind == "time_to_channel":
-            found = draft.add(StackedFrames(self.alpha), fast)
+            found = draft.add(StackedFrames(self.alpha), fast, scope=name)
         else:
             k, out = self.fusion.kernel, self.in_planes * self.fusion.ratio
             conv = Convolution(self.in_planes, out, (k, 1, 1), (self.alpha, 1, 1), (k // 2, 0, 0))
             found = conv_norm(draft, fast, join(name, "lateral"), conv, act=True)
-        return draft.add(Concat(), slow, found), fast
+        return draft.add(Concat(), slow, found, scope=name), fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,8 +346,8 @@ class HeadUnit(Unit):
 
     def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the head."""
-        means = [draft.add(Mean((1, 2, 3)), path) for path in inputs]
-        features = draft.add(Concat(), *means)
+        means = [draft.add(GlobalMean(), path, scope=name) for path in inputs]
+        features = draft.add(Concat(), *means, scope=name)
         return (classifier(draft, features, self.in_planes, self.num_classes, dropout=self.dropout, name=name),)
 
 

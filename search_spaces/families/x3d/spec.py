@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.resnet.show import dilation_text, kernel_text, op_text
-from search_spaces.graph import Activation, Convolution, Draft, Flatten, Link, Mean, Sum, Triple, Unit, join
+from search_spaces.graph import Activation, Convolution, Draft, Flatten, GlobalMean, Link, Sum, Triple, Unit, join
 from search_spaces.operators import ADDED, ATTENTIONS, FLAT, NONLOCALS, Attention, Kind, TemporalOp, canonical_op
 from search_spaces.parts import Attend, classifier, conv_norm, factorised, normed, relu
 from search_spaces.spec import ArchSpec, scale
@@ -289,6 +289,7 @@ class BlockUnit(Unit):
         found = self._channelwise(draft, found, join(name, "conv2.conv"), stride)
         found = normed(draft, found, join(name, "conv2"), mid)
         if not behind:
+            # The paper does not say how many planes are inside squeeze-excitation; the authors' code does.
             gate = Attend(attention, mid, hidden=round_width(mid, 1 / 16) if attention == "se" else 0)
             (found,) = gate.draw(draft, found, name=join(name, "gate"))
         found = draft.add(Activation("silu"), found, name=join(name, "swish"))
@@ -300,7 +301,7 @@ class BlockUnit(Unit):
                 shortcut = conv_norm(draft, x, path, conv, act=False)
             else:
                 shortcut = draft.add(conv, x, name=path)
-        found = relu(draft, draft.add(Sum(in_place=True), found, shortcut), name)
+        found = relu(draft, draft.add(Sum(in_place=True), found, shortcut, scope=name), name)
         return Attend(attention, out).draw(draft, found, name=join(name, "last")) if behind else (found,)
 
     def _channelwise(self, draft: Draft, x: int, name: str, stride: Triple) -> int:
@@ -346,10 +347,10 @@ class HeadUnit(Unit):
         """Draws its layers."""
         (x,), mid, features = inputs, self.head.midplanes, self.head.width
         x = conv_norm(draft, x, join(name, "conv"), Convolution(self.in_planes, mid), act=True)
-        x = draft.add(Mean((1, 2, 3), keep=True), x)
+        x = draft.add(GlobalMean(keep=True), x, scope=name)
         # A convolution of one position, so that it is drawn as the others are.
         x = draft.add(Convolution(mid, features), x, name=join(name, "expand"))
-        x = draft.add(Flatten(), relu(draft, x, name))
+        x = draft.add(Flatten(), relu(draft, x, name), scope=name)
         return (classifier(draft, x, features, self.num_classes, dropout=self.dropout, name=name),)
 
 
