@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas.ablation.config import BASE, CONTROL, AblationConfig
+from nas.store import tables as m
 from nas.store.database import Row, Store
 from nas.study.metric import TOP1, accuracy_of, in_points, metric_of
 
@@ -44,7 +45,7 @@ def results_of(store: Store, ablation: int) -> dict[int, dict[int, Any]]:
     from nas.evidence.values import Result
 
     found: dict[int, dict[int, Any]] = {}
-    chosen = selecting(store, _study_of(store, ablation))
+    chosen = selecting(store, store.row(m.ablation, ablation)["study_id"])
     for row in store.arm_runs(ablation):
         if row["state"] == "done" and (row["digest"], row["seed"]) not in chosen:
             # Marks of right and wrong say nothing of mean average precision, and weigh classes by their videos: where
@@ -76,7 +77,7 @@ def answer_of(store: Store, ablation: int, config: AblationConfig) -> Answer:
     from nas.evidence.words import stop
 
     arms = store.arms(ablation)
-    kind = next(row["kind"] for row in store.ablations(_study_of(store, ablation)) if row["id"] == ablation)
+    kind = store.row(m.ablation, ablation)["kind"]
     results = results_of(store, ablation)
     plan, reached = _looks(config), _reached(store, ablation, arms, _looks(config))
     for look in reached:
@@ -311,10 +312,3 @@ def _short(arm: Row, config: AblationConfig) -> str:
     if arm["factor"] == BASE:
         return config.base if isinstance(config.base, str) else "the base"
     return str(arm["level"]) if arm["factor"] in ("network", CONTROL) else f"{arm['factor']}={arm['level']}"
-
-
-def _study_of(store: Store, ablation: int) -> int:
-    for study in store.studies():
-        if any(row["id"] == ablation for row in store.ablations(study["id"])):
-            return int(study["id"])
-    raise AssertionError(f"ablation {ablation} is in the store")

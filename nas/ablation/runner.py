@@ -15,8 +15,8 @@ from nas.ablation.plan import Plan, Training
 from nas.ablation.variants import LevelError
 from nas.errors import SearchError, StoreError
 from nas.places import lines_of
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.database import Row, Store
 from nas.study.metric import told
 from nas.train.crew import Crew
@@ -134,7 +134,7 @@ class AblationRecord:
 
     def preempt(self, run: int, reason: str, place: str) -> int:
         """The run was cut short and goes on later; returns how often that was so at this place."""
-        row = next(row for row in self.store.runs(self.study["id"]) if row["id"] == run)
+        row = self.store.row(m.run, run)
         tries = row["tries"] + 1 if (row["reason"], row["detail"]) == (reason, place) else 1
         self._update(run, {"state": "preempted", "reason": reason, "detail": place, "tries": tries})
         return tries

@@ -11,8 +11,8 @@ from typing import Any
 from nas.ablation.answer import answer_of, level_of, results_of, selecting
 from nas.ablation.config import BASE, AblationConfig, Claim, recorded
 from nas.errors import NotFoundError, StoreError, StudyError, one_of
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.damage import damaged
 from nas.store.database import Row, Store
 

@@ -18,8 +18,8 @@ from nas.cost.cost import cost_of
 from nas.errors import NotFoundError, SearchError, StoreError
 from nas.places import lines_of, moved
 from nas.promotion.results import Promoted, joined, promoted_of
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.database import Row, Store
 from nas.study.metric import (
     accuracy_of,
@@ -254,7 +254,7 @@ def promote(
         e for e in store.evaluations(row["id"], purpose="promotion", split=split) if e["promotion_id"] == promotion
     )
     return promoted_of(
-        _row(store, row["id"], promotion), result, description=spec.describe(), folder=folder, fresh=not done
+        store.row(m.promotion, promotion), result, description=spec.describe(), folder=folder, fresh=not done
     )
 
 
@@ -360,7 +360,7 @@ def _train(
         on_epoch=say,
         network=codec.digest(codec.loads(job.spec)),
     )
-    before = _row(store, study["id"], promotion)["broken"]  # of an earlier start
+    before = store.row(m.promotion, promotion)["broken"]  # of an earlier start
     broken = joined(before, data.met.num_clips, data.met.videos)
     if broken is not None:
         with store.write() as connection:
@@ -432,10 +432,6 @@ def _report(
             m.promotion.update().where(m.promotion.c.id == promotion).values(state="done", ended_at=s.now())
         )
     return dict(record.get("left_out", {}))
-
-
-def _row(store: Store, study: int, promotion: int) -> Row:
-    return next(row for row in store.promotions(study) if row["id"] == promotion)
 
 
 def _state(store: Store, promotion: int, state: str, *, reason: str | None = None, detail: str | None = None) -> None:

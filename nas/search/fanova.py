@@ -29,8 +29,8 @@ from optuna.trial import FrozenTrial, create_trial
 from nas.errors import StoreError
 from nas.search.importance import MIN_NETWORKS, beyond_cost, factor_of, level_of
 from nas.search.optuna_copies import close_storage, rung_name, storage_of
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.damage import reading_optuna
 from nas.store.database import Row, Store
 from nas.study.fidelity import recorded_fidelity

@@ -14,8 +14,8 @@ from nas.search.model.belief import Reason, Result
 from nas.search.pool import Pool
 from nas.search.rows import UNDER_WAY, Histories, Job, Trial
 from nas.search.sampler import Observation, Proposal
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.database import Row, Store
 from nas.study.objectives import MOTION_GAP, measured, minimised
 from nas.study.study import Study

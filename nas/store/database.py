@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, String, Table, bindparam, case, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -23,33 +21,10 @@ from nas.places import OPENED, check_file, path_of
 from nas.store import damage, lookup, migrations
 from nas.store import tables as m
 from nas.store.connection import engine_of, is_settled
+from nas.store.write import insert, now
 from nas.study.objectives import USUAL, front_rows, recorded_floors, recorded_objectives
 
 Row = Mapping[str, Any]
-
-if TYPE_CHECKING:
-    from nas.cost.layers import Cost
-    from search_spaces.spec import ArchSpec
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Network:
-    """An architecture with its exact cost at the study's clip."""
-
-    digest: str
-    description: str
-    spec: Mapping[str, Any]
-    params: int
-    macs: int
-    train_macs: int
-    activation_bytes: int
-
-    @classmethod
-    def of(cls, spec: ArchSpec, price: Cost) -> Network:
-        """The network of a spec."""
-        from search_spaces import codec  # every family, which who only reads has no use for
-
-        return cls(digest=codec.digest(spec), description=spec.describe(), spec=codec.encode(spec), **asdict(price))
 
 
 class Store:
@@ -131,6 +106,15 @@ class Store:
             raise
         except DBAPIError as error:
             raise damage.refused(error, self.location, verb="written") from error
+
+    def row(self, table: Table, key: int) -> Row:
+        """The row of a table with an id, which there is.
+
+        Raises:
+            StoreError: As `rows`.
+        """
+        (found,) = self.rows(select(table).where(table.c.id == key))
+        return found
 
     def rows(self, query: Any) -> list[Row]:
         """The rows of a query as mappings.
@@ -457,48 +441,3 @@ class Store:
             .order_by(a.c.id, r.c.state)
         )
         return self.rows(query)
-
-
-def insert(connection: Connection, table: Table, **values: Any) -> int:
-    """Adds a row; returns its integer key."""
-    key = connection.execute(table.insert(), values).inserted_primary_key
-    assert key is not None
-    return int(key[0])
-
-
-def put_network(connection: Connection, network: Network, *, clip: str, num_classes: int) -> Network:
-    """Stores an architecture and its cost, once; returns it as it is stored, which may be from an earlier time."""
-    a, c = m.architecture, m.cost
-    known = connection.execute(select(a.c.description).where(a.c.digest == network.digest)).scalar()
-    if known is None:
-        values = {"digest": network.digest, "description": network.description, "spec": dict(network.spec)}
-        connection.execute(a.insert(), values)
-    else:
-        network = replace(network, description=known)
-    key = (c.c.digest == network.digest) & (c.c.clip == clip) & (c.c.num_classes == num_classes)
-    costs = ("params", "macs", "train_macs", "activation_bytes")
-    price = connection.execute(select(*(c.c[name] for name in costs)).where(key)).first()
-    if price is not None:
-        return replace(network, **dict(zip(costs, price, strict=True)))
-    values = {name: getattr(network, name) for name in costs}
-    connection.execute(c.insert(), {"digest": network.digest, "clip": clip, "num_classes": num_classes, **values})
-    return network
-
-
-def put_event(connection: Connection, study_id: int, kind: str, *, trial: int, rung: int) -> None:
-    """Appends to the log of decisions and outcomes."""
-    values = {"study_id": study_id, "kind": kind, "trial": trial, "rung": rung, "at": now()}
-    connection.execute(m.event.insert(), values)
-
-
-def put_epochs(connection: Connection, trial_id: int, epochs: Iterable[Mapping[str, Any]]) -> None:
-    """Stores those epochs of a trial that are not stored yet."""
-    last = connection.execute(select(func.max(m.epoch.c.epoch)).where(m.epoch.c.trial_id == trial_id)).scalar()
-    new = [{"trial_id": trial_id, **row} for row in epochs if row["epoch"] > (last or 0)]
-    if new:
-        connection.execute(m.epoch.insert(), new)
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

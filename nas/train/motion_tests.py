@@ -11,8 +11,8 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from nas.errors import NasError, NotFoundError, one_of
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.database import Row, Store
 from nas.study.study import Study
 from nas.train.jobs import SOURCES

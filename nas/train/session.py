@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 
 from nas.errors import SearchError, StoreError
 from nas.places import check_file
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.database import Row, Store
 from nas.study.metric import AUTO, check_choice, few_videos
 from nas.study.objectives import check_objectives

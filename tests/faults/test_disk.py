@@ -9,8 +9,8 @@ from sqlalchemy import event
 
 from nas.cli.main import main
 from nas.errors import StoreError
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.database import Store
 from tests.nas.studies import write_study
 

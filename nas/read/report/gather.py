@@ -13,8 +13,10 @@ from nas.read.learned import learned_of
 from nas.read.report import parts as evidence
 from nas.read.report.parts import marginals, networks_of, promotion, rungs, steps
 from nas.read.report.values import Ablation, Curve, Failure, Network, Point, Promotion, Report, Session
-from nas.store.database import Row, Store, now
+from nas.store import tables as m
+from nas.store.database import Row, Store
 from nas.store.drivers import Driver, begun_of, drivers_of
+from nas.store.write import now
 from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import accuracy_of, interval_of, metric_in, metric_of
 from nas.study.objectives import USUAL, averaged, meets, minimised, no_front, recorded_floors, recorded_objectives
@@ -66,7 +68,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
         importances=evidence.importances(store.view("importance", name)),
         ablations=ablations,
         verdicts=evidence.verdicts(verdicts),
-        verdicts_confidence=_confidence(store, key, verdicts),
+        verdicts_confidence=_confidence(store, verdicts),
         motions=evidence.motions(store.motion_tests(name)),
         promotions=_promotions(store, study, promotions, networks),
         recipes=told_apart(promotions),
@@ -156,12 +158,10 @@ def _in_use(
     return {digest: networks[digest] for digest in dict.fromkeys(wanted) if digest in networks}
 
 
-def _confidence(store: Store, study: int, verdicts: Sequence[Row]) -> float | None:
+def _confidence(store: Store, verdicts: Sequence[Row]) -> float | None:
     """Of the intervals of verdicts, all of which are of one ablation."""
-    ablation = next(
-        (row for row in store.ablations(study) if verdicts and row["id"] == verdicts[0]["ablation_id"]), None
-    )
-    return None if ablation is None else stated_level(store, ablation, verdicts)
+    of = verdicts[0]["ablation_id"] if verdicts else None
+    return None if of is None else stated_level(store, store.row(m.ablation, of), verdicts)
 
 
 def _parts(store: Store, ablation: int) -> tuple[list[Row], list[Row], list[Row]]:

@@ -26,7 +26,8 @@ from nas.ablation.plan import Searched, completed, config_of, prepared
 from nas.cli.main import main
 from nas.errors import StudyError
 from nas.store import tables
-from nas.store.database import Store, insert
+from nas.store.database import Store
+from nas.store.write import insert
 from nas.study.files import load_study
 from nas.train.jobs import TrainJob
 from nas.train.training import first_network

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nas.search.optuna_copies import Rungs
-from nas.store import database as s
 from nas.store import tables as m
-from nas.store.database import Network, Store
+from nas.store import write as s
+from nas.store.database import Store
+from nas.store.write import Network
 from nas.study.files import load_study
 from search_spaces import codec
 from tests.nas.studies import merged, write_study

@@ -22,8 +22,8 @@ from nas.read.ranks import agreements, spearman
 from nas.read.ranks import interval as interval_of_ranks
 from nas.search.calibration import calibration, expectations, interval
 from nas.search.importance import rungs_of
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.database import Store
 from nas.store.drivers import Driver
 from tests.nas.read import widths

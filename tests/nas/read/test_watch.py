@@ -22,8 +22,8 @@ import pytest
 from nas.errors import NotFoundError, StoreError
 from nas.read.status import frame_of
 from nas.search.budget import recorded_budget
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.database import Store
 from nas.store.drivers import is_held
 from nas.train.session import Heartbeat, locked, open_session

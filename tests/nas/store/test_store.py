@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from nas.errors import NotFoundError, StoreError
-from nas.store import database as s
 from nas.store import migrations
 from nas.store import tables as m
-from nas.store.database import Network, Store
+from nas.store import write as s
+from nas.store.database import Store
+from nas.store.write import Network
 from nas.study.front import front
 
 DATABASES = Path(__file__).parents[2] / "golden" / "databases"

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.cli.main import main
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.database import Store
 from nas.study.study import study_of
 from nas.train.jobs import TrainJob

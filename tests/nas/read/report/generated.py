@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from nas.store import database as s
 from nas.store import tables as m
-from nas.store.database import Network, Store
+from nas.store import write as s
+from nas.store.database import Store
+from nas.store.write import Network
 from nas.train.folder import FORMAT, write_content
 from search_spaces import codec, edit
 from search_spaces.catalogue import preset

@@ -15,8 +15,8 @@ from nas.read.learned import Box
 from nas.read.report.gather import gather
 from nas.read.report.parts import TIMM_NOTE, rungs, steps
 from nas.read.report.values import Point, Report
-from nas.store import database as s
 from nas.store import tables as m
+from nas.store import write as s
 from nas.store.database import Store
 from nas.train.folder import read_content, write_content
 from search_spaces import codec
