@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nas.store.database import Row
-from nas.study.study import changes
 
 DIGITS = 6  # of a recipe's digest, as it is shown
 
@@ -34,6 +33,8 @@ def told_apart(promotions: Sequence[Row]) -> dict[str, str]:
     """
     if not are_several(promotions):
         return {}
+    from nas.study.study import changes  # every family, which most tables have no use for
+
     recipes = {row["recipe_digest"]: {"recipe": row["recipe"]} for row in promotions}
     said: dict[str, dict[str, str]] = {digest: {} for digest in recipes}
     for digest, one in recipes.items():
