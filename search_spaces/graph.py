@@ -62,7 +62,7 @@ class BatchNorm:
         eps: Added to the variance. It changes neither parameters nor cost, but outputs.
         momentum: Share of a batch in the running statistics.
         last: It is at the end of a residual branch, which adds nothing where the norm's weight is 0.
-        faint: Its weight begins at 0.1; see `modules.FaintNorm`.
+        faint: Its weight begins at 0.1; see `modules.SmallInitNorm`.
     """
 
     planes: int
@@ -104,28 +104,28 @@ class Pooling:
 
 
 @dataclass(frozen=True, slots=True)
-class SlidingMean:
-    """The average over windows at stride 1 that keeps the size; see `modules.sliding_mean`."""
+class SameAvgPool:
+    """The average over windows at stride 1 that keeps the size; see `modules.same_avg_pool`."""
 
     kernel: Triple
 
 
 @dataclass(frozen=True, slots=True)
-class WindowMean:
+class ValidAvgPool:
     """The average over windows at stride 1 without padding; a window is no larger than what is left of the clip."""
 
     kernel: Triple
 
 
 @dataclass(frozen=True, slots=True)
-class GridMean:
+class AdaptiveAvgPool:
     """The average of each cell of a grid over (T, H, W)."""
 
     grid: Triple
 
 
 @dataclass(frozen=True, slots=True)
-class CellMean:
+class AuxPool:
     """The average over 1x5x5 at stride 3, of maps of fewer than `cells` rows or columns that of a grid.
 
     Attributes:
@@ -217,7 +217,7 @@ class StackedFrames:
 
 
 @dataclass(frozen=True, slots=True)
-class LeastFrames:
+class RequireFrames:
     """Its input, which must have a number of frames."""
 
     frames: int
@@ -246,7 +246,7 @@ class Concat:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class ScaleChannels:
     """Maps (C, T, H, W) times factors (C,)."""
 
 
@@ -255,10 +255,10 @@ Layer = (
     | BatchNorm
     | Activation
     | Pooling
-    | SlidingMean
-    | WindowMean
-    | GridMean
-    | CellMean
+    | SameAvgPool
+    | ValidAvgPool
+    | AdaptiveAvgPool
+    | AuxPool
     | Mean
     | GlobalMean
     | Maximum
@@ -269,11 +269,11 @@ Layer = (
     | Subsample
     | SlowFrames
     | StackedFrames
-    | LeastFrames
+    | RequireFrames
     | Lookup
     | Sum
     | Concat
-    | Scale
+    | ScaleChannels
 )
 
 
@@ -293,7 +293,7 @@ class Node(NamedTuple):
     scope: str = ""
 
 
-class Site(NamedTuple):
+class TemporalSite(NamedTuple):
     """A temporal operator in its place: the path of its layers in the unit, and the planes between those of (2+1)D."""
 
     path: str
@@ -315,7 +315,7 @@ class Graph:
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
     inputs: int = 1
-    sites: tuple[Site, ...] = ()
+    sites: tuple[TemporalSite, ...] = ()
 
     def order(self) -> tuple[int, ...]:
         """Returns the indices of the nodes in an order in which they can run: theirs as far as possible."""
@@ -368,13 +368,13 @@ def _tensors(layer: Layer) -> Mapping[str, Shape]:
     return {}
 
 
-class Draft:
+class GraphBuilder:
     """A graph that is being drawn, node by node."""
 
     def __init__(self, inputs: int = 1) -> None:
         """Begins an empty graph with a number of inputs."""
         self._nodes: list[Node] = []
-        self._sites: list[Site] = []
+        self._sites: list[TemporalSite] = []
         self._inputs = inputs
 
     def add(self, layer: Layer, *inputs: int, name: str = "", scope: str = "") -> int:
@@ -388,7 +388,7 @@ class Draft:
 
     def mark(self, path: str, op: TemporalOp, midplanes: int = 0) -> None:
         """Notes that a temporal operator stands at a path."""
-        self._sites.append(Site(path, op, midplanes))
+        self._sites.append(TemporalSite(path, op, midplanes))
 
     def graph(self, *outputs: int) -> Graph:
         """Returns what was drawn."""
@@ -410,13 +410,13 @@ class Unit(ABC):
     """In training it sees what the next link sees, and its logits are set aside; in evaluation it rests."""
 
     @abstractmethod
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers, with a prefix of their names; returns the nodes that it gives."""
 
     def graph(self) -> Graph:
         """Returns it as a graph."""
-        draft = Draft(self.inputs)
-        return draft.graph(*self.draw(draft, *(~i for i in range(self.inputs))))
+        builder = GraphBuilder(self.inputs)
+        return builder.graph(*self.draw(builder, *(~i for i in range(self.inputs))))
 
 
 class Foreign(ABC):

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from search_spaces.convolutions import Conv3d
 from search_spaces.errors import SpecError, one_of
 from search_spaces.graph import STATISTICS, Graph, Shape, Unit, join
-from search_spaces.modules import Block, FaintNorm, Network
+from search_spaces.modules import Block, Network, SmallInitNorm
 from search_spaces.spec import ArchSpec, Twin
 
 
@@ -244,7 +244,7 @@ class Inflated:
 
 
 @runtime_checkable
-class TakesItself(Protocol):
+class InflatesItself(Protocol):
     """A spec whose networks take 2D weights in their own way, such as those that are made of their parent's modules."""
 
     def take_2d(self, network: nn.Module, state: Mapping[str, Tensor], mode: Mode) -> Inflated:
@@ -312,7 +312,7 @@ def inflate(network: nn.Module, spec: ArchSpec, state: Mapping[str, Tensor], mod
             are of another network. Nothing is changed then.
     """
     one_of("mode", mode, MODES)
-    if isinstance(spec, TakesItself):
+    if isinstance(spec, InflatesItself):
         return spec.take_2d(network, state, mode)
     assert isinstance(network, Network)
     parts = parts_of_network(network, spec)
@@ -329,7 +329,7 @@ def inflate(network: nn.Module, spec: ArchSpec, state: Mapping[str, Tensor], mod
             if isinstance(module, Block) and mode != "random":
                 for site in (site for site in module.graph.sites if site.op.form):
                     _still(module.get_submodule(site.path), site.op.form, mode)
-            elif isinstance(module, FaintNorm):
+            elif isinstance(module, SmallInitNorm):
                 nn.init.zeros_(module.weight)
     return Inflated(taken=len(used), left=left)
 
@@ -345,7 +345,7 @@ def check(spec: ArchSpec, shapes: Mapping[str, Shape], *, num_classes: int) -> I
     Raises:
         SpecError: As `inflate`.
     """
-    if isinstance(spec, TakesItself):
+    if isinstance(spec, InflatesItself):
         return spec.check_2d(shapes, num_classes=num_classes)
     used, left = match(parts_of_spec(spec, num_classes=num_classes), spec, shapes)
     return Inflated(taken=len(used), left=left)

@@ -157,7 +157,7 @@ def _(layer: layers.Convolution) -> nn.Module:
 
 @operation.register
 def _(layer: layers.BatchNorm) -> nn.Module:
-    make = FaintNorm if layer.faint else nn.BatchNorm3d
+    make = SmallInitNorm if layer.faint else nn.BatchNorm3d
     return make(layer.planes, eps=layer.eps, momentum=layer.momentum)
 
 
@@ -178,12 +178,12 @@ def _(layer: layers.Pooling) -> nn.Module | Callable[..., Tensor]:
 
 
 @operation.register
-def _(layer: layers.SlidingMean) -> Callable[..., Tensor]:
-    return partial(sliding_mean, kernel=layer.kernel)
+def _(layer: layers.SameAvgPool) -> Callable[..., Tensor]:
+    return partial(same_avg_pool, kernel=layer.kernel)
 
 
 @operation.register
-def _(layer: layers.WindowMean) -> Callable[..., Tensor]:
+def _(layer: layers.ValidAvgPool) -> Callable[..., Tensor]:
     def mean(x: Tensor) -> Tensor:
         return F.avg_pool3d(x, list(map(min, layer.kernel, x.shape[2:])), stride=1)
 
@@ -191,12 +191,12 @@ def _(layer: layers.WindowMean) -> Callable[..., Tensor]:
 
 
 @operation.register
-def _(layer: layers.GridMean) -> Callable[..., Tensor]:
-    return partial(grid_mean, grid=layer.grid)
+def _(layer: layers.AdaptiveAvgPool) -> Callable[..., Tensor]:
+    return partial(adaptive_avg_pool, grid=layer.grid)
 
 
 @operation.register
-def _(layer: layers.CellMean) -> Callable[..., Tensor]:
+def _(layer: layers.AuxPool) -> Callable[..., Tensor]:
     def mean(x: Tensor) -> Tensor:
         if min(x.shape[3:]) < layer.cells:
             return F.adaptive_avg_pool3d(x, (x.shape[2], layer.grid, layer.grid))
@@ -271,7 +271,7 @@ def _(layer: layers.StackedFrames) -> Callable[..., Tensor]:
 
 
 @operation.register
-def _(layer: layers.LeastFrames) -> Callable[..., Tensor]:
+def _(layer: layers.RequireFrames) -> Callable[..., Tensor]:
     def checked(x: Tensor) -> Tensor:
         layer.check(x.shape[2])
         return x
@@ -281,7 +281,7 @@ def _(layer: layers.LeastFrames) -> Callable[..., Tensor]:
 
 @operation.register
 def _(layer: layers.Lookup) -> nn.Module:
-    return SoftLookup()
+    return DotProductAttention()
 
 
 @operation.register
@@ -296,11 +296,11 @@ def _(layer: layers.Concat) -> Callable[..., Tensor]:
 
 
 @operation.register
-def _(layer: layers.Scale) -> Callable[..., Tensor]:
+def _(layer: layers.ScaleChannels) -> Callable[..., Tensor]:
     return lambda x, factors: x * factors[:, :, None, None, None]
 
 
-class FaintNorm(nn.BatchNorm3d):
+class SmallInitNorm(nn.BatchNorm3d):
     """The norm at the end of a residual branch that starts near nothing.
 
     Wang et al. start from a weight of 0. Then no other weight of the branch has a gradient in the first step, so this
@@ -325,7 +325,7 @@ class SameMaxPool(nn.MaxPool3d):
         return F.max_pool3d(x, kernel, stride, padding)
 
 
-class SoftLookup(nn.Module):
+class DotProductAttention(nn.Module):
     """Values averaged by the softmax of scaled products of queries and keys.
 
     The two matrix products have a layer of their own, so that every counter of operations finds them.
@@ -342,7 +342,7 @@ class SoftLookup(nn.Module):
         return (queries.numel() + out.numel()) * keys.shape[2:].numel()
 
 
-def grid_mean(x: Tensor, grid: Triple) -> Tensor:
+def adaptive_avg_pool(x: Tensor, grid: Triple) -> Tensor:
     """Averages each cell of a grid over (T, H, W): adaptive pooling, in windows that every exporter can write.
 
     Cell i of k on an axis of n places is the average from place floor(i n / k) to place ceil((i + 1) n / k).
@@ -363,7 +363,7 @@ def grid_mean(x: Tensor, grid: Triple) -> Tensor:
     return torch.cat(means, 2).reshape(*x.shape[:2], *grid)
 
 
-def sliding_mean(x: Tensor, kernel: Triple) -> Tensor:
+def same_avg_pool(x: Tensor, kernel: Triple) -> Tensor:
     """Averages windows at stride 1, and keeps the size.
 
     Zeros around rows and columns are counted, as in torchvision's networks; frames before the first and behind the last

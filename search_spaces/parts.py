@@ -1,4 +1,4 @@
-"""Units that families share, as values: what a network is a chain of, each drawn as a graph of layers.
+"""Units that families share, each drawn as a graph of layers: convolutions with time (P3D, ...), attention, heads.
 
 Every temporal operator stands where a convolution and its norm stand in a 2D network, keeps T up to its stride, and
 brings its norms along. Convolutions have no bias, because a norm follows each of them.
@@ -21,15 +21,15 @@ from search_spaces.graph import (
     BatchNorm,
     Concat,
     Convolution,
-    Draft,
     Dropout,
     GlobalMean,
+    GraphBuilder,
     Linear,
     Lookup,
     Maximum,
     Mean,
     Pooling,
-    Scale,
+    ScaleChannels,
     Sum,
     Triple,
     Unit,
@@ -54,7 +54,7 @@ HeadPool = Literal["avg", "avg_max"]
 HEAD_POOLS: tuple[HeadPool, ...] = ("avg", "avg_max")
 
 
-class Norms(NamedTuple):
+class NormConfig(NamedTuple):
     """Settings of batch norms.
 
     Attributes:
@@ -72,32 +72,46 @@ class Norms(NamedTuple):
         return BatchNorm(planes, self.eps, self.momentum, last)
 
 
-NORMS = Norms()
+NORMS = NormConfig()
 
 
 def conv_norm(
-    draft: Draft, x: int, name: str, conv: Convolution, *, act: bool, norms: Norms = NORMS, last: bool = False
+    builder: GraphBuilder,
+    x: int,
+    name: str,
+    conv: Convolution,
+    *,
+    act: bool,
+    norms: NormConfig = NORMS,
+    last: bool = False,
 ) -> int:
     """Draws a convolution, its norm and, with `act`, a ReLU: `conv` and `norm` under the name."""
     return normed(
-        draft, draft.add(conv, x, name=join(name, "conv")), name, conv.out_planes, act=act, norms=norms, last=last
+        builder, builder.add(conv, x, name=join(name, "conv")), name, conv.out_planes, act=act, norms=norms, last=last
     )
 
 
 def normed(
-    draft: Draft, x: int, name: str, planes: int, *, act: bool = False, norms: Norms = NORMS, last: bool = False
+    builder: GraphBuilder,
+    x: int,
+    name: str,
+    planes: int,
+    *,
+    act: bool = False,
+    norms: NormConfig = NORMS,
+    last: bool = False,
 ) -> int:
     """Draws the norm behind a convolution and, with `act`, a ReLU."""
     norm = norms.layer(planes, last=last)
     if act and norms.relu_first:
-        x = relu(draft, x, name)
-    x = draft.add(norm, x, name=join(name, "norm"))
-    return relu(draft, x, name) if act and not norms.relu_first else x
+        x = relu(builder, x, name)
+    x = builder.add(norm, x, name=join(name, "norm"))
+    return relu(builder, x, name) if act and not norms.relu_first else x
 
 
-def relu(draft: Draft, x: int, name: str = "") -> int:
+def relu(builder: GraphBuilder, x: int, name: str = "") -> int:
     """Draws a ReLU, `act` under the name; in place, as convolutions and norms keep their inputs and no outputs."""
-    return draft.add(Activation(), x, name=join(name, "act"))
+    return builder.add(Activation(), x, name=join(name, "act"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,56 +154,88 @@ class Conv(Unit):
     padding: tuple[int, int] | None = None
     midplanes: int = 0
     act: bool = True
-    norms: Norms = NORMS
+    norms: NormConfig = NORMS
     pad_frames: bool = True
     same: bool = False
     last: bool = False
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers.
 
         Raises:
             SpecError: A channel-separated convolution would change the number of planes, or the spatial convolution of
                 P3D-B is not padded to keep the size, so that S and T would differ in theirs.
         """
-        (x,), op, norms, act, last = inputs, self.op, self.norms, self.act, self.last
-        before, after = self.in_planes, self.out_planes
-        frames, stride = self.temporal_stride, self.spatial_stride
-        both, sides, behind = (frames, stride, stride), (1, stride, stride), (frames, 1, 1)
-        if op.kind == "2d" or op.kind in POINTWISE_KINDS:
-            return (conv_norm(draft, x, name, self.spatial(both), act=act, norms=norms, last=last),)
-        draft.mark(name, op, self.midplanes)
-        if op.kind == "3d" or op.kind in SEPARATED_KINDS:
-            whole = replace(self.spatial(both, frames=op.kernel), dilations=op.dilation)
-            if op.kind in SEPARATED_KINDS:
-                if before != after:
-                    raise SpecError(f"{op.kind} must keep the number of planes, but is asked for {before} to {after}")
-                whole = replace(whole, groups=before)
-            if op.kind != "csn_ip":
-                return (conv_norm(draft, x, name, whole, act=act, norms=norms, last=last),)
-            # A 1x1x1 convolution before that of each plane alone, so that planes meet.
-            inner = join(name, "conv")
-            x = draft.add(Convolution(before, before), x, name=join(inner, "mix"))
-            x = draft.add(norms.layer(before), x, name=join(inner, "norm"))
-            x = draft.add(whole, x, name=join(inner, "conv"))
-            return (normed(draft, x, name, after, act=act, norms=norms, last=last),)
-        if op.kind == "2plus1d":
-            return (self._factorised(draft, x, name, sides, behind),)
-        if op.form == "a":
-            x = conv_norm(draft, x, join(name, "spatial"), self.spatial(sides), act=True, norms=norms)
-            over = self.temporal(after, after, behind)
-            return (conv_norm(draft, x, join(name, "temporal"), over, act=act, norms=norms, last=last),)
-        if op.form == "b" and self.padding not in (None, (self.kernel[0] // 2, self.kernel[1] // 2)):
+        (x,), kind = inputs, self.op.kind
+        if kind == "2d" or kind in POINTWISE_KINDS:
+            return (self._ended(builder, x, name, self.spatial(self._strides)),)
+        builder.mark(name, self.op, self.midplanes)
+        if kind == "3d":
+            whole = replace(self.spatial(self._strides, frames=self.op.kernel), dilations=self.op.dilation)
+            return (self._ended(builder, x, name, whole),)
+        if kind in SEPARATED_KINDS:
+            return (self._separated(builder, x, name),)
+        if kind == "2plus1d":
+            return (self._factorised(builder, x, name),)
+        if self.op.form == "a":
+            return (self._sequential(builder, x, name),)
+        assert self.op.form in ("b", "c"), f"nobody draws {kind}"
+        return (self._summed(builder, x, name),)
+
+    @property
+    def _strides(self) -> Triple:
+        return self.temporal_stride, self.spatial_stride, self.spatial_stride
+
+    def _ended(self, builder: GraphBuilder, x: int, name: str, conv: Convolution) -> int:
+        """Draws a convolution with the norm and the ReLU that end the unit."""
+        return conv_norm(builder, x, name, conv, act=self.act, norms=self.norms, last=self.last)
+
+    def _separated(self, builder: GraphBuilder, x: int, name: str) -> int:
+        """Draws a convolution of each plane alone; in `csn_ip` behind a 1x1x1 convolution, so that planes meet."""
+        planes, op = self.in_planes, self.op
+        if planes != self.out_planes:
+            raise SpecError(f"{op.kind} must keep the number of planes, but is asked for {planes} to {self.out_planes}")
+        depthwise = replace(self.spatial(self._strides, frames=op.kernel), dilations=op.dilation, groups=planes)
+        if op.kind == "csn":
+            return self._ended(builder, x, name, depthwise)
+        inner = join(name, "conv")
+        x = builder.add(Convolution(planes, planes), x, name=join(inner, "mix"))
+        x = builder.add(self.norms.layer(planes), x, name=join(inner, "norm"))
+        x = builder.add(depthwise, x, name=join(inner, "conv"))
+        return normed(builder, x, name, planes, act=self.act, norms=self.norms, last=self.last)
+
+    def _factorised(self, builder: GraphBuilder, x: int, name: str) -> int:
+        """Draws (2+1)D: spatial convolution, norm, ReLU, temporal convolution; or the temporal one first."""
+        before, mid, after, time_first = self.in_planes, self.midplanes, self.out_planes, self.op.time_first
+        (t, h, w), early, late = self._strides, (before, mid), (mid, after)
+        temporal = self.temporal(*(early if time_first else late), (t, 1, 1))
+        spatial = self.spatial((1, h, w), planes=late if time_first else early)
+        out = factorised(builder, x, join(name, "conv"), spatial, temporal, norms=self.norms, time_first=time_first)
+        return normed(builder, out, name, after, act=self.act, norms=self.norms, last=self.last)
+
+    def _sequential(self, builder: GraphBuilder, x: int, name: str) -> int:
+        """Draws P3D-A, T behind S, which has a ReLU also where the unit has none."""
+        t, h, w = self._strides
+        x = conv_norm(builder, x, join(name, "spatial"), self.spatial((1, h, w)), act=True, norms=self.norms)
+        temporal = self.temporal(self.out_planes, self.out_planes, (t, 1, 1))
+        return self._ended(builder, x, join(name, "temporal"), temporal)
+
+    def _summed(self, builder: GraphBuilder, x: int, name: str) -> int:
+        """Draws P3D-B and C: S, and T beside or behind it, added up."""
+        op, act, parallel = self.op, self.act, self.op.form == "b"
+        if parallel and self.padding not in (None, (self.kernel[0] // 2, self.kernel[1] // 2)):
             raise SpecError(f"{op.kind} needs a spatial convolution that keeps the size, so padding, but it has none")
-        s = conv_norm(draft, x, join(name, "spatial"), self.spatial(both), act=act, norms=norms, last=last)
-        port = op.kind in PORT_KINDS
-        over = self.temporal(before, after, both) if op.form == "b" else self.temporal(after, after)
-        # Not in place: without act, the sum needs S as it was.
-        seen = x if op.form == "b" else s if act else draft.add(Activation(in_place=False), s, scope=name)
-        t_act = act and (port or norms.relu_first)
-        t = conv_norm(draft, seen, join(name, "temporal"), over, act=t_act, norms=norms, last=last)
-        out = draft.add(Sum(), s, t, scope=name)
-        return (relu(draft, out, name) if act and not t_act else out,)
+        s = self._ended(builder, x, join(name, "spatial"), self.spatial(self._strides))
+        if parallel:
+            seen, temporal = x, self.temporal(self.in_planes, self.out_planes, self._strides)
+        else:
+            # Not in place: without act, the sum needs S as it was.
+            seen = s if act else builder.add(Activation(in_place=False), s, scope=name)
+            temporal = self.temporal(self.out_planes, self.out_planes)
+        relu_on_t = act and (op.kind in PORT_KINDS or self.norms.relu_first)
+        t = conv_norm(builder, seen, join(name, "temporal"), temporal, act=relu_on_t, norms=self.norms, last=self.last)
+        out = builder.add(Sum(), s, t, scope=name)
+        return relu(builder, out, name) if act and not relu_on_t else out
 
     def spatial(self, stride: Triple, *, planes: tuple[int, int] | None = None, frames: int = 1) -> Convolution:
         """Returns a convolution over rows, columns and `frames`, by default from its planes in to its planes out."""
@@ -204,38 +250,30 @@ class Conv(Unit):
         padding = (k // 2 if self.pad_frames else 0, 0, 0)
         return Convolution(before, after, (k, 1, 1), stride, padding, dilations=self.op.dilation, same=self.same)
 
-    def _factorised(self, draft: Draft, x: int, name: str, sides: Triple, behind: Triple) -> int:
-        """Draws (2+1)D: spatial convolution, norm, ReLU, temporal convolution; or the temporal one first."""
-        before, mid, after = self.in_planes, self.midplanes, self.out_planes
-        over = self.temporal(*((before, mid) if self.op.time_first else (mid, after)), behind)
-        flat = self.spatial(sides, planes=(mid, after) if self.op.time_first else (before, mid))
-        out = factorised(draft, x, join(name, "conv"), flat, over, norms=self.norms, time_first=self.op.time_first)
-        return normed(draft, out, name, after, act=self.act, norms=self.norms, last=self.last)
-
 
 def factorised(
-    draft: Draft,
+    builder: GraphBuilder,
     x: int,
     name: str,
     spatial: Convolution,
     temporal: Convolution,
     *,
-    norms: Norms = NORMS,
+    norms: NormConfig = NORMS,
     time_first: bool = False,
 ) -> int:
     """Draws two convolutions with a norm and a ReLU between them, in the place of one: (2+1)D.
 
     Parameters of the spatial one are registered first, also where the temporal one runs first.
     """
-    s = draft.add(spatial, x, name=join(name, "spatial"))
-    mid = normed(draft, s, name, temporal.out_planes if time_first else spatial.out_planes, act=True, norms=norms)
-    t = draft.add(temporal, mid, name=join(name, "temporal"))
+    s = builder.add(spatial, x, name=join(name, "spatial"))
+    mid = normed(builder, s, name, temporal.out_planes if time_first else spatial.out_planes, act=True, norms=norms)
+    t = builder.add(temporal, mid, name=join(name, "temporal"))
     if not time_first:
         return t
     first = s + 1  # of norm and ReLU, that which comes first
-    draft.rewire(t, x)
-    draft.rewire(first, t)
-    draft.rewire(s, mid)
+    builder.rewire(t, x)
+    builder.rewire(first, t)
+    builder.rewire(s, mid)
     return s
 
 
@@ -259,10 +297,10 @@ class Pool(Unit):
     ceil: bool = False
     same: bool = False
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the pool."""
         layer = Pooling(self.kind, self.kernel, self.stride, self.padding, self.ceil, self.same)
-        return (draft.add(layer, *inputs, name=join(name, "pool")),)
+        return (builder.add(layer, *inputs, name=join(name, "pool")),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,10 +309,10 @@ class Chain(Unit):
 
     parts: tuple[Unit, ...]
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws them."""
         for i, part in enumerate(self.parts):
-            inputs = part.draw(draft, *inputs, name=join(name, str(i)))
+            inputs = part.draw(builder, *inputs, name=join(name, str(i)))
         return inputs
 
 
@@ -284,13 +322,13 @@ class Branches(Unit):
 
     branches: tuple[tuple[Unit, ...], ...]
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws them."""
         ends = (
-            Chain(parts=parts).draw(draft, *inputs, name=join(name, f"branch{i}"))
+            Chain(parts=parts).draw(builder, *inputs, name=join(name, f"branch{i}"))
             for i, parts in enumerate(self.branches)
         )
-        return (draft.add(Concat(), *(end for (end,) in ends), scope=name),)
+        return (builder.add(Concat(), *(end for (end,) in ends), scope=name),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +353,7 @@ class Attend(Unit):
     planes: int
     hidden: int = 0
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the unit; `none` is its input.
 
         Raises:
@@ -325,28 +363,28 @@ class Attend(Unit):
         if kind == "none":
             return inputs
         if kind in NONLOCALS:
-            return (self._non_local(draft, x, name),)
+            return (self._non_local(builder, x, name),)
         if kind not in ("se", "gate"):
             raise SpecError(f"attention must be one of its choices, but is {kind}{nearest(kind, ATTENTIONS)}")
-        at = draft.add(Mean((1, 2, 3)), x, scope=name)
+        at = builder.add(Mean((1, 2, 3)), x, scope=name)
         if kind == "se":
             hidden = self.hidden or squeezed_planes(planes)
-            at = draft.add(Linear(planes, hidden), at, name=join(name, "fc1"))
-            at = draft.add(Linear(hidden, planes), relu(draft, at, name), name=join(name, "fc2"))
+            at = builder.add(Linear(planes, hidden), at, name=join(name, "fc1"))
+            at = builder.add(Linear(hidden, planes), relu(builder, at, name), name=join(name, "fc2"))
         else:
-            at = draft.add(Linear(planes, planes, bias=False), at, name=join(name, "fc"))
-        return (draft.add(Scale(), x, draft.add(Activation("sigmoid"), at, scope=name), scope=name),)
+            at = builder.add(Linear(planes, planes, bias=False), at, name=join(name, "fc"))
+        return (builder.add(ScaleChannels(), x, builder.add(Activation("sigmoid"), at, scope=name), scope=name),)
 
-    def _non_local(self, draft: Draft, x: int, name: str) -> int:
+    def _non_local(self, builder: GraphBuilder, x: int, name: str) -> int:
         planes, inside = self.planes, max(1, self.planes // 2)
-        seen = draft.add(Pooling("max", (1, 2, 2), (1, 2, 2), least=4), x, scope=name)
-        query = draft.add(Convolution(planes, inside, bias=self.kind == "nonlocal"), x, name=join(name, "query"))
-        key = draft.add(Convolution(planes, inside), seen, name=join(name, "key"))
-        value = draft.add(Convolution(planes, inside), seen, name=join(name, "value"))
-        found = draft.add(Lookup(), query, key, value, name=join(name, "lookup"))
-        out = draft.add(Convolution(inside, planes), found, name=join(name, "out"))
+        seen = builder.add(Pooling("max", (1, 2, 2), (1, 2, 2), least=4), x, scope=name)
+        query = builder.add(Convolution(planes, inside, bias=self.kind == "nonlocal"), x, name=join(name, "query"))
+        key = builder.add(Convolution(planes, inside), seen, name=join(name, "key"))
+        value = builder.add(Convolution(planes, inside), seen, name=join(name, "value"))
+        found = builder.add(Lookup(), query, key, value, name=join(name, "lookup"))
+        out = builder.add(Convolution(inside, planes), found, name=join(name, "out"))
         norm = BatchNorm(planes, last=True, faint=True)
-        return draft.add(Sum(), x, draft.add(norm, out, name=join(name, "norm")), scope=name)
+        return builder.add(Sum(), x, builder.add(norm, out, name=join(name, "norm")), scope=name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -365,16 +403,18 @@ class Head(Unit):
     dropout: float = 0.0
     pool: HeadPool = "avg"
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the head."""
         if self.pool == "avg":
-            features = draft.add(GlobalMean(), *inputs, scope=name)
+            features = builder.add(GlobalMean(), *inputs, scope=name)
         else:
-            features = draft.add(Maximum(1), draft.add(Mean((2, 3)), *inputs, scope=name), scope=name)
-        return (classifier(draft, features, self.in_planes, self.num_classes, dropout=self.dropout, name=name),)
+            features = builder.add(Maximum(1), builder.add(Mean((2, 3)), *inputs, scope=name), scope=name)
+        return (classifier(builder, features, self.in_planes, self.num_classes, dropout=self.dropout, name=name),)
 
 
-def classifier(draft: Draft, x: int, features: int, num_classes: int, *, dropout: float, name: str = "") -> int:
+def classifier(
+    builder: GraphBuilder, x: int, features: int, num_classes: int, *, dropout: float, name: str = ""
+) -> int:
     """Draws a dropout and the linear layer `fc`."""
-    x = draft.add(Dropout(dropout), x, name=join(name, "dropout"))
-    return draft.add(Linear(features, num_classes), x, name=join(name, "fc"))
+    x = builder.add(Dropout(dropout), x, name=join(name, "dropout"))
+    return builder.add(Linear(features, num_classes), x, name=join(name, "fc"))

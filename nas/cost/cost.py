@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
-from nas.cost.layers import Cost, Counted, Made, layer_cost, size_of
+from nas.cost.layers import Cost, Counted, NewOutput, layer_cost, size_of
 from search_spaces.catalogue import links
 from search_spaces.errors import ClipError, SpecError
 from search_spaces.graph import Foreign, Graph, Shape, Stretched, Unit
@@ -140,7 +140,7 @@ def count_graph(graph: Graph, shapes: Sequence[Shape]) -> Counted:
         (made,) = total.add(counted, [found[source][0] for source in node.inputs])
         found[i] = (made, counted.shape)
     outputs = [found[i] for i in graph.outputs]
-    gives = tuple([inputs.index(x) if x in inputs else Made(x.size, x.kept) for x, _ in outputs])
+    gives = tuple([inputs.index(x) if x in inputs else NewOutput(x.size, x.kept) for x, _ in outputs])
     shape = outputs[0][1] if len(outputs) == 1 else tuple([shape for _, shape in outputs])
     return Counted(total.cost(), shape, tuple([x.kept for x in inputs]), gives)
 
@@ -200,5 +200,5 @@ def _plain(counted: Counted, weights: int) -> list[Any]:
 def _read(found: list[Any]) -> tuple[Counted, int]:
     (params, macs, train_macs, activation_bytes), shape, keeps, gives, weights = found
     cost = Cost(params=params, macs=macs, train_macs=train_macs, activation_bytes=activation_bytes)
-    made = tuple(given if isinstance(given, int) else Made(*given) for given in gives)
+    made = tuple(given if isinstance(given, int) else NewOutput(*given) for given in gives)
     return Counted(cost, tuple(shape), tuple(keeps), made), weights

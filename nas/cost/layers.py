@@ -34,7 +34,7 @@ class Cost:
     activation_bytes: int = 0
 
 
-class Made(NamedTuple):
+class NewOutput(NamedTuple):
     """An output that a unit makes: its bytes for one clip, and whether the unit keeps it, and so counts it."""
 
     size: int
@@ -54,7 +54,7 @@ class Counted(NamedTuple):
     cost: Cost
     shape: Any
     keeps: tuple[bool, ...]
-    gives: tuple[Made | int, ...]
+    gives: tuple[NewOutput | int, ...]
 
 
 def size_of(shape: Shape) -> int:
@@ -71,7 +71,7 @@ _FREE = Cost()
 
 
 def _new(shape: Shape, *keeps: bool, cost: Cost = _FREE) -> Counted:
-    return Counted(cost, shape, keeps, (Made(size_of(shape), False),))
+    return Counted(cost, shape, keeps, (NewOutput(size_of(shape), False),))
 
 
 def _seen(shape: Shape, *, kept: bool = False) -> Counted:
@@ -110,7 +110,7 @@ def _activation(layer: layers.Activation, shape: Shape) -> Counted:
     if layer.kind == "relu" and layer.in_place:  # it keeps its output, which is its input
         return _seen(shape, kept=True)
     size = size_of(shape)
-    return Counted(Cost(activation_bytes=size), shape, (False,), (Made(size, True),))
+    return Counted(Cost(activation_bytes=size), shape, (False,), (NewOutput(size, True),))
 
 
 def _pooling(layer: layers.Pooling, shape: Shape) -> Counted:
@@ -145,7 +145,7 @@ def _padded(layer: layers.Convolution | layers.Pooling, shape: Shape) -> _Padded
     return _Padded(whole, size_of((shape[0], *copy)) if any(ends) else 0)
 
 
-def _sliding_mean(layer: layers.SlidingMean, shape: Shape) -> Counted:
+def _same_avg_pool(layer: layers.SameAvgPool, shape: Shape) -> Counted:
     kept, edges = 0, [size // 2 for size in layer.kernel]
     if any(size < window for size, window in zip(shape[1:], layer.kernel, strict=True)):
         kept = size_of((shape[0], *(size + 2 * edge for size, edge in zip(shape[1:], edges, strict=True))))
@@ -154,16 +154,16 @@ def _sliding_mean(layer: layers.SlidingMean, shape: Shape) -> Counted:
     return _new(shape, not kept, cost=Cost(activation_bytes=kept + factors))
 
 
-def _window_mean(layer: layers.WindowMean, shape: Shape) -> Counted:
+def _valid_avg_pool(layer: layers.ValidAvgPool, shape: Shape) -> Counted:
     places = (max(1, size - most + 1) for most, size in zip(layer.kernel, shape[1:], strict=True))
     return _new((shape[0], *places), True)
 
 
-def _grid_mean(layer: layers.GridMean, shape: Shape) -> Counted:
+def _adaptive_avg_pool(layer: layers.AdaptiveAvgPool, shape: Shape) -> Counted:
     return _new((shape[0], *layer.grid), True)
 
 
-def _cell_mean(layer: layers.CellMean, shape: Shape) -> Counted:
+def _aux_pool(layer: layers.AuxPool, shape: Shape) -> Counted:
     if min(shape[2:]) < layer.cells:
         return _new((*shape[:2], layer.grid, layer.grid), True)
     return _pooling(layers.Pooling("avg", (1, 5, 5), (1, 3, 3)), shape)
@@ -181,7 +181,7 @@ def _maximum(layer: layers.Maximum, shape: Shape) -> Counted:
     # It is found by being equal to what is there.
     out = (*shape[: layer.axis], *shape[layer.axis + 1 :])
     size = size_of(out)
-    return Counted(Cost(activation_bytes=size), out, (True,), (Made(size, True),))
+    return Counted(Cost(activation_bytes=size), out, (True,), (NewOutput(size, True),))
 
 
 def _linear(layer: layers.Linear, shape: Shape) -> Counted:
@@ -219,7 +219,7 @@ def _stacked_frames(layer: layers.StackedFrames, shape: Shape) -> Counted:
     return _new((layer.alpha * shape[0], *_strided(shape, (layer.alpha, 1, 1))), False)
 
 
-def _least_frames(layer: layers.LeastFrames, shape: Shape) -> Counted:
+def _require_frames(layer: layers.RequireFrames, shape: Shape) -> Counted:
     layer.check(shape[1])
     return _seen(shape)
 
@@ -243,7 +243,7 @@ def _concat(layer: layers.Concat, *shapes: Shape) -> Counted:
     return _new((sum(shape[0] for shape in shapes), *shapes[0][1:]), *(False,) * len(shapes))
 
 
-def _scale(layer: layers.Scale, shape: Shape, factors: Shape) -> Counted:
+def _scale(layer: layers.ScaleChannels, shape: Shape, factors: Shape) -> Counted:
     if factors != shape[:1]:
         raise RuntimeError(f"{factors[0]} factors cannot weigh {shape[0]} planes")
     return _new(shape, True, True)
@@ -263,10 +263,10 @@ _RULES: Mapping[type[Layer], Callable[..., Counted]] = {
     layers.BatchNorm: _batch_norm,
     layers.Activation: _activation,
     layers.Pooling: _pooling,
-    layers.SlidingMean: _sliding_mean,
-    layers.WindowMean: _window_mean,
-    layers.GridMean: _grid_mean,
-    layers.CellMean: _cell_mean,
+    layers.SameAvgPool: _same_avg_pool,
+    layers.ValidAvgPool: _valid_avg_pool,
+    layers.AdaptiveAvgPool: _adaptive_avg_pool,
+    layers.AuxPool: _aux_pool,
     layers.Mean: _mean,
     layers.GlobalMean: _global_mean,
     layers.Maximum: _maximum,
@@ -277,11 +277,11 @@ _RULES: Mapping[type[Layer], Callable[..., Counted]] = {
     layers.Subsample: _subsample,
     layers.SlowFrames: _slow_frames,
     layers.StackedFrames: _stacked_frames,
-    layers.LeastFrames: _least_frames,
+    layers.RequireFrames: _require_frames,
     layers.Lookup: _lookup,
     layers.Sum: _sum,
     layers.Concat: _concat,
-    layers.Scale: _scale,
+    layers.ScaleChannels: _scale,
 }
 
 

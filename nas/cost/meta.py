@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas.cost.layers import Cost, Counted, Made
+from nas.cost.layers import Cost, Counted, NewOutput
 from search_spaces.convolutions import RandomDilationConv3d
 from search_spaces.graph import Foreign, Unit
 from search_spaces.modules import build
@@ -19,7 +19,7 @@ from search_spaces.modules import build
 _MOST = 100_000
 
 
-class _Made(NamedTuple):
+class _TensorMeta(NamedTuple):
     """What a tensor on the meta device is."""
 
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class RememberedShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         """Makes it; nothing is remembered yet."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._known: dict[Hashable, _Made | tuple[_Made | None, ...] | None] = {}
+        self._known: dict[Hashable, _TensorMeta | tuple[_TensorMeta | None, ...] | None] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -63,7 +63,7 @@ class RememberedShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known is None:
             return args[0]
         if known is not _UNKNOWN:
-            return known.again() if isinstance(known, _Made) else tuple(made and made.again() for made in known)
+            return known.again() if isinstance(known, _TensorMeta) else tuple(made and made.again() for made in known)
         out = func(*args, **kwargs)
         if len(self._known) >= _MOST:
             self._known.clear()
@@ -116,8 +116,8 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.is_meta and tensor.layout is torch.strided and int(tensor.storage_offset()) == 0
 
 
-def _made(tensor: Tensor) -> _Made:
-    return _Made(tuple(tensor.shape), tensor.stride(), tensor.dtype)
+def _made(tensor: Tensor) -> _TensorMeta:
+    return _TensorMeta(tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
 
 # Batch norm refuses a batch of one value a plane in training, which small clips reach in the last stage.
@@ -171,7 +171,7 @@ def measured(unit: Unit | Foreign, shape: Any) -> tuple[Counted, int]:
     gives = tuple(
         inputs.index(_key_of(t))
         if _key_of(t) in inputs
-        else Made(t.untyped_storage().nbytes() // _BATCH, _key_of(t) in kept)
+        else NewOutput(t.untyped_storage().nbytes() // _BATCH, _key_of(t) in kept)
         for t in _each(out)
     )
     counted = Counted(

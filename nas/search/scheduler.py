@@ -155,7 +155,7 @@ def _ranked(values: NDArray[np.float64], strata: NDArray[np.int64], *, by: Order
     low = axes.min(axis=1)
     span = axes.max(axis=1) - low
     unit = (values - low) / np.where(span > 0, span, 1.0)
-    rank_all = _by_volume if by == "hypervolume" else _by_fronts
+    rank_all = {"hypervolume": _by_volume, "fronts": _by_fronts}[by]
     classes = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     turns = [(float(values[members, 0].min()), members[rank_all(unit[members], first)]) for members in classes]
     queues = [queue for _, queue in sorted(turns, key=lambda turn: (turn[0], turn[1][0]))]

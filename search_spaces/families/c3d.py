@@ -20,11 +20,11 @@ from search_spaces.families.labels import read_factor
 from search_spaces.family import Family, Preset
 from search_spaces.graph import (
     Activation,
+    AdaptiveAvgPool,
     Convolution,
-    Draft,
     Dropout,
     Flatten,
-    GridMean,
+    GraphBuilder,
     Layer,
     Linear,
     Link,
@@ -141,13 +141,13 @@ class BiasedConv(Unit):
     kernel: int
     dilation: int
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers."""
         k = self.kernel
         conv = Convolution(
             self.in_planes, self.out_planes, (k, 3, 3), padding=(k // 2, 1, 1), dilations=(self.dilation,), bias=True
         )
-        return (draft.add(Activation(), draft.add(conv, *inputs, name=join(name, "0")), name=join(name, "1")),)
+        return (builder.add(Activation(), builder.add(conv, *inputs, name=join(name, "0")), name=join(name, "1")),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +159,11 @@ class C3DHead(Unit):
     num_classes: int
     dropout: float = 0.0
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers, under the names that they have in a row of them all."""
         features = prod(_GRID) * self.in_planes
         layers: tuple[Layer, ...] = (
-            GridMean(_GRID),
+            AdaptiveAvgPool(_GRID),
             Flatten(),
             Linear(features, self.width),
             Activation(),
@@ -175,7 +175,7 @@ class C3DHead(Unit):
         )
         (x,) = inputs
         for i, layer in enumerate(layers):
-            x = draft.add(layer, x, name=join(name, str(i)) if i > 1 else "", scope=name)
+            x = builder.add(layer, x, name=join(name, str(i)) if i > 1 else "", scope=name)
         return (x,)
 
 

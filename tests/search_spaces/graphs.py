@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_spaces.graph import Draft, Graph, Layer
+from search_spaces.graph import Graph, GraphBuilder, Layer
 from search_spaces.modules import Block, build
 from search_spaces.operators import TemporalOp
 from search_spaces.parts import Conv
@@ -24,8 +24,8 @@ def unit_of(op: TemporalOp, in_planes: int, out_planes: int, **settings: Any) ->
 
 def block_of(layer: Layer, inputs: int = 1, name: str = "") -> Block:
     """Returns a block of one layer."""
-    draft = Draft(inputs)
-    return Block(draft.graph(draft.add(layer, *(~i for i in range(inputs)), name=name)))
+    builder = GraphBuilder(inputs)
+    return Block(builder.graph(builder.add(layer, *(~i for i in range(inputs)), name=name)))
 
 
 def outputs(block: nn.Module, x: Any) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.errors import SpecError
-from search_spaces.modules import SoftLookup, build, initialise
+from search_spaces.modules import DotProductAttention, build, initialise
 from search_spaces.operators import ATTENTIONS
 from search_spaces.parts import Attend
 
@@ -110,7 +110,7 @@ def test_the_matrix_products_count_themselves_as_torch_does():
         torch.empty(2, 8, 5, 2, 3, device="meta"),
         *(torch.empty(2, 8, 4, 1, 3, device="meta") for _ in range(2)),
     ]
-    unit = SoftLookup()
+    unit = DotProductAttention()
     with FlopCounterMode(display=False) as counter:
         out = unit(*tensors)
     assert unit.macs(*tensors, out=out) == counter.get_total_flops() // 2 == 2 * (2 * 30 * 12 * 8)

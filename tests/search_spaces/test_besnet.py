@@ -15,7 +15,7 @@ from search_spaces.families.resnet.units import BlockUnit
 from search_spaces.graph import Maximum
 from search_spaces.modules import build as build_unit
 from search_spaces.operators import TemporalOp
-from search_spaces.parts import Norms
+from search_spaces.parts import NormConfig
 from search_spaces.spec import ArchSpec
 
 CLIP = (16, 32, 32)
@@ -164,7 +164,7 @@ def test_relus_come_before_norms_and_none_follows_the_sum(kind):
     """ "ReLU activation followed by a Batch-Normalization for each layer", as the report has it."""
     op = TemporalOp(kind="3d") if kind == "basic" else TemporalOp(kind="t1x1_both")
     block = Block(kind=kind, width=4, spatial_stride=1, temporal_stride=1, temporal=op)
-    module = build_unit(BlockUnit(block, 3, Norms(relu_first=True))).eval()
+    module = build_unit(BlockUnit(block, 3, NormConfig(relu_first=True))).eval()
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm3d):
             nn.init.uniform_(layer.running_mean, 0, 0.5)

@@ -20,7 +20,7 @@ from search_spaces.families.inception.v1 import DOMAINS, FAMILY, UNITS, make_inc
 from search_spaces.families.inception.v1_blocks import KINDS, Mixed
 from search_spaces.families.inception.v1_spec import InceptionV1Spec, MixedUnit
 from search_spaces.inflate import inflate, parent_shapes
-from search_spaces.modules import Block, Network, build, sliding_mean
+from search_spaces.modules import Block, Network, build, same_avg_pool
 from search_spaces.operators import FLAT, TemporalOp
 from search_spaces.parts import Pool
 from tests.search_spaces.graphs import graphs, outputs
@@ -137,7 +137,7 @@ def test_an_average_counts_zeros_around_pixels_and_not_around_frames(kernel, sha
     half = kernel[0] // 2
     spatial = torch.stack([nn.functional.avg_pool2d(nn.functional.pad(f, (1,) * 4), 3, 1) for f in clips.unbind(2)], 2)
     expected = [spatial[:, :, max(0, t - half) : t + half + 1].mean(2) for t in range(shape[0])]
-    torch.testing.assert_close(sliding_mean(clips, kernel), torch.stack(expected, 2))
+    torch.testing.assert_close(same_avg_pool(clips, kernel), torch.stack(expected, 2))
 
 
 def test_what_has_no_effect_is_not_in_the_canonical_form():

@@ -17,7 +17,7 @@ from search_spaces.families.inception.v3 import DOMAINS, FAMILY, UNITS, make_inc
 from search_spaces.families.inception.v3_blocks import KINDS, PAIRS, REACHES, Mixed, canonical_block, scaled_block
 from search_spaces.families.inception.v3_spec import BLOCKS, InceptionV3Spec
 from search_spaces.families.inception.v3_units import MixedUnit
-from search_spaces.graph import Node, SlidingMean
+from search_spaces.graph import Node, SameAvgPool
 from search_spaces.modules import Network, build
 from search_spaces.operators import FLAT, TemporalOp
 
@@ -104,7 +104,7 @@ def test_below_layer_9_kernels_see_one_frame(name):
         temporal = any(not kernel.startswith("1x") for kernel in kernels(net.get_submodule(path)))
         assert temporal == (index >= cut)
         nodes = net.get_submodule(path).graph.nodes
-        average = [node.layer.kernel[0] for node in nodes if isinstance(node.layer, SlidingMean)]
+        average = [node.layer.kernel[0] for node in nodes if isinstance(node.layer, SameAvgPool)]
         assert average in ([], [3] if index >= cut else [1])
     assert net.get_submodule("pool1.pool").kernel_size[0] == net.get_submodule("pool2.pool").kernel_size[0] == 3
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from search_spaces.catalogue import build, preset
 from search_spaces.convolutions import Conv3d, RandomDilationConv3d
-from search_spaces.modules import grid_mean
+from search_spaces.modules import adaptive_avg_pool
 
 SMALL = [
     # frames, side, kernel, dilation, stride
@@ -80,7 +80,7 @@ def test_a_random_dilation_larger_than_the_clip_has_right_gradients() -> None:
 @pytest.mark.parametrize("grid", [(1, 4, 4), (2, 3, 1)])
 def test_a_grid_average_is_adaptive_pooling(sizes, grid):
     x = torch.randn(2, 3, *sizes, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(grid_mean(x, grid), torch.nn.AdaptiveAvgPool3d(grid)(x))
+    torch.testing.assert_close(adaptive_avg_pool(x, grid), torch.nn.AdaptiveAvgPool3d(grid)(x))
 
 
 def network(name: str) -> nn.Module:

@@ -10,20 +10,20 @@ from typing import Literal
 
 from search_spaces.errors import at_least, one_of
 from search_spaces.graph import (
-    CellMean,
+    AuxPool,
     Convolution,
-    Draft,
     Dropout,
+    GraphBuilder,
     Linear,
     Mean,
     PlanesLast,
-    SlidingMean,
+    SameAvgPool,
     Unit,
-    WindowMean,
+    ValidAvgPool,
     join,
 )
 from search_spaces.operators import FLAT, Attention, TemporalOp, canonical_op, midplanes
-from search_spaces.parts import Attend, Branches, Chain, Conv, Norms, conv_norm, relu
+from search_spaces.parts import Attend, Branches, Chain, Conv, NormConfig, conv_norm, relu
 
 Separable = Literal["norm_both", "norm_spatial"]
 SEPARABLE: tuple[Separable, ...] = ("norm_both", "norm_spatial")
@@ -103,7 +103,7 @@ def conv(
         temporal_stride=temporal_stride,
         padding=padding,
         midplanes=mid,
-        norms=Norms(EPS, momentum),
+        norms=NormConfig(EPS, momentum),
         pad_frames=pad_frames,
         same=same,
     )
@@ -122,12 +122,12 @@ class SpatialNormConv(Unit):
 
     conv: Conv
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers."""
         (x,), unit, t, s = inputs, self.conv, self.conv.temporal_stride, self.conv.spatial_stride
-        x = conv_norm(draft, x, join(name, "spatial"), unit.spatial((1, s, s)), act=True, norms=unit.norms)
+        x = conv_norm(builder, x, join(name, "spatial"), unit.spatial((1, s, s)), act=True, norms=unit.norms)
         over = replace(unit.temporal(unit.out_planes, unit.out_planes, (t, 1, 1)), bias=True, identity=True)
-        return (relu(draft, draft.add(over, x, name=join(name, "temporal")), name),)
+        return (relu(builder, builder.add(over, x, name=join(name, "temporal")), name),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +136,9 @@ class Average(Unit):
 
     frames: int
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the layer."""
-        return (draft.add(SlidingMean((self.frames, 3, 3)), *inputs, scope=name),)
+        return (builder.add(SameAvgPool((self.frames, 3, 3)), *inputs, scope=name),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +152,12 @@ class LocalHead(Unit):
     num_classes: int
     dropout: float = 0.0
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the head."""
-        x = draft.add(WindowMean(LOCAL), *inputs, scope=name)
-        x = draft.add(PlanesLast(), draft.add(Dropout(self.dropout), x, name=join(name, "dropout")), scope=name)
-        x = draft.add(Linear(self.in_planes, self.num_classes), x, name=join(name, "fc"))
-        return (draft.add(Mean((0, 1, 2)), x, scope=name),)
+        x = builder.add(ValidAvgPool(LOCAL), *inputs, scope=name)
+        x = builder.add(PlanesLast(), builder.add(Dropout(self.dropout), x, name=join(name, "dropout")), scope=name)
+        x = builder.add(Linear(self.in_planes, self.num_classes), x, name=join(name, "fc"))
+        return (builder.add(Mean((0, 1, 2)), x, scope=name),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +181,15 @@ class AuxHead(Unit):
     out_planes: int
     num_classes: int
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the head."""
-        x = draft.add(CellMean(AUX_CELLS, AUX_GRID), *inputs, scope=name)
+        x = builder.add(AuxPool(AUX_CELLS, AUX_GRID), *inputs, scope=name)
         conv0 = Convolution(self.in_planes, self.mid_planes)
         conv1 = Convolution(self.mid_planes, self.out_planes, (1, AUX_GRID, AUX_GRID))
-        x = conv_norm(draft, x, join(name, "conv0"), conv0, act=True, norms=Norms(EPS))
-        x = conv_norm(draft, x, join(name, "conv1"), conv1, act=True, norms=Norms(EPS))
-        x = draft.add(Mean((1, 2, 3)), x, scope=name)
-        return (draft.add(Linear(self.out_planes, self.num_classes), x, name=join(name, "fc")),)
+        x = conv_norm(builder, x, join(name, "conv0"), conv0, act=True, norms=NormConfig(EPS))
+        x = conv_norm(builder, x, join(name, "conv1"), conv1, act=True, norms=NormConfig(EPS))
+        x = builder.add(Mean((1, 2, 3)), x, scope=name)
+        return (builder.add(Linear(self.out_planes, self.num_classes), x, name=join(name, "fc")),)
 
 
 @lru_cache(maxsize=65536)

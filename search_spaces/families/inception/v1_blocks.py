@@ -14,7 +14,7 @@ from search_spaces.families.inception.units import (
     check_op,
     conv,
 )
-from search_spaces.graph import Draft, Unit
+from search_spaces.graph import GraphBuilder, Unit
 from search_spaces.operators import ATTENTIONS, FLAT, PORT_KINDS, Attention, Kind, TemporalOp
 from search_spaces.parts import Pool
 from search_spaces.spec import scale
@@ -148,7 +148,7 @@ class MixedUnit(Unit):
     separable: Separable
     momentum: float
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers."""
         b, planes = self.block, self.in_planes
         op = b.temporal
@@ -165,7 +165,7 @@ class MixedUnit(Unit):
             (Pool(kernel=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)), make(planes, b.b3, single)),
         )
         whole = attended(branches, (b.b0, b.b1, b.b2, b.b3), b.attention)
-        return whole.draw(draft, *inputs, name=name)
+        return whole.draw(builder, *inputs, name=name)
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from search_spaces.families.inception.units import Average, FramePool, attended, conv
 from search_spaces.families.inception.v3_blocks import Layer, Mixed, Padding, branch_planes, stride_reach
-from search_spaces.graph import Draft, Unit
+from search_spaces.graph import GraphBuilder, Unit
 from search_spaces.parts import Branches, Pool
 
 _ROW, _COLUMN, _3X3 = (1, 7), (7, 1), (3, 3)
@@ -48,7 +48,7 @@ class MixedUnit(Unit):
     block: Mixed
     in_planes: int
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers."""
         make = {
             "type1": _type1,
@@ -59,7 +59,7 @@ class MixedUnit(Unit):
         }[self.block.kind]
         branches = make(self.block, self.in_planes)
         whole = attended(branches, branch_planes(self.block, self.in_planes), self.block.attention)
-        return whole.draw(draft, *inputs, name=name)
+        return whole.draw(builder, *inputs, name=name)
 
 
 def _type1(block: Mixed, planes: int) -> tuple[tuple[Unit, ...], ...]:

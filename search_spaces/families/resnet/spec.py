@@ -13,7 +13,7 @@ from search_spaces.families.resnet.show import block_row, block_text, pool_row, 
 from search_spaces.families.resnet.units import BlockUnit, StemUnit
 from search_spaces.graph import Link
 from search_spaces.operators import ADDED, NORM_EPS, NORM_MOMENTUM
-from search_spaces.parts import HEAD_POOLS, Head, HeadPool, Norms, Pool
+from search_spaces.parts import HEAD_POOLS, Head, HeadPool, NormConfig, Pool
 from search_spaces.spec import ArchSpec, Twin, number_text, scale
 
 
@@ -81,7 +81,7 @@ class ResNetSpec(ArchSpec):
 
     def links(self, *, num_classes: int, dropout: float = 0.0, planes: int = 3) -> tuple[Link, ...]:
         """Returns stem, blocks, time pools and head."""
-        norms = Norms(self.norm_eps, self.norm_momentum, self.relu_first)
+        norms = NormConfig(self.norm_eps, self.norm_momentum, self.relu_first)
         links = [Link("stem", StemUnit(self.stem, planes, norms))]
         planes = self.stem.width
         for s, b, in_planes, block in self.walk():

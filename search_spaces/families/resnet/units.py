@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search_spaces.families.resnet.blocks import Block, Stem, block_midplanes, has_projection
-from search_spaces.graph import Convolution, Draft, LeastFrames, Pooling, Subsample, Sum, Triple, Unit, join
+from search_spaces.graph import Convolution, GraphBuilder, Pooling, RequireFrames, Subsample, Sum, Triple, Unit, join
 from search_spaces.operators import NONLOCALS, POINTWISE_KINDS, TemporalOp
-from search_spaces.parts import NORMS, Attend, Conv, Norms, conv_norm, factorised, normed, relu
+from search_spaces.parts import NORMS, Attend, Conv, NormConfig, conv_norm, factorised, normed, relu
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +28,27 @@ class StemUnit(Unit):
 
     stem: Stem
     in_planes: int = 3
-    norms: Norms = NORMS
+    norms: NormConfig = NORMS
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers; a clip has to have the frames that an unpadded kernel and the pool ask for."""
         stem, norms = self.stem, self.norms
         s, t, k, size = stem.spatial_stride, stem.temporal_stride, stem.temporal_kernel, stem.spatial_kernel
         frames, edge = k // 2 if stem.temporal_padding else 0, size // 2
-        x = draft.add(LeastFrames(stem.min_frames), *inputs, scope=name)
+        x = builder.add(RequireFrames(stem.min_frames), *inputs, scope=name)
         if stem.kind == "2plus1d":
             flat = Convolution(self.in_planes, stem.midplanes, (1, size, size), (1, s, s), (0, edge, edge))
             over = Convolution(stem.midplanes, stem.width, (k, 1, 1), (t, 1, 1), (frames, 0, 0))
             # Of the kind alone: a stem may have kernels that no operator has.
-            draft.mark(name, TemporalOp(kind="2plus1d"), stem.midplanes)
-            x = factorised(draft, x, join(name, "conv"), flat, over, norms=norms)
-            x = normed(draft, x, name, stem.width, act=True, norms=norms)
+            builder.mark(name, TemporalOp(kind="2plus1d"), stem.midplanes)
+            x = factorised(builder, x, join(name, "conv"), flat, over, norms=norms)
+            x = normed(builder, x, name, stem.width, act=True, norms=norms)
         else:
             conv = Convolution(self.in_planes, stem.width, (k, size, size), (t, s, s), (frames, edge, edge))
-            x = conv_norm(draft, x, name, conv, act=True, norms=norms)
+            x = conv_norm(builder, x, name, conv, act=True, norms=norms)
         if stem.pool == "max":
             pool = Pooling("max", (stem.pool_frames, 3, 3), (stem.pool_frames, 2, 2), (0, 1, 1))
-            x = draft.add(pool, x, name=join(name, "pool"))
+            x = builder.add(pool, x, name=join(name, "pool"))
         return (x,)
 
 
@@ -64,28 +64,28 @@ class BlockUnit(Unit):
 
     block: Block
     in_planes: int
-    norms: Norms = NORMS
+    norms: NormConfig = NORMS
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers."""
         (x,), block, norms = inputs, self.block, self.norms
         out = block.out_planes
         strides = (block.temporal_stride, block.spatial_stride, block.spatial_stride)
-        branch = self._basic(draft, x, name) if block.kind == "basic" else self._bottleneck(draft, x, name, strides)
+        branch = self._basic(builder, x, name) if block.kind == "basic" else self._bottleneck(builder, x, name, strides)
         shortcut = x
         if has_projection(block, self.in_planes) and block.shortcut == "pad":
-            shortcut = draft.add(Subsample(strides, out), x, scope=name)
+            shortcut = builder.add(Subsample(strides, out), x, scope=name)
         elif has_projection(block, self.in_planes):
             conv = _pointwise(block.temporal, 2, self.in_planes, out, strides)
-            shortcut = conv_norm(draft, x, join(name, "shortcut"), conv, act=False, norms=norms)
+            shortcut = conv_norm(builder, x, join(name, "shortcut"), conv, act=False, norms=norms)
         attention = Attend(block.attention, out)
         if block.attention not in NONLOCALS:
-            (branch,) = attention.draw(draft, branch, name=join(name, "gate"))
-        found = draft.add(Sum(in_place=True), branch, shortcut, scope=name)
-        found = found if norms.relu_first else relu(draft, found, name)
-        return attention.draw(draft, found, name=join(name, "last")) if block.attention in NONLOCALS else (found,)
+            (branch,) = attention.draw(builder, branch, name=join(name, "gate"))
+        found = builder.add(Sum(in_place=True), branch, shortcut, scope=name)
+        found = found if norms.relu_first else relu(builder, found, name)
+        return attention.draw(builder, found, name=join(name, "last")) if block.attention in NONLOCALS else (found,)
 
-    def _basic(self, draft: Draft, x: int, name: str) -> int:
+    def _basic(self, builder: GraphBuilder, x: int, name: str) -> int:
         block, width = self.block, self.block.width
         first, second = block_midplanes(block, self.in_planes)
         conv1 = Conv(
@@ -106,14 +106,14 @@ class BlockUnit(Unit):
             norms=self.norms,
             last=True,
         )
-        seen = conv1.draw(draft, x, name=join(name, "conv1"))
-        return conv2.draw(draft, *seen, name=join(name, "conv2"))[0]
+        seen = conv1.draw(builder, x, name=join(name, "conv1"))
+        return conv2.draw(builder, *seen, name=join(name, "conv2"))[0]
 
-    def _bottleneck(self, draft: Draft, x: int, name: str, strides: Triple) -> int:
+    def _bottleneck(self, builder: GraphBuilder, x: int, name: str, strides: Triple) -> int:
         block, op, width, norms = self.block, self.block.temporal, self.block.width, self.norms
         early = block.stride_on == "1x1"
         conv1 = _pointwise(op, 0, self.in_planes, width, strides if early else (1, 1, 1))
-        x = conv_norm(draft, x, join(name, "conv1"), conv1, act=True, norms=norms)
+        x = conv_norm(builder, x, join(name, "conv1"), conv1, act=True, norms=norms)
         (mid,) = block_midplanes(block, self.in_planes)
         conv2 = Conv(
             in_planes=width,
@@ -124,9 +124,9 @@ class BlockUnit(Unit):
             midplanes=mid,
             norms=norms,
         )
-        (x,) = conv2.draw(draft, x, name=join(name, "conv2"))
+        (x,) = conv2.draw(builder, x, name=join(name, "conv2"))
         conv3 = _pointwise(op, 1, width, block.out_planes)
-        return conv_norm(draft, x, join(name, "conv3"), conv3, act=norms.relu_first, norms=norms, last=True)
+        return conv_norm(builder, x, join(name, "conv3"), conv3, act=norms.relu_first, norms=norms, last=True)
 
 
 def _pointwise(op: TemporalOp, place: int, in_planes: int, out_planes: int, stride: Triple = (1, 1, 1)) -> Convolution:

@@ -20,8 +20,8 @@ from search_spaces.families.resnet.units import BlockUnit, StemUnit
 from search_spaces.graph import (
     Concat,
     Convolution,
-    Draft,
     GlobalMean,
+    GraphBuilder,
     Link,
     SlowFrames,
     StackedFrames,
@@ -289,11 +289,11 @@ class StemsUnit(Unit):
     alpha: int
     in_planes: int = 3
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws both, the clip being their input."""
-        seen = draft.add(SlowFrames(self.alpha), *inputs, scope=name)
-        slow = StemUnit(self.slow, self.in_planes).draw(draft, seen, name=join(name, "slow"))
-        return (*slow, *StemUnit(self.fast, self.in_planes).draw(draft, *inputs, name=join(name, "fast")))
+        seen = builder.add(SlowFrames(self.alpha), *inputs, scope=name)
+        slow = StemUnit(self.slow, self.in_planes).draw(builder, seen, name=join(name, "slow"))
+        return (*slow, *StemUnit(self.fast, self.in_planes).draw(builder, *inputs, name=join(name, "fast")))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -306,10 +306,10 @@ class PairUnit(Unit):
     slow_planes: int
     fast_planes: int
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws both."""
-        slow = BlockUnit(self.slow, self.slow_planes).draw(draft, inputs[0], name=join(name, "slow"))
-        return (*slow, *BlockUnit(self.fast, self.fast_planes).draw(draft, inputs[1], name=join(name, "fast")))
+        slow = BlockUnit(self.slow, self.slow_planes).draw(builder, inputs[0], name=join(name, "slow"))
+        return (*slow, *BlockUnit(self.fast, self.fast_planes).draw(builder, inputs[1], name=join(name, "fast")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,18 +321,18 @@ class FusionUnit(Unit):
     in_planes: int
     alpha: int
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws what widens the slow pathway; the fast one goes on as it is."""
         slow, fast = inputs
         if self.fusion.kind == "sample":
-            found = draft.add(Subsample((self.alpha, 1, 1)), fast, scope=name)
+            found = builder.add(Subsample((self.alpha, 1, 1)), fast, scope=name)
         elif self.fusion.kind == "time_to_channel":
-            found = draft.add(StackedFrames(self.alpha), fast, scope=name)
+            found = builder.add(StackedFrames(self.alpha), fast, scope=name)
         else:
             k, out = self.fusion.kernel, self.in_planes * self.fusion.ratio
             conv = Convolution(self.in_planes, out, (k, 1, 1), (self.alpha, 1, 1), (k // 2, 0, 0))
-            found = conv_norm(draft, fast, join(name, "lateral"), conv, act=True)
-        return draft.add(Concat(), slow, found, scope=name), fast
+            found = conv_norm(builder, fast, join(name, "lateral"), conv, act=True)
+        return builder.add(Concat(), slow, found, scope=name), fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,11 +344,11 @@ class HeadUnit(Unit):
     num_classes: int
     dropout: float
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws the head."""
-        means = [draft.add(GlobalMean(), path, scope=name) for path in inputs]
-        features = draft.add(Concat(), *means, scope=name)
-        return (classifier(draft, features, self.in_planes, self.num_classes, dropout=self.dropout, name=name),)
+        means = [builder.add(GlobalMean(), path, scope=name) for path in inputs]
+        features = builder.add(Concat(), *means, scope=name)
+        return (classifier(builder, features, self.in_planes, self.num_classes, dropout=self.dropout, name=name),)
 
 
 @lru_cache(maxsize=65536)

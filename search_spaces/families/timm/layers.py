@@ -167,6 +167,7 @@ class Pseudo3d(nn.Module):
             act: Behind the sum of B and C.
         """
         super().__init__()
+        assert form in ("a", "b", "c"), f"P3D has no form {form!r}"
         self.form, self.crop = form, crop
         self.spatial, self.temporal = spatial, temporal
         self.act = nn.Identity() if act is None else act

@@ -19,7 +19,7 @@ from search_spaces.families.timm.trace import template
 from search_spaces.families.timm.walk import plan
 from search_spaces.graph import Link
 from search_spaces.inflate import MODES, Inflated, Mode, averaged, inflate_weight
-from search_spaces.modules import FaintNorm, Network
+from search_spaces.modules import Network, SmallInitNorm
 
 Shape = tuple[int, ...]
 
@@ -66,7 +66,7 @@ def load_2d(network: nn.Module, model: str, state: Mapping[str, Tensor], mode: M
                 elif isinstance(module, Pseudo3d) and mode != "random":
                     _still(module, mode)
         for module in network.modules():
-            if isinstance(module, FaintNorm):
+            if isinstance(module, SmallInitNorm):
                 nn.init.zeros_(module.weight)
     counted = [key for key in taken if not key.endswith("num_batches_tracked")]
     return Inflated(taken=len(counted), left=tuple(_left(network, model, taken)))

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Literal
 
 from search_spaces.errors import SpecError, at_least, one_of
 from search_spaces.families.resnet.show import dilation_text, kernel_text, op_text
-from search_spaces.graph import Activation, Convolution, Draft, Flatten, GlobalMean, Link, Sum, Triple, Unit, join
+from search_spaces.graph import (
+    Activation,
+    Convolution,
+    Flatten,
+    GlobalMean,
+    GraphBuilder,
+    Link,
+    Sum,
+    Triple,
+    Unit,
+    join,
+)
 from search_spaces.operators import ADDED, ATTENTIONS, FLAT, NONLOCALS, Attention, Kind, TemporalOp, canonical_op
 from search_spaces.parts import Attend, classifier, conv_norm, factorised, normed, relu
 from search_spaces.spec import ArchSpec, scale
@@ -280,40 +291,40 @@ class BlockUnit(Unit):
         """Whether the shortcut is a convolution."""
         return self.in_planes != self.out_planes or self.spatial_stride > 1 or self.temporal_stride > 1
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws 1x1x1, ReLU; the operator; attention; Swish; 1x1x1; the shortcut; ReLU."""
         (x,), mid, out = inputs, self.midplanes, self.out_planes
         stride = (self.temporal_stride, self.spatial_stride, self.spatial_stride)
         attention, behind = self.block.attention, self.block.attention in NONLOCALS
-        found = conv_norm(draft, x, join(name, "conv1"), Convolution(self.in_planes, mid), act=True)
-        found = self._channelwise(draft, found, join(name, "conv2.conv"), stride)
-        found = normed(draft, found, join(name, "conv2"), mid)
+        found = conv_norm(builder, x, join(name, "conv1"), Convolution(self.in_planes, mid), act=True)
+        found = self._channelwise(builder, found, join(name, "conv2.conv"), stride)
+        found = normed(builder, found, join(name, "conv2"), mid)
         if not behind:
             # The paper does not say how many planes are inside squeeze-excitation; the authors' code does.
             gate = Attend(attention, mid, hidden=round_width(mid, 1 / 16) if attention == "se" else 0)
-            (found,) = gate.draw(draft, found, name=join(name, "gate"))
-        found = draft.add(Activation("silu"), found, name=join(name, "swish"))
-        found = conv_norm(draft, found, join(name, "conv3"), Convolution(mid, out), act=False, last=True)
+            (found,) = gate.draw(builder, found, name=join(name, "gate"))
+        found = builder.add(Activation("silu"), found, name=join(name, "swish"))
+        found = conv_norm(builder, found, join(name, "conv3"), Convolution(mid, out), act=False, last=True)
         shortcut = x
         if self.has_projection:
             conv, path = Convolution(self.in_planes, out, stride=stride), join(name, "shortcut")
             if self.shortcut_norm or self.in_planes != out:
-                shortcut = conv_norm(draft, x, path, conv, act=False)
+                shortcut = conv_norm(builder, x, path, conv, act=False)
             else:
-                shortcut = draft.add(conv, x, name=path)
-        found = relu(draft, draft.add(Sum(in_place=True), found, shortcut, scope=name), name)
-        return Attend(attention, out).draw(draft, found, name=join(name, "last")) if behind else (found,)
+                shortcut = builder.add(conv, x, name=path)
+        found = relu(builder, builder.add(Sum(in_place=True), found, shortcut, scope=name), name)
+        return Attend(attention, out).draw(builder, found, name=join(name, "last")) if behind else (found,)
 
-    def _channelwise(self, draft: Draft, x: int, name: str, stride: Triple) -> int:
+    def _channelwise(self, builder: GraphBuilder, x: int, name: str, stride: Triple) -> int:
         """Draws the operator, whose convolutions see one plane each."""
         op, mid, (t, h, w) = self.block.temporal, self.midplanes, stride
         k = 1 if op.kind == "2d" else op.kernel
         if op.kind != "2plus1d":
             conv = Convolution(mid, mid, (k, 3, 3), stride, (k // 2, 1, 1), groups=mid, dilations=op.dilation)
-            return draft.add(conv, x, name=name)
+            return builder.add(conv, x, name=name)
         flat = Convolution(mid, mid, (1, 3, 3), (1, h, w), (0, 1, 1), groups=mid)
         over = Convolution(mid, mid, (k, 1, 1), (t, 1, 1), (k // 2, 0, 0), groups=mid, dilations=op.dilation)
-        return factorised(draft, x, name, flat, over, time_first=op.time_first)
+        return factorised(builder, x, name, flat, over, time_first=op.time_first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,15 +334,15 @@ class StemUnit(Unit):
     stem: X3DStem
     in_planes: int = 3
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers."""
         width, s, k = self.stem.width, self.stem.spatial_stride, self.stem.temporal_kernel
         flat = Convolution(self.in_planes, width, (1, 3, 3), (1, s, s), (0, 1, 1))
-        x = draft.add(flat, *inputs, name=join(name, "spatial"))
+        x = builder.add(flat, *inputs, name=join(name, "spatial"))
         if k > 1:
             over = Convolution(width, width, (k, 1, 1), padding=(k // 2, 0, 0), groups=width)
-            x = draft.add(over, x, name=join(name, "temporal"))
-        return (normed(draft, x, name, width, act=True),)
+            x = builder.add(over, x, name=join(name, "temporal"))
+        return (normed(builder, x, name, width, act=True),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -343,15 +354,15 @@ class HeadUnit(Unit):
     num_classes: int
     dropout: float
 
-    def draw(self, draft: Draft, *inputs: int, name: str = "") -> tuple[int, ...]:
+    def draw(self, builder: GraphBuilder, *inputs: int, name: str = "") -> tuple[int, ...]:
         """Draws its layers."""
         (x,), mid, features = inputs, self.head.midplanes, self.head.width
-        x = conv_norm(draft, x, join(name, "conv"), Convolution(self.in_planes, mid), act=True)
-        x = draft.add(GlobalMean(keep=True), x, scope=name)
+        x = conv_norm(builder, x, join(name, "conv"), Convolution(self.in_planes, mid), act=True)
+        x = builder.add(GlobalMean(keep=True), x, scope=name)
         # A convolution of one position, so that it is drawn as the others are.
-        x = draft.add(Convolution(mid, features), x, name=join(name, "expand"))
-        x = draft.add(Flatten(), relu(draft, x, name), scope=name)
-        return (classifier(draft, x, features, self.num_classes, dropout=self.dropout, name=name),)
+        x = builder.add(Convolution(mid, features), x, name=join(name, "expand"))
+        x = builder.add(Flatten(), relu(builder, x, name), scope=name)
+        return (classifier(builder, x, features, self.num_classes, dropout=self.dropout, name=name),)
 
 
 def round_width(width: int, factor: float) -> int:
