@@ -80,7 +80,7 @@ def versus(
     ),
     of: str = typer.Option(..., "--study", metavar="STUDY", help="The study file or database: data, recipe, seed."),
     seeds: int = typer.Option(8, "--seeds", min=2, help="Pairs of trainings at most."),
-    epochs: int = typer.Option(0, "--epochs", min=0, help="Of each training; the study's last rung by default."),
+    epochs: int = typer.Option(0, "--epochs", min=0, help="Epochs of each training; the study's last rung by default."),
     db: str = DB,
     workers: int = WORKERS,
     ray: str = RAY,

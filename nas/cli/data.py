@@ -136,7 +136,7 @@ def get(
         metavar="GIB",
         min=0.001,
         max=1e6,
-        help="What an archive may have and unpack to; 4 times its size and 64 GiB at most unless given.",
+        help="Largest unpacked size of an archive; by default 4 times its size, and at most 64 GiB.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:

@@ -21,7 +21,7 @@ def export(
     parquet: bool = typer.Option(False, "--parquet", help="A Parquet file; needs -o."),
     latex: bool = typer.Option(False, "--latex", help="A LaTeX table in the style of booktabs."),
     output: str | None = typer.Option(
-        None, "-o", "--output", metavar="FILE", help="Where to; the terminal by default."
+        None, "-o", "--output", metavar="FILE", help="Output file; the terminal by default."
     ),
     columns: str | None = typer.Option(None, "--columns", metavar="a,b,c", help="Which columns, in this order."),
     db: str = DB,

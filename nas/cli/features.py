@@ -211,7 +211,7 @@ _WIDTH = 20
 def predict(
     path: str = typer.Argument(..., metavar="PATH", help="A folder that `nas promote` left."),
     videos: list[str] = typer.Argument(..., metavar="VIDEO …", help="Video files."),
-    top: int = typer.Option(5, "--top", min=1, help="Classes to name."),
+    top: int = typer.Option(5, "--top", min=1, help="Number of most probable classes to print."),
     windows: int = typer.Option(10, "--windows", min=1, help="Windows of the timeline, at most."),
     window: float | None = typer.Option(None, "--window", min=0.01, metavar="SECONDS", help="Length of a window."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),

@@ -22,7 +22,7 @@ def motion(
     study: str | None = typer.Option(None, "--study", metavar="STUDY|DB", help="A study file, or a database."),
     front: bool = typer.Option(False, "--front", help="Every network of the search's front, as the search trained it."),
     split: str = typer.Option("val", "--split", help="val or test; the test split is only read if it is named here."),
-    seed: int = typer.Option(0, "--seed", min=0, help="Of the shuffles."),
+    seed: int = typer.Option(0, "--seed", min=0, help="Seed of the shuffling."),
     source: str | None = typer.Option(
         None, "--source", help="promotion, run or trial; otherwise the first of these that has trained weights."
     ),

@@ -22,7 +22,7 @@ STUDY = typer.Option(None, "--study", metavar="STUDY|DB", help="Where digests ar
 CLIP = typer.Option(
     None, "--clip", metavar="[C]xTxHxW", help="Frames x height x width, such as 16x112x112; 2x16x112x112 of flow."
 )
-CLASSES = typer.Option(None, "--num-classes", min=1, help="Outputs of the network.")
+CLASSES = typer.Option(None, "--num-classes", min=1, help="Number of classes.")
 
 
 def show(name: str = NAME, study: str = STUDY, db: str = DB, clip: str = CLIP, as_json: bool = JSON) -> None:

@@ -31,7 +31,7 @@ def pack(
         -1, "--max-frames", help="Frames of a video at most; 0: all; -1: as the study says."
     ),
     coding: str = typer.Option("jpeg", "--coding", help="jpeg, or raw for exact frames in about ten times the room."),
-    quality: int = typer.Option(90, "--quality", help="Of JPEGs, 1 to 100."),
+    quality: int = typer.Option(90, "--quality", help="JPEG quality, 1 to 100."),
     workers: int = typer.Option(-1, "--workers", help="Processes that decode; -1: as many as there are cores."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:

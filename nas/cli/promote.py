@@ -26,7 +26,12 @@ def promote(
         metavar="[NETWORK] [key=value …]",
         help="Digest, preset, settings or .json file; and settings of training.",
     ),
-    best_under: str = typer.Option(None, "--best-under", metavar="MACS", help="The front's best below, such as 2G."),
+    best_under: str = typer.Option(
+        None,
+        "--best-under",
+        metavar="MACS",
+        help="The most accurate network of the front with at most these MACs, such as 2G.",
+    ),
     front: bool = typer.Option(False, "--front", help="Every network of the front."),
     seeds: int = typer.Option(None, "--seeds", min=1, help="Trainings a network."),
     devices: int = typer.Option(

@@ -32,7 +32,7 @@ def supernet(
     db: str = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Train the residual networks of a study's pool in one, with shared weights, and rank them by it.
+    """Train the residual networks of a study's pool as one supernet with shared weights, and rank them by it.
 
     The supernet is NNI's. Where networks were trained by themselves, too, Kendall's tau says how well the two orders
     agree. The accuracies are stored as the score `supernet`.

@@ -133,7 +133,7 @@ QUIET_SECONDS = 600  # without any event, after which the driver may have been k
 def watch(
     study: str = STUDY,
     db: str = DB,
-    once: bool = typer.Option(False, "--once", help="Show one frame and end; so it is where there is no terminal."),
+    once: bool = typer.Option(False, "--once", help="Print one frame and exit; the default without a terminal."),
     every: float = typer.Option(2.0, "--every", min=0.1, max=86_400, metavar="SECONDS", help="Between two frames."),
 ) -> None:
     """Watch a running search, and its ablations, until they end or Ctrl-C; only reads.
