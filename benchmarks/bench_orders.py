@@ -20,7 +20,7 @@ from pathlib import Path
 from nas.search.scheduler import Rules
 from nas.search.tables import run_on_table
 from nas.study.front import hypervolume
-from nas.study.study import OrderBy
+from nas.study.schema import OrderBy
 
 RUNGS = (1, 3, 9, 27)
 NOISE = (2.0, 1.0, 0.5, 0.0)  # points of accuracy, one standard deviation, at each rung

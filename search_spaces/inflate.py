@@ -387,7 +387,7 @@ def _still(unit: nn.Module, form: str, mode: Mode) -> None:
     conv.weight.copy_(inflate_weight(identity, conv.kernel_size[0], mode))
     mean, deviation = space.bias.clone(), space.weight.abs()
     if rectified:
-        seen, variance = _rectified(mean, deviation)
+        seen, variance = rectified_moments(mean, deviation)
         mean = seen
     else:
         # The parent has no ReLU here, but S has: S is lifted so that the ReLU lets it through, T's norm takes that off.
@@ -400,7 +400,7 @@ def _still(unit: nn.Module, form: str, mode: Mode) -> None:
     norm.bias.copy_(mean)
 
 
-def _rectified(mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+def rectified_moments(mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of max(0, x) for x Gaussian."""
     z = mean / deviation.clamp(min=1e-12)
     density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)

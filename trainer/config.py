@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from types import MappingProxyType
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from trainer.data.kinds import PLANES, Input, clip_text, problem_of
+from trainer.settings import faults, setting, settings_of, values_of
 
 Log = Literal["csv", "tensorboard"]
 Sampling = Literal["dense", "uniform"]
@@ -21,9 +20,6 @@ Loss = Literal["cross_entropy", "bce", "lsep", "warp"]
 ClassWeights = Literal["none", "balanced", "sqrt", "frequency", "sqrt_frequency"]
 ZeroInit = bool | Literal["as_published"]
 InitMode = Literal["replicate", "centre", "random", "identity"]
-
-# Fields that came later. An identity leaves them out at their default, so that what was begun without them goes on.
-_ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 
 PLACES = ("root", "cache", "num_workers", "max_broken", "annotations", "exclude")
 """Fields of DataConfig that say where data lies, who loads it and when that is given up; its checksum has the rest."""
@@ -43,27 +39,28 @@ class CheckpointError(ConfigError):
     """A checkpoint is of another version, or not of the run that is to go on from it."""
 
 
+def _check(value: Any, place: str) -> None:
+    for fault in faults(type(value), values_of(value), place):
+        raise ConfigError(fault)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
-    """What a network sees.
+    """The clip that a network sees; evaluation, costs and latency are of it, too."""
 
-    Attributes:
-        frames: Frames of one clip, T.
-        height: Rows after cropping, in pixels.
-        width: Columns after cropping, in pixels.
-        stride: Distance between sampled frames, in frames of the video (dense sampling only).
-    """
-
-    frames: int = 16
-    height: int = 112
-    width: int = 112
-    stride: int = 1
+    frames: int = setting(16, "Frames of a clip, T.", at_least=1, at_most=MOST_FRAMES)
+    height: int = setting(112, "Rows after cropping, in pixels.", at_least=1, at_most=MOST_PIXELS)
+    width: int = setting(112, "Columns after cropping, in pixels.", at_least=1, at_most=MOST_PIXELS)
+    stride: int = setting(
+        1,
+        "Distance between the frames of a clip, in frames of the video; `dense` only.",
+        at_least=1,
+        at_most=MOST_FRAMES,
+    )
 
     def __post_init__(self) -> None:
         """Raises ConfigError unless all four are at least 1, and no more than a machine can hold."""
-        for name, most in (("frames", MOST_FRAMES), ("height", MOST_PIXELS), ("width", MOST_PIXELS)):
-            _within(f"clip.{name}", getattr(self, name), 1, most)
-        _within("clip.stride", self.stride, 1, MOST_FRAMES)
+        _check(self, "clip.")
 
     @property
     def span(self) -> int:
@@ -76,93 +73,150 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """Which videos, and how clips are taken from them.
+    """Which videos, and how clips are taken from them."""
 
-    Attributes:
-        name: What the data set is called in records.
-        root: Folder that all videos lie below; with `source: pack`, a folder of `nas data pack`.
-        cache: Folder for decoded uint8 clips; with `source: decode`, for the times of the frames.
-        clip: The clip that a network sees.
-        sampling: `dense` takes every `clip.stride`-th frame of a window, `uniform` one of each of T equal segments.
-        short_side: Frames are resized to this short side when decoded, in pixels; at least the crop.
-        max_frames: At most this many frames of a video are kept in the cache, evenly spaced; 0 keeps all.
-        crop_scale: Range of the random crop's side as a share of the largest crop of the clip's aspect; `None` crops
-            exactly `height x width` pixels at a random place.
-        flip: Mirror training clips left to right half of the time; only where the label survives it.
-        reversal: `eval` shows evaluation clips backwards, `always` training clips too.
-        short: `skip` leaves out and reports a video with fewer frames than a clip spans, `loop` repeats it.
-        eval_clips: Clips of each video whose class probabilities are averaged in evaluation.
-        mean: Mean of each channel, of values in 0..1.
-        std: Standard deviation of each channel.
-        num_workers: Loader processes; 0 loads in the training process.
-        source: `cache` decodes every video once into `cache`, `pack` reads what `nas data pack` made, `decode` decodes
-            from the files what a clip needs, each time.
-        fps: Frames a second that `clip.stride` counts in: a video of another rate is seen as if it had this one, by
-            frames left out or shown twice. A video that does not say its rate stays as it is. 0 takes all as they are.
-        max_broken: Share of the clips of an epoch, or of an evaluation, that may be of unreadable videos; above it,
-            training stops.
-        eval_crops: Crops of each evaluation clip: 1 takes the middle, 3 both ends of the longer side too.
-        crop_ratio: Range of the random crop's aspect as a multiple of the clip's, drawn evenly in its logarithm; `None`
-            keeps the clip's aspect. With `crop_scale` it makes a multi-scale crop.
-        randaugment: Number and magnitude (0 to 30) of RandAugment's operations; `None` turns it off.
-        colour: Brightness, contrast and saturation of training clips change by a factor of up to 1 ± this.
-        erasing: Share of the training clips of which a random rectangle is filled with the mean colour.
-        layout: How the videos lie below the root, such as `folders` or `cvdf`; `auto` looks.
-        annotations: Folder of lists, or file of class names; empty looks into the root.
-        definition: Which part of the data is meant, by a name or a list of classes; empty takes all.
-        per_class: Largest number of videos of each class in each split; 0 takes all.
-        exclude: File of paths that are left out; empty for none.
-        share: Share of the training videos that a network learns from, drawn within each class by the seed of the
-            training (`trainer.data.dataset`). Other splits are always whole.
-        crop: Rows and columns of the crop, in pixels of the frame, which is then resized to the clip: the same view at
-            another resolution. `None` crops the clip's own size; with `crop_scale`, it gives the aspect alone.
-        input: `rgb`; `flow` of `nas data flow` or of folders that hold it; or `difference` of each frame to the next.
-    """
-
-    name: str = "folder"
-    root: str = ""
-    cache: str = "runs/cache"
-    clip: Clip = field(default_factory=Clip)
-    sampling: Sampling = "dense"
-    short_side: int = 128
-    max_frames: int = 0
-    crop_scale: tuple[float, float] | None = None
-    flip: bool = False
-    reversal: Reversal = "none"
-    short: ShortClips = "skip"
-    eval_clips: int = 1
-    mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)
-    std: tuple[float, float, float] = (0.22803, 0.22145, 0.216989)
-    num_workers: int = 0
-    source: Source = field(default="cache", metadata=_ADDED)
-    fps: float = field(default=0.0, metadata=_ADDED)
-    max_broken: float = field(default=0.05, metadata=_ADDED)
-    eval_crops: int = field(default=1, metadata=_ADDED)
-    crop_ratio: tuple[float, float] | None = field(default=None, metadata=_ADDED)
-    randaugment: tuple[int, int] | None = field(default=None, metadata=_ADDED)
-    colour: float = field(default=0.0, metadata=_ADDED)
-    erasing: float = field(default=0.0, metadata=_ADDED)
-    layout: str = field(default="auto", metadata=_ADDED)
-    annotations: str = field(default="", metadata=_ADDED)
-    definition: str = field(default="", metadata=_ADDED)
-    per_class: int = field(default=0, metadata=_ADDED)
-    exclude: str = field(default="", metadata=_ADDED)
-    share: float = field(default=1.0, metadata=_ADDED)
-    crop: tuple[int, int] | None = field(default=None, metadata=_ADDED)
-    input: Input = field(default="rgb", metadata=_ADDED)
+    name: str = setting("folder", "What the data is called in records and in `data=NAME`.")
+    root: str = setting(
+        "",
+        "Folder that all videos lie below: `{train,val[,test]}/<class>/*.mp4` (avi, mkv, webm, mov), or another layout"
+        " of [data.md](data.md).",
+    )
+    cache: str = setting("runs/cache", "Folder for decoded frames; with `source: decode`, for the times of the frames.")
+    clip: Clip = setting(Clip(), "The clip that a network sees.")
+    sampling: Sampling = setting(
+        "dense",
+        "`dense`: every stride-th frame of a window. `uniform`: one frame from each of T equal parts of the video.",
+    )
+    short_side: int = setting(
+        128, "Videos are decoded to this short side, in pixels; at least the crop.", at_least=1, at_most=MOST_PIXELS
+    )
+    max_frames: int = setting(
+        0, "Largest number of frames that are kept of a video, evenly spaced; 0 keeps all.", at_least=0
+    )
+    crop_scale: tuple[float, float] | None = setting(
+        None,
+        "`[low, high]`: side of the random training crop as a share of the largest one of the clip's aspect. Empty"
+        " crops exactly height x width.",
+    )
+    flip: bool = setting(False, "Mirror training clips left to right half of the time. Only if labels survive it.")
+    reversal: Reversal = setting("none", "`eval` shows evaluation clips backwards, `always` training clips too.")
+    short: ShortClips = setting(
+        "skip",
+        "A video with fewer frames than a clip needs: `skip` leaves it out and reports it, `loop` repeats it.",
+    )
+    eval_clips: int = setting(
+        1,
+        "Clips of each video whose class probabilities are averaged in evaluation.",
+        at_least=1,
+        at_most=MOST_CLIPS,
+    )
+    mean: tuple[float, float, float] = setting((0.43216, 0.394666, 0.37645), "Mean of each channel, of values in 0..1.")
+    std: tuple[float, float, float] = setting(
+        (0.22803, 0.22145, 0.216989), "Standard deviation of each channel, above 0."
+    )
+    num_workers: int = setting(
+        0,
+        "Loader processes of each training, at most its share of the cores; 0 loads in the training process.",
+        at_least=0,
+    )
+    source: Source = setting(
+        "cache",
+        "`cache` decodes every video once into `data.cache`; `pack` reads a folder that `nas data pack` made, which"
+        " `data.root` then names; `decode` decodes what a clip needs, each time. See [loading](loading.md).",
+        added=True,
+    )
+    fps: float = setting(
+        0.0,
+        "Frames a second that the stride counts in: videos of other rates are seen as if they had this one, by frames"
+        " left out or shown twice. 0 takes all as they are, as a video that does not say its rate always is.",
+        at_least=0,
+        at_most=MOST_FPS,
+        added=True,
+    )
+    max_broken: float = setting(
+        0.05,
+        "Share of the clips of an epoch or an evaluation that may be of unreadable videos; above it training stops.",
+        at_least=0,
+        at_most=1,
+        added=True,
+    )
+    eval_crops: int = setting(
+        1,
+        "Crops of each evaluation clip: 1 is the middle, 3 are the middle and both ends of the longer side.",
+        choices=(1, 3),
+        added=True,
+    )
+    crop_ratio: tuple[float, float] | None = setting(
+        None,
+        "`[low, high]`: aspect of the random training crop as a multiple of the clip's, drawn evenly in its logarithm."
+        " Empty keeps the clip's. With `crop_scale` it makes a multi-scale crop.",
+        added=True,
+    )
+    randaugment: tuple[int, int] | None = setting(
+        None, "`[operations, magnitude]` of RandAugment, magnitude 0 to 30. Empty turns it off.", added=True
+    )
+    colour: float = setting(
+        0.0,
+        "Brightness, contrast and saturation of training clips change by a factor of up to 1 ± this.",
+        at_least=0,
+        at_most=1,
+        added=True,
+    )
+    erasing: float = setting(
+        0.0,
+        "Share of the training clips of which a random rectangle is filled with the mean colour.",
+        at_least=0,
+        at_most=1,
+        added=True,
+    )
+    layout: str = setting(
+        "auto",
+        "How the videos lie: `folders`, `cvdf`, `slowfast`, … `auto` looks, and refuses what it could read in two"
+        " ways.",
+        added=True,
+    )
+    annotations: str = setting("", "Folder of lists, or file of class names. Empty looks into the root.", added=True)
+    definition: str = setting(
+        "",
+        "Which part of the data: `classes:a,b,c`, a file of classes, `mini-kinetics-200`, … Empty takes all.",
+        added=True,
+    )
+    per_class: int = setting(
+        0,
+        "Largest number of videos of each class in each split, the same ones everywhere; 0 takes all.",
+        at_least=0,
+        added=True,
+    )
+    exclude: str = setting("", "File of paths that are left out, as `nas data check --exclude` writes it.", added=True)
+    share: float = setting(
+        1.0,
+        "Share of the training videos, drawn within each class by the seed of the training; val and test are always"
+        " whole.",
+        above=0,
+        at_most=1,
+        added=True,
+    )
+    crop: tuple[int, int] | None = setting(
+        None,
+        "`[rows, columns]` that are cut from a frame and resized to the clip: the same view at another resolution."
+        " Empty cuts the clip's own size. With `crop_scale`, it gives the aspect alone.",
+        added=True,
+    )
+    input: Input = setting(
+        "rgb",
+        "`rgb`; `difference` of each frame to the next; `flow` of `nas data flow` or of folders that hold it. See"
+        " [inputs](inputs.md).",
+        added=True,
+    )
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
-        _one_of("data.sampling", self.sampling, ("dense", "uniform"))
-        _one_of("data.reversal", self.reversal, ("none", "eval", "always"))
-        _one_of("data.short", self.short, ("skip", "loop"))
         if self.crop is not None and min(self.crop) < 1:
             raise ConfigError(f"data.crop must be [rows, columns] of at least 1 pixel, but is {self.crop}")
-        _within("data.short_side", self.short_side, min(self.box.height, self.box.width), MOST_PIXELS)
-        _at_least("data.max_frames", self.max_frames, 0)
-        _within("data.eval_clips", self.eval_clips, 1, MOST_CLIPS)
-        _at_least("data.num_workers", self.num_workers, 0)
-        _at_least("data.per_class", self.per_class, 0)
+        _check(self, "data.")
+        least = min(self.box.height, self.box.width)
+        if self.short_side < least:
+            raise ConfigError(f"data.short_side must be at least {least}, but is {self.short_side}")
         if not all(map(math.isfinite, self.mean)):
             raise ConfigError(f"data.mean must be finite in every channel, but is {self.mean}")
         if not all(0 < s < math.inf for s in self.std):
@@ -171,15 +225,6 @@ class DataConfig:
             raise ConfigError(
                 f"data.crop_scale must be [low, high] with 0 < low <= high <= 1, but is {self.crop_scale}"
             )
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"data.share must be above 0 and at most 1, but is {self.share}")
-        _one_of("data.source", self.source, ("cache", "pack", "decode"))
-        _within("data.fps", self.fps, 0, MOST_FPS)
-        if self.eval_crops not in (1, 3):
-            raise ConfigError(f"data.eval_crops must be 1 or 3, but is {self.eval_crops}")
-        for name in ("max_broken", "colour", "erasing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"data.{name} must be in [0, 1], but is {getattr(self, name)}")
         if self.crop_ratio is not None and not 0 < self.crop_ratio[0] <= self.crop_ratio[1] < math.inf:
             raise ConfigError(f"data.crop_ratio must be [low, high] with 0 < low <= high, but is {self.crop_ratio}")
         if self.randaugment is not None and not (self.randaugment[0] >= 1 and 0 <= self.randaugment[1] <= 30):
@@ -187,8 +232,7 @@ class DataConfig:
                 "data.randaugment must be [number of operations, magnitude] with at least one operation and a magnitude"
                 f" of 0 to 30, but is {self.randaugment}"
             )
-        kind, size = self.input, self.clip.frames
-        problem = problem_of(kind, frames=size, colour=self.colour, randaugment=self.randaugment)
+        problem = problem_of(self.input, frames=self.clip.frames, colour=self.colour, randaugment=self.randaugment)
         if problem is not None:
             raise ConfigError(problem)
 
@@ -216,19 +260,20 @@ class DataConfig:
 class Init:
     """Which 2D weights a network begins with. The trainer gets networks that are initialised; this says how they were.
 
-    Attributes:
-        weights: A file, or a name such as `timm:resnet50`; empty draws all weights at random.
-        mode: How 2D kernels become 3D ones.
-        checksum: Of the weights; empty where they were not read yet.
+    `checksum` is empty where the weights were not read yet.
     """
 
-    weights: str = ""
-    mode: InitMode = "replicate"
-    checksum: str = ""
+    weights: str = setting(
+        "", "2D weights that every network begins with: a file, `timm:NAME` or `torchvision:NAME`. Empty: drawn."
+    )
+    mode: InitMode = setting("replicate", "How 2D kernels get time: `replicate`, `centre`, `identity`, `random`.")
+    checksum: str = setting(
+        "", "Which weights it has to be. Recorded in any case, and held to: other weights are another study."
+    )
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
-        _one_of("recipe.init.mode", self.mode, ("replicate", "centre", "random", "identity"))
+        _check(self, "recipe.init.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,124 +282,146 @@ class Phase:
 
     The recipe's schedule begins anew with each phase: its warm-up, its milestones and its horizon are those of the
     phase. Evaluation always sees the clip of the data, so that accuracies of all phases are of one kind.
-
-    Attributes:
-        epochs: Epochs of the phase, which has to state them; the last one goes on where the schedule can be prolonged.
-        frames: Frames of a training clip, at most those of the data's clip.
-        stride: Distance between its frames, in frames of the video.
-        size: Rows and columns of a training clip, in pixels.
-        lr: Peak learning rate.
     """
 
-    epochs: int = 0
-    frames: int = 0
-    stride: int = 0
-    size: int = 0
-    lr: float = 0.0
+    epochs: int = setting(
+        0,
+        "Epochs of the phase, which has to state them; the last one goes on where the schedule can be prolonged.",
+        at_least=1,
+    )
+    frames: int = setting(0, "Frames of a training clip, at most those of the data's clip.", at_least=0)
+    stride: int = setting(0, "Distance between its frames, in frames of the video.", at_least=0)
+    size: int = setting(0, "Rows and columns of a training clip, in pixels.", at_least=0)
+    lr: float = setting(0.0, "Peak learning rate.", at_least=0)
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
-        _at_least("recipe.phases' epochs", self.epochs, 1)
-        for name in ("frames", "stride", "size", "lr"):
-            _at_least(f"recipe.phases' {name}", getattr(self, name), 0)
+        _check(self, "recipe.phases' ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How a network is trained.
+    """How a network is trained."""
 
-    Attributes:
-        batch_size: Clips a step.
-        optimizer: Name of a timm optimiser, such as `adamw` or `sgd`.
-        lr: Peak learning rate.
-        weight_decay: Weight decay, not applied to norms and biases.
-        schedule: `anytime` warms up and stays constant, so that training can go on at any horizon; `steps` does the
-            same but for the drops at its milestones; `cosine` and `onecycle` end at zero after `epochs`, and cannot be
-            prolonged.
-        epochs: Horizon of `cosine` and `onecycle`; unused by `anytime` and `steps`, which go on with another one.
-        warmup_epochs: Epochs of linear warm-up from zero.
-        ema_decay: Decay per step of the averaged weights that are evaluated, warmed up; 0 turns it off.
-        label_smoothing: Share of the target that is spread over all classes.
-        mixup: Alpha of mixup; 0 turns it off.
-        dropout: Share of features dropped before the classifier.
-        clip_grad: Largest norm of the gradient; 0 does not clip.
-        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the device computes it natively.
-        channels_last: Keep activations in channels-last order.
-        eval_every: Epochs between evaluations on val; the last epoch of a run is always evaluated.
-        aux_weight: Weight of the loss of each auxiliary classifier, for networks that return theirs in training. The
-            default is that of the authors' code for Inception-v3 (the paper of Inception-v1 says 0.3).
-        init: 2D weights to begin with.
-        momentum: Momentum, of optimisers that have one; `None` is the optimiser's own.
-        nesterov: Nesterov's momentum, of optimisers that have it; `None` is the optimiser's own (timm's `sgd` has it).
-        steps: Milestones of schedule `steps`: epochs, also parts of one, after which the rate drops.
-        step_factor: What the rate is multiplied by at each milestone.
-        loss: `cross_entropy` for one label a video; `bce`, `lsep` and `warp` for several (see `trainer.losses`).
-        bce_scale: Factor of the loss `bce`, which is a mean over clips and classes.
-        class_weights: What the loss of a class is multiplied by, with N videos of it in training and N_mean in the mean
-            class: `balanced` N_mean / N, `sqrt` its square root; `frequency` N / N_mean, `sqrt_frequency` its root.
-        cutmix: Alpha of cutmix, one box for all frames of a clip; 0 turns it off. With mixup, each step takes either.
-        frozen_bn: Batch normalisation keeps the running statistics that it begins with; its weights still learn.
-        accumulate: Parts in which a batch goes through the network; gradients add up to those of the whole batch, but
-            batch normalisation sees each part alone.
-        checkpointing: Compute the activations inside of blocks again in the backward pass instead of keeping them: less
-            memory, about a third more time, the same weights.
-        compile: Compile the network with `torch.compile`; needs a C++ compiler.
-        phases: Stretches of training on other clips, such as 8 frames first and 32 then.
-        zero_init: Whether the last norm of every residual branch begins with a weight of 0, so that the branch adds
-            nothing; `as_published` is as the network's authors have it.
-    """
-
-    batch_size: int = 16
-    optimizer: str = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    schedule: Schedule = "anytime"
-    epochs: int = 0
-    warmup_epochs: float = 1.0
-    ema_decay: float = 0.99
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    dropout: float = 0.0
-    clip_grad: float = 0.0
-    precision: Precision = "auto"
-    channels_last: bool = True
-    eval_every: int = 1
-    aux_weight: float = field(default=0.4, metadata=_ADDED)
-    init: Init = field(default_factory=Init, metadata=_ADDED)
-    momentum: float | None = field(default=None, metadata=_ADDED)
-    nesterov: bool | None = field(default=None, metadata=_ADDED)
-    steps: tuple[float, ...] = field(default=(), metadata=_ADDED)
-    step_factor: float = field(default=0.1, metadata=_ADDED)
-    loss: Loss = field(default="cross_entropy", metadata=_ADDED)
-    bce_scale: float = field(default=1.0, metadata=_ADDED)
-    class_weights: ClassWeights = field(default="none", metadata=_ADDED)
-    cutmix: float = field(default=0.0, metadata=_ADDED)
-    frozen_bn: bool = field(default=False, metadata=_ADDED)
-    accumulate: int = field(default=1, metadata=_ADDED)
-    checkpointing: bool = field(default=False, metadata=_ADDED)
-    compile: bool = field(default=False, metadata=_ADDED)
-    phases: tuple[Phase, ...] = field(default=(), metadata=_ADDED)
-    zero_init: ZeroInit = field(default="as_published", metadata=_ADDED)
+    batch_size: int = setting(16, "Clips a step.", at_least=1)
+    optimizer: str = setting("adamw", "Any optimiser of timm by name, such as `adamw` or `sgd`.")
+    lr: float = setting(1e-3, "Peak learning rate.", above=0)
+    weight_decay: float = setting(0.05, "Weight decay; not applied to norms and biases.", at_least=0)
+    schedule: Schedule = setting(
+        "anytime",
+        "`anytime`: warm-up, then constant, so that training can go on at any horizon. `steps`: the same with drops at"
+        " `recipe.steps`. `cosine` and `onecycle` end at zero after `recipe.epochs` and cannot be prolonged.",
+    )
+    epochs: int = setting(
+        0,
+        "Horizon of `cosine` and `onecycle`. In a promotion, `promote.epochs` unless `promote.recipe` says otherwise.",
+    )
+    warmup_epochs: float = setting(
+        1.0, "Epochs of linear warm-up from zero; `onecycle` has its own rise of 30 %.", at_least=0
+    )
+    ema_decay: float = setting(
+        0.99,
+        "Decay a step of the averaged weights, which are the ones evaluated, warmed up; 0 turns averaging off.",
+        at_least=0,
+        below=1,
+    )
+    label_smoothing: float = setting(0.0, "Share of the target that is spread over all classes.", at_least=0, below=1)
+    mixup: float = setting(0.0, "Alpha of mixup; 0 is off.", at_least=0)
+    dropout: float = setting(0.0, "Share of features dropped before the classifier.", at_least=0, below=1)
+    clip_grad: float = setting(0.0, "Largest norm of the gradient; 0 does not clip.", at_least=0)
+    precision: Precision = setting(
+        "auto", "`fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware computes it natively."
+    )
+    channels_last: bool = setting(True, "Channels-last memory order of activations; a matter of speed.")
+    eval_every: int = setting(
+        1,
+        "Epochs between evaluations on val; rungs and the last epoch of a run are always evaluated.",
+        at_least=1,
+    )
+    aux_weight: float = setting(
+        0.4,
+        "Weight of the loss of each auxiliary classifier, in networks that have them. It is in the training loss, not"
+        " in val's. The default is that of the authors' code for Inception-v3 (the paper of Inception-v1 says 0.3).",
+        at_least=0,
+        added=True,
+    )
+    init: Init = setting(Init(), "2D weights to begin with.", added=True)
+    momentum: float | None = setting(
+        None,
+        "Momentum, of optimisers that have one; null is the optimiser's own (0.9 for timm's `sgd`).",
+        at_least=0,
+        below=1,
+        added=True,
+    )
+    nesterov: bool | None = setting(
+        None, "Nesterov's momentum; null is the optimiser's own (timm's `sgd` has it).", added=True
+    )
+    steps: tuple[float, ...] = setting(
+        (), "Milestones of schedule `steps` in epochs, such as `[10, 20]`; also parts of epochs.", added=True
+    )
+    step_factor: float = setting(
+        0.1, "What the rate is multiplied by at each milestone.", above=0, at_most=1, added=True
+    )
+    loss: Loss = setting(
+        "cross_entropy",
+        "`cross_entropy` for one label a video. For several labels `bce`, `lsep` (Li et al. 2017) or `warp` (Weston et"
+        " al. 2011).",
+        added=True,
+    )
+    bce_scale: float = setting(
+        1.0,
+        "Factor of `bce`, which is a mean over clips and classes; 160 for hundreds of classes.",
+        above=0,
+        added=True,
+    )
+    class_weights: ClassWeights = setting(
+        "none",
+        "What the loss of a class is multiplied by. With N videos of it in training and N̄ in the mean one: `balanced`"
+        " N̄/N, `sqrt` its root; `frequency` N/N̄, `sqrt_frequency` its root.",
+        added=True,
+    )
+    cutmix: float = setting(
+        0.0,
+        "Alpha of cutmix, one box for all frames of a clip; 0 is off. With mixup, each step takes either.",
+        at_least=0,
+        added=True,
+    )
+    frozen_bn: bool = setting(
+        False,
+        "Batch norm keeps the running statistics that it begins with, those of `recipe.init`; its weights still learn.",
+        added=True,
+    )
+    accumulate: int = setting(
+        1,
+        "Parts in which a batch goes through the network. Gradients are those of the whole batch; batch norm sees each"
+        " part alone.",
+        at_least=1,
+        added=True,
+    )
+    checkpointing: bool = setting(
+        False,
+        "Compute activations inside of blocks again instead of keeping them: less memory, about a third more time, the"
+        " same weights.",
+        added=True,
+    )
+    compile: bool = setting(False, "`torch.compile`; needs a C++ compiler.", added=True)
+    phases: tuple[Phase, ...] = setting(
+        (),
+        "Stretches of training on other clips, with a schedule each, such as 8 frames first and 32 then; see"
+        " [recipes](recipes.md).",
+        added=True,
+    )
+    zero_init: ZeroInit = setting(
+        "as_published",
+        "Whether the last norm of every residual branch begins with a weight of 0 (Goyal et al. 2017): `true`,"
+        " `false`, or as the network's authors have it.",
+        added=True,
+    )
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
-        _one_of("recipe.schedule", self.schedule, get_args(Schedule))
-        _one_of("recipe.loss", self.loss, get_args(Loss))
-        _one_of("recipe.class_weights", self.class_weights, get_args(ClassWeights))
-        self._check_later_fields()
-        _one_of("recipe.precision", self.precision, ("auto", "fp32", "bf16"))
-        _at_least("recipe.batch_size", self.batch_size, 1)
-        _at_least("recipe.eval_every", self.eval_every, 1)
-        for name in ("warmup_epochs", "weight_decay", "mixup", "cutmix", "clip_grad", "aux_weight"):
-            _at_least(f"recipe.{name}", getattr(self, name), 0)
-        for name in ("lr", "bce_scale"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ConfigError(f"recipe.{name} must be above 0{'' if value <= 0 else ' and finite'}, but is {value}")
-        for name in ("ema_decay", "label_smoothing", "dropout"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise ConfigError(f"recipe.{name} must be in [0, 1), but is {value}")
+        _check(self, "recipe.")
+        self._check_together()
         if self.has_horizon and self.epochs < 1:
             raise ConfigError(f"recipe.epochs must be at least 1 with schedule {self.schedule}, but is {self.epochs}")
 
@@ -363,16 +430,11 @@ class Recipe:
         """Whether the schedule ends at zero, so that training cannot be prolonged."""
         return self.schedule in ("cosine", "onecycle")
 
-    def _check_later_fields(self) -> None:
-        _at_least("recipe.accumulate", self.accumulate, 1)
+    def _check_together(self) -> None:
         if self.accumulate > self.batch_size:
             raise ConfigError(
                 f"recipe.accumulate must be at most recipe.batch_size = {self.batch_size}, but is {self.accumulate}"
             )
-        if self.momentum is not None and not 0 <= self.momentum < 1:
-            raise ConfigError(f"recipe.momentum must be in [0, 1), but is {self.momentum}")
-        if not 0 < self.step_factor <= 1:
-            raise ConfigError(f"recipe.step_factor must be in (0, 1], but is {self.step_factor}")
         if not all(a < b < math.inf for a, b in zip((0.0, *self.steps), self.steps, strict=False)):
             raise ConfigError(f"recipe.steps must be ascending and above 0, and finite, but is {list(self.steps)}")
         if not isinstance(self.zero_init, bool) and self.zero_init != "as_published":
@@ -419,25 +481,8 @@ class Recipe:
 
 def _identity(value: DataConfig | Recipe) -> dict[str, Any]:
     values = asdict(value)
-    for f in fields(value):
-        if "added" in f.metadata:
-            usual = f.default if f.default_factory is MISSING else f.default_factory()
-            if getattr(value, f.name) == usual:
-                del values[f.name]
+    usual = type(value)()
+    for name, mark in settings_of(type(value)).items():
+        if mark.added and getattr(value, name) == getattr(usual, name):
+            del values[name]
     return values
-
-
-def _at_least(field: str, value: float, low: float) -> None:
-    if not low <= value < math.inf:
-        raise ConfigError(f"{field} must be {'' if value < low else 'finite and '}at least {low}, but is {value}")
-
-
-def _within(field: str, value: float, low: float, high: float) -> None:
-    _at_least(field, value, low)
-    if value > high:
-        raise ConfigError(f"{field} must be at most {high:,}, but is {value}")
-
-
-def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{field} must be one of {', '.join(choices)}, but is {value}")

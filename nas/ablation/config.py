@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nas.errors import StudyError, one_of
+from nas.study.plain import check
 from nas.study.schema import AblationSchema
 
-DESIGNS = ("ofat", "leave_out", "factorial", "fractional", "path", "control")
-MATCHES = ("none", "macs")
 EXPECTED = ("better", "worse", "equivalent")
 BASE = "base"
 CONTROL = "A/A"
@@ -69,29 +67,12 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AblationConfig:
-    """Design, seeds and decision rule of an ablation.
+    """Design, seeds and decision rule of an ablation, as the keys of `nas.study.schema.AblationSchema` say.
 
     Attributes:
-        base: A preset, digest or JSON file, or settings (with `preset` or `family`).
-        to: Where a path ends.
-        design: One of `DESIGNS`.
-        factors: What is varied; with `ofat`, none stand for the domains of the study's space.
-        against: With `ofat`, from a factor to the label of the level that the base and the factor's other levels are
-            compared with; the other factors' levels are compared with the base.
-        orders: Of a path, in how many orders its changes are made.
-        fraction: Of a fractional factorial, one in this many combinations is trained (2, 4, …).
-        match: `macs` rescales each network's width so that its MACs are those of the base, within 2 %.
-        control: The base is trained again with other seeds, as a level that must not differ.
-        seeds: Pairs at most.
-        min_seeds: Pairs before the first look.
-        looks: How often is looked whether the answer is in; the error is spread over them.
-        epochs: Of each training; those of the study's last rung where it is 0.
-        recipe: Keys that are laid over the study's recipe; the horizon of its schedule is `epochs`.
-        margin: Differences of top-1 within it count as none, a share of 1.
-        confidence: Of the intervals.
-        precision: Half-width of the intervals at which the ablation stops; 0 never.
-        motion: Every trained network is also measured on clips whose order was changed.
-        claims: What documents say.
+        against: From a factor to the label of a level.
+        epochs: Of each training; at least 1.
+        margin: A share of 1.
         first_seed: Added to the study's seed for the first pair, so that no pair has a seed with which a search of the
             database trained one of the networks.
     """
@@ -183,24 +164,26 @@ def ablation_of(config: Mapping[str, Any], *, last_rung: int, where: str) -> Abl
         for key in raw:
             if key not in {field.name for field in fields(AblationSchema)}:
                 raise StudyError(one_of("ablation key", key, [field.name for field in fields(AblationSchema)]))
+        _check_seeds(raw["seeds"])
+        check(AblationSchema, raw, "ablation.")
         factors = tuple(_factor(path, levels) for path, levels in raw["factors"].items() if levels is not None)
         read = AblationConfig(
             base=raw["base"],
             to=raw["to"],
-            design=_choice("ablation.design", raw["design"], DESIGNS),
+            design=raw["design"],
             factors=factors,
             against={path: label_of(level) for path, level in raw["against"].items() if level is not None},
-            orders=_at_least("ablation.orders", raw["orders"], 1),
-            fraction=_at_least("ablation.fraction", raw["fraction"], 2),
-            match=_choice("ablation.match", raw["match"], MATCHES),
+            orders=raw["orders"],
+            fraction=raw["fraction"],
+            match=raw["match"],
             control=bool(raw["control"]) or raw["design"] == "control",
-            seeds=_seeds(raw["seeds"]),
-            min_seeds=_at_least("ablation.min_seeds", raw["min_seeds"], 2),
-            looks=_at_least("ablation.looks", raw["looks"], 1),
-            epochs=_at_least("ablation.epochs", raw["epochs"], 0) or last_rung,
+            seeds=raw["seeds"],
+            min_seeds=raw["min_seeds"],
+            looks=raw["looks"],
+            epochs=raw["epochs"] or last_rung,
             recipe=raw["recipe"],
-            margin=_share("ablation.margin", raw["margin"]),
-            confidence=_share("ablation.confidence", raw["confidence"]),
+            margin=float(raw["margin"]),
+            confidence=float(raw["confidence"]),
             precision=float(raw["precision"]),
             motion=bool(raw["motion"]),
             claims=tuple(_claim(i, body) for i, body in enumerate(raw["claims"])),
@@ -220,8 +203,6 @@ def _check(config: AblationConfig) -> None:
         raise StudyError(
             f"design control trains the base against itself and has no factors, but has {config.factors[0].path}"
         )
-    if not 0 <= config.precision < math.inf:
-        raise StudyError(f"ablation.precision must be finite and at least 0, but is {config.precision}")
     if config.against and config.design != "ofat":
         raise StudyError(f"ablation.against needs design ofat, but ablation.design is {config.design}")
     if config.design == "path" and not config.to:
@@ -311,28 +292,15 @@ def _claim(index: int, body: Any) -> Claim:
     )
 
 
-def _seeds(value: int) -> int:
+def _check_seeds(value: int) -> None:
     if value < 2:
         raise StudyError(
             f"ablation.seeds must be at least 2, but is {value}: one training of each says nothing of the noise, so no "
             "difference could be tested"
         )
-    return int(value)
 
 
 def _choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise StudyError(one_of(key, str(value), choices))
     return str(value)
-
-
-def _at_least(key: str, value: int, low: int) -> int:
-    if value < low:
-        raise StudyError(f"{key} must be at least {low}, but is {value}")
-    return int(value)
-
-
-def _share(key: str, value: float) -> float:
-    if not 0 < value < 1:
-        raise StudyError(f"{key} must be a share between 0 and 1, such as 0.01 for one point, but is {value}")
-    return float(value)

@@ -29,6 +29,7 @@ from nas.cli import (
     promote,
     search,
     status,
+    study,
     supernet,
     watch,
 )
@@ -78,7 +79,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
         "search": (search.search, "Search a study's space, or go on with its search."),
         "status": (status.status, "Show how far a search is: rungs, trials, failures, time."),
         "watch": (watch.watch, "Watch a running search, and its ablations, until they end."),
-        "space": (pareto.space, "Show a study's space, its size, and what constraints leave."),
+        "space": (study.space, "Show a study's space, its size, and what constraints leave."),
+        "keys": (study.keys, "Show the keys of a study file: type, default, meaning."),
         "supernet": (supernet.supernet, "Rank the networks of a study by shared weights."),
         "record": (search.record, "Write the learning curves of a search as a table."),
         "simulate": (search.simulate, "Search a table of recorded trainings instead of training."),

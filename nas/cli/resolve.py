@@ -155,7 +155,7 @@ def _stated(text: str, find: Callable[[str], ArchSpec]) -> ArchSpec:
     import yaml
 
     from nas.study.networks import resolve
-    from nas.study.schema import yaml_of
+    from nas.study.plain import yaml_of
 
     try:
         settings = yaml_of(text)
@@ -227,7 +227,7 @@ def folder_settings(target: str, overrides: Sequence[str], *, besides: Sequence[
     Raises:
         NasError: A setting is none of a folder.
     """
-    from nas.study.schema import literal
+    from nas.study.plain import literal
 
     values: dict[str, Any] = {}
     names = [*_FOLDER_KEYS, *besides]

@@ -165,7 +165,7 @@ def interval_over_videos(
 def interval_over_seeds_and_videos(
     table: NDArray[np.float64], *, confidence: float = 0.95, resamples: int = 1999, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Interval of the mean over seeds and videos, both drawn anew; see `bootstrap.bootstrap_interval`.
+    """Interval of the mean over seeds and videos, both drawn anew; see `bootstrap_interval`.
 
     Args:
         table: (seeds, V) what each video earned with each seed, in shares of 1.

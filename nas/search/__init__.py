@@ -1,1 +1,1 @@
-"""The search: a pure scheduler over a ledger, samplers over a pool, executors that train, and the driver."""
+"""The search: pure schedulers over a ledger, samplers over a pool, and the driver."""

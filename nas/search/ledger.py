@@ -228,8 +228,3 @@ class Ledger:
         self._change = (entry.number, book.put(entry.number, entry))
         self._own, self._newer = None, ledger
         return ledger
-
-
-def ledger_of(entries: Iterable[Entry]) -> Ledger:
-    """A ledger of `entries` in any order."""
-    return Ledger(sorted(entries, key=lambda entry: entry.number))

@@ -13,8 +13,7 @@ are exact, so the cheapest networks are on the first front of every rung for eve
 Ordering by what each member adds to the hypervolume gives them what they add, which is little. Strata of cost are there
 for who wants a fixed share for each class of cost. `benchmarks/bench_orders.py` compares them.
 
-`asha` stands in `nas.search.scheduler`; `freeze_thaw`, which needs a model and so more than a ledger, in
-`nas.search.freeze_thaw`. The others here are what they are held against.
+`freeze_thaw`, which needs a model and so more than a ledger, is in `nas.search.freeze_thaw`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from nas.search.ledger import Entry, Ledger
 from nas.study.front import CORNER, front_ranks, hypervolume
 
 if TYPE_CHECKING:
-    from nas.study.study import OrderBy
+    from nas.study.schema import OrderBy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

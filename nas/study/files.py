@@ -23,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nas.errors import StudyError, one_of
 from nas.places import path_of
-from nas.study.schema import RecipeSchema, StudySchema, kinds_of, literal, plain_values, yaml_of
+from nas.study.plain import kinds_of, literal, plain_values, yaml_of
+from nas.study.schema import RecipeSchema, StudySchema
 from nas.study.study import Study, study_of
 from trainer.config import PLACES
 from trainer.files import content_of

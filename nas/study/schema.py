@@ -1,323 +1,330 @@
-"""The schema of a study file: plain dataclasses that OmegaConf checks keys and types against.
+"""The keys of a study file, each with its type, default, range and meaning.
 
-They are mutable and loose because Hydra needs them so; `nas.study.files` converts them once into frozen values. The
-keys of data and recipe are those of the frozen classes of `trainer.config`.
+Hydra needs mutable classes with loose types; `nas.study.study` makes frozen values of them once. The keys of data and
+recipe are those of the frozen classes of `trainer.config`.
 """
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Hashable, Mapping
-from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
-from functools import lru_cache, partial
-from types import MappingProxyType, NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, get_origin
 
-import yaml
-
-from nas.errors import StudyError, one_of
+from nas.study.fidelity import FIDELITIES
+from nas.study.metric import CHOICES
+from nas.study.plain import kinds_of, schema_of
 from nas.study.views import Views
-from trainer.config import DataConfig, Init, Phase, Recipe
+from trainer.config import DataConfig, Recipe
+from trainer.settings import setting, settings_of
 
-
-def schema_of(of: type, *, after: Mapping[str, tuple[str, type, Any]] = MappingProxyType({})) -> Any:
-    """The loose class of a frozen one: its keys with their defaults, in the types that YAML has.
-
-    A choice of texts is text. A tuple is a list, and so is one that may be None, which is then empty. A frozen class
-    inside is its own loose class.
-
-    Args:
-        of: The frozen class; all its fields have defaults.
-        after: Further keys, by the one that each follows: name, type and default.
-    """
-    hints = get_type_hints(of)
-    made: list[tuple[str, Any, Any]] = []
-    for one in fields(of):
-        usual = one.default if one.default_factory is MISSING else one.default_factory()
-        kind, value = _loose(hints[one.name], usual)
-        made.append((one.name, kind, _usual(value)))
-        if one.name in after:
-            name, other, default = after[one.name]
-            made.append((name, other, _usual(default)))
-    return make_dataclass(f"{of.__name__}Schema", made, namespace={"__doc__": f"The keys of `{of.__name__}`."})
-
-
-def _loose(kind: Any, usual: Any) -> tuple[Any, Any]:
-    """The type that YAML has for a type of a frozen class, and the default in it."""
-    parts = [part for part in get_args(kind) if part is not NoneType]
-    if get_origin(kind) in (Union, UnionType):
-        if NoneType in get_args(kind) and get_origin(parts[0]) is tuple:
-            return list[get_args(parts[0])[0]], [] if usual is None else list(usual)  # type: ignore[misc]
-        return (kind, usual) if NoneType in get_args(kind) else (Any, usual)
-    if get_origin(kind) is Literal:
-        return str, usual
-    if get_origin(kind) is tuple:
-        inner = parts[0]
-        return list[schema_of(inner) if isinstance(inner, type) and is_dataclass(inner) else inner], list(usual)  # type: ignore[misc]
-    if is_dataclass(kind):
-        loose = schema_of(cast(type, kind))
-        return loose, loose(**{one.name: getattr(usual, one.name) for one in fields(loose)})
-    return kind, usual
-
-
-def _usual(value: Any) -> Any:
-    """A default as a field has it: one that may change is made anew each time."""
-    changes = isinstance(value, list) or is_dataclass(value)
-    return field(default_factory=partial(copy.deepcopy, value)) if changes else value
+SCHEDULERS = ("asha", "freeze_thaw", "hyperband", "iepoch", "none")
+STEP_COSTS = ("epochs", "macs")
+OrderBy = Literal["hypervolume", "fronts"]
+DESIGNS = ("ofat", "leave_out", "factorial", "fractional", "path", "control")
+MATCHES = ("none", "macs")
+MOST = 10**9  # of anything that is counted; more is a slip, and would be waited for without end
 
 
 if TYPE_CHECKING:  # made of the frozen classes when this is imported
     DataSchema: TypeAlias = Any
-    InitSchema: TypeAlias = Any
-    PhaseSchema: TypeAlias = Any
     RecipeSchema: TypeAlias = Any
     ViewsSchema: TypeAlias = Any
 else:
-    DataSchema = schema_of(DataConfig, after={"cache": ("num_classes", int, 0)})
-    RecipeSchema, InitSchema, PhaseSchema, ViewsSchema = map(schema_of, (Recipe, Init, Phase, Views))
+    _CLASSES = setting(
+        0, "Classes, so that costs are known without the data; 0 asks the data.", at_least=0, at_most=MOST
+    )
+    DataSchema = schema_of(DataConfig, after={"cache": ("num_classes", int, _CLASSES)})
+    RecipeSchema, ViewsSchema = map(schema_of, (Recipe, Views))
 
 
 @dataclass
 class SpaceSchema:
     """`space`: the domains of the search, and the combinations that are never tried."""
 
-    family: str = "resnet"
-    domains: dict[str, Any] = field(default_factory=dict)
-    forbid: list[Any] = field(default_factory=list)
-    families: dict[str, Any] = field(default_factory=dict)
+    family: str = setting(
+        "resnet",
+        "The family, where there is one: `resnet`, `inception_v1`, `inception_v3`, `slowfast`, `x3d`, `timm`, `c3d`.",
+    )
+    domains: dict[str, Any] = setting(
+        {}, "Domain to a list of values, or to `{values: […], per: network}` (or `stage`, `block`)."
+    )
+    forbid: list[Any] = setting(
+        [],
+        "Rules: domain to a value or a list. Forbidden is a network in which some block has all of a rule's values.",
+    )
+    families: dict[str, Any] = setting(
+        {}, "Instead of the three above: family to its `domains` and `forbid`, for a search over several."
+    )
 
 
 @dataclass
 class SearchSchema:
     """`search`: sampler, rungs and budget."""
 
-    sampler: Any = "pool"
-    scheduler: str = "asha"
-    step_cost: str = "epochs"
-    trials: int = 27
-    initial: int = 9
-    fidelity: str = "epochs"
-    rungs: list[Any] = field(default_factory=lambda: [1, 3, 9])
-    epochs: int = 0
-    max_epochs: int = 0
-    patience: int = 0
-    eta: int = 3
-    order: str = "hypervolume"
-    strata: int = 1
-    objectives: list[str] = field(default_factory=lambda: ["error", "macs"])
-    pool: int = 4000
-    start_with: list[Any] = field(default_factory=list)
-    workers: int = 0
-    accuracy: str = "auto"
-    features: list[str] = field(default_factory=list)
-    repeats: int = 0
+    sampler: Any = setting(
+        "pool",
+        "`pool` (a model of errors, exact costs and rungs over a pool that is renewed); `random`; `tpe` (multivariate),"
+        " `nsga2`, `gp`: these three are Optuna's. Or any class by name, alone or as a mapping with settings:"
+        " `optuna:CmaEsSampler`, `hub:PACKAGE`, `nni:TPE`, `{optuna: TPESampler, multivariate: true, group: true}`; see"
+        " [samplers by name](search.md#samplers-by-name).",
+    )
+    scheduler: str = setting(
+        "asha",
+        "Who trains on: `asha` (the best of each rung), `freeze_thaw` (the model of the sampler `pool` decides who"
+        " starts and who trains on), `hyperband`, `iepoch` (all to the first rung, then the best in full), `none` (all"
+        " in full).",
+        choices=SCHEDULERS,
+    )
+    step_cost: str = setting(
+        "epochs",
+        "By what `freeze_thaw` divides what a step may gain: the `epochs` that its network still takes to the last"
+        " rung, or those times the `macs` of training.",
+        choices=STEP_COSTS,
+    )
+    trials: int = setting(27, "Networks to start in all, over all restarts.", at_least=1, at_most=MOST)
+    initial: int = setting(
+        9, "How many are spread evenly over log MACs before the sampler proposes.", at_least=0, at_most=MOST
+    )
+    fidelity: str = setting(
+        "epochs",
+        "What a rung has more of: `epochs`, `data`, `frames` or `size`; see [fidelities](search.md#fidelities).",
+        choices=FIDELITIES,
+    )
+    rungs: list[Any] = setting(
+        [1, 3, 9],
+        "Ascending: epochs; or shares of the training videos up to 1, frames up to `data.clip.frames`, rows up to"
+        " `data.clip.height`.",
+    )
+    epochs: int = setting(0, "Epochs of the training at each rung, where these are not epochs themselves.")
+    max_epochs: int = setting(
+        0,
+        "Epochs to train in all, over all restarts; 0 is what halving takes for `search.trials` networks, for `asha`,"
+        " `hyperband`, `iepoch` and `none` no limit.",
+        at_least=0,
+        at_most=MOST,
+    )
+    patience: int = setting(
+        0,
+        "A search by the sampler `pool` ends after this number of steps in a row that were each expected to add less"
+        " than 0.5 % of the hypervolume; 0 goes on to the end of the budget.",
+        at_least=0,
+        at_most=MOST,
+    )
+    eta: int = setting(3, "One in eta goes on.", at_least=2, at_most=MOST)
+    order: str = setting(
+        "hypervolume",
+        "What ranks a rung: `hypervolume` (what a network adds to it) or `fronts` (with an epsilon-net inside).",
+        choices=get_args(OrderBy),
+    )
+    strata: int = setting(
+        1,
+        "Classes of equal width in log MACs that take turns in promotion; 1 turns it off.",
+        at_least=1,
+        at_most=1_000,
+    )
+    objectives: list[str] = setting(
+        ["error", "macs"],
+        "One to three [objectives](search.md#objectives), the first an accuracy: `error` (by `search.accuracy`), or"
+        " `top1`, `top5`, `balanced`, `map`; then any of these, `motion_gap`, `macs`, `params`, `activation_bytes`.",
+    )
+    pool: int = setting(
+        4000, "A larger space is represented by this number of networks, drawn at random.", at_least=1, at_most=MOST
+    )
+    start_with: list[Any] = setting(
+        [],
+        "Networks that are tried first: published ones by name (`nas presets` lists them), or settings such as"
+        " `{family: resnet, kind: 2d}`.",
+    )
+    workers: int = setting(
+        0, "Processes that train; 0 trains in the driver. `--workers` goes first.", at_least=0, at_most=MOST
+    )
+    accuracy: str = setting(
+        "auto",
+        "What networks are chosen by: `top1`; `balanced`, the mean over classes of top-1, for data with frequent and"
+        " rare classes; `top5`; `map`, for several labels a video; `auto` is `map` with several labels, else `top1`.",
+        choices=CHOICES,
+    )
+    features: list[str] = setting(
+        [],
+        "Scores of untrained networks that the model of the sampler `pool` sees: `params`, `synflow`, `naswot`, `zico`,"
+        " `entropy`, `temporal`, and after `nas supernet` also `supernet`, `supernet_darts`; see"
+        " [features](search.md#features).",
+    )
+    repeats: int = setting(
+        0,
+        "Further trainings, each with another seed, that the scheduler `freeze_thaw` may give a network of the front,"
+        " where that is expected to be worth more than any other step; see [repeats](search.md#repeats). They count"
+        " among `search.trials`.",
+        at_least=0,
+        at_most=100,
+    )
 
 
 @dataclass
 class PromoteSchema:
     """`promote`: full training. `recipe` lays over the search's recipe."""
 
-    epochs: int = 30
-    seeds: int = 1
-    recipe: dict[str, Any] = field(default_factory=dict)
+    epochs: int = setting(30, "Epochs of full training.", at_least=1, at_most=MOST)
+    seeds: int = setting(1, "Trainings of each network. `--seeds` goes first.", at_least=1, at_most=MOST)
+    recipe: dict[str, Any] = setting({}, "Keys of `recipe`, laid over the search's.")
     test: ViewsSchema = field(default_factory=ViewsSchema)
-    devices: int = 1
-    checkpoint_steps: int = 0
-    keep_best: bool = False
-    logs: list[str] = field(default_factory=list)
+    devices: int = setting(
+        1,
+        "Processes that train one network together, one a GPU; 0 takes all visible GPUs. Without a GPU, that number of"
+        " processes on the CPU. `--devices` goes first. See [recipes](recipes.md).",
+        at_least=0,
+        at_most=MOST,
+    )
+    checkpoint_steps: int = setting(
+        0,
+        "Steps between checkpoints within an epoch; 0 writes one at the end of each epoch only.",
+        at_least=0,
+        at_most=MOST,
+    )
+    keep_best: bool = setting(
+        False,
+        "Also keep `training/best.pt`, the weights of the epoch that is best on val. What is tested are the last ones.",
+    )
+    logs: list[str] = setting([], "Beside `progress.jsonl`: `csv`, `tensorboard`.")
 
 
 @dataclass
 class AblationSchema:
     """`ablation`: which decisions are compared, and when an answer counts. `recipe` lays over the search's recipe."""
 
-    base: Any = ""
-    to: Any = ""
-    design: str = "ofat"
-    factors: dict[str, Any] = field(default_factory=dict)
-    against: dict[str, Any] = field(default_factory=dict)
-    orders: int = 1
-    fraction: int = 2
-    match: str = "none"
-    control: bool = True
-    seeds: int = 5
-    min_seeds: int = 3
-    looks: int = 1
-    epochs: int = 0
-    recipe: dict[str, Any] = field(default_factory=dict)
-    margin: float = 0.01
-    confidence: float = 0.95
-    precision: float = 0.0
-    motion: bool = False
-    claims: list[Any] = field(default_factory=list)
+    base: Any = setting(
+        "", "What is changed: a preset, a digest of the study, a `.json` file, or settings with `preset` or `family`."
+    )
+    to: Any = setting("", "Where a path ends, written as the base is.")
+    design: str = setting(
+        "ofat", "`ofat`, `leave_out`, `factorial`, `fractional`, `path` or `control`.", choices=DESIGNS
+    )
+    factors: dict[str, Any] = setting(
+        {},
+        "What is varied: from a domain, a path in the spec, `network`, `recipe.KEY` or `data.KEY` to its levels. With"
+        " `ofat`, none stands for the domains of the space.",
+    )
+    against: dict[str, Any] = setting(
+        {},
+        "With `ofat`: from a factor to the level that its other levels, and the base's own, are compared with;"
+        " `{kind: 2d}`.",
+    )
+    orders: int = setting(1, "Orders in which a path makes its changes.", at_least=1)
+    fraction: int = setting(2, "Of a fractional factorial, one in this many combinations; a power of 2.", at_least=2)
+    match: str = setting(
+        "none",
+        "`macs` gives every arm the width at which it costs what the base costs, within 2 %.",
+        choices=MATCHES,
+    )
+    control: bool = setting(True, "Train the base again with other seeds, as a level that must not differ.")
+    seeds: int = setting(5, "Pairs of trainings at most; pair i has seed `seed` + i.", at_least=2)
+    min_seeds: int = setting(3, "Pairs before the first look, where there are several.", at_least=2)
+    looks: int = setting(1, "How often is looked whether the answer is in; the error is spread over them.", at_least=1)
+    epochs: int = setting(0, "Of each training; those of the last rung where it is 0.", at_least=0)
+    recipe: dict[str, Any] = setting(
+        {}, "Keys laid over `recipe`; a `schedule` that ends does so after `ablation.epochs`."
+    )
+    margin: float = setting(0.01, "Differences within it do not matter; 0.01 is one point of top-1.", above=0, below=1)
+    confidence: float = setting(0.95, "Confidence of the intervals.", above=0, below=1)
+    precision: float = setting(0.0, "Half-width of the intervals at which training ends; 0 for never.", at_least=0)
+    motion: bool = setting(
+        False,
+        "Also measure every trained network on reversed, shuffled, frozen and single frames"
+        " ([motion-tests.md](motion-tests.md)).",
+    )
+    claims: list[Any] = setting(
+        [],
+        "Published comparisons for `nas verdict`: `claim`, `document`, `arm`, `than`, `expect`, `stated` (in points).",
+    )
 
 
 @dataclass
 class StudySchema:
     """A whole study file."""
 
-    name: str = ""
-    question: str = ""
-    hypothesis: str = ""
-    baseline: str = ""
-    decision_rule: str = ""
-    budget: str = ""
-    seed: int = 0
+    name: str = setting("", "Letters, digits, `.`, `_`, `-`; names `runs/<name>/`. Empty: the file's name.")
+    question: str = setting("", "What is asked. This and the next four are recorded and not interpreted.")
+    hypothesis: str = setting("", "What is expected.")
+    baseline: str = setting("", "What the result is held against.")
+    decision_rule: str = setting("", "Which outcome would settle it; written before the search.")
+    budget: str = setting("", "Networks and epochs in words.")
+    # Further trainings take the seeds after it, and a database holds none from 2**63 on.
+    seed: int = setting(0, "Seeds the pool, the sampler and every training of the search.", at_least=0, at_most=10**18)
     data: DataSchema = field(default_factory=DataSchema)
     space: SpaceSchema = field(default_factory=SpaceSchema)
-    constraints: list[str] = field(default_factory=list)
+    constraints: list[str] = setting(
+        [],
+        "`macs <= 5G`, `params <= 30M`, `activation_bytes <= 2G`: of one clip, exact; units k, M, G, T."
+        " `accuracy >= 0.8`, or another [objective](search.md#objectives) that is measured: what a network must have to"
+        " be on the front, a share of 1.",
+    )
     recipe: RecipeSchema = field(default_factory=RecipeSchema)
     search: SearchSchema = field(default_factory=SearchSchema)
     promote: PromoteSchema = field(default_factory=PromoteSchema)
     ablation: AblationSchema = field(default_factory=AblationSchema)
-    variants: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, Any] = setting({}, "Name to settings that `data=NAME` lays over the file.")
 
 
-DEEPEST, MOST_VALUES, LARGEST_NUMBER = 20, 100_000, 2**63
-"""Levels of lists and mappings in a study, its values in all (each use of an anchor counts), and their size."""
+_WORDS = {str: "text", int: "integer", float: "number", bool: "true/false", list: "list", dict: "map"}
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which a value that contradicts its tag, such as `!!int x`, has a place as any other fault has.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """A key of a study file.
 
-    A key stands once, since the last of two would silently be the one that counts; and merges (`<<`) of merges, each of
-    which may double what is there, end at the number of values that a study may have.
+    Attributes:
+        name: With dots, such as `recipe.lr`.
+        kind: Its type in words, with the range of its values.
+        default: As YAML has it.
+        text: What it means, in Markdown.
     """
 
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
-        seen = set[str]()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    problem = f"a key must stand once, but {key.value[:100]} stands twice"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                seen.add(key.value)
-        return node
+    name: str
+    kind: str
+    default: str
+    text: str
 
-    def flatten_mapping(self, node: Any) -> None:
-        super().flatten_mapping(node)
-        if len(node.value) > MOST_VALUES:
-            problem = f"a study must have at most {MOST_VALUES:,} values, but merges have made more"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (yaml.YAMLError, RecursionError):
-            raise
-        except Exception as error:
-            problem = f"a value cannot be read as {node.tag.rpartition(':')[2]}"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+    @property
+    def row(self) -> str:
+        """The row of a table in Markdown."""
+        return f"| `{self.name}` | {self.kind} | `{self.default}` | {self.text} |"
 
 
-def yaml_of(text: str) -> Any:
-    """What a YAML document holds: text, numbers, lists and mappings.
-
-    Raises:
-        YAMLError: It is none; `problem_mark` says where.
-        StudyError: It holds other values, or too many of them.
-    """
-    try:
-        return plain_values(yaml.load(text, _Loader), "")
-    except RecursionError as error:
-        raise StudyError(f"YAML must have at most {DEEPEST} levels of lists and keys, but has far more") from error
-
-
-def plain_values(value: Any, where: str) -> Any:
-    """Returns a value that YAML or an override gave, once all of it is known to be text, numbers, lists and mappings.
+def keys_of(schema: Any = None, prefix: str = "") -> Iterator[Key]:
+    """Yields all keys in the order of the schema.
 
     Args:
-        value: Perhaps with dates, bytes or sets in it, or with itself, by an anchor.
-        where: The place, for messages; empty for a whole study.
-
-    Raises:
-        StudyError: It holds something else, or too much.
+        schema: An object of a class of this module; by default that of a whole study.
+        prefix: What its keys are named after, such as `recipe.`.
     """
-    left = [(value, where, 0)]
-    count = 0
-    while left:
-        at, place, depth = left.pop()
-        count += 1
-        if depth > DEEPEST or count > MOST_VALUES:
-            limits = f"{DEEPEST} levels and {MOST_VALUES:,} values"
-            raise StudyError(
-                f"{where or 'a study'} must have at most {limits}, but has more; an anchor may stand inside of itself"
-            )
-        if isinstance(at, Mapping):
-            for key, inner in at.items():
-                if not isinstance(key, str | int | float):
-                    raise StudyError(f"{place or 'a study'}: a key must be text or a number, but is {key!r}")
-                left.append((key, place, depth + 1))
-                left.append((inner, f"{place}.{key}".lstrip(".") if len(place) < 100 else place, depth + 1))
-        elif isinstance(at, list | tuple):
-            left.extend((inner, place, depth + 1) for inner in at)
-        elif isinstance(at, int) and not -LARGEST_NUMBER < at < LARGEST_NUMBER:
-            raise StudyError(f"{place}: a whole number must be below 2^63, but has {at.bit_length()} bits")
-        elif not isinstance(at, str | int | float | NoneType):
-            found = f"{type(at).__name__} {at}"
-            raise StudyError(f"{place} must be text, a number, a list or keys, but is {found}; write text in quotes")
-    return value
+    schema = StudySchema() if schema is None else schema
+    of: Any = type(schema)
+    kinds, marks = kinds_of(of), settings_of(of)
+    for one in fields(schema):
+        usual = getattr(schema, one.name)
+        if is_dataclass(usual):
+            yield from keys_of(usual, f"{prefix}{one.name}.")
+            continue
+        mark = marks[one.name]
+        rule = f", {mark.rule}" if mark.has_range else ""
+        yield Key(
+            name=f"{prefix}{one.name}",
+            kind=_words(kinds[one.name], usual) + rule,
+            default=_yaml(usual),
+            text=mark.text,
+        )
 
 
-def typed(value: Any, kind: Any, where: str) -> Any:
-    """A value of the type that the schema states; keys that are missing stay so.
-
-    Args:
-        value: Plain. Text that reads as a number is one where the schema has a number: YAML takes `1e-3` for text.
-        kind: A type of this module's fields, or one of its classes.
-        where: Its key, for messages; empty for a whole study.
-
-    Raises:
-        StudyError: It is of another type, or a key is unknown.
-    """
-    if is_dataclass(kind):
-        hints = kinds_of(cast(type, kind))
-        if not isinstance(value, Mapping):
-            raise StudyError(f"{where or 'a study'} must hold keys ({', '.join(hints)}), but is {value!r}")
-        before = f"{where}." if where else ""
-        for key in value:
-            if key not in hints:
-                raise StudyError(one_of("key", f"{before}{key}", [before + name for name in hints]))
-        return {key: typed(inner, hints[key], f"{before}{key}") for key, inner in value.items()}
+def _words(kind: Any, usual: Any) -> str:
     if get_origin(kind) is UnionType:
-        return None if value is None else typed(value, get_args(kind)[0], where)
-    if get_origin(kind) is list:
-        if not isinstance(value, list | tuple):
-            raise StudyError(f"{where} must be a list, but is {value!r}")
-        return [typed(inner, get_args(kind)[0], where) for inner in value]
-    if get_origin(kind) is dict:
-        if not isinstance(value, Mapping):
-            raise StudyError(f"{where} must hold keys, but is {value!r}")
-        return plain_values(dict(value), where)
-    return plain_values(value, where) if kind is Any else _scalar(value, kind, where)
+        return f"{' or '.join(_WORDS[part] for part in get_args(kind) if part is not NoneType)} or null"
+    return _WORDS[type(usual) if kind is Any else get_origin(kind) or kind]
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def _scalar(value: Any, kind: Any, where: str) -> Any:
-    if isinstance(value, str) and kind is int and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
-        value = int(value)
-    if isinstance(value, str) and kind is float:
-        with suppress(ValueError):
-            value = float(value)
-    good = isinstance(value, int | float if kind is float else kind) and (kind is bool or not isinstance(value, bool))
-    if not good:
-        raise StudyError(f"{where} must be {_WORDS[kind]}, but is {value!r}")
-    plain_values(value, where)
-    return float(value) if kind is float else value
-
-
-@lru_cache(maxsize=64)
-def kinds_of(schema: Hashable) -> dict[str, Any]:
-    """The types of the keys of a class of this module."""
-    hints = get_type_hints(schema)
-    return {f.name: hints[f.name] for f in fields(schema)}  # type: ignore[arg-type]
-
-
-def literal(text: str) -> str:
-    """The value of a text key as it was typed, without one pair of quotes around the whole of it."""
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+def _yaml(value: Any) -> str:
+    """A default as somebody would write it: texts without quotes where they need none."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
+    return value if isinstance(value, str) and value else json.dumps(value)

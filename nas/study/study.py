@@ -9,28 +9,24 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from nas.errors import StudyError, one_of
 from nas.study.features import FEATURES
 from nas.study.fidelity import Fidelity, fidelity_of
-from nas.study.metric import CHOICES, parse_number, short_number
+from nas.study.metric import parse_number, short_number
 from nas.study.objectives import Floor, floors_of, is_floor, objectives_of
+from nas.study.plain import check, frozen, kinds_of, typed
 from nas.study.samplers import OWN, Sampler, normal, sampler_of
-from nas.study.schema import InitSchema, PhaseSchema, RecipeSchema, StudySchema, kinds_of, typed
-from nas.study.views import Views, views_of
+from nas.study.schema import DataSchema, OrderBy, PromoteSchema, RecipeSchema, SearchSchema, StudySchema
+from nas.study.views import Views
 from search_spaces.errors import SpecError
 from search_spaces.space import SearchSpace, parse_space
-from trainer.config import PLACES, Clip, ConfigError, DataConfig, Init, Log, Phase, Recipe
+from trainer.config import PLACES, ConfigError, DataConfig, Log, Recipe
 
 SAMPLERS = OWN
-SCHEDULERS = ("asha", "freeze_thaw", "hyperband", "iepoch", "none")
-STEP_COSTS = ("epochs", "macs")
-OrderBy = Literal["hypervolume", "fronts"]
 LOGS: tuple[Log, ...] = get_args(Log)
 LIMITED = ("macs", "params", "activation_bytes")
-_MOST = 10**9  # of anything that is counted; more is a slip, and would be waited for without end
-_MOST_SEED = 10**18  # further trainings take the seeds after it, and a database holds none from 2**63 on
 TEXTS = ("question", "hypothesis", "baseline", "decision_rule", "budget")
 
 
@@ -47,29 +43,12 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchConfig:
-    """Sampler, rungs and budget of a search.
+    """Sampler, rungs and budget of a search, as the keys of `nas.study.schema.SearchSchema` say.
 
     Attributes:
-        sampler: One of `SAMPLERS`, or a class of Optuna, of a hub or of NNI.
-        scheduler: One of `SCHEDULERS`.
-        step_cost: What freeze-thaw holds a gain against: one of `STEP_COSTS`.
-        trials: Networks to start in all, over all restarts.
-        patience: Steps in a row of which the model expects little, after which a search ends; 0 is none.
-        max_epochs: Epochs to train in all, over all restarts; 0 is no limit, and with `freeze_thaw` what halving would
-            take for these trials.
-        initial: Trials that are drawn evenly over log MACs before the sampler proposes.
         fidelity: The rungs: epochs, share of the videos, frames or pixels at which networks are compared.
-        eta: Reduction factor.
-        order: What ranks a rung: `hypervolume` (what a network adds to it) or `fronts` (with an epsilon-net inside).
-        strata: Classes of cost, equal parts of the range of log MACs, that take turns in promotion; 1 turns it off.
         objectives: Names of `nas.study.objectives.OBJECTIVES`, `error` (1 - what networks are chosen by) first.
-        pool: At most this many networks are held ready to be proposed.
-        start_with: Networks that are tried first, by name or as settings.
-        workers: Processes that train; 0 trains in the driver itself.
-        accuracy: What networks are chosen by: `top1`, `top5`, `balanced`, `map`, or `auto`, which is `map` where videos
-            have several labels and `top1` elsewhere.
-        features: Scores of networks, of `nas.search.scores.FEATURES`, that the model of the sampler `pool` sees.
-        repeats: Further trainings, with other seeds, that freeze-thaw may give a network of the front at most.
+        features: Names of `nas.study.features.FEATURES`.
         floors: Constraints on what is measured.
     """
 
@@ -101,18 +80,7 @@ class SearchConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromoteConfig:
-    """Full training.
-
-    Attributes:
-        epochs: Of one training.
-        seeds: Trainings of a network.
-        recipe: How.
-        test: How often each video is looked at in the test.
-        devices: Processes that train together, one a GPU (0 for all visible ones); on the CPU that number.
-        checkpoint_steps: Steps between checkpoints within an epoch; 0 writes none.
-        keep_best: Whether the weights of the epoch that is best on val are kept too.
-        logs: Beside `progress.jsonl`: `csv`, `tensorboard`.
-    """
+    """Full training, as the keys of `nas.study.schema.PromoteSchema` say."""
 
     epochs: int
     seeds: int
@@ -182,22 +150,22 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
     recorded = config
     try:
         config = _filled(asdict(StudySchema()), typed(config, StudySchema, ""))
-        data, recipe = dict(config["data"]), config["recipe"]
+        for of, values, place in (
+            (StudySchema, config, ""),
+            (DataSchema, config["data"], "data."),
+            (SearchSchema, config["search"], "search."),
+            (PromoteSchema, config["promote"], "promote."),
+        ):
+            check(of, values, place)
+        data, recipe, promote = dict(config["data"]), config["recipe"], config["promote"]
         num_classes = data.pop("num_classes")
-        data["clip"] = Clip(**data["clip"])
-        data["crop_scale"] = _pair("data.crop_scale", data["crop_scale"])
-        data["crop_ratio"] = _pair("data.crop_ratio", data["crop_ratio"])
-        data["randaugment"] = _pair("data.randaugment", data["randaugment"])
-        data["crop"] = _pair("data.crop", data["crop"])
-        data["mean"], data["std"] = _triple("data.mean", data["mean"]), _triple("data.std", data["std"])
-        promote = dict(config["promote"])
-        clips, searched = DataConfig(**data), _searched(recipe, config["search"])
+        clips, searched = frozen(DataConfig, data, "data."), _searched(recipe, config["search"])
         return Study(
             name=_name(config["name"]),
             texts={key: config[key] for key in TEXTS},
-            seed=_at_least("seed", config["seed"], 0, _MOST_SEED),
+            seed=config["seed"],
             data=clips,
-            num_classes=_at_least("data.num_classes", num_classes, 0),
+            num_classes=num_classes,
             space=parse_space(config["space"]),
             limits=tuple(limit(text) for text in config["constraints"] if not is_floor(text)),
             recipe=searched,
@@ -207,12 +175,12 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
                 [text for text in config["constraints"] if is_floor(text)],
             ),
             promote=PromoteConfig(
-                epochs=_at_least("promote.epochs", promote["epochs"], 1),
-                seeds=_at_least("promote.seeds", promote["seeds"], 1),
+                epochs=promote["epochs"],
+                seeds=promote["seeds"],
                 recipe=recipe_over({**recipe, "epochs": promote["epochs"]}, promote["recipe"], where="promote.recipe"),
                 test=_views(promote["test"]),
-                devices=_at_least("promote.devices", promote["devices"], 0),
-                checkpoint_steps=_at_least("promote.checkpoint_steps", promote["checkpoint_steps"], 0),
+                devices=promote["devices"],
+                checkpoint_steps=promote["checkpoint_steps"],
                 keep_best=promote["keep_best"],
                 logs=_logs(promote["logs"]),
             ),
@@ -231,7 +199,7 @@ def _filled(usual: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, An
 
 def _views(values: Mapping[str, Any]) -> Views:
     try:
-        return views_of(values)
+        return frozen(Views, values)
     except ConfigError as error:
         raise StudyError(f"promote.test: {error}") from error
 
@@ -301,41 +269,13 @@ def recipe_over(raw: Mapping[str, Any], over: Mapping[str, Any], *, where: str) 
     for key in over:
         if key not in kinds:
             raise StudyError(one_of(f"{where} key", key, sorted(kinds)))
-    other = over.get("init", {})
-    names = kinds_of(InitSchema)
-    if not isinstance(other, Mapping) or not set(other) <= set(names):
-        raise StudyError(f"{where}.init must hold keys ({', '.join(names)}), but is {other}")
-    init = {**raw.get("init", {}), **typed(other, InitSchema, f"{where}.init")}
-    if "weights" in other and "checksum" not in other:
+    laid = {key: typed(value, kinds[key], f"{where}.{key}") for key, value in over.items()}
+    init = {**raw.get("init", {}), **laid.get("init", {})}
+    if "weights" in over.get("init", {}) and "checksum" not in over["init"]:
         init["checksum"] = ""  # that of the search's weights
-    scalars = [key for key in over if key not in ("init", "steps", "phases")]
-    laid = {**over, **{key: typed(over[key], kinds[key], f"{where}.{key}") for key in scalars}}
-    values = {**raw, **laid, "init": Init(**init)}
-    return Recipe(**values | {"steps": _steps(values, where), "phases": _phases(values, where)})
-
-
-def _steps(values: Mapping[str, Any], where: str) -> tuple[float, ...]:
-    steps = values.get("steps") or ()
-    numbers = isinstance(steps, list | tuple) and all(
-        isinstance(step, int | float) and not isinstance(step, bool) for step in steps
-    )
-    if not numbers:
-        raise StudyError(f"{where}.steps must be a list of epochs such as [10, 20], but is {steps}")
-    return tuple(float(step) for step in steps)
-
-
-def _phases(values: Mapping[str, Any], where: str) -> tuple[Phase, ...]:
-    phases = values.get("phases") or ()
-    names = sorted(kinds_of(PhaseSchema))
-    if not isinstance(phases, list | tuple) or not all(isinstance(phase, Mapping) for phase in phases):
-        raise StudyError(f"{where}.phases must be a list of keys ({', '.join(names)}), but is {phases}")
-    for phase in phases:
-        for key in phase:
-            if key not in names:
-                raise StudyError(one_of(f"{where}.phases key", key, names))
-        if "epochs" not in phase:
-            raise StudyError(f"{where}.phases must each have epochs, but one has {', '.join(phase) or 'nothing'}")
-    return tuple(Phase(**typed(phase, PhaseSchema, f"{where}.phases'")) for phase in phases)
+    values = {**raw, **laid, "init": init}
+    check(RecipeSchema, values, f"{where}.")
+    return frozen(Recipe, values, f"{where}.")
 
 
 def _searched(raw: Mapping[str, Any], search: Mapping[str, Any]) -> Recipe:
@@ -345,35 +285,28 @@ def _searched(raw: Mapping[str, Any], search: Mapping[str, Any]) -> Recipe:
 
 def _search(raw: Mapping[str, Any], fidelity: Fidelity, floors: Sequence[str]) -> SearchConfig:
     sampler = sampler_of(raw["sampler"])
-    for key, choices in (("scheduler", SCHEDULERS), ("step_cost", STEP_COSTS)):
-        if raw[key] not in choices:
-            raise StudyError(one_of(f"search.{key}", raw[key], choices))
     if raw["scheduler"] == "freeze_thaw" and sampler.own != "pool":
         raise StudyError(
             f"search.scheduler freeze_thaw decides by the model of the sampler pool, but search.sampler is {sampler}"
         )
-    if raw["order"] not in get_args(OrderBy):
-        raise StudyError(one_of("search.order", raw["order"], get_args(OrderBy)))
-    if raw["accuracy"] not in CHOICES:
-        raise StudyError(one_of("search.accuracy", raw["accuracy"], CHOICES))
     objectives, accuracy = objectives_of(raw["objectives"], raw["accuracy"])
     return SearchConfig(
         sampler=sampler,
-        trials=_at_least("search.trials", raw["trials"], 1),
-        initial=_at_least("search.initial", raw["initial"], 0),
+        trials=raw["trials"],
+        initial=raw["initial"],
         fidelity=fidelity,
-        eta=_at_least("search.eta", raw["eta"], 2),
+        eta=raw["eta"],
         order=raw["order"],
-        strata=_at_least("search.strata", raw["strata"], 1, 1_000),
+        strata=raw["strata"],
         objectives=objectives,
-        pool=_at_least("search.pool", raw["pool"], 1),
+        pool=raw["pool"],
         start_with=tuple(_start(value) for value in raw["start_with"]),
-        workers=_at_least("search.workers", raw["workers"], 0),
+        workers=raw["workers"],
         accuracy=accuracy,
         scheduler=raw["scheduler"],
         step_cost=raw["step_cost"],
         max_epochs=_max_epochs(raw["max_epochs"], fidelity),
-        patience=_at_least("search.patience", raw["patience"], 0),
+        patience=raw["patience"],
         features=_features(raw["features"], sampler),
         repeats=_repeats(raw["repeats"], raw["scheduler"]),
         floors=floors_of(floors, objectives, accuracy),
@@ -396,7 +329,7 @@ def _repeats(value: int, scheduler: str) -> int:
         raise StudyError(
             f"search.repeats are decided by the model of the scheduler freeze_thaw, but search.scheduler is {scheduler}"
         )
-    return _at_least("search.repeats", value, 0, 100)
+    return value
 
 
 def _max_epochs(value: int, fidelity: Fidelity) -> int:
@@ -405,7 +338,7 @@ def _max_epochs(value: int, fidelity: Fidelity) -> int:
             f"search.max_epochs must be 0 or at least the {fidelity.ends[-1]} epochs of one network at the last rung, "
             f"but is {value}"
         )
-    return _at_least("search.max_epochs", value, 0)
+    return value
 
 
 def _start(value: Any) -> str | Mapping[str, Any]:
@@ -421,22 +354,3 @@ def _name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise StudyError(f"name must be letters, digits, '.', '_' and '-', but is {name!r}")
     return name
-
-
-def _at_least(key: str, value: int, low: int, most: int = _MOST) -> int:
-    if not low <= value <= most:
-        bound = f"at least {low}" if value < low else f"at most {most:,}"
-        raise StudyError(f"{key} must be {bound}, but is {value}")
-    return value
-
-
-def _pair(key: str, value: Sequence[Any]) -> tuple[Any, Any] | None:
-    if value and len(value) != 2:
-        raise StudyError(f"{key} must hold two numbers or be [], but is {list(value)}")
-    return (value[0], value[1]) if value else None
-
-
-def _triple(key: str, value: Sequence[float]) -> tuple[float, float, float]:
-    if len(value) != 3:
-        raise StudyError(f"{key} must hold three numbers, one a channel, but is {list(value)}")
-    return (value[0], value[1], value[2])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from trainer.config import MOST_CLIPS, MOST_PIXELS, ConfigError, DataConfig
+from trainer.settings import faults, setting, values_of
 
 CROPS = (1, 3)
 
@@ -17,26 +16,31 @@ class Views:
 
     Ten clips and one or three crops are the papers' dense testing; several short sides besides are their multi-scale
     testing.
-
-    Attributes:
-        clips: Clips over the length of the video, spread as in `trainer.data.sample.eval_indices`.
-        crops: 1 takes the middle; 3 take both ends of the frame's longer side, too.
-        short_sides: To which frames are resized, in pixels; empty takes that of the data.
-        full: The crop spans the whole short side, so that a network sees larger images than in training; otherwise it
-            has the size of the data's clip.
     """
 
-    clips: int = 10
-    crops: int = 1
-    short_sides: tuple[int, ...] = ()
-    full: bool = False
+    clips: int = setting(
+        10,
+        "Clips of each video, spread over its length, whose class probabilities are averaged when val and test are"
+        " reported; see [Using a network](using.md).",
+        at_least=1,
+        at_most=MOST_CLIPS,
+    )
+    crops: int = setting(1, "Of each clip: 1 takes the middle, 3 both ends of the longer side, too.", choices=CROPS)
+    short_sides: tuple[int, ...] = setting(
+        (),
+        "To which frames are resized, such as `[128, 144, 160]`; empty takes `data.short_side`. A larger one decodes"
+        " the videos once more.",
+    )
+    full: bool = setting(
+        False,
+        "Crops span the whole short side, so that the network sees larger images than in training; otherwise they have"
+        " the size of the clip.",
+    )
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
-        if not 1 <= self.clips <= MOST_CLIPS:
-            raise ConfigError(f"clips must be from 1 to {MOST_CLIPS:,}, but is {self.clips}")
-        if self.crops not in CROPS:
-            raise ConfigError(f"crops must be one of {', '.join(map(str, CROPS))}, but is {self.crops}")
+        for fault in faults(Views, values_of(self), ""):
+            raise ConfigError(fault)
         if len(set(self.short_sides)) != len(self.short_sides) or any(
             not 1 <= side <= MOST_PIXELS for side in self.short_sides
         ):
@@ -88,15 +92,6 @@ class Views:
                 f" x short {'side' if len(self.short_sides) == 1 else 'sides'} {', '.join(map(str, self.short_sides))}"
             )
         return text + (", full crops" if self.full else "")
-
-
-def views_of(values: Mapping[str, Any]) -> Views:
-    """Views of plain values, as JSON gives them back.
-
-    Raises:
-        ConfigError: A value is out of range.
-    """
-    return Views(**{**values, "short_sides": tuple(values.get("short_sides", ()))})
 
 
 def usual_views(config: DataConfig) -> Views:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from trainer.data.clips import check_place
 from trainer.data.decode import DecodeError, decode_video
 from trainer.data.layouts import DataError
 from trainer.data.sample import eval_indices, frames_at, needed_frames, spread
+from trainer.data.split import Split
 
 Frames = NDArray[np.uint8]
 
@@ -106,11 +106,11 @@ def clips_of(
         yield out, view.times
 
 
-def clips_in(videos: Any, number: int, config: DataConfig, views: Views) -> Iterator[tuple[NDArray[np.uint8], int]]:
+def clips_in(videos: Split, number: int, config: DataConfig, views: Views) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """Cuts the views of one video of a split, like `clips_of`.
 
     Args:
-        videos: The split: gives whole videos, or parts of them by `read`.
+        videos: The split.
         number: Of the video.
         config: Clip, sampling and order.
         views: What is asked for.
@@ -120,9 +120,6 @@ def clips_in(videos: Any, number: int, config: DataConfig, views: Views) -> Iter
         DataGoneError: Its folder is away.
     """
     entry = videos.entries[number]
-    if not hasattr(videos, "read"):
-        yield from clips_of(videos.video(number), config, views, rate=entry.fps)
-        return
     for view in plan(entry.num_frames, entry.height, entry.width, config, views, rate=entry.fps):
         try:
             pixels = videos.read(number, np.array(view.indices, dtype=np.int64), view.box)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -22,7 +22,7 @@ from nas.train.training import opened
 from search_spaces import codec
 from search_spaces.catalogue import build
 from trainer.checkpoint import load_weights, run_of
-from trainer.config import PLACES, Clip, DataConfig, Recipe
+from trainer.config import PLACES, ConfigError, DataConfig, Recipe
 from trainer.data.clips import VideoData
 
 # What a checkpoint says of its data, but where the files lie, and what only names them.
@@ -224,24 +224,45 @@ def _promoted_recipe(values: Mapping[str, Any]) -> Recipe:
 
 def _data_of(run: Mapping[str, str], where: DataConfig) -> DataConfig:
     """The data of a run, from the texts that it wrote down."""
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(DataConfig):
-        text = run.get(f"data.{field.name}")
-        if text is not None and field.name not in _ELSEWHERE:
-            changed[field.name] = Clip(**_plain(text)) if field.name == "clip" else _plain(text)
-    return dataclasses.replace(where, **changed)
+    names = [field.name for field in dataclasses.fields(DataConfig) if field.name not in _ELSEWHERE]
+    return dataclasses.replace(where, **_stated(run, "data.", DataConfig, names))
 
 
 def _recipe_of(run: Mapping[str, str], usual: Recipe) -> Recipe:
     """Of the recipe of a run what an evaluation depends on."""
-    names = ("batch_size", "precision", "channels_last")
-    changed = {name: _plain(run[f"recipe.{name}"]) for name in names if f"recipe.{name}" in run}
-    return dataclasses.replace(usual, **changed)
+    return dataclasses.replace(usual, **_stated(run, "recipe.", Recipe, ("batch_size", "precision", "channels_last")))
 
 
-def _plain(text: str) -> Any:
-    """The value whose `str` is `text`: a number, a truth, None, a tuple, a mapping, or a word."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _stated(run: Mapping[str, str], place: str, of: type, names: Sequence[str]) -> dict[str, Any]:
+    """Fields of a dataclass from the texts that a run wrote down, of those that it has.
+
+    Raises:
+        ConfigError: A text is none that `str` makes of a value of its type.
+    """
+    kinds = get_type_hints(of)
+    values = {}
+    for name in names:
+        text = run.get(f"{place}{name}")
+        if text is None:
+            continue
+        try:
+            values[name] = _of_text(kinds[name], text)
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"{place}{name} of a checkpoint must be a value of its type, but is {text!r}") from error
+    return values
+
+
+def _of_text(kind: Any, text: str) -> Any:
+    """The value of a type whose `str` is `text`; of an object, that of its mapping."""
+    parts = [part for part in get_args(kind) if part is not NoneType]
+    if NoneType in get_args(kind):
+        return None if text == "None" else _of_text(parts[0], text)
+    if dataclasses.is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        pairs = (pair.split(":") for pair in text.strip("{}").split(","))
+        return cast(type, kind)(**{(key := name.strip(" '")): _of_text(kinds[key], value) for name, value in pairs})
+    if get_origin(kind) is tuple:
+        return tuple(_of_text(parts[0], part) for part in text.strip("()").split(",") if part.strip())
+    if kind is bool:
+        return {"True": True, "False": False}[text.strip()]
+    return kind(text) if kind in (int, float) else text

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.errors import NotFoundError
-from nas.study.views import Views, views_of
+from nas.study.plain import frozen
+from nas.study.views import Views
 from nas.use.probabilities import FORMAT, check_array, names, read_arrays, read_as, text, write_arrays
 from nas.use.testing import batches
 from search_spaces.errors import SpecError
@@ -310,7 +311,7 @@ def read_features(path: Path) -> Features:
             labels=arrays["labels"],
             values=arrays["features"],
             predictions=arrays["predictions"],
-            views=views_of(about["views"]),
+            views=frozen(Views, about["views"]),
             network=text(about, "network"),
             checksum=text(about, "checksum"),
         )

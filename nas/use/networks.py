@@ -274,7 +274,7 @@ def score_network(
     *,
     progress: Progress = lambda done, total: None,
 ) -> Scores:
-    """Scores of an exported network, with the batch size and memory order of its recipe; see `scoring.score`."""
+    """Scores of an exported network, at the batch size and memory order of its recipe; as `nas.use.testing.score`."""
     recipe = network.record.get("recipe", {})
     return score(
         network,

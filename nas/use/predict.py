@@ -287,7 +287,7 @@ def predict_video(network: Network, path: Path, *, most: int = 10, length: float
         network: In eval mode.
         path: The file.
         most: Windows of the timeline, at most.
-        length: Of a window in seconds; see `excerpts.windows_of`.
+        length: Of a window in seconds; see `windows_of`.
 
     Raises:
         DataError: The file cannot be decoded, or is shorter than a clip and the network's data leaves such out.

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import NotFoundError
-from nas.study.views import Views, views_of
+from nas.study.plain import frozen
+from nas.study.views import Views
 from trainer.config import ConfigError
 from trainer.files import check_replaceable, make_folder, regular_file, write_whole
 
@@ -128,7 +129,7 @@ def read_scores(path: Path) -> Scores:
             labels=arrays["labels"],
             probabilities=arrays["probabilities"],
             clips_right=arrays["clips_right"],
-            views=views_of(about["views"]),
+            views=frozen(Views, about["views"]),
             checksum=text(about, "checksum"),
             decoded=text(about, "decoded"),
             targets=arrays.get("targets"),

@@ -260,7 +260,7 @@ def tested_once(
         A row of `nas_evaluation` for each split, without what says of which promotion.
 
     Raises:
-        ConfigError, DataError: As `scoring.score`.
+        ConfigError, DataError: As `score`.
     """
     scored = [
         score(

@@ -1,1 +1,1 @@
-"""The families of networks: a file or a folder each; modules are in `layers`, the rest is values."""
+"""The families of networks, a file or a folder each: specs, spaces, published networks, as values."""

@@ -17,7 +17,7 @@ def read_placement(name: str, value: Scalar) -> Scalar:
 
     Args:
         name: The domain, for the message.
-        value: A label as `resnet_make.place` takes it.
+        value: A label as `resnet.make.place` takes it.
     """
     label = str(value).replace("-", ",")
     try:

@@ -29,7 +29,8 @@ from nas.store.database import Row, Store
 from nas.study.files import load_study
 from nas.study.objectives import floors_of
 from nas.study.samplers import sampler_of
-from nas.study.study import SCHEDULERS, Study
+from nas.study.schema import SCHEDULERS
+from nas.study.study import Study
 from nas.train.crew import Crew
 from nas.train.jobs import JobResult
 from tests.nas.studies import write_study

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nas.search.ledger import Entry, Ledger
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action, order, promotable
 from nas.study.front import dominates, front, front_ranks, hypervolume
-from nas.study.study import OrderBy
+from nas.study.schema import OrderBy
 
 ORDERS: tuple[OrderBy, ...] = ("hypervolume", "fronts")
 

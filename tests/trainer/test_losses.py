@@ -168,8 +168,8 @@ def test_class_weights_follow_the_number_of_videos():
             ({name: value}, rf"recipe.{name} must be {rule}, but is {value}")
             for value in (math.nan, math.inf)
             for name, rule in {
-                "lr": "above 0 and finite",
-                "bce_scale": "above 0 and finite",
+                "lr": "finite and above 0",
+                "bce_scale": "finite and above 0",
                 "warmup_epochs": "finite and at least 0",
                 "weight_decay": "finite and at least 0",
                 "mixup": "finite and at least 0",

@@ -352,8 +352,3 @@ class Report:
     def front(self) -> tuple[Point, ...]:
         """The front of the highest rung, from the cheapest network on."""
         return tuple(sorted((p for p in self.points if p.front), key=lambda p: (p.macs, p.digest)))
-
-    @property
-    def top_rung(self) -> int | None:
-        """The highest rung that has a result."""
-        return max((p.rung for p in self.points), default=None)

@@ -1,4 +1,4 @@
-"""Mixed blocks of Inception-v3 as links of the chain: from their values to modules."""
+"""Mixed blocks of Inception-v3 as links of the chain: their layers, drawn in the graph."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def _published(*, depth: int, alpha: int, kernel: int, short_res4: bool = False)
 
 
 def _place(label: Scalar, counts: tuple[int, ...]) -> Placement:
-    """Returns where time is; `late` is in the last two stages, else as `resnet_make.place`."""
+    """Returns where time is; `late` is in the last two stages, else as `resnet.make.place`."""
     return place(f"top_heavy:{sum(counts[:-2])}" if label == "late" else str(label), counts)
 
 

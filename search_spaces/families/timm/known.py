@@ -67,7 +67,7 @@ def ways(model: str) -> Ways | None:
 
 
 class Piece(NamedTuple):
-    """A part of a network that is a chain of parts; see `timm_walk.Part`.
+    """A part of a network that is a chain of parts; see `timm.walk.Part`.
 
     Attributes:
         name: Path of its first module in timm's network.

@@ -246,7 +246,7 @@ class TimmSpec(ArchSpec):
     Attributes:
         family: `timm`.
         model: timm's name, without a tag of pretrained weights. Whether timm has it is asked when it is built;
-            `timm_trace.check_model` asks before.
+            `timm.trace.check_model` asks before.
         frames: Frames of a clip, for TIN and TRN, which have layers over all of them; unused by the others.
         stages: The five stages.
         shift: What moves features between frames.

@@ -6,7 +6,6 @@ the modes that `search_spaces.inflate` says so of. TSM and TIN are no part of th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -18,7 +17,7 @@ from search_spaces.families.timm.shift import Interlace
 from search_spaces.families.timm.trace import template
 from search_spaces.families.timm.walk import plan
 from search_spaces.graph import Link
-from search_spaces.inflate import MODES, Inflated, Mode, averaged, inflate_weight
+from search_spaces.inflate import MODES, Inflated, Mode, averaged, inflate_weight, rectified_moments
 from search_spaces.modules import Network, SmallInitNorm
 
 Shape = tuple[int, ...]
@@ -178,21 +177,11 @@ def _still(unit: Pseudo3d, mode: Mode) -> None:
     if isinstance(first, nn.BatchNorm2d):
         seen, variance = first.bias.clone(), first.weight.square()
         if rectified:
-            seen, variance = _rectified(seen, variance.sqrt())
+            seen, variance = rectified_moments(seen, variance.sqrt())
     norm.running_mean.copy_(seen)
     norm.running_var.copy_(variance)
     norm.weight.copy_((variance + norm.eps).sqrt())
     norm.bias.copy_(seen)
-
-
-def _rectified(mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of max(0, x) for x Gaussian."""
-    z = mean / deviation.clamp(min=1e-12)
-    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    share = (1 + torch.erf(z / math.sqrt(2))) / 2
-    first = mean * share + deviation * density
-    second = (mean.square() + deviation.square()) * share + mean * deviation * density
-    return first, (second - first.square()).clamp(min=0)
 
 
 def _fitted(value: Tensor, ours: Tensor) -> Tensor:

@@ -148,7 +148,7 @@ def test_leaving_out_takes_one_level_a_component() -> None:
         ({"design": "control"}, "has no factors, but has kind"),
         ({"factors": {}, "design": "leave_out"}, "at least 1 factor"),
         ({"design": "fractional", "factors": {"kind": ["2d", "3d", "p3d_a"], "kernel": [3, 5]}}, "needs 2 levels"),
-        ({"margin": 1.5}, "share between 0 and 1"),
+        ({"margin": 1.5}, r"margin must be in \(0, 1\)"),
         ({"min_seeds": 9}, "at most ablation.seeds"),
         ({"claims": [{"claim": "x"}]}, "claims.0.document is missing"),
         ({"claims": [{"clam": "x"}]}, "did you mean claim"),

@@ -16,8 +16,9 @@ import yaml
 from nas.cli.main import app
 from nas.store.database import Store
 from nas.study.files import load_study
-from nas.study.schema import StudySchema
+from nas.study.schema import StudySchema, keys_of
 from search_spaces.catalogue import FAMILIES
+from trainer.settings import settings_of
 
 ROOT = Path(__file__).parents[3]
 TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -60,13 +61,30 @@ def commands() -> set[str]:
     return names
 
 
-def test_every_key_of_a_study_stands_in_its_table_with_type_and_default() -> None:
-    rows = re.findall(
-        r"^\| `([\w.]+)` \| ([^|]+) \| `([^`]*)` \| \S", (ROOT / "docs" / "studies.md").read_text("utf-8"), re.MULTILINE
+def test_every_key_of_a_study_stands_in_its_table() -> None:
+    tables = re.findall(
+        r"^\| key \| type \| default \| meaning \|\n\|[-|]+\|\n((?:\|.*\n)+)",
+        (ROOT / "docs" / "studies.md").read_text("utf-8"),
+        re.MULTILINE,
     )
-    stated = {key: (TYPES[kind], yaml.safe_load(default)) for key, kind, default in rows}
-    assert len(stated) == len(rows), "a key stands twice"
-    assert stated == {key: (type(default), default) for key, default in leaves(StudySchema())}
+    rows = "".join(tables).splitlines()
+    assert sorted(rows) == sorted(key.row for key in keys_of())
+
+
+def test_keys_are_shown_with_the_type_and_default_that_they_have() -> None:
+    shown = {key.name: (TYPES[key.kind.split(",")[0]], yaml.safe_load(key.default)) for key in keys_of()}
+    assert shown == {key: (type(default), default) for key, default in leaves(StudySchema())}
+
+
+def test_the_meaning_of_a_key_names_all_of_its_choices() -> None:
+    parts = {name: type(part) for name, part in vars(StudySchema()).items() if dataclasses.is_dataclass(part)}
+    lists: list[tuple[type, str]] = [(StudySchema, ""), *((of, f"{name}.") for name, of in parts.items())]
+    marks = {f"{place}{name}": mark for of, place in lists for name, mark in settings_of(of).items() if mark.choices}
+    assert {"data.sampling", "recipe.loss", "search.scheduler", "ablation.design"} <= set(marks)
+    default = {key.name: key.default for key in keys_of()}
+    for name, mark in marks.items():
+        left = [choice for choice in map(str, mark.choices) if not re.search(rf"\b{choice}\b", mark.text)]
+        assert set(left) <= {default[name], "none"}, name
 
 
 def test_every_command_is_named_for_users() -> None:

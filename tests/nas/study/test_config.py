@@ -13,7 +13,7 @@ import pytest
 from nas.errors import StudyError
 from nas.study.files import apply_promote, load_study
 from nas.study.metric import parse_number, short_number
-from nas.study.schema import kinds_of, schema_of
+from nas.study.plain import kinds_of, schema_of
 from nas.study.study import changes, limit, study_of
 from tests.nas.studies import write_study
 from trainer.config import Phase
@@ -122,10 +122,10 @@ BAD: list[tuple[list[str], str]] = [
     (["search.objectives=[macs]"], "search.objectives must begin with an accuracy"),
     (["search.objectives=[error,flops]"], "search.objectives 'flops' is not known"),
     (["recipe.lr=-1"], "recipe.lr must be above 0, but is -1.0"),
-    (["recipe.schedule=step"], "recipe.schedule must be one of anytime, cosine, onecycle, steps, but is step"),
+    (["recipe.schedule=step"], "recipe.schedule 'step' is not known; did you mean steps"),
     (["recipe.schedule=cosine"], "recipe.epochs must be at least 1 with schedule cosine"),
     (["data.clip.frames=0"], "clip.frames must be at least 1, but is 0"),
-    (["data.sampling=all"], "data.sampling must be one of dense, uniform, but is all"),
+    (["data.sampling=all"], r"data.sampling 'all' is not known \(choices: dense, uniform\)"),
     (["data.mean=[0.5]"], r"data.mean must hold three numbers, one a channel, but is \[0.5\]"),
     (["data.crop_scale=[0.9,0.5]"], "data.crop_scale must be"),
     (["data=movies"], "data 'movies' is not known"),
@@ -138,14 +138,17 @@ BAD: list[tuple[list[str], str]] = [
     (["constraints=['flops <= 5G']"], "constraint quantity 'flops' is not known"),
     (["constraints=['macs <= 5X']"], "a number above 0 such as 300M or 2.5G is needed, but got '5X'"),
     (["promote.recipe={speed:1}"], "promote.recipe key 'speed' is not known"),
-    (["promote.recipe={phases:[{epochs:3,frame:8}]}"], "promote.recipe.phases key 'frame' is not known"),
-    (["promote.recipe={phases:[{frames:8}]}"], "promote.recipe.phases must each have epochs, but one has frames"),
-    (["promote.recipe={phases:8}"], "promote.recipe.phases must be a list of keys"),
-    (["promote.recipe={steps:[true]}"], "promote.recipe.steps must be a list of epochs such as"),
-    (["promote.recipe={steps:[a]}"], "promote.recipe.steps must be a list of epochs such as"),
+    (
+        ["promote.recipe={phases:[{epochs:3,frame:8}]}"],
+        "key 'promote.recipe.phases.frame' is not known; did you mean promote.recipe.phases.frames",
+    ),
+    (["promote.recipe={phases:[{frames:8}]}"], "recipe.phases' epochs must be at least 1, but is 0"),
+    (["promote.recipe={phases:8}"], "promote.recipe.phases must be a list, but is 8"),
+    (["promote.recipe={steps:[true]}"], "promote.recipe.steps must be a number, but is True"),
+    (["promote.recipe={steps:[a]}"], "promote.recipe.steps must be a number, but is 'a'"),
     (["recipe.phases=[{epochs:0}]"], "recipe.phases' epochs must be at least 1, but is 0"),
     (["recipe.phases=[{epochs:1,frame:8}]"], "frame"),
-    (["recipe.loss=mse"], "recipe.loss must be one of cross_entropy, bce, lsep, warp, but is mse"),
+    (["recipe.loss=mse"], "recipe.loss 'mse' is not known.* .choices: cross_entropy, bce, lsep, warp"),
     (["name='a b'"], "name must be letters, digits"),
     (["+search.trials=3"], "an override must read key=value without"),
     (["~search.trials"], "an override must read key=value without"),

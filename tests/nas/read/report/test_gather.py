@@ -38,7 +38,6 @@ def test_the_front_is_that_of_the_view(full: Store, report: Report) -> None:
     expected = [(r["digest"], r["accuracy"], r["macs"]) for r in rows]
     assert [(p.digest, p.accuracy, p.macs) for p in report.front] == expected
     assert {p.rung for p in report.front} == {2}
-    assert report.top_rung == 2
 
 
 def test_every_measurement_is_a_point_with_its_interval(full: Store, report: Report) -> None:
@@ -232,7 +231,6 @@ def test_a_study_that_nothing_has_happened_to_has_an_empty_report(tmp_path: Path
     values = gather(store)
     assert (values.points, values.front, values.curves, values.steps, values.marginals) == ((), (), (), (), ())
     assert [rung.networks for rung in values.rungs] == [0, 0, 0]
-    assert values.top_rung is None
 
 
 def test_a_database_that_is_being_written_is_read_as_it_was_committed(tmp_path: Path) -> None:
