@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas.ablation.config import BASE, CONTROL, AblationConfig
 from nas.store import tables as m
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import ArmRow
 from nas.study.metric import TOP1, accuracy_of, in_points, metric_of
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ def results_of(store: Store, ablation: int) -> dict[int, dict[int, Any]]:
         if row["state"] == "done" and (row["digest"], row["seed"]) not in chosen:
             # Marks of right and wrong say nothing of mean average precision, and weigh classes by their videos: where
             # networks are chosen by other than top-1, runs are compared by seeds alone.
-            by_clip = row["correct"] and row["map_sample"] is None and metric_of([row]) == TOP1
-            accuracy = accuracy_of(row)
-            result = Result.of(row["correct"], top1=accuracy) if by_clip else Result(top1=accuracy)
+            by_clip = row["map_sample"] is None and metric_of([row]) == TOP1
+            accuracy, correct = accuracy_of(row), row["correct"]
+            result = Result.of(correct, top1=accuracy) if correct and by_clip else Result(top1=accuracy)
             found.setdefault(row["position"], {})[row["pair"]] = result
     return found
 
@@ -126,15 +127,15 @@ def _looks(config: AblationConfig) -> Looks:
     )
 
 
-def _reached(store: Store, ablation: int, arms: Sequence[Row], plan: Looks) -> list[int]:
+def _reached(store: Store, ablation: int, arms: Sequence[ArmRow], plan: Looks) -> list[int]:
     """Looks of which every pair is over."""
     whole = _whole_pairs(store, ablation, arms)
     return [look for look, seeds in enumerate(plan.seeds) if seeds <= whole]
 
 
 def _effects(
-    arms: Sequence[Row], results: Mapping[int, Arm], config: AblationConfig, kind: str, confidence: float
-) -> tuple[list[Any], list[tuple[Row, Row] | None]]:
+    arms: Sequence[ArmRow], results: Mapping[int, Arm], config: AblationConfig, kind: str, confidence: float
+) -> tuple[list[Any], list[tuple[ArmRow, ArmRow] | None]]:
     if config.design in ("factorial", "fractional"):
         return _factorial(arms, results, config, confidence)
     return _pairs(arms, results, config, confidence, all_pairs=kind == "versus")
@@ -144,7 +145,7 @@ def _first(results: Mapping[int, Arm], pairs: int) -> dict[int, Arm]:
     return {position: {p: r for p, r in arm.items() if p < pairs} for position, arm in results.items()}
 
 
-def _whole_pairs(store: Store, ablation: int, arms: Sequence[Row]) -> int:
+def _whole_pairs(store: Store, ablation: int, arms: Sequence[ArmRow]) -> int:
     """Pairs, from the first, of which every arm's run is over, however it ended."""
     over: dict[int, set[int]] = {}
     for row in store.arm_runs(ablation):
@@ -157,8 +158,8 @@ def _whole_pairs(store: Store, ablation: int, arms: Sequence[Row]) -> int:
 
 
 def _pairs(
-    arms: Sequence[Row], results: Mapping[int, Arm], config: AblationConfig, confidence: float, *, all_pairs: bool
-) -> tuple[list[Any], list[tuple[Row, Row] | None]]:
+    arms: Sequence[ArmRow], results: Mapping[int, Arm], config: AblationConfig, confidence: float, *, all_pairs: bool
+) -> tuple[list[Any], list[tuple[ArmRow, ArmRow] | None]]:
     """Each arm against its reference, or every two of them."""
     from nas.evidence.paired import paired
 
@@ -194,15 +195,15 @@ def _pairs(
     return effects, list(owners)
 
 
-def _as_level(reference: Row, base: Row) -> tuple[Row, Row]:
+def _as_level(reference: ArmRow, base: ArmRow) -> tuple[ArmRow, ArmRow]:
     """The base beside a level that its factor is compared with: there, it is one of the factor's levels."""
     factor = reference["factor"]
     return reference, {**base, "factor": factor, "level": base["levels"][factor]}
 
 
 def _factorial(
-    arms: Sequence[Row], results: Mapping[int, Arm], config: AblationConfig, confidence: float
-) -> tuple[list[Any], list[tuple[Row, Row] | None]]:
+    arms: Sequence[ArmRow], results: Mapping[int, Arm], config: AblationConfig, confidence: float
+) -> tuple[list[Any], list[tuple[ArmRow, ArmRow] | None]]:
     """Main effects and interactions of a factorial design, and its control against the base."""
     from nas.evidence.factorial import Arm as Combination
     from nas.evidence.factorial import factorial
@@ -217,7 +218,7 @@ def _factorial(
     factors = {factor.path: tuple(level.label for level in factor.levels) for factor in config.factors}
     fitted = factorial([c for c in cells if c.results], factors, confidence=confidence, margin=config.margin)
     effects = list(fitted.effects)
-    owners: list[tuple[Row, Row] | None] = [None] * len(effects)
+    owners: list[tuple[ArmRow, ArmRow] | None] = [None] * len(effects)
     control = [arm for arm in arms if arm["factor"] == CONTROL]
     more, more_owners = (
         _pairs([*control, *arms[:1]], results, config, confidence, all_pairs=False) if control else ([], [])
@@ -227,8 +228,8 @@ def _factorial(
 
 def _judged(
     effects: Sequence[Any],
-    owners: Sequence[tuple[Row, Row] | None],
-    arms: Sequence[Row],
+    owners: Sequence[tuple[ArmRow, ArmRow] | None],
+    arms: Sequence[ArmRow],
     level: float,
     config: AblationConfig,
     kind: str,
@@ -286,7 +287,10 @@ def summary(judged: Sequence[Any]) -> str:
 
 
 def winner(
-    judged: Sequence[Any], owners: Sequence[tuple[Row, Row] | None], arms: Sequence[Row], config: AblationConfig
+    judged: Sequence[Any],
+    owners: Sequence[tuple[ArmRow, ArmRow] | None],
+    arms: Sequence[ArmRow],
+    config: AblationConfig,
 ) -> str:
     """Which of several networks is better, in one sentence."""
     if len(judged) == 1:
@@ -307,7 +311,7 @@ def winner(
     return f"undecided: none is better than all others; not beaten by any are {', '.join(never)}"
 
 
-def _short(arm: Row, config: AblationConfig) -> str:
+def _short(arm: ArmRow, config: AblationConfig) -> str:
     """An arm in a sentence: a network by its name, the base as such, a level with its factor."""
     if arm["factor"] == BASE:
         return config.base if isinstance(config.base, str) else "the base"

@@ -14,7 +14,8 @@ from nas.ablation.designs import Arm, Arms, arms_of, check_left, matched
 from nas.ablation.variants import LevelError, Variant
 from nas.cost.cost import Cost, cost_of
 from nas.errors import StudyError
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import SecondsRow, StudyRow, TrialRow
 from nas.study.fidelity import recorded_fidelity
 from nas.study.networks import Lookup, resolve
 from nas.study.study import Study, recipe_over
@@ -167,7 +168,7 @@ class Estimate:
     hours: float | None
 
 
-def estimate(plan: Plan, done: Sequence[tuple[str, int]], history: Sequence[Row]) -> Estimate:
+def estimate(plan: Plan, done: Sequence[tuple[str, int]], history: Sequence[SecondsRow]) -> Estimate:
     """Says what a plan costs.
 
     Args:
@@ -184,7 +185,7 @@ def estimate(plan: Plan, done: Sequence[tuple[str, int]], history: Sequence[Row]
     return Estimate(trainings=len(wanted), done=len(wanted) - len(left), epochs=epochs, hours=hours)
 
 
-def _seconds(train_macs: int, history: Sequence[Row]) -> float | None:
+def _seconds(train_macs: int, history: Sequence[SecondsRow]) -> float | None:
     """Seconds of one epoch: those of the recorded networks that are nearest in MACs, in proportion but never less."""
     if not history:
         return None
@@ -267,7 +268,7 @@ class Searched:
         trials: By digest: their settings, as the space names them, and the seed that they were trained with.
     """
 
-    trials: Mapping[str, Row] = dataclasses.field(default_factory=dict)
+    trials: Mapping[str, TrialRow] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, store: Store | None) -> Searched:
@@ -342,7 +343,7 @@ def _settings(study: Study, spec: ArchSpec) -> Mapping[str, Any] | None:
         return None
 
 
-def priced(plan: Plan, store: Store | None, row: Row | None) -> Estimate:
+def priced(plan: Plan, store: Store | None, row: StudyRow | None) -> Estimate:
     """What a plan costs, beside what is recorded."""
     if store is None or row is None:
         return estimate(plan, [], [])

@@ -17,7 +17,8 @@ from nas.errors import SearchError, StoreError
 from nas.places import lines_of
 from nas.store import tables as m
 from nas.store import write as s
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import RunRow, StudyRow
 from nas.study.metric import told
 from nas.train.crew import Crew
 from nas.train.jobs import ENVIRONMENT, JobResult, next_step, pause, stopped, told_again
@@ -47,7 +48,7 @@ class AblationRecord:
         StoreError: The ablation was begun when an arm meant another network.
     """
 
-    def __init__(self, store: Store, study: Row, plan: Plan, *, kind: str, name: str) -> None:
+    def __init__(self, store: Store, study: StudyRow, plan: Plan, *, kind: str, name: str) -> None:
         """Writes the ablation and its arms, unless they are there; their trainings are written as they begin."""
         self.store, self.study, self.plan = store, study, plan
         found = [row for row in store.ablations(study["id"]) if row["name"] == name]
@@ -63,7 +64,7 @@ class AblationRecord:
                 )
         self.arms = {row["position"]: row["id"] for row in arms}
 
-    def runs(self) -> dict[tuple[str, int], Row]:
+    def runs(self) -> dict[tuple[str, int], RunRow]:
         """Every recorded run of the study, by key and epochs."""
         return {(row["key"], row["epochs"]): row for row in self.store.runs(self.study["id"])}
 
@@ -227,7 +228,7 @@ def check_arms(plan: Plan, data: VideoData) -> None:
 
 def run_plan(
     store: Store,
-    study: Row,
+    study: StudyRow,
     plan: Plan,
     *,
     kind: str,
@@ -263,7 +264,14 @@ def run_plan(
 
 class _Runner:
     def __init__(
-        self, store: Store, study: Row, plan: Plan, record: AblationRecord, root: Path, crew: Crew, listener: Listener
+        self,
+        store: Store,
+        study: StudyRow,
+        plan: Plan,
+        record: AblationRecord,
+        root: Path,
+        crew: Crew,
+        listener: Listener,
     ) -> None:
         self.store, self.study, self.plan, self.record = store, study, plan, record
         self.root, self.crew, self.listener = root, crew, listener

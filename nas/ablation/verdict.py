@@ -14,7 +14,8 @@ from nas.errors import NotFoundError, StoreError, StudyError, one_of
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.damage import damaged
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import AblationRow, ArmRow, StudyRow, VerdictRow
 
 RULE = ("seeds", "min_seeds", "looks", "epochs", "confidence", "margin", "precision")
 """What of a design decides when it is looked at, and at which level."""
@@ -43,7 +44,7 @@ class Verdict:
     pairs: int
 
 
-def latest(store: Store, study: Row) -> Row:
+def latest(store: Store, study: StudyRow) -> AblationRow:
     """The newest ablation of a study that answers its claims.
 
     Raises:
@@ -57,7 +58,7 @@ def latest(store: Store, study: Row) -> Row:
     return found[-1]
 
 
-def recorded_config(store: Store, ablation: Row, claims: Sequence[Claim] = ()) -> AblationConfig:
+def recorded_config(store: Store, ablation: AblationRow, claims: Sequence[Claim] = ()) -> AblationConfig:
     """What was decided before an ablation was begun, by which its results are judged, whatever its study says today.
 
     Args:
@@ -81,7 +82,7 @@ def changed(config: AblationConfig, begun: AblationConfig) -> dict[str, tuple[An
     return {name: (now, then) for name, (now, then) in pairs.items() if now != then}
 
 
-def stated_level(store: Store, ablation: Row, verdicts: Sequence[Row]) -> float | None:
+def stated_level(store: Store, ablation: AblationRow, verdicts: Sequence[VerdictRow]) -> float | None:
     """The confidence of the intervals of stored verdicts; None where the record does not say.
 
     With several looks it depends on how many were reached, and trainings that ended later may have reached more.
@@ -103,7 +104,7 @@ def stated_level(store: Store, ablation: Row, verdicts: Sequence[Row]) -> float 
     return 1 - level_of(store, ablation["id"], config)
 
 
-def verdicts_of(store: Store, ablation: Row, config: AblationConfig) -> list[Verdict]:
+def verdicts_of(store: Store, ablation: AblationRow, config: AblationConfig) -> list[Verdict]:
     """Holds every claim of a study against an ablation's runs; Holm's correction is over the claims.
 
     While the ablation is under way, all are undecided.
@@ -155,12 +156,12 @@ def verdicts_of(store: Store, ablation: Row, config: AblationConfig) -> list[Ver
     return found
 
 
-def under_way(store: Store, ablation: Row, config: AblationConfig) -> bool:
+def under_way(store: Store, ablation: AblationRow, config: AblationConfig) -> bool:
     """Whether an ablation has not ended, nor reached the look at which it ends, so that no claim is decided yet."""
     return ablation["state"] == "running" and not answer_of(store, ablation["id"], config).reason
 
 
-def left_out(store: Store, study: Row, ablation: Row) -> int:
+def left_out(store: Store, study: StudyRow, ablation: AblationRow) -> int:
     """How many runs of an ablation are trainings by which the search of its study selected a network."""
     chosen = selecting(store, study["id"])
     return sum((row["digest"], row["seed"]) in chosen for row in store.arm_runs(ablation["id"]))
@@ -173,7 +174,7 @@ def verdict(expect: str, word: str) -> str:
     return "reproduced" if word == expect else "contradicted"
 
 
-def keep_verdicts(store: Store, study: Row, ablation: Row, verdicts: Sequence[Verdict]) -> None:
+def keep_verdicts(store: Store, study: StudyRow, ablation: AblationRow, verdicts: Sequence[Verdict]) -> None:
     """Stores verdicts in the place of earlier ones of the same study."""
     with store.write() as connection:
         connection.execute(m.verdict.delete().where(m.verdict.c.study_id == study["id"]))
@@ -195,8 +196,8 @@ def keep_verdicts(store: Store, study: Row, ablation: Row, verdicts: Sequence[Ve
             )
 
 
-def _arm(arms: Sequence[Row], name: str) -> Row:
-    known: Mapping[str, Row] = {
+def _arm(arms: Sequence[ArmRow], name: str) -> ArmRow:
+    known: Mapping[str, ArmRow] = {
         BASE if arm["position"] == 0 else f"{arm['factor']}={arm['level']}": arm for arm in arms
     }
     if name not in known:

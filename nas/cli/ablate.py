@@ -15,10 +15,11 @@ from nas.cli.output import SearchProgress, duration, print_error, print_json, pr
 from nas.study.metric import few_videos, in_points, intervals, recorded_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from nas.ablation.plan import Estimate, Plan, Searched
-    from nas.store.database import Row, Store
+    from nas.store.database import Store
+    from nas.store.records import EffectRow
     from nas.study.networks import Lookup
     from nas.study.study import Study
     from nas.train.machines import Machines
@@ -334,7 +335,7 @@ def _plan_lines(plan: Plan, left: Estimate, workers: int) -> list[str]:
     return lines
 
 
-def print_effects(rows: list[Row], title: str) -> None:
+def print_effects(rows: Sequence[EffectRow], title: str) -> None:
     """Prints effects as rows of the view have them, in points of accuracy."""
     shown = []
     for row in rows:

@@ -20,7 +20,8 @@ from nas.study.metric import (
 from nas.study.objectives import ERROR, OBJECTIVES, USUAL, no_front, recorded_floors, recorded_objectives
 
 if TYPE_CHECKING:
-    from nas.store.database import Row, Store
+    from nas.store.database import Store
+    from nas.store.records import Row, StudyRow
 
     pass
 
@@ -103,7 +104,7 @@ def print_front(store: Store, study: str) -> None:
     print_table(lines, {**columns, "accuracy": metric}, title)
 
 
-def print_expected(store: Store, row: Row, *, as_json: bool) -> None:
+def print_expected(store: Store, row: StudyRow, *, as_json: bool) -> None:
     """Prints the front of what a model expects, with 90 % intervals."""
     from nas.search.calibration import CONFIDENCE, expectations
     from nas.search.estimate import expected_front

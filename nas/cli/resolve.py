@@ -14,7 +14,8 @@ from nas.errors import NasError, NotFoundError, StudyError, one_of
 from nas.places import is_database, path_of
 
 if TYPE_CHECKING:
-    from nas.store.database import Row, Store
+    from nas.store.database import Store
+    from nas.store.records import StudyRow
     from nas.study.study import Study
     from search_spaces.spec import ArchSpec
     from trainer.config import DataConfig
@@ -53,7 +54,7 @@ def database_for(name: str, db: str | None) -> Path:
 
 
 @contextmanager
-def open_study(study: str, db: str | None) -> Iterator[tuple[Store, Row]]:
+def open_study(study: str, db: str | None) -> Iterator[tuple[Store, StudyRow]]:
     """An existing database and the row of its study, for the time of a `with` block.
 
     Raises:

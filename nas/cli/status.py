@@ -30,10 +30,11 @@ from nas.study.objectives import recorded_floors, recorded_objectives
 
 if TYPE_CHECKING:
     from nas.read.learned import Learned
-    from nas.store.database import Row, Store
+    from nas.store.database import Store
+    from nas.store.records import StudyRow
 
 
-def trial_rows(store: Store, study: Row) -> list[dict[str, Any]]:
+def trial_rows(store: Store, study: StudyRow) -> list[dict[str, Any]]:
     """Every network that a search has begun, by its number, with its last result."""
     from nas.read.rows import EXPECTED, FIDELITY, rows_of
 
@@ -86,10 +87,12 @@ _COLUMNS = {
 
 def promoted_rows(store: Store, study_id: int) -> list[dict[str, Any]]:
     """The promotions of a study with their tests, oldest first."""
+    from nas.store.records import part_of
+
     tested: dict[int, dict[str, Any]] = {}
     for split in ("val", "test"):
         for e in store.evaluations(study_id, purpose="promotion", split=split):
-            tested[e["promotion_id"]] = {name: e[name] for name in _TESTED} | {"accuracy": accuracy_of(e)}
+            tested[e["promotion_id"]] = part_of(e, _TESTED) | {"accuracy": accuracy_of(e)}
     return [
         {
             "digest": p["digest"],
@@ -207,7 +210,7 @@ def status(
             print_words(died_text(report["died_at"]))
 
 
-def status_report(store: Store, row: Row) -> dict[str, Any]:
+def status_report(store: Store, row: StudyRow) -> dict[str, Any]:
     """What `nas status` shows, as plain values."""
     from nas.study.metric import metric_in
     from nas.train.recipe_names import told_apart
@@ -276,7 +279,7 @@ def status_report(store: Store, row: Row) -> dict[str, Any]:
     }
 
 
-def _learned(store: Store, row: Row) -> tuple[Learned, tuple[float, float] | None]:
+def _learned(store: Store, row: StudyRow) -> tuple[Learned, tuple[float, float] | None]:
     """What the search has learned, and the seconds that its drivers have spent in decisions and in all."""
     from nas.read.learned import deciding, learned_of
 
@@ -297,7 +300,7 @@ def _shows_balanced(report: Mapping[str, Any]) -> bool:
     return report["metric"] != BALANCED and any(line["balanced"] is not None for line in report["rungs"])
 
 
-def _left(store: Store, row: Row, now: datetime) -> dict[str, Any] | None:
+def _left(store: Store, row: StudyRow, now: datetime) -> dict[str, Any] | None:
     """The time that a search under way still needs: `low`, `middle`, `high` in seconds, and `text`."""
     from dataclasses import asdict
 

@@ -20,7 +20,8 @@ from nas.places import lines_of, moved
 from nas.promotion.results import Promoted, joined, promoted_of
 from nas.store import tables as m
 from nas.store import write as s
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import PromotionRow, StudyRow
 from nas.study.metric import (
     accuracy_of,
     broken_text,
@@ -55,7 +56,9 @@ from trainer.ready import check_ready
 Listener = Callable[[str, int, int], None]
 
 
-def choose(store: Store, study: Row, *, prefix: str | None, best_under: int | None, whole_front: bool) -> list[str]:
+def choose(
+    store: Store, study: StudyRow, *, prefix: str | None, best_under: int | None, whole_front: bool
+) -> list[str]:
     """Digests of the networks to promote.
 
     Args:
@@ -86,7 +89,7 @@ def choose(store: Store, study: Row, *, prefix: str | None, best_under: int | No
     return [max(inside, key=lambda row: (row["accuracy"], -row["macs"]))["digest"]]
 
 
-def rivals(store: Store, study: Row, digest: str, best_under: int) -> str | None:
+def rivals(store: Store, study: StudyRow, digest: str, best_under: int) -> str | None:
     """Which networks may be as good as the one that `--best-under` takes, in words; None where none may.
 
     The most accurate of many is partly the luckiest, so what lies in its interval is as good a choice.
@@ -123,7 +126,7 @@ def rivals(store: Store, study: Row, digest: str, best_under: int) -> str | None
     )
 
 
-def put_spec(store: Store, study: Study, row: Row, spec: ArchSpec) -> str:
+def put_spec(store: Store, study: Study, row: StudyRow, spec: ArchSpec) -> str:
     """Records a network that no search has found, with its exact cost; returns its digest.
 
     Raises:
@@ -141,7 +144,7 @@ def put_spec(store: Store, study: Study, row: Row, spec: ArchSpec) -> str:
 def promote(
     store: Store,
     study: Study,
-    row: Row,
+    row: StudyRow,
     digest: str,
     *,
     seed: int,
@@ -281,7 +284,7 @@ def _cut_short(
     raise SearchError(f"the promotion of {digest[:10]} failed: {reason}: {detail}") from error
 
 
-def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, old: Row | None) -> Path:
+def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, old: PromotionRow | None) -> Path:
     """Where a promotion lies: a new one by its name; one that was begun, where it was, or beside the moved database.
 
     Raises:
@@ -304,7 +307,9 @@ def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, ol
     return folder
 
 
-def _begin(store: Store, row: Row, old: Row | None, key: dict[str, Any], config: PromoteConfig, folder: Path) -> int:
+def _begin(
+    store: Store, row: StudyRow, old: PromotionRow | None, key: dict[str, Any], config: PromoteConfig, folder: Path
+) -> int:
     """The promotion's id; its row is made, or says that it is under way again."""
     if old is not None:
         if old["state"] in ("failed", "preempted"):
@@ -325,7 +330,7 @@ def _begin(store: Store, row: Row, old: Row | None, key: dict[str, Any], config:
 
 def _train(
     store: Store,
-    study: Row,
+    study: StudyRow,
     promotion: int,
     job: TrainJob,
     data: VideoData,
@@ -373,7 +378,7 @@ def _train(
 
 def _report(
     store: Store,
-    row: Row,
+    row: StudyRow,
     promotion: int,
     job: TrainJob,
     data: VideoData,

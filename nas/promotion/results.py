@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.store.database import Row
+from nas.store.records import PromotionRow, TestedRow
 from nas.study.metric import MAP, VIDEO1
 from nas.use.accuracy import judged
 from nas.use.testing import kept_over_seeds, kept_scores
@@ -62,7 +62,7 @@ class Promoted:
         return self.top1 if self.map_sample is None else self.map_sample
 
 
-def promoted_of(row: Row, evaluation: Row, *, description: str, folder: Path, fresh: bool) -> Promoted:
+def promoted_of(row: PromotionRow, evaluation: TestedRow, *, description: str, folder: Path, fresh: bool) -> Promoted:
     """A promotion that is done.
 
     Args:

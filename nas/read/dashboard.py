@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,7 +22,8 @@ from nas.read import formats
 from nas.read import rows as tabular
 from nas.search.importance import rungs_of
 from nas.search.optuna_copies import close_storage, rung_name, storage_of
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import Row, StudyRow
 from nas.study.fidelity import recorded_fidelity
 from nas.study.front import front
 from nas.study.metric import accuracy_of
@@ -55,7 +56,7 @@ class Board:
         close_storage(self.storage)
 
 
-def prepared(store: Store, study: Row) -> Board:
+def prepared(store: Store, study: StudyRow) -> Board:
     """The board of a study. Each rung's study gets a note with the question, and a table of its networks as a file; the
     networks of each rung's front get a note with their blocks. Notes that somebody wrote stay as they are.
 
@@ -153,7 +154,11 @@ def _installed() -> None:
 
 
 def _annotate(
-    storage: RDBStorage, artifacts: FileSystemArtifactStore, store: Store, study: Row, rows: Sequence[Row]
+    storage: RDBStorage,
+    artifacts: FileSystemArtifactStore,
+    store: Store,
+    study: StudyRow,
+    rows: Sequence[Mapping[str, Any]],
 ) -> int:
     """Notes and files of one rung; returns how many notes are new."""
     from optuna_dashboard import get_note, save_note
@@ -181,7 +186,11 @@ def _annotate(
 
 
 def _upload(
-    rung: optuna.Study, storage: RDBStorage, artifacts: FileSystemArtifactStore, name: str, rows: Sequence[Row]
+    rung: optuna.Study,
+    storage: RDBStorage,
+    artifacts: FileSystemArtifactStore,
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
 ) -> None:
     if name in {meta.filename for meta in get_all_artifact_meta(rung, storage=storage)}:
         return
@@ -191,7 +200,7 @@ def _upload(
         upload_artifact(artifact_store=artifacts, file_path=str(path), study_or_trial=rung, storage=storage)
 
 
-def _question(study: Row) -> str:
+def _question(study: StudyRow) -> str:
     texts = (("Question", "question"), ("Hypothesis", "hypothesis"), ("Decision rule", "decision_rule"))
     lines = [f"**{title}.** {study['config'][key]}" for title, key in texts if study["config"].get(key)]
     return "\n\n".join([f"## {study['name']}", *lines, f"Clip {study['clip']}, {study['num_classes']} classes."])

@@ -11,7 +11,7 @@ from typing import Any
 
 from nas.errors import NasError
 from nas.read.rows import SETTING, Column
-from nas.store.database import Row
+from nas.store.records import Row
 from nas.study.metric import in_points
 
 

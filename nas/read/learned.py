@@ -222,7 +222,8 @@ def deciding(drivers: Iterable[Driver]) -> tuple[float, float] | None:
     Args:
         drivers: Of the study; those of other kinds are left out.
     """
-    kept = [one for one in drivers if one.kind == "search" and one.session["decide_seconds"] is not None]
-    if not kept:
+    searches = [(one.session["decide_seconds"], one.seconds) for one in drivers if one.kind == "search"]
+    known = [(deciding, seconds) for deciding, seconds in searches if deciding is not None]
+    if not known:
         return None
-    return sum(float(one.session["decide_seconds"]) for one in kept), sum(one.seconds for one in kept)
+    return sum(deciding for deciding, _ in known), sum(seconds for _, seconds in known)

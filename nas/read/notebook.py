@@ -11,7 +11,8 @@ from nas.errors import NotFoundError
 from nas.places import moved
 from nas.read import rows as tabular
 from nas.search.importance import rungs_of
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import StudyRow
 from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import accuracy_of, interval_text, metric_in, short_number
 
@@ -48,7 +49,7 @@ class Opened:
         self.path = given / "study.db" if given.is_dir() else given
         self._store = Store(self.path)
         try:
-            self._row: Row = self._store.study()
+            self._row: StudyRow = self._store.study()
         except BaseException:
             self._store.close()
             raise

@@ -14,7 +14,7 @@ from nas.read.compare import Band, Group, trained
 from nas.read.report.charts import Chart, bands_chart, front_chart
 from nas.read.report.gather import points_of
 from nas.read.report.page import TEMPLATE, environment
-from nas.store.database import Row
+from nas.store.records import ResultRow, Row, StudyRow
 from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import TOP1, largest_share, metric_of, recorded_counts, short_number
 from nas.study.objectives import averaged, recorded_objectives
@@ -23,7 +23,7 @@ from trainer.files import check_replaceable, make_folder
 ENDINGS = (".html", ".svg", ".png")
 
 
-def draw_front(study: Row, evaluations: Sequence[Row], front: Sequence[Row], path: Path) -> None:
+def draw_front(study: StudyRow, evaluations: Sequence[ResultRow], front: Sequence[Row], path: Path) -> None:
     """Draws accuracy against MACs: the networks of every rung, the higher the stronger, and the front.
 
     Args:
@@ -54,7 +54,7 @@ def draw_bands(groups: Sequence[Group], bands: Sequence[Band], path: Path) -> No
     _write(path, lambda: _bands(groups, bands))
 
 
-def _front(study: Row, evaluations: Sequence[Row], front: Sequence[Row]) -> tuple[str, Chart]:
+def _front(study: StudyRow, evaluations: Sequence[ResultRow], front: Sequence[Row]) -> tuple[str, Chart]:
     first, metric, fidelity = front[0], metric_of(evaluations), recorded_fidelity(study)
     points = points_of(averaged(evaluations), {row["digest"] for row in front}, recorded_objectives(study))
     costs = {

@@ -10,7 +10,8 @@ from nas.errors import NasError, one_of
 from nas.search.calibration import Expected, expectations
 from nas.search.importance import levels_of
 from nas.store import tables as m
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import Row, StudyRow, TestedRow, part_of
 from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import BALANCED, MAP, broken_text, interval_of, metric_in
 from nas.study.objectives import ERROR, OBJECTIVES, recorded_objectives
@@ -225,7 +226,7 @@ def columns_of(table: str, rows: Sequence[Row]) -> dict[str, Column]:
     return {**fixed, **own, **settings}
 
 
-def rows_of(store: Store, study: Row, table: str) -> list[dict[str, Any]]:
+def rows_of(store: Store, study: StudyRow, table: str) -> list[dict[str, Any]]:
     """The rows of a table, each with its columns and no others; trials and evaluations also have their settings.
 
     Args:
@@ -269,7 +270,7 @@ def for_paper(columns: Mapping[str, Column]) -> dict[str, Column]:
     return {name: column for name, column in columns.items() if column.title}
 
 
-def _front(store: Store, study: Row) -> list[dict[str, Any]]:
+def _front(store: Store, study: StudyRow) -> list[dict[str, Any]]:
     fixed, names = COLUMNS["front"], recorded_objectives(study)
     kept = (*fixed, *(name for name in names if name != ERROR))
     rows = [{name: row[name] for name in kept if name in row} for row in store.pareto_front(study["name"])]
@@ -290,14 +291,14 @@ def _settings(settings: Mapping[str, Any] | None) -> dict[str, str]:
     return {f"{SETTING}{factor}": level for factor, level in levels_of(settings or {}).items()}
 
 
-def _trials(store: Store, study: Row) -> list[dict[str, Any]]:
+def _trials(store: Store, study: StudyRow) -> list[dict[str, Any]]:
     evaluations = store.evaluations(study["id"])
     last = {row["trial_id"]: row for row in evaluations}  # later rungs come later
     stated = expectations(store.jobs(study["id"]), evaluations, len(recorded_fidelity(study)))
     expected = {one.number: one for one in stated}  # the newest of a trial
     found = []
     for row in store.described(study["id"], m.trial):
-        reached = last.get(row["id"], {})
+        reached: Mapping[str, Any] = last.get(row["id"], {})
         own = {**row, **_settings(row["params"]), "params": row["num_params"]}
         own |= _expected(expected.get(row["number"])) if expected else {}
         found.append({**own, **{name: reached.get(name) for name in ("rung", "epochs", "top1", *_BESIDE)}})
@@ -309,30 +310,29 @@ def _expected(one: Expected | None) -> dict[str, float | None]:
     return dict(zip(EXPECTED, values, strict=True))
 
 
-def _evaluations(store: Store, study: Row) -> list[dict[str, Any]]:
+def _evaluations(store: Store, study: StudyRow) -> list[dict[str, Any]]:
     return [{**row, **_settings(row["settings"])} for row in store.evaluations(study["id"])]
 
 
-def _promotions(store: Store, study: Row) -> list[dict[str, Any]]:
-    measured: dict[int, list[Row]] = {}
+def _promotions(store: Store, study: StudyRow) -> list[dict[str, Any]]:
+    measured: dict[int, list[TestedRow]] = {}
     for split in ("test", "val"):
         for row in store.evaluations(study["id"], purpose="promotion", split=split):
             measured.setdefault(row["promotion_id"], []).append(row)
     names = ("split", *_MEASURED, "clip1", "low", "high", "views")
     found = []
-    for row in store.described(study["id"], m.promotion):
-        own = {**row, "params": row["num_params"], "broken": broken_text(row["broken"])}
-        results = measured.get(row["id"], [])
-        found += [{**own, **{name: result[name] for name in names}} for result in results] or [own]
+    for one in store.described(study["id"], m.promotion):
+        own = {**one, "params": one["num_params"], "broken": broken_text(one["broken"])}
+        found += [{**own, **part_of(result, names)} for result in measured.get(one["id"], [])] or [own]
     return found
 
 
-def _verdicts(store: Store, study: Row) -> list[dict[str, Any]]:
+def _verdicts(store: Store, study: StudyRow) -> list[dict[str, Any]]:
     names = {row["id"]: row["name"] for row in store.ablations(study["id"])}
     return [{**row, "ablation": names.get(row["ablation_id"])} for row in store.study_verdicts(study["id"])]
 
 
-_READERS: Mapping[str, Callable[[Store, Row], list[dict[str, Any]]]] = {
+_READERS: Mapping[str, Callable[[Store, StudyRow], list[dict[str, Any]]]] = {
     "front": _front,
     "trials": _trials,
     "evaluations": _evaluations,

@@ -14,8 +14,9 @@ from nas.search.budget import recorded_budget
 from nas.search.eta import search_left
 from nas.search.importance import rungs_of
 from nas.store import tables as m
-from nas.store.database import Row, Store
+from nas.store.database import Store
 from nas.store.drivers import Begun, begun_of, drivers_of, is_held
+from nas.store.records import EventRow, ResultRow, Row, RunStateRow, StudyRow, TrialRow
 from nas.study.fidelity import Fidelity, recorded_fidelity
 from nas.study.metric import accuracy_of, metric_of, said
 from nas.study.objectives import recorded_floors, recorded_objectives
@@ -74,7 +75,7 @@ class Frame:
     ablations: Sequence[Mapping[str, Any]]
 
 
-def frame_of(store: Store, study: Row, now: datetime) -> Frame:
+def frame_of(store: Store, study: StudyRow, now: datetime) -> Frame:
     """The frame of this moment.
 
     Args:
@@ -127,7 +128,7 @@ def frame_of(store: Store, study: Row, now: datetime) -> Frame:
     )
 
 
-def _rungs(evaluations: Sequence[Row], fidelity: Fidelity) -> list[dict[str, Any]]:
+def _rungs(evaluations: Sequence[ResultRow], fidelity: Fidelity) -> list[dict[str, Any]]:
     reached = rungs_of(evaluations)
     epochs = {rung: rows[0]["epochs"] for rung, rows in reached.items()} | dict(enumerate(fidelity.ends))
     return [
@@ -142,7 +143,7 @@ def _rungs(evaluations: Sequence[Row], fidelity: Fidelity) -> list[dict[str, Any
     ]
 
 
-def _counts(trials: Sequence[Row]) -> dict[str, int]:
+def _counts(trials: Sequence[TrialRow]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for row in trials:
         counts[row["state"]] = counts.get(row["state"], 0) + 1
@@ -178,7 +179,9 @@ def _trainings(store: Store, study: int) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _event(event: Row, evaluations: Sequence[Row], trials: Sequence[Row], fidelity: Fidelity) -> dict[str, str]:
+def _event(
+    event: EventRow, evaluations: Sequence[ResultRow], trials: Sequence[TrialRow], fidelity: Fidelity
+) -> dict[str, str]:
     number, rung = event["trial"], event["rung"]
     place = fidelity.label(rung)
     match event["kind"]:
@@ -202,7 +205,7 @@ def _event(event: Row, evaluations: Sequence[Row], trials: Sequence[Row], fideli
     return {"at": event["at"], "text": text}
 
 
-def _ablations(states: Sequence[Row]) -> list[dict[str, Any]]:
+def _ablations(states: Sequence[RunStateRow]) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for row in states:
         own = found.setdefault(

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import SearchError
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import StudyRow
 from nas.study.fidelity import recorded_fidelity
 from trainer.files import content_of, write_whole
 
@@ -116,7 +117,7 @@ def write_curves(curves: Iterable[Curve], path: Path) -> None:
     write_whole(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
-def curves_of(store: Store, study: Row) -> tuple[list[Curve], int]:
+def curves_of(store: Store, study: StudyRow) -> tuple[list[Curve], int]:
     """The curves of a search's networks that got to its last rung, and how many did not.
 
     Raises:
@@ -130,17 +131,19 @@ def curves_of(store: Store, study: Row) -> tuple[list[Curve], int]:
     last = max((row["epochs"] for row in store.evaluations(study["id"])), default=0)
     for trial in store.trials(study["id"]):
         epochs = store.epochs(trial["id"])
-        if len(epochs) < last or any(row["top1"] is None for row in epochs):
+        top1 = [value for row in epochs if (value := row["top1"]) is not None]
+        loss = [value for row in epochs if (value := row["loss"]) is not None]
+        if len(epochs) < last or min(len(top1), len(loss)) < len(epochs):
             lacking += 1
             continue
         whole.append(
             Curve(
                 digest=trial["digest"],
                 seed=trial["seed"],
-                top1=tuple(row["top1"] for row in epochs),
-                loss=tuple(row["loss"] for row in epochs),
+                top1=tuple(top1),
+                loss=tuple(loss),
                 seconds=tuple(row["seconds"] for row in epochs),
-                videos=epochs[-1]["num_clips"],
+                videos=epochs[-1]["num_clips"] or 0,
             )
         )
     return whole, lacking

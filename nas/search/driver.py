@@ -26,7 +26,8 @@ from nas.search.sampler.optuna_samplers import rehearse
 from nas.search.scheduler import Done, Wait
 from nas.search.scores.data import training_batches
 from nas.search.scores.score import StudyScores
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import StudyRow
 from nas.study.metric import told
 from nas.study.objectives import MOTION_GAP
 from nas.study.study import Study
@@ -167,7 +168,7 @@ class Driver:
         study: Study,
         database: Path,
         store: Store,
-        row: Row,
+        row: StudyRow,
         pool: Pool,
         crew: Crew,
         listener: Listener,

@@ -32,7 +32,8 @@ from nas.search.optuna_copies import close_storage, rung_name, storage_of
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.damage import reading_optuna
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import ResultRow, StudyRow
 from nas.study.fidelity import recorded_fidelity
 
 TREES = 64  # trees, depth and leaves are those of Optuna's evaluator, so that its forest is this one
@@ -213,14 +214,14 @@ class RungImportances:
     notes: tuple[str, ...] = ()
 
 
-def importances(store: Store, study: Row) -> list[RungImportances]:
+def importances(store: Store, study: StudyRow) -> list[RungImportances]:
     """Importances at every rung that has results.
 
     Args:
         store: The database.
         study: The study's row.
     """
-    rungs: dict[int, list[Row]] = {}
+    rungs: dict[int, list[ResultRow]] = {}
     for row in store.evaluations(study["id"]):
         rungs.setdefault(row["rung"], []).append(row)
     if not rungs:
@@ -265,7 +266,7 @@ def keep(database: Path, found: Sequence[Importance]) -> str | None:
     return None
 
 
-def _rung(storage: RDBStorage, location: str, study: Row, rung: int, rows: Sequence[Row]) -> RungImportances:
+def _rung(storage: RDBStorage, location: str, study: StudyRow, rung: int, rows: Sequence[ResultRow]) -> RungImportances:
     epochs = rows[0]["epochs"]
     name = rung_name(study["name"], rung, recorded_fidelity(study))
     macs = {row["id"]: row["macs"] for row in rows}

@@ -16,7 +16,7 @@ from nas.search.model.encoding import settings_of
 from nas.search.pool import CANNOT, Pool
 from nas.search.record import Record
 from nas.search.rows import Job
-from nas.store.database import Row
+from nas.store.records import SessionRow
 from nas.study.fidelity import Fidelity
 from nas.study.study import Study
 from nas.train.left import Left
@@ -86,7 +86,7 @@ class Progress:
 
     def __init__(self, record: Record, budget: Budget, fidelity: Fidelity) -> None:
         """No job is under way."""
-        self.session: Row = {}  # of the driver
+        self.session: SessionRow | None = None  # of the driver
         self._record, self._budget, self._fidelity = record, budget, fidelity
         self._folders: dict[int, Path] = {}  # trial number -> where it trains
         self._before: dict[int, int] = {}  # trial number -> epochs stored
@@ -115,6 +115,7 @@ class Progress:
 
     def left(self) -> Left:
         """The time that is left, reckoned anew every few seconds."""
+        assert self.session is not None
         if self._left_at is None or time.monotonic() - self._left_at > self._left_every:
             began = time.monotonic()
             running = (job for job in self._record.running.values() if job.number in self._folders)

@@ -16,7 +16,8 @@ from nas.search.rows import UNDER_WAY, Histories, Job, Trial
 from nas.search.sampler import Observation, Proposal
 from nas.store import tables as m
 from nas.store import write as s
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import EventRow, StudyRow, TrialRow
 from nas.study.objectives import MOTION_GAP, measured, minimised
 from nas.study.study import Study
 from nas.train.jobs import JobResult
@@ -47,7 +48,7 @@ class Record:
         gains: What the model expected of each step that it chose, in that order.
     """
 
-    def __init__(self, store: Store, study: Row, objectives: Sequence[str], rungs: Sequence[int]) -> None:
+    def __init__(self, store: Store, study: StudyRow, objectives: Sequence[str], rungs: Sequence[int]) -> None:
         """Reads what the store holds."""
         self.store = store
         self.study = study
@@ -60,7 +61,7 @@ class Record:
         self.running = {job.id: job for job in self.jobs.values() if job.state == "running"}
         cut = (job for job in self.jobs.values() if job.state == "preempted")
         self._cut = Counter((job.number, job.reason, job.detail) for job in cut)
-        self._fresh = store.evaluations(study["id"])
+        self._fresh: list[Mapping[str, Any]] = [*store.evaluations(study["id"])]
         results: dict[int, list[tuple[float, ...]]] = {}
         for row in sorted(self._fresh, key=lambda row: (row["number"], row["rung"])):
             results.setdefault(row["number"], []).append(minimised(row, self.objectives))
@@ -87,7 +88,7 @@ class Record:
         counts = self._ledger.counts(len(self.rungs))
         return self._histories.at(max((i for i, count in enumerate(counts) if count >= startup), default=0))
 
-    def fresh(self) -> list[Row]:
+    def fresh(self) -> list[Mapping[str, Any]]:
         """Evaluations as rows of `Store.evaluations` that were read or made since this was asked for last."""
         rows, self._fresh = self._fresh, []
         return rows
@@ -263,7 +264,7 @@ class Record:
         self._state(connection, trial)
         s.put_event(connection, self.study["id"], kind, trial=trial.number, rung=job.rung)
 
-    def _result(self, row: Row) -> Result:
+    def _result(self, row: Mapping[str, Any]) -> Result:
         values = minimised(row, measured(self.objectives))
         return Result(digest=row["digest"], rung=row["rung"], errors=values, videos=max(1, row["num_clips"]))
 
@@ -300,7 +301,7 @@ def _entry(trial: Trial, results: tuple[tuple[float, ...], ...]) -> Entry:
 
 
 def replay(
-    events: Sequence[Row], results: Mapping[tuple[int, int], tuple[float, ...]], strata: Mapping[int, int]
+    events: Sequence[EventRow], results: Mapping[tuple[int, int], tuple[float, ...]], strata: Mapping[int, int]
 ) -> Any:
     """Yields (event, ledger before it) for every decision, so that each can be held against the rules.
 
@@ -334,7 +335,7 @@ def _epoch(epoch: EpochResult) -> dict[str, Any]:
     }
 
 
-def as_recorded(store: Store, row: Row, study: Study, pool: Pool) -> Pool:
+def as_recorded(store: Store, row: StudyRow, study: Study, pool: Pool) -> Pool:
     """The pool of a search that may have begun under an earlier definition of its names.
 
     A named network that was tried is the one of the record, whatever a preset of that name is now.
@@ -361,7 +362,7 @@ def as_recorded(store: Store, row: Row, study: Study, pool: Pool) -> Pool:
     return replace(pool, candidates=tuple(ordered), named=tuple(named))
 
 
-def _check_settings(store: Store, study: Study, trial: Row) -> None:
+def _check_settings(store: Store, study: Study, trial: TrialRow) -> None:
     now = study.space.point(trial["params"]).spec
     if codec.digest(now) == trial["digest"]:
         return

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from sqlalchemy import Connection, String, Table, bindparam, case, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -19,12 +19,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from nas.errors import NotFoundError, StoreError
 from nas.places import OPENED, check_file, path_of
 from nas.store import damage, lookup, migrations
+from nas.store import records as r
 from nas.store import tables as m
 from nas.store.connection import engine_of, is_settled
 from nas.store.write import insert, now
 from nas.study.objectives import USUAL, front_rows, recorded_floors, recorded_objectives
-
-Row = Mapping[str, Any]
 
 
 class Store:
@@ -107,7 +106,7 @@ class Store:
         except DBAPIError as error:
             raise damage.refused(error, self.location, verb="written") from error
 
-    def row(self, table: Table, key: int) -> Row:
+    def row(self, table: Table, key: int) -> Any:
         """The row of a table with an id, which there is.
 
         Raises:
@@ -116,7 +115,7 @@ class Store:
         (found,) = self.rows(select(table).where(table.c.id == key))
         return found
 
-    def rows(self, query: Any) -> list[Row]:
+    def rows(self, query: Any) -> list[Any]:
         """The rows of a query as mappings.
 
         Raises:
@@ -133,11 +132,11 @@ class Store:
 
     # --- studies -------------------------------------------------------------------------------------------------
 
-    def studies(self) -> list[Row]:
+    def studies(self) -> list[r.StudyRow]:
         """Every study of the database."""
         return self.rows(select(m.study).order_by(m.study.c.id))
 
-    def study(self, name: str | None = None) -> Row:
+    def study(self, name: str | None = None) -> r.StudyRow:
         """The study called `name`, or the only one.
 
         Raises:
@@ -158,11 +157,20 @@ class Store:
 
     # --- reading a search ----------------------------------------------------------------------------------------
 
-    def trials(self, study_id: int) -> list[Row]:
+    def trials(self, study_id: int) -> list[r.TrialRow]:
         """The trials in the order of their numbers."""
         return self.rows(select(m.trial).where(m.trial.c.study_id == study_id).order_by(m.trial.c.number))
 
-    def evaluations(self, study_id: int, *, purpose: str = "search", split: str = "val") -> list[Row]:
+    @overload
+    def evaluations(
+        self, study_id: int, *, purpose: Literal["search"] = "search", split: str = "val"
+    ) -> list[r.ResultRow]: ...
+    @overload
+    def evaluations(self, study_id: int, *, purpose: Literal["promotion"], split: str = "val") -> list[r.TestedRow]: ...
+
+    def evaluations(
+        self, study_id: int, *, purpose: Literal["search", "promotion"] = "search", split: str = "val"
+    ) -> list[Any]:
         """Evaluations with their network's description and cost, in the order in which they were made."""
         query = (
             select(
@@ -194,7 +202,7 @@ class Store:
         )
         return self.rows(query)
 
-    def pareto_front(self, study: str) -> list[Row]:
+    def pareto_front(self, study: str) -> list[r.Row]:
         """The front of a study's objectives at its highest rung: of accuracy and MACs the view of that name.
 
         With others, or with constraints on what is measured, rows of `evaluations` that also have `study`, `accuracy`
@@ -210,7 +218,7 @@ class Store:
         there = [one for one in evaluations if one["rung"] == top]
         return [{"study": study, **one} for one in front_rows(there, names, floors)]
 
-    def jobs(self, study_id: int, state: str | None = None) -> list[Row]:
+    def jobs(self, study_id: int, state: str | None = None) -> list[r.JobRow]:
         """Jobs with the number and digest of their trial and the MACs of its network, oldest first."""
         query = (
             select(m.job, m.trial.c.number, m.trial.c.digest, m.cost.c.macs)
@@ -227,20 +235,20 @@ class Store:
         )
         return self.rows(query)
 
-    def events(self, study_id: int) -> list[Row]:
+    def events(self, study_id: int) -> list[r.EventRow]:
         """Every decision and outcome in order."""
         return self.rows(select(m.event).where(m.event.c.study_id == study_id).order_by(m.event.c.seq))
 
-    def epochs(self, trial_id: int) -> list[Row]:
+    def epochs(self, trial_id: int) -> list[r.EpochRow]:
         """The epochs of one trial."""
         return self.rows(select(m.epoch).where(m.epoch.c.trial_id == trial_id).order_by(m.epoch.c.epoch))
 
-    def promotions(self, study_id: int) -> list[Row]:
+    def promotions(self, study_id: int) -> list[r.PromotionRow]:
         """The promotions of a study, oldest first."""
         query = select(m.promotion).where(m.promotion.c.study_id == study_id).order_by(m.promotion.c.id)
         return self.rows(query)
 
-    def sessions(self, study_id: int) -> list[Row]:
+    def sessions(self, study_id: int) -> list[r.SessionRow]:
         """Each start of the driver."""
         return self.rows(select(m.session).where(m.session.c.study_id == study_id).order_by(m.session.c.id))
 
@@ -274,18 +282,18 @@ class Store:
             connection.execute(t.delete().where(old), [{"old": key} for key in values])
             connection.execute(t.insert(), rows)
 
-    def scores(self, study_id: int) -> list[Row]:
+    def scores(self, study_id: int) -> list[r.ScoreRow]:
         """Scores of networks: `name`, `digest`, `value` and `basis`, by name and digest."""
         t = m.score
         return self.rows(select(t).where(t.c.study_id == study_id).order_by(t.c.name, t.c.digest))
 
     # --- ablations -----------------------------------------------------------------------------------------------
 
-    def ablations(self, study_id: int) -> list[Row]:
+    def ablations(self, study_id: int) -> list[r.AblationRow]:
         """The ablations of a study, oldest first."""
         return self.rows(select(m.ablation).where(m.ablation.c.study_id == study_id).order_by(m.ablation.c.id))
 
-    def arms(self, ablation_id: int) -> list[Row]:
+    def arms(self, ablation_id: int) -> list[r.ArmRow]:
         """The arms of an ablation with their network's description and cost at their own clip."""
         query = (
             select(m.arm, m.architecture.c.description, m.cost.c.macs, m.cost.c.params, m.cost.c.train_macs)
@@ -303,12 +311,12 @@ class Store:
         )
         return self.rows(query)
 
-    def runs(self, study_id: int) -> list[Row]:
+    def runs(self, study_id: int) -> list[r.RunRow]:
         """Every training of the study's ablations, oldest first."""
         query = select(m.run, m.study.c.accuracy.label("chosen_by")).join(m.study, m.study.c.id == m.run.c.study_id)
         return self.rows(query.where(m.run.c.study_id == study_id).order_by(m.run.c.id))
 
-    def arm_runs(self, ablation_id: int) -> list[Row]:
+    def arm_runs(self, ablation_id: int) -> list[r.ArmRunRow]:
         """The runs of an ablation with their arm's position and their pair."""
         query = (
             select(m.run, m.arm.c.position, m.arm_run.c.pair, m.study.c.accuracy.label("chosen_by"))
@@ -320,11 +328,11 @@ class Store:
         )
         return self.rows(query)
 
-    def effects(self, ablation_id: int) -> list[Row]:
+    def effects(self, ablation_id: int) -> list[r.EffectRow]:
         """The effects of an ablation, in the order of its arms."""
         return self.rows(select(m.effect).where(m.effect.c.ablation_id == ablation_id).order_by(m.effect.c.id))
 
-    def epoch_seconds(self, study_id: int, *, beyond: int = 0) -> list[Row]:
+    def epoch_seconds(self, study_id: int, *, beyond: int = 0) -> list[r.SecondsRow]:
         """How long epochs of the study took: `seconds` and the network's `train_macs`, one row a training.
 
         Args:
@@ -347,7 +355,7 @@ class Store:
         )
         return [*self.rows(by_trial), *self.rows(by_run)]
 
-    def find(self, prefix: str) -> Row:
+    def find(self, prefix: str) -> r.ArchitectureRow:
         """The architecture whose digest begins with `prefix`, of at least 4 letters.
 
         Raises:
@@ -357,11 +365,11 @@ class Store:
 
     # --- motion tests --------------------------------------------------------------------------------------------
 
-    def motion_tests(self, study: str) -> list[Row]:
+    def motion_tests(self, study: str) -> list[r.MotionTestRow]:
         """The rows of the view `motion_tests` for one study."""
         return self._view(m.motion_tests, study)
 
-    def motion_outcomes(self, source: str, source_id: int, *, epochs: int, split: str) -> list[Row]:
+    def motion_outcomes(self, source: str, source_id: int, *, epochs: int, split: str) -> list[r.MotionRow]:
         """The motion tests of one trained network on one split, in the order in which they were made."""
         table = m.motion
         query = select(table).where(
@@ -374,21 +382,21 @@ class Store:
 
     # --- the report ----------------------------------------------------------------------------------------------
 
-    def architectures(self, clip: str, num_classes: int) -> list[Row]:
+    def architectures(self, clip: str, num_classes: int) -> list[r.NetworkRow]:
         """Every network with its cost at a clip; the cost is none where it was not counted there."""
         a, c = m.architecture, m.cost
         at = (c.c.digest == a.c.digest) & (c.c.clip == clip) & (c.c.num_classes == num_classes)
         return self.rows(select(a, c.c.macs, c.c.params, c.c.activation_bytes).outerjoin(c, at).order_by(a.c.digest))
 
-    def study_verdicts(self, study_id: int) -> list[Row]:
+    def study_verdicts(self, study_id: int) -> list[r.VerdictRow]:
         """The verdicts of a study, in the order in which they were stored."""
         return self.rows(select(m.verdict).where(m.verdict.c.study_id == study_id).order_by(m.verdict.c.id))
 
-    def view(self, name: Literal["ablation_effects", "importance"], study: str) -> list[Row]:
+    def view(self, name: Literal["ablation_effects", "importance"], study: str) -> list[r.Row]:
         """The rows of a view for one study."""
         return self._view({"ablation_effects": m.ablation_effects, "importance": m.importance_view}[name], study)
 
-    def _view(self, view: Table, study: str) -> list[Row]:
+    def _view(self, view: Table, study: str) -> list[Any]:
         return self.rows(select(view).where(view.c.study == study))
 
     # --- looking -------------------------------------------------------------------------------------------------
@@ -397,7 +405,7 @@ class Store:
         """Whether Optuna's tables are there; they come with the first start of a search."""
         return bool(self.rows(text("SELECT name FROM sqlite_master WHERE name = 'studies'").columns(name=String)))
 
-    def epoch_rows(self, study_id: int) -> list[Row]:
+    def epoch_rows(self, study_id: int) -> list[r.CurveRow]:
         """Every stored epoch of every trial with the trial's number and digest, in this order."""
         query = (
             select(m.trial.c.number, m.trial.c.digest, m.epoch, m.study.c.accuracy.label("chosen_by"))
@@ -408,7 +416,7 @@ class Store:
         )
         return self.rows(query)
 
-    def described(self, study_id: int, table: Table) -> list[Row]:
+    def described(self, study_id: int, table: Table) -> list[r.Row]:
         """The rows of a study's trials, promotions or runs with the description and cost of their network."""
         query = (
             select(table, m.architecture.c.description, m.cost.c.macs, m.cost.c.params.label("num_params"))
@@ -426,7 +434,7 @@ class Store:
         )
         return self.rows(query)
 
-    def run_states(self, study_id: int) -> list[Row]:
+    def run_states(self, study_id: int) -> list[r.RunStateRow]:
         """How many runs of each ablation are in each state; an ablation without runs has one row with no run state."""
         a, r = m.ablation, m.run
         query = (

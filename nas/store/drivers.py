@@ -14,7 +14,8 @@ from nas.places import lines_of
 from nas.study.fidelity import Fidelity
 
 if TYPE_CHECKING:
-    from nas.store.database import Row, Store
+    from nas.store.database import Store
+    from nas.store.records import JobRow, ResultRow, SessionRow
 
 FRESH_SECONDS = 60.0  # how old a sign of life may be where the lock cannot be asked
 
@@ -31,7 +32,7 @@ class Driver:
         seconds: Its wall time: until now where it lives, until its last sign of life where it was killed.
     """
 
-    session: Row
+    session: SessionRow
     kind: str
     alive: bool
     seen: datetime
@@ -133,7 +134,7 @@ def _signs(store: Store, study: int) -> list[datetime]:
     return [datetime.fromisoformat(text) for text in [*texts, *(event["at"] for event in store.events(study))]]
 
 
-def _kind(session: Row) -> str:
+def _kind(session: SessionRow) -> str:
     """What a driver was started for, by the command that is recorded with it."""
     command = (session["environment"] or {}).get("command") or []
     words = [word for word in command[1:] if not str(word).startswith("-")]
@@ -151,12 +152,14 @@ class Begun:
         gained: Of these, the ones since the trial's last result.
     """
 
-    job: Row
+    job: JobRow
     epoch: int
     gained: int
 
 
-def begun_of(location: str, jobs: Sequence[Row], evaluations: Sequence[Row], fidelity: Fidelity) -> Mapping[int, Begun]:
+def begun_of(
+    location: str, jobs: Sequence[JobRow], evaluations: Sequence[ResultRow], fidelity: Fidelity
+) -> Mapping[int, Begun]:
     """What is trained beyond the results, by the number of the trial.
 
     The record has epochs of jobs that ended; those of others are in the files that their trainings write.

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
 
 from nas.errors import NotFoundError
 from nas.store import tables as m
+from nas.store.records import ArchitectureRow
 
-Rows = Callable[[Any], Sequence[Mapping[str, Any]]]  # of a query
+Rows = Callable[[Any], Sequence[Any]]  # of a query
 SHORTEST = 4  # letters; fewer are more often a slip than a name
 
 
-def architecture(rows: Rows, location: str, prefix: str) -> Mapping[str, Any]:
+def architecture(rows: Rows, location: str, prefix: str) -> ArchitectureRow:
     """The row of the only architecture whose digest begins with `prefix`.
 
     Raises:
@@ -36,7 +37,8 @@ def architecture(rows: Rows, location: str, prefix: str) -> Mapping[str, Any]:
     pattern = prefix.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     found = rows(select(m.architecture).where(m.architecture.c.digest.like(pattern, escape="\\")))
     if len(found) == 1:
-        return found[0]
+        only: ArchitectureRow = found[0]
+        return only
     if not found:
         total = rows(select(func.count().label("n")).select_from(m.architecture))[0]["n"]
         raise NotFoundError(f"no digest in {location} begins with {prefix!r} ({total} networks; {names})")

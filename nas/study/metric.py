@@ -82,7 +82,7 @@ class Measurements(Protocol):
         """Rows of all studies."""
         ...
 
-    def evaluations(self, study_id: int, *, purpose: str = "search", split: str = "val") -> Sequence[Mapping[str, Any]]:
+    def evaluations(self, study_id: int, *, purpose: Any = ..., split: str = "val") -> Sequence[Mapping[str, Any]]:
         """Rows of what was measured."""
         ...
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from nas.errors import NasError, NotFoundError, one_of
 from nas.store import tables as m
 from nas.store import write as s
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import StudyRow, part_of
 from nas.study.study import Study
 from nas.train.jobs import SOURCES
 from trainer.outcomes import TESTS, Outcome
@@ -77,7 +78,7 @@ class Measured:
 def measure_motion(
     store: Store,
     study: Study,
-    row: Row,
+    row: StudyRow,
     digest: str,
     *,
     root: Path,
@@ -143,7 +144,7 @@ def measure_motion(
     return done
 
 
-def store_motion(store: Store, row: Row, measured: Sequence[Measured]) -> None:
+def store_motion(store: Store, row: StudyRow, measured: Sequence[Measured]) -> None:
     """Stores what is fresh of motion tests; the caller holds the lock of the database.
 
     Raises:
@@ -272,4 +273,4 @@ def _stored(store: Store, training: Trained, split: str, seed: int) -> tuple[Out
     if set(kept) != set(TESTS):
         return ()
     names = ("test", "top1", "loss", "num_clips", "correct")
-    return tuple(Outcome(**{name: kept[test][name] for name in names}) for test in TESTS)
+    return tuple(Outcome(**part_of(kept[test], names)) for test in TESTS)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from nas.store.database import Row
+from nas.store.records import PromotionRow
 
 DIGITS = 6  # of a recipe's digest, as it is shown
 
 
-def are_several(promotions: Sequence[Row]) -> bool:
+def are_several(promotions: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a network was trained for the same epochs with more than one recipe.
 
     Args:
@@ -22,7 +23,7 @@ def are_several(promotions: Sequence[Row]) -> bool:
     )
 
 
-def told_apart(promotions: Sequence[Row]) -> dict[str, str]:
+def told_apart(promotions: Sequence[PromotionRow]) -> dict[str, str]:
     """The recipes by their digest, each with the settings in which it differs from the others, such as `lr 0.02`.
 
     Args:

@@ -20,7 +20,8 @@ from nas.errors import SearchError, StoreError
 from nas.places import check_file
 from nas.store import tables as m
 from nas.store import write as s
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import StudyRow
 from nas.study.metric import AUTO, check_choice, few_videos
 from nas.study.objectives import check_objectives
 from nas.study.study import Study, changes
@@ -126,7 +127,7 @@ def check_init(init: Init) -> None:
             raise SearchError(f"recipe.init.weights: {error}") from error
 
 
-def _check_same(store: Store, row: Row, study: Study, apart: Sequence[str] = ()) -> None:
+def _check_same(store: Store, row: StudyRow, study: Study, apart: Sequence[str] = ()) -> None:
     """Raises StoreError where a record is of another study, or of other settings, those `apart` aside."""
     if row["name"] != study.name:
         raise StoreError(f"{store.location} holds the study {row['name']}, not {study.name}; give --db another file")
@@ -223,7 +224,7 @@ def data_record(study: Study, data: VideoData, lost: Sequence[Broken] = ()) -> d
     }
 
 
-def left_out(row: Row) -> tuple[str, ...]:
+def left_out(row: StudyRow) -> tuple[str, ...]:
     """Paths of the videos of val that no network of a study is measured on; studies of before have none."""
     return tuple(one["path"] for one in row["data"].get("left_out", ()))
 
@@ -252,7 +253,7 @@ def _readable(study: Study, data: VideoData, listener: Listener) -> tuple[VideoD
     return kept, found
 
 
-def study_row(store: Store, study: Study, data: VideoData, listener: Listener = lambda news: None) -> Row:
+def study_row(store: Store, study: Study, data: VideoData, listener: Listener = lambda news: None) -> StudyRow:
     """The study's row, made on the first start; then videos of val that cannot be read are left out for good.
 
     Raises:
@@ -282,7 +283,7 @@ def study_row(store: Store, study: Study, data: VideoData, listener: Listener = 
     return found[0]
 
 
-def with_budget(store: Store, row: Row, study: Study) -> Row:
+def with_budget(store: Store, row: StudyRow, study: Study) -> StudyRow:
     """The study's row with the trials and workers that its search has now, which may be others than when it began."""
     now = {"trials": study.search.trials, "workers": study.search.workers}
     config = row["config"]
@@ -294,7 +295,7 @@ def with_budget(store: Store, row: Row, study: Study) -> Row:
     return store.study(row["name"])
 
 
-def open_session(store: Store, study: Row, *, workers: int) -> int:
+def open_session(store: Store, study: StudyRow, *, workers: int) -> int:
     """Records that a driver has started; returns the session's id."""
     with store.write() as connection:
         return s.insert(
@@ -333,7 +334,7 @@ class Heartbeat:
 
 
 @contextmanager
-def session_of(store: Store, study: Row, *, workers: int) -> Iterator[Heartbeat]:
+def session_of(store: Store, study: StudyRow, *, workers: int) -> Iterator[Heartbeat]:
     """A session for the time of a `with` block, all of which is training."""
     began = time.perf_counter()
     session = open_session(store, study, workers=workers)

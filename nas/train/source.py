@@ -13,7 +13,8 @@ from torch import nn
 
 from nas.errors import NotFoundError, StoreError, one_of
 from nas.places import moved
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import Row, StudyRow
 from nas.study.study import Study
 from nas.train.folder import check_promotion
 from nas.train.jobs import SOURCES, TrainJob, job_key
@@ -72,7 +73,7 @@ class Loaded:
 
 
 def find_trained(
-    store: Store, study: Study, row: Row, digest: str, *, root: Path, sources: Sequence[str] = SOURCES
+    store: Store, study: Study, row: StudyRow, digest: str, *, root: Path, sources: Sequence[str] = SOURCES
 ) -> list[Trained]:
     """The trainings of a network of the first source that has any: promotions, then runs of ablations, then its trial.
 
@@ -108,7 +109,7 @@ def find_trained(
     raise NotFoundError(f"the weights of {digest[:10]} are gone: there is no {missing[0]}{more}; train it again")
 
 
-def load_trained(training: Trained, study: Study, row: Row, spec: Mapping[str, Any], device: str) -> Loaded:
+def load_trained(training: Trained, study: Study, row: StudyRow, spec: Mapping[str, Any], device: str) -> Loaded:
     """Builds a network, gives it its trained weights, and opens the data that it was trained on.
 
     Where the videos lie is the study's to say (it may be told with `data.root=…`); how clips are taken from them is
@@ -162,7 +163,7 @@ def load_trained(training: Trained, study: Study, row: Row, spec: Mapping[str, A
     return Loaded(model=model, data=data, data_config=config, recipe=recipe, epochs=epochs)
 
 
-def _promotions(store: Store, row: Row, digest: str, root: Path) -> list[Trained]:
+def _promotions(store: Store, row: StudyRow, digest: str, root: Path) -> list[Trained]:
     return [
         _trained("promotion", old, moved(old["folder"], root))
         for old in store.promotions(row["id"])
@@ -170,7 +171,7 @@ def _promotions(store: Store, row: Row, digest: str, root: Path) -> list[Trained
     ]
 
 
-def _runs(store: Store, row: Row, digest: str, root: Path) -> list[Trained]:
+def _runs(store: Store, row: StudyRow, digest: str, root: Path) -> list[Trained]:
     return [
         _trained("run", old, moved(old["folder"], root))
         for old in store.runs(row["id"])
@@ -178,7 +179,7 @@ def _runs(store: Store, row: Row, digest: str, root: Path) -> list[Trained]:
     ]
 
 
-def _trials(store: Store, study: Study, row: Row, digest: str, root: Path) -> list[Trained]:
+def _trials(store: Store, study: Study, row: StudyRow, digest: str, root: Path) -> list[Trained]:
     reached = {e["trial_id"]: e for e in store.evaluations(row["id"])}  # the last of each
     fidelity = study.search.fidelity
     found = []

@@ -25,7 +25,8 @@ from nas.search.pool import Supply, build_pool
 from nas.search.scheduler import spent
 from nas.search.simulation import Table, TableCrew
 from nas.search.tables import decide_on_table
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import Row
 from nas.study.files import load_study
 from nas.study.objectives import floors_of
 from nas.study.samplers import sampler_of

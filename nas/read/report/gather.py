@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from nas.ablation.verdict import stated_level
 from nas.read.learned import learned_of
@@ -14,8 +15,19 @@ from nas.read.report import parts as evidence
 from nas.read.report.parts import marginals, networks_of, promotion, rungs, steps
 from nas.read.report.values import Ablation, Curve, Failure, Network, Point, Promotion, Report, Session
 from nas.store import tables as m
-from nas.store.database import Row, Store
+from nas.store.database import Store
 from nas.store.drivers import Driver, begun_of, drivers_of
+from nas.store.records import (
+    ArmRow,
+    ArmRunRow,
+    CurveRow,
+    EffectRow,
+    PromotionRow,
+    RunRow,
+    StudyRow,
+    TrialRow,
+    VerdictRow,
+)
 from nas.store.write import now
 from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import accuracy_of, interval_of, metric_in, metric_of
@@ -81,7 +93,9 @@ def gather(store: Store, *, database: str | None = None) -> Report:
     )
 
 
-def points_of(evaluations: Sequence[Row], front: set[str], objectives: Sequence[str] = USUAL) -> tuple[Point, ...]:
+def points_of(
+    evaluations: Sequence[Mapping[str, Any]], front: set[str], objectives: Sequence[str] = USUAL
+) -> tuple[Point, ...]:
     """The measurements of a search.
 
     Args:
@@ -110,7 +124,7 @@ def points_of(evaluations: Sequence[Row], front: set[str], objectives: Sequence[
     )
 
 
-def curves_of(epochs: Sequence[Row], trials: Sequence[Row], points: Sequence[Point]) -> tuple[Curve, ...]:
+def curves_of(epochs: Sequence[CurveRow], trials: Sequence[TrialRow], points: Sequence[Point]) -> tuple[Curve, ...]:
     """Learning curves in the order of trials.
 
     Args:
@@ -133,7 +147,9 @@ def curves_of(epochs: Sequence[Row], trials: Sequence[Row], points: Sequence[Poi
     return tuple(found)
 
 
-def failures(trials: Sequence[Row], promotions: Sequence[Row], runs: Sequence[Row]) -> tuple[Failure, ...]:
+def failures(
+    trials: Sequence[TrialRow], promotions: Sequence[PromotionRow], runs: Sequence[RunRow]
+) -> tuple[Failure, ...]:
     """Every trial, promotion and run that failed, with its reason."""
     kinds = (("trial {number}", trials), ("promotion, seed {seed}", promotions), ("ablation run, seed {seed}", runs))
     return tuple(
@@ -150,7 +166,10 @@ def failures(trials: Sequence[Row], promotions: Sequence[Row], runs: Sequence[Ro
 
 
 def _in_use(
-    networks: Mapping[str, Network], trials: Sequence[Row], promotions: Sequence[Row], ablations: Sequence[Ablation]
+    networks: Mapping[str, Network],
+    trials: Sequence[TrialRow],
+    promotions: Sequence[PromotionRow],
+    ablations: Sequence[Ablation],
 ) -> Mapping[str, Network]:
     """The networks that the page may be asked about: of trials first, then of promotions and ablations."""
     wanted = [row["digest"] for row in (*trials, *promotions)]
@@ -158,18 +177,18 @@ def _in_use(
     return {digest: networks[digest] for digest in dict.fromkeys(wanted) if digest in networks}
 
 
-def _confidence(store: Store, verdicts: Sequence[Row]) -> float | None:
+def _confidence(store: Store, verdicts: Sequence[VerdictRow]) -> float | None:
     """Of the intervals of verdicts, all of which are of one ablation."""
     of = verdicts[0]["ablation_id"] if verdicts else None
     return None if of is None else stated_level(store, store.row(m.ablation, of), verdicts)
 
 
-def _parts(store: Store, ablation: int) -> tuple[list[Row], list[Row], list[Row]]:
+def _parts(store: Store, ablation: int) -> tuple[list[ArmRow], list[ArmRunRow], list[EffectRow]]:
     return store.arms(ablation), store.arm_runs(ablation), store.effects(ablation)
 
 
 def _promotions(
-    store: Store, study: Row, rows: Sequence[Row], networks: Mapping[str, Network]
+    store: Store, study: StudyRow, rows: Sequence[PromotionRow], networks: Mapping[str, Network]
 ) -> tuple[Promotion, ...]:
     measured = [
         row for split in ("val", "test") for row in store.evaluations(study["id"], purpose="promotion", split=split)

@@ -30,7 +30,21 @@ from nas.read.report.values import (
     Verdict,
 )
 from nas.search.importance import marginal_fronts, rungs_of
-from nas.store.database import Row
+from nas.store.records import (
+    AblationRow,
+    ArmRow,
+    ArmRunRow,
+    EffectRow,
+    MotionTestRow,
+    NetworkRow,
+    PromotionRow,
+    ResultRow,
+    Row,
+    StudyRow,
+    TestedRow,
+    VerdictRow,
+    part_of,
+)
 from nas.study.fidelity import EPOCHS, Fidelity
 from nas.study.front import front
 from nas.study.metric import accuracy_of, broken_text
@@ -71,7 +85,9 @@ def importances(rows: Sequence[Row]) -> tuple[Importance, ...]:
     return tuple(found)
 
 
-def ablation(row: Row, arms: Sequence[Row], runs: Sequence[Row], effects: Sequence[Row]) -> Ablation:
+def ablation(
+    row: AblationRow, arms: Sequence[ArmRow], runs: Sequence[ArmRunRow], effects: Sequence[EffectRow]
+) -> Ablation:
     """One ablation with its effects.
 
     Args:
@@ -80,7 +96,7 @@ def ablation(row: Row, arms: Sequence[Row], runs: Sequence[Row], effects: Sequen
         runs: Of `Store.arm_runs`; one that stands for two arms counts twice.
         effects: Of `Store.effects`.
     """
-    digests = {arm["id"]: arm["digest"] for arm in arms}
+    digests: dict[int | None, str] = {arm["id"]: arm["digest"] for arm in arms}
     return Ablation(
         name=row["name"],
         kind=row["kind"],
@@ -95,7 +111,7 @@ def ablation(row: Row, arms: Sequence[Row], runs: Sequence[Row], effects: Sequen
     )
 
 
-def verdicts(rows: Sequence[Row]) -> tuple[Verdict, ...]:
+def verdicts(rows: Sequence[VerdictRow]) -> tuple[Verdict, ...]:
     """Every verdict.
 
     Args:
@@ -116,7 +132,7 @@ def verdicts(rows: Sequence[Row]) -> tuple[Verdict, ...]:
     )
 
 
-def motions(rows: Sequence[Row]) -> tuple[Motion, ...]:
+def motions(rows: Sequence[MotionTestRow]) -> tuple[Motion, ...]:
     """Every network's motion tests.
 
     Args:
@@ -131,13 +147,13 @@ def motions(rows: Sequence[Row]) -> tuple[Motion, ...]:
             epochs=row["epochs"],
             split=row["split"],
             num_clips=row["num_clips"],
-            top1={test: row[test] for test in TESTS if row[test] is not None},
+            top1={test: top1 for test, top1 in part_of(row, TESTS).items() if top1 is not None},
         )
         for row in rows
     )
 
 
-def _effect(row: Row, digest: str | None) -> Effect:
+def _effect(row: EffectRow, digest: str | None) -> Effect:
     return Effect(
         factor=row["factor"],
         level=row["level"],
@@ -225,7 +241,7 @@ def steps(
     return tuple(found)
 
 
-def marginals(evaluations: Sequence[Row]) -> tuple[Marginal, ...]:
+def marginals(evaluations: Sequence[ResultRow]) -> tuple[Marginal, ...]:
     """The front if a setting had one of its values only, for every setting that had two or more.
 
     They are of the highest rung with at least ten results, else of the lowest, as the sampler's history is. Settings
@@ -265,7 +281,7 @@ def _agreement(marginal: Marginal) -> float:
 TIMM_NOTE = "Stages of timm's network, its first layers being one; `nas show` lists every part of them."
 
 
-def networks_of(rows: list[Row]) -> Mapping[str, Network]:
+def networks_of(rows: Sequence[NetworkRow]) -> Mapping[str, Network]:
     """Networks by digest.
 
     Args:
@@ -274,7 +290,7 @@ def networks_of(rows: list[Row]) -> Mapping[str, Network]:
     return {row["digest"]: network_of(row) for row in rows}
 
 
-def network_of(row: Row) -> Network:
+def network_of(row: NetworkRow) -> Network:
     """One network; a spec that this version cannot read has no blocks and a note that says why."""
     blocks: tuple[Block, ...] = ()
     try:
@@ -318,7 +334,7 @@ def _timm(spec: TimmSpec) -> list[Block]:
 
 
 def promotion(
-    row: Row, networks: Mapping[str, Network], measured: Sequence[Row], study: Row, beside: Path
+    row: PromotionRow, networks: Mapping[str, Network], measured: Sequence[TestedRow], study: StudyRow, beside: Path
 ) -> Promotion:
     """One promotion.
 
@@ -345,7 +361,7 @@ def promotion(
             Accuracy(
                 split=e["split"],
                 accuracy=accuracy_of(e),
-                **{name: e[name] for name in ("low", "high", "clip1", "top1", "top5", "map_class", "num_clips")},
+                **part_of(e, ("low", "high", "clip1", "top1", "top5", "map_class", "num_clips")),
                 views=e["views"] or "",
             )
             for e in measured

@@ -23,7 +23,8 @@ from nas.search.record import as_recorded
 from nas.search.supernet.agreement import Agreement, agreements
 from nas.search.supernet.paths import FAMILIES, Cover, Strategy, cover, log_share
 from nas.search.supernet.sharing import Supernet, supernet_of
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import StudyRow
 from nas.study.metric import accuracy_of
 from nas.study.objectives import averaged
 from nas.study.study import Study
@@ -169,7 +170,7 @@ def run_supernet(
             )
 
 
-def _check_features(study: Study, store: Store, row: Row, strategy: Strategy) -> None:
+def _check_features(study: Study, store: Store, row: StudyRow, strategy: Strategy) -> None:
     """A search that has begun by the scores of a supernet goes on by the same ones, or it would not be one search."""
     if SCORES[strategy] in study.search.features and store.trials(row["id"]):
         raise SearchError(
@@ -267,7 +268,7 @@ def _chosen(candidates: Sequence[Candidate], first: set[str], most: int, seed: i
 
 def _measured(
     study: Study,
-    row: Row,
+    row: StudyRow,
     data: VideoData,
     recipe: Recipe,
     places: Cover,

@@ -20,7 +20,8 @@ from nas.search.decide import rules_of
 from nas.search.driver import run_search
 from nas.search.record import Record, replay
 from nas.search.scheduler import Promote, Start, next_action
-from nas.store.database import Row, Store
+from nas.store.database import Store
+from nas.store.records import Row
 from nas.study.files import load_study
 from nas.study.front import front
 from nas.study.objectives import minimised
