@@ -70,7 +70,7 @@ class Setting:
             return None
         if self.high <= _LARGEST_RULE:
             return f"must be {self.rule}"
-        if value > self.high:
+        if self.high < value < math.inf:
             return f"must be at most {self.high:,.0f}"
         return f"must be {'' if value <= self.low else 'finite and '}{self.rule}"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import DataConfig
-from trainer.data.cache import open_cache
+from trainer.data.cache import frames_folder
 from trainer.data.direct import times_folder
 from trainer.data.entries import Entry
 from trainer.data.headers import KINDS, Header, Needed
@@ -36,17 +36,12 @@ def without_digests(config: DataConfig, layout: Layout | None = None) -> str | N
     if config.source == "pack" or layout is None:
         return _line(Path(config.root), _entries_of(Path(config.root)), "run `nas data pack` again")
     kind: Input = "flow" if config.input == "flow" else "rgb"
+    place = times_folder if config.source == "decode" else frames_folder
     try:
-        if config.source == "decode":
-            folder = times_folder(layout, config.cache, config.short_side, config.max_frames, kind)
-            return _line(folder, _entries_of(folder), "the next start makes it again")
-        found = open_cache(layout, config.cache, config.short_side, config.max_frames, kind)
-    except OSError:  # a video that cannot be looked at, which is told in its own place
+        folder = place(layout, config.cache, config.short_side, config.max_frames, kind)
+    except DataError:  # a video that cannot be looked at, which is told in its own place
         return None
-    if found is None:
-        return None
-    entries = (entry for split in found.splits.values() for entry in split)
-    return _line(found.folder, entries, "the next start makes it again")
+    return _line(folder, _entries_of(folder), "the next start makes it again")
 
 
 def _entries_of(folder: Path) -> Iterable[Entry]:

@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 
 from trainer.config import DataConfig
 from trainer.data.augment import Box, eval_boxes, place, shown, train_box, turned
-from trainer.data.dataset import PackedSplit, VideoData, open_data
+from trainer.data.dataset import VideoData, open_data
 from trainer.data.decode import DecodeError
 from trainer.data.entries import Broken, Entry
 from trainer.data.layouts import DataError, DataGoneError
@@ -38,7 +38,6 @@ from trainer.processes import WHOLE, Part, part_of
 __all__ = [
     "Broken",
     "DataError",
-    "PackedSplit",
     "Split",
     "VideoData",
     "eval_batches",

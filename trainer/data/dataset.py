@@ -5,25 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import DataConfig
-from trainer.data.cache import Pack, pack
-from trainer.data.digests import DamagedError, Seen
+from trainer.data.cache import open_frames
 from trainer.data.entries import Broken, Entry, Progress
 from trainer.data.kinds import FlowSettings, Input
-from trainer.data.layouts import DataError, DataGoneError, Layout, find_layout
+from trainer.data.layouts import DataError, Layout, find_layout
 from trainer.data.sample import frames_at, needed_frames
 from trainer.data.split import Split
 
 if TYPE_CHECKING:
-    from trainer.data.augment import Box
     from trainer.data.pack.read import Packed
 
 
@@ -112,91 +108,6 @@ class Met:
         """Counts a clip of a video."""
         self.num_clips += 1
         self.videos.setdefault(broken.path, broken.reason)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackedSplit:
-    """The usable videos of one split of the cache, mapped into memory when they are first read.
-
-    Attributes:
-        file: File that holds the frames.
-        entries: The videos, in a fixed order; a video's index in it is its number everywhere.
-        planes: Of a frame, C.
-    """
-
-    file: Path
-    entries: tuple[Entry, ...]
-    planes: int = 3
-
-    def __len__(self) -> int:
-        """Number of videos."""
-        return len(self.entries)
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """Class index of each video."""
-        return np.array([entry.label for entry in self.entries], dtype=np.int64)
-
-    def video(self, index: int) -> NDArray[np.uint8]:
-        """Frames of one video.
-
-        Args:
-            index: Number of the video.
-
-        Returns:
-            Read-only view (F, H, W, C); nothing is read before it is indexed.
-        """
-        entry = self.entries[index]
-        flat = self._bytes[entry.offset : entry.offset + entry.num_bytes(self.planes)]
-        return flat.reshape(entry.num_frames, entry.height, entry.width, self.planes)
-
-    def entry(self, index: int) -> Entry:
-        """What is known of one video."""
-        return self.entries[index]
-
-    def keep(self, rows: NDArray[np.int64]) -> PackedSplit:
-        """The split with some of the videos alone, by their numbers."""
-        kept = tuple(self.entries[row] for row in rows.tolist())
-        return PackedSplit(file=self.file, entries=kept, planes=self.planes)
-
-    def read(self, index: int, numbers: NDArray[np.int64], box: Box) -> NDArray[np.uint8]:
-        """Gives a part of some frames of a video.
-
-        Args:
-            index: Number of the video.
-            numbers: Numbers of the T frames.
-            box: What to take of each.
-
-        Returns:
-            Pixels (T, box.height, box.width, C).
-
-        Raises:
-            DecodeError: Frames are not as they were written.
-        """
-        rows, columns = box.slices
-        frames, entry = self.video(index), self.entries[index]
-        if entry.digested:
-            try:
-                self._seen.check(frames, self._bytes, entry.offset, numbers)
-            except DamagedError as error:
-                raise error.within(self.file, cache=True) from error
-        return frames[numbers, rows, columns]
-
-    @cached_property
-    def _seen(self) -> Seen:
-        return Seen()
-
-    @cached_property
-    def _bytes(self) -> NDArray[np.uint8]:
-        try:
-            # The plain view is what NumPy slices fastest; it keeps the mapping alive.
-            return np.memmap(self.file, dtype=np.uint8, mode="r").view(np.ndarray)
-        except (OSError, ValueError) as error:
-            raise DataGoneError(f"data.cache must stay in place, but opening {self.file} failed: {error}") from error
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leaves the mapping behind: other processes map the file themselves instead of getting a copy."""
-        return {"file": self.file, "entries": self.entries, "planes": self.planes}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,7 +200,7 @@ def open_usable(config: DataConfig, *, progress: Progress | None = None) -> Vide
             ),
             layout,
         )
-    packed = pack(
+    opened = open_frames(
         layout,
         config.cache,
         short_side=config.short_side,
@@ -297,7 +208,7 @@ def open_usable(config: DataConfig, *, progress: Progress | None = None) -> Vide
         kind=kind,
         progress=progress,
     )
-    return _of(config, packed, layout)
+    return _of(config, opened, layout)
 
 
 def check_flow(layout: Layout) -> None:
@@ -311,17 +222,9 @@ def check_flow(layout: Layout) -> None:
                 )
 
 
-def _of(config: DataConfig, opened: Pack | Packed, layout: Layout | None) -> VideoData:
+def _of(config: DataConfig, opened: Packed, layout: Layout | None) -> VideoData:
     """The data without the videos that are too short for a clip."""
-    if isinstance(opened, Pack):
-        splits: Mapping[str, Split] = {
-            name: PackedSplit(file=opened.file(name), entries=entries, planes=opened.planes)
-            for name, entries in opened.splits.items()
-        }
-        flow = FlowSettings(method="images") if opened.kind == "flow" else None
-    else:
-        splits, flow = opened.splits, opened.flow
-    usable, short = _usable(splits, config)
+    usable, short = _usable(opened.splits, config)
     return VideoData(
         classes=opened.classes,
         splits=MappingProxyType(usable),
@@ -330,7 +233,7 @@ def _of(config: DataConfig, opened: Pack | Packed, layout: Layout | None) -> Vid
         backend=opened.backend,
         multi_label=opened.multi_label,
         layout=layout,
-        flow=flow,
+        flow=opened.flow,
     )
 
 

@@ -283,8 +283,15 @@ class Sought:
 
 
 def times_folder(layout: Layout, cache: str | Path, short_side: int, max_frames: int = 0, kind: Input = "rgb") -> Path:
-    """Where `open_times` keeps what it has seen; raises OSError where a video cannot be looked at."""
-    return Path(cache) / f"{key_of(layout, _settings(short_side, max_frames, kind))}.times"
+    """Where `open_times` keeps what it has seen.
+
+    Raises:
+        DataError: A video cannot be looked at.
+    """
+    try:
+        return Path(cache) / f"{key_of(layout, _settings(short_side, max_frames, kind))}.times"
+    except OSError as error:
+        raise DataError(f"data.root must be readable, but reading {error.filename} failed: {error.strerror}") from error
 
 
 def _settings(short_side: int, max_frames: int, kind: Input) -> dict[str, Any]:
@@ -321,14 +328,10 @@ def open_times(
         DataError: As `trainer.data.pack.write.write_files`.
     """
     settings = _settings(short_side, max_frames, kind)
-    try:
-        folder = times_folder(layout, cache, short_side, max_frames, kind)
-    except OSError as error:
-        raise DataError(f"data.root must be readable, but reading {error.filename} failed: {error.strerror}") from error
-
+    folder = times_folder(layout, cache, short_side, max_frames, kind)
     tasks, scan = tasks_of(layout, short_side, max_frames, kind), scan_flow if kind == "flow" else scan_video
     reader: Reader = FlowImages(root=layout.root, short_side=short_side) if kind == "flow" else Sought(root=layout.root)
-    write_files(layout, folder, settings, tasks, scan, num_workers=num_workers, progress=progress, wait=True)
+    write_files(layout, folder, settings, tasks, scan, num_workers=num_workers, progress=progress, cache=True)
     opened = open_packed(folder)
     splits = {
         name: TableSplit(file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"), reader=reader)

@@ -56,26 +56,6 @@ def decode_task(task: Task) -> Result:
         return str(error)
 
 
-def decode_all(
-    tasks: Sequence[Task],
-    *,
-    num_workers: int | None = None,
-    function: Callable[[Task], Result] = decode_task,
-) -> Generator[Result, None, None]:
-    """Decodes videos and yields the results in the order of the tasks; see `each`.
-
-    Args:
-        tasks: The videos.
-        num_workers: Processes; 0 decodes in this one, `None` takes as many as there are cores, or none for
-            little data.
-        function: What decodes a task; importable, since other processes run it.
-
-    Yields:
-        Frames or a reason, one a task.
-    """
-    yield from each(tasks, function, num_workers=num_workers)
-
-
 def each(
     tasks: Sequence[Job], function: Callable[[Job], Done | str], *, num_workers: int | None = None
 ) -> Generator[Done | str, None, None]:

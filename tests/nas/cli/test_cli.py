@@ -350,7 +350,6 @@ def test_data_check_says_that_a_cache_or_a_pack_has_no_digests(
 ) -> None:
     over = [f"data.cache={tmp_path / 'cache'}"]
     packed = [*over, "data.source=pack", f"data.root={tmp_path / 'pack'}"]
-    monkeypatch.setattr("trainer.data.cache.digests_of", lambda parts: b"")
     monkeypatch.setattr("trainer.data.pack.write.digests_of", lambda parts: b"")
     open_data(load_study("tiny.yaml", over).located_data())
     assert run(capsys, "data", "pack", "tiny.yaml", "-o", str(tmp_path / "pack"), "--workers", "0")[0] == 0

@@ -12,8 +12,17 @@ from pathlib import Path
 import av
 import numpy as np
 
+from trainer.data.augment import Box
+from trainer.data.split import Split
+
 CLASSES = ("massaging person's head", "opening bottle (not wine)", 'playing squash, or "racquetball"')
 """Names with a blank, an apostrophe, brackets, a comma and double quotes; sorted."""
+
+
+def frames_of(split: Split, index: int) -> np.ndarray:
+    """All frames (F, H, W, C) of a video of a split."""
+    entry = split.entry(index)
+    return split.read(index, np.arange(entry.num_frames), Box(top=0, left=0, height=entry.height, width=entry.width))
 
 
 @dataclass(frozen=True, kw_only=True)

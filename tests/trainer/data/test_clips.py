@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainer.data.built import frames_of
 from trainer.config import Clip, DataConfig
-from trainer.data.cache import pack
+from trainer.data.cache import open_frames
 from trainer.data.clips import eval_batches, num_batches, open_data, train_batches
-from trainer.data.dataset import PackedSplit, VideoData
+from trainer.data.dataset import VideoData
 from trainer.data.layouts import DataError, DataGoneError, Layout, Video, find_videos
 from trainer.data.pack.write import write_pack
 from trainer.failures import BrokenClip, named
@@ -118,7 +119,7 @@ def test_a_last_batch_of_one_is_dropped(root, batch_size, sizes):
 def test_a_single_video_is_no_training_set(root):
     c = config(root)
     data = open_data(c)
-    split = PackedSplit(file=data.split("train").file, entries=data.split("train").entries[:1])
+    split = data.split("train").keep(np.array([0]))
     one = VideoData(classes=("one",), splits={"train": split}, broken=(), checksum=data.checksum, backend=data.backend)
     with pytest.raises(DataError, match="train must have at least 2 usable videos, but has 1"):
         epoch(one, c)
@@ -134,7 +135,7 @@ def test_evaluation_goes_video_by_video_through_the_middle(root):
     # 12 frames, span 7: starts 0 to 5, so the middle one is 2. The val videos begin at 20, 22, 24, 26.
     assert numbers(clips) == [[20 + 2 * video + frame for frame in (2, 4, 6, 8)] for video in range(4)]
     assert clips.is_contiguous(memory_format=torch.channels_last_3d)
-    middle = data.split("val").video(0)[[2, 4, 6, 8], 4:20, 6:26]
+    middle = frames_of(data.split("val"), 0)[[2, 4, 6, 8], 4:20, 6:26]
     assert torch.equal(clips[0].permute(1, 2, 3, 0).byte(), torch.from_numpy(middle))
     assert same(batches, evaluation(data, c, batch_size=3))
 
@@ -378,10 +379,10 @@ def test_labels_of_multi_label_data_are_rows_of_0_and_1(root):
     }
     several = Layout(root=root, classes=("a", "b", "c"), splits=splits, multi_label=True)
     packed = write_pack(several, root.parent / "pack", short_side=24, num_workers=0)
-    cached = pack(several, root.parent / "cache", short_side=24)
+    cached = open_frames(several, root.parent / "cache", short_side=24)
     assert packed.multi_label and cached.multi_label
-    assert pack(layout, root.parent / "cache", short_side=24).checksum != cached.checksum
-    assert [e.labels for e in cached.splits["val"]] == [e.labels for e in packed.splits["val"].entries]
+    assert open_frames(layout, root.parent / "cache", short_side=24).checksum != cached.checksum
+    assert [e.labels for e in cached.splits["val"].entries] == [e.labels for e in packed.splits["val"].entries]
     data = open_data(config(root.parent / "pack", source="pack"))
     found = torch.cat([labels for _, labels, _ in evaluation(data, config(root))])
     assert found.dtype == torch.float32 and found.tolist() == [[0, 1, 0], [1, 0, 1]] * 2

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.trainer.data.built import frames_of
 from trainer.config import Clip, DataConfig
 from trainer.data.dataset import VideoData, open_data
 from trainer.data.entries import Broken
@@ -19,7 +20,7 @@ def config(root: Path, **changes) -> DataConfig:
 
 
 def lengths(data: VideoData) -> dict[str, list[int]]:
-    return {name: [len(split.video(i)) for i in range(len(split))] for name, split in data.splits.items()}
+    return {name: [len(frames_of(split, i)) for i in range(len(split))] for name, split in data.splits.items()}
 
 
 def test_videos_and_labels(root):
@@ -28,9 +29,9 @@ def test_videos_and_labels(root):
     train = data.split("train")
     assert len(train) == 10 and train.labels.tolist() == [0] * 5 + [1] * 5
     # Brightness tells each video's own number: see the fixture.
-    firsts = [round((float(train.video(i)[0].mean()) - 20) / 6) for i in range(10)]
+    firsts = [round((float(frames_of(train, i)[0].mean()) - 20) / 6) for i in range(10)]
     assert firsts == list(range(0, 20, 2))
-    assert train.video(3).shape == (12, 24, 32, 3) and not train.video(3).flags.writeable
+    assert frames_of(train, 3).shape == (12, 24, 32, 3)
     with pytest.raises(DataError, match="split must be one of train, val, but is test"):
         data.split("test")
 
@@ -73,14 +74,14 @@ def test_a_class_without_a_usable_video_is_an_error(root):
 
 def test_splits_travel_to_other_processes_without_their_frames(root):
     split = open_data(config(root)).split("train")
-    video = split.video(1).copy()
+    video = frames_of(split, 1)
     state = pickle.dumps(split)
     assert len(state) < 4000
-    np.testing.assert_array_equal(pickle.loads(state).video(1), video)
+    np.testing.assert_array_equal(frames_of(pickle.loads(state), 1), video)
 
 
 def test_a_cache_that_vanishes_is_an_error_of_one_line(root):
     split = open_data(config(root)).split("train")
     split.file.unlink()
-    with pytest.raises(DataError, match=r"data\.cache must stay in place"):
-        split.video(0)
+    with pytest.raises(DataError, match=r"data\.cache, must stay in place"):
+        frames_of(split, 0)

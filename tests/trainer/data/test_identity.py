@@ -12,7 +12,7 @@ import pytest
 
 from tests.trainer.data.built import write_image
 from tests.trainer.data.conftest import pictures
-from trainer.data.cache import pack
+from trainer.data.cache import open_frames
 from trainer.data.direct import open_times
 from trainer.data.entries import key_of
 from trainer.data.layouts import DataError, Layout, Video, find_videos
@@ -44,8 +44,8 @@ def folders(root: Path, count: int) -> Layout:
 def test_a_list_that_names_more_images_of_a_folder_gives_more_frames(tmp_path: Path) -> None:
     root = tmp_path / "data"
     for count in (5, 8):
-        found = pack(folders(root, count), tmp_path / "cache", short_side=24, num_workers=0)
-        assert [entry.num_frames for entry in found.splits["train"]] == [count, count]
+        found = open_frames(folders(root, count), tmp_path / "cache", short_side=24, num_workers=0)
+        assert [entry.num_frames for entry in found.splits["train"].entries] == [count, count]
     write_pack(folders(root, 5), tmp_path / "pack", short_side=24, num_workers=0)
     with pytest.raises(DataError, match="holds one of other videos, or of others by now"):
         write_pack(folders(root, 8), tmp_path / "pack", short_side=24, num_workers=0)
@@ -53,16 +53,16 @@ def test_a_list_that_names_more_images_of_a_folder_gives_more_frames(tmp_path: P
 
 def test_images_that_were_written_anew_in_their_place_are_read_anew(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    before = pack(folders(root, 8), tmp_path / "cache", short_side=24, num_workers=0)
-    assert pack(folders(root, 8), tmp_path / "cache", short_side=24, num_workers=0) == before
+    before = open_frames(folders(root, 8), tmp_path / "cache", short_side=24, num_workers=0)
+    assert open_frames(folders(root, 8), tmp_path / "cache", short_side=24, num_workers=0) == before
     image, stat = root / "a" / "img_00003.png", (root / "a").stat()
     image.write_bytes((root / "a" / "img_00004.png").read_bytes())
     assert (root / "a").stat().st_mtime_ns == stat.st_mtime_ns
-    after = pack(folders(root, 8), tmp_path / "cache", short_side=24, num_workers=0)
+    after = open_frames(folders(root, 8), tmp_path / "cache", short_side=24, num_workers=0)
     assert after.checksum != before.checksum
     (root / "a" / "img_00001.png").rename(root / "a" / "x.png")  # a name alone; the folder is given its time back
     os.utime(root / "a", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert len(pack(folders(root, 8), tmp_path / "cache", short_side=24, num_workers=0).broken) == 1
+    assert len(open_frames(folders(root, 8), tmp_path / "cache", short_side=24, num_workers=0).broken) == 1
 
 
 def relabelled(layout: Layout) -> Layout:
@@ -73,16 +73,16 @@ def relabelled(layout: Layout) -> Layout:
 
 def test_other_labels_are_another_cache(root: Path, tmp_path: Path) -> None:
     layout = find_videos(root, name="mine")
-    for opened in (pack, open_times):
+    for opened in (open_frames, open_times):
         labels = []
         for videos in (layout, relabelled(layout)):
             found = opened(videos, tmp_path / opened.__name__, short_side=24, num_workers=0).splits["val"]
-            labels.append([entry.label for entry in getattr(found, "entries", found)])
+            labels.append([entry.label for entry in found.entries])
         assert labels == [[0, 0, 1, 1], [0, 0, 1, 0]]
 
 
 def cached(layout: Layout, folder: Path) -> str:
-    return pack(layout, folder, short_side=24, num_workers=0).checksum
+    return open_frames(layout, folder, short_side=24, num_workers=0).checksum
 
 
 def packed(layout: Layout, folder: Path) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.data import built
-from tests.trainer.data.built import BUILDERS, CLASSES, clips_of
+from tests.trainer.data.built import BUILDERS, CLASSES, clips_of, frames_of
 from tests.trainer.data.conftest import pictures
 from trainer.config import Clip, DataConfig
 from trainer.data.augment import to_pixels
@@ -43,7 +43,7 @@ def plain(tmp_path: Path, write_video) -> Path:
 def seen(data: VideoData) -> dict[str, list[tuple[str, np.ndarray]]]:
     """Class and frames of every video, in their order."""
     return {
-        name: [(data.classes[split.labels[index]], np.array(split.video(index))) for index in range(len(split))]
+        name: [(data.classes[split.labels[index]], frames_of(split, index)) for index in range(len(split))]
         for name, split in data.splits.items()
     }
 
@@ -172,7 +172,7 @@ def test_a_frame_folder_with_more_images_than_listed_gives_the_first_ones(plain:
     path = root / "val_videofolder.txt"
     path.write_text(path.read_text().replace(" 12 ", " 7 "))
     split = open_data(config(root)).split("val")
-    assert {len(split.video(index)) for index in range(len(split))} == {7}
+    assert {len(frames_of(split, index)) for index in range(len(split))} == {7}
 
 
 def test_a_second_split_of_the_official_lists_is_asked_for_by_name(plain: Path, tmp_path: Path) -> None:

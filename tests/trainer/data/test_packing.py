@@ -221,7 +221,7 @@ def test_two_processes_do_not_pack_into_one_folder(root, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_one_line(root, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"a pack must go into a folder that can be written, but using .*file"):
+    with pytest.raises(DataError, match=r"a pack must be a folder that can be written, but using .*file"):
         pack(root, tmp_path / "file" / "pack")
 
 

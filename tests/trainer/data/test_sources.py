@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainer.data.built import frames_of
 from trainer.config import Clip, ConfigError, DataConfig
-from trainer.data import cache as pack_module
 from trainer.data import direct
 from trainer.data.augment import Box
 from trainer.data.check import without_digests
@@ -157,7 +157,7 @@ def test_three_crops_show_both_ends_and_the_middle(root):
         torch.cat(parts) for parts in zip(*eval_batches(data, c, split="val", batch_size=5), strict=True)
     )
     assert videos.tolist() == [n for n in range(4) for _ in range(6)] and labels.tolist() == [0] * 12 + [1] * 12
-    frames = torch.from_numpy(data.split("val").video(0).copy()).float()  # (F, 32, 43, 3)
+    frames = torch.from_numpy(frames_of(data.split("val"), 0)).float()  # (F, 32, 43, 3)
     for crop, left in enumerate((0, 9, 19)):
         assert torch.equal(clips[crop].permute(1, 2, 3, 0)[0], frames[0, :, left : left + 24])
 
@@ -225,7 +225,7 @@ def test_what_was_kept_before_there_were_digests_is_read_as_it_is(root, source, 
     expected = batches(config(root)) if coding != "jpeg" else None
     shutil.rmtree(root.parent / "cache", ignore_errors=True)
     with monkeypatch.context() as patch:
-        for module in (pack_module, packing, direct):
+        for module in (packing, direct):
             patch.setattr(module, "digests_of", lambda parts: b"")
         c, file = opened(root, source, coding)
     layout = None if coding else find_videos(root, name="mine")

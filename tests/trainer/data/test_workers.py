@@ -11,7 +11,7 @@ from tests.trainer.data import crash as crashes
 from trainer.data import workers
 from trainer.data.decode import Decoded
 from trainer.data.entries import Task
-from trainer.data.workers import CrashError, alone, decode_all
+from trainer.data.workers import CrashError, alone, decode_task, each
 from trainer.failures import WorkerDied
 
 
@@ -24,7 +24,7 @@ def tasks(tmp_path, write_video):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_results_come_in_the_order_of_the_tasks(tasks, num_workers):
     Path(tasks[2].path).write_bytes(b"no video")
-    results = list(decode_all(tasks, num_workers=num_workers))
+    results = list(each(tasks, decode_task, num_workers=num_workers))
     lengths = [len(r.frames) if isinstance(r, Decoded) else None for r in results]
     assert lengths == [3, 5, None, 7, 6, 2]
     assert str(results[2]).startswith("cannot be decoded: Invalid data")
@@ -47,7 +47,7 @@ def test_a_crash_costs_one_video_and_no_other(tasks, tmp_path, monkeypatch):
     import crash
 
     tasks[1] = Task(path=str(Path(tasks[1].path).rename(tmp_path / "crash.mp4")), short_side=24)
-    results = list(decode_all(tasks * 2, num_workers=1, function=crash.decode_or_crash))
+    results = list(each(tasks * 2, crash.decode_or_crash, num_workers=1))
     lengths = [len(r.frames) if isinstance(r, Decoded) else r for r in results]
     assert lengths == [3, "the decoder crashed", 4, 7, 6, 2] * 2
 
@@ -67,4 +67,4 @@ def test_what_a_process_of_its_own_gives_or_raises_comes_back():
 
 def test_a_killed_decoder_is_never_a_reason_to_leave_a_video_out(tasks):
     with pytest.raises(WorkerDied, match="free some and give the same command again"):
-        list(decode_all(tasks, num_workers=1, function=crashes.killed))
+        list(each(tasks, crashes.killed, num_workers=1))

@@ -8,8 +8,11 @@ video, and goes on. `index.json`, without which a folder is no pack, comes last 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +24,9 @@ from numpy.typing import NDArray
 
 from trainer.data import decode
 from trainer.data.digests import digests_of
-from trainer.data.entries import Broken, Entry, Progress, Task, key_of, tasks_of
+from trainer.data.entries import Broken, Entry, Progress, Task, key_of, several, tasks_of
 from trainer.data.kinds import FlowSettings, Input
-from trainer.data.layouts import DataError, Layout
+from trainer.data.layouts import DataError, Layout, Video
 from trainer.data.pack.append import Coded, SplitWriter
 from trainer.data.pack.jpeg import QUALITY, encode_jpeg
 from trainer.data.pack.read import FORMAT, INDEX, UNFINISHED, Coding, Packed, digest_of, open_packed, read_index
@@ -118,17 +121,31 @@ def write_pack(
     Raises:
         DataError: As `write_files`.
     """
-    settings: dict[str, Any] = {"short_side": short_side, "fps": fps, "max_frames": max_frames, "coding": coding}
-    settings |= {"quality": quality if coding == "jpeg" else 0, "backend": decode.backend()}
-    settings |= {"decode": decode.VERSION, "format": FORMAT}
-    if kind == "flow":
-        settings["flow"] = asdict(FlowSettings(method="images"))
+    settings = settings_of(
+        short_side=short_side, fps=fps, max_frames=max_frames, coding=coding, quality=quality, kind=kind
+    )
     tasks = [
         PackTask(task=task, fps=fps, coding=coding, quality=quality)
         for task in tasks_of(layout, short_side, max_frames, kind)
     ]
     write_files(layout, folder, settings, tasks, code_video, num_workers=num_workers, progress=progress)
     return open_packed(folder)
+
+
+def settings_of(
+    *,
+    short_side: int,
+    fps: float = 0.0,
+    max_frames: int = 0,
+    coding: Coding = "jpeg",
+    quality: int = QUALITY,
+    kind: Input = "rgb",
+) -> dict[str, Any]:
+    """What is done to videos that are packed, as JSON values; the arguments are those of `write_pack`."""
+    settings: dict[str, Any] = {"short_side": short_side, "fps": fps, "max_frames": max_frames, "coding": coding}
+    settings |= {"quality": quality if coding == "jpeg" else 0, "backend": decode.backend()}
+    settings |= {"decode": decode.VERSION, "format": FORMAT}
+    return settings | ({"flow": asdict(FlowSettings(method="images"))} if kind == "flow" else {})
 
 
 def write_files(
@@ -140,7 +157,7 @@ def write_files(
     *,
     num_workers: int | None = None,
     progress: Progress | None = None,
-    wait: bool = False,
+    cache: bool = False,
 ) -> None:
     """Makes the files of a pack, or goes on with them; does nothing where they are complete.
 
@@ -152,7 +169,8 @@ def write_files(
         function: What is done with a task; importable, since other processes run it. Gives a reason where it fails.
         num_workers: As in `write_pack`.
         progress: Called with (videos done, videos in all).
-        wait: Wait for another process that makes the same files, instead of refusing.
+        cache: They are a part of `data.cache`: another process that makes them is waited for instead of refused, and
+            damaged ones are made again. Of raw frames, the checksum is then of the frames (`FramesChecksum`).
 
     Raises:
         DataError: The folder holds something else, another process packs into it, or it cannot be written, or the disk
@@ -161,10 +179,19 @@ def write_files(
     folder = Path(folder)
     splits: dict[str, SplitWriter] = {}
     total = sum(len(videos) for videos in layout.splits.values())
+    frames = FramesChecksum(layout) if cache and settings["coding"] == "raw" else None
+    what = "data.cache" if cache else "a pack"
     try:
         key = key_of(layout, settings)
+        if cache and folder.is_file():
+            folder.unlink()
         make_folder(folder)
-        with _locked(folder, wait=wait):
+        with _locked(folder, wait=cache):
+            if cache and (os.path.lexists(folder / INDEX) or not _is_begun(folder, key)):
+                with contextlib.suppress(DataError):
+                    open_packed(folder)  # another process has made them
+                    return
+                _clear(folder)
             if (folder / INDEX).exists():
                 _check_same(folder, read_index(folder), key, settings)
                 return
@@ -181,8 +208,13 @@ def write_files(
                 done = total - len(todo)
                 with contextlib.closing(each(todo, function, num_workers=num_workers)) as results:
                     for name, videos in rest.items():
+                        if frames is not None:
+                            frames.add_written(folder / f"{name}.bin", splits[name].lines)
                         for video in videos:
-                            splits[name].add(video, next(results))
+                            result = next(results)
+                            if frames is not None and not isinstance(result, str):
+                                frames.add(video, result)
+                            splits[name].add(video, result)
                             done += 1
                             if progress is not None:
                                 progress(done, total)
@@ -190,23 +222,92 @@ def write_files(
             finally:
                 for writer in splits.values():
                     writer.close()
-            _finish(folder, key, settings, layout, splits)
+            _finish(folder, key, settings, layout, splits, None if frames is None else frames.text)
     except OSError as error:
         if isinstance(environment_failure(error), DiskFull):
             kept = sum(len(writer.lines) for writer in splits.values())
             raise DataError(
-                f"a pack must have room, but {folder} is full after {kept} of {total} videos; free space and run the"
+                f"{what} must have room, but {folder} is full after {kept} of {total} videos; free space and run the"
                 " same command again: it goes on from there"
             ) from error
         place, reason = error.filename or folder, error.strerror or error
-        raise DataError(
-            f"a pack must go into a folder that can be written, but using {place} failed: {reason}"
-        ) from error
+        raise DataError(f"{what} must be a folder that can be written, but using {place} failed: {reason}") from error
+
+
+class FramesChecksum:
+    """SHA-256 over classes, paths, labels, sizes and raw frames: the same wherever the same frames are decoded."""
+
+    def __init__(self, layout: Layout) -> None:
+        """No video yet."""
+        self._digest = hashlib.sha256(json.dumps(layout.classes).encode())
+
+    @property
+    def text(self) -> str:
+        """In hexadecimal digits."""
+        return self._digest.hexdigest()
+
+    def add(self, video: Video, coded: Coded) -> None:
+        """Adds the next video."""
+        self._name(video.path, video.label, coded.num_frames, coded.height, coded.width, *several(video.labels))
+        self._digest.update(coded.data)
+
+    def add_written(self, file: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Adds the videos that an earlier attempt has written.
+
+        Args:
+            file: Of the frames.
+            lines: Of `SplitWriter`.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        if not lines:
+            return
+        with file.open("rb") as data:
+            for line in lines:
+                if "reason" in line:
+                    continue
+                sizes = (line["num_frames"], line["height"], line["width"])
+                self._name(line["path"], line["label"], *sizes, *several(tuple(line.get("labels", ()))))
+                data.seek(line["offset"])
+                left = line["bytes"]
+                while left:
+                    part = data.read(min(left, 2**20))
+                    if not part:
+                        raise OSError(errno.EIO, "it is shorter than it was", str(file))
+                    self._digest.update(part)
+                    left -= len(part)
+
+    def _name(self, *facts: object) -> None:
+        self._digest.update(json.dumps(facts).encode())
+
+
+def _is_begun(folder: Path, key: str) -> bool:
+    """Whether an attempt was cut off from which the next one can go on."""
+    try:
+        note = json.loads(content_of(folder / UNFINISHED))
+        return isinstance(note, dict) and note.get("key") == key
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a folder holds, but for the lock."""
+    for path in folder.iterdir():
+        if path.name == _LOCK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
 def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
@@ -237,7 +338,7 @@ def _begin(folder: Path, key: str, settings: Mapping[str, Any]) -> None:
     except (FileNotFoundError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
-        ours = (".lock", UNFINISHED, part_of(note).name)  # the last one of an attempt that was killed while it began
+        ours = (_LOCK, UNFINISHED, part_of(note).name)  # the last one of an attempt that was killed while it began
         strange = sorted(path.name for path in folder.iterdir() if path.name not in ours)
         if strange:
             raise DataError(
@@ -247,7 +348,12 @@ def _begin(folder: Path, key: str, settings: Mapping[str, Any]) -> None:
 
 
 def _finish(
-    folder: Path, key: str, settings: Mapping[str, Any], layout: Layout, splits: dict[str, SplitWriter]
+    folder: Path,
+    key: str,
+    settings: Mapping[str, Any],
+    layout: Layout,
+    splits: dict[str, SplitWriter],
+    checksum: str | None,
 ) -> None:
     digest = hashlib.sha256(json.dumps(layout.classes).encode())
     facts: dict[str, dict[str, Any]] = {}
@@ -273,7 +379,7 @@ def _finish(
         "classes": layout.classes,
         "multi_label": layout.multi_label,
         "definition": layout.definition,
-        "checksum": digest.hexdigest(),
+        "checksum": checksum or digest.hexdigest(),
         "splits": facts,
         "broken": [asdict(one) for one in broken],
     }

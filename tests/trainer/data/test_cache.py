@@ -1,33 +1,41 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from trainer.data import cache as pack_module
-from trainer.data.cache import new_part, pack, sweep
+from tests.trainer.data.built import frames_of
+from trainer.data import decode
+from trainer.data.cache import open_frames
 from trainer.data.decode import decode_video
 from trainer.data.layouts import DataError, find_videos
+from trainer.data.pack import append, write
+from trainer.data.pack.read import HEADER_BYTES, Packed, open_packed
 
 
 def packed(root: Path, cache: Path, **kwargs):
     calls: list[tuple[int, int]] = []
-    found = pack(
+    found = open_frames(
         find_videos(root, name="mine"),
         cache,
         **{"short_side": 24, "progress": lambda done, total: calls.append((done, total)), **kwargs},
     )
     return found, calls
+
+
+def same(one: Packed, other: Packed) -> bool:
+    """Whether two are equal, but for what maps their files."""
+    videos = [{name: split.entries for name, split in found.splits.items()} for found in (one, other)]
+    return replace(one, splits={}) == replace(other, splits={}) and videos[0] == videos[1]
 
 
 def folders(cache: Path) -> list[str]:
@@ -38,13 +46,12 @@ def test_every_frame_is_where_the_index_says(root, tmp_path):
     found, calls = packed(root, tmp_path / "cache", short_side=18)
     assert calls == [(i + 1, 14) for i in range(14)]
     assert found.classes == ("one", "two") and found.broken == ()
-    assert [len(entries) for entries in found.splits.values()] == [10, 4]
-    for split, entries in found.splits.items():
-        data = np.fromfile(found.file(split), dtype=np.uint8)
-        for entry in entries:
-            frames = data[entry.offset : entry.offset + entry.num_bytes()].reshape(12, 18, 24, 3)
+    assert [len(split) for split in found.splits.values()] == [10, 4]
+    for split in found.splits.values():
+        for index, entry in enumerate(split.entries):
             assert (entry.num_frames, entry.height, entry.width, entry.fps) == (12, 18, 24, 10)
-            np.testing.assert_array_equal(frames, decode_video(root / entry.path, short_side=18).frames)
+            expected = decode_video(root / entry.path, short_side=18).frames
+            np.testing.assert_array_equal(frames_of(split, index), expected)
             assert found.classes[entry.label] in entry.path
     assert found.backend.startswith("pyav ")
 
@@ -52,18 +59,19 @@ def test_every_frame_is_where_the_index_says(root, tmp_path):
 def test_videos_of_different_sizes_lie_side_by_side(root, tmp_path, write_video):
     write_video(root / "train" / "one" / "5.avi", 7, height=48, width=24)
     found, _ = packed(root, tmp_path / "cache")
-    entry = next(e for e in found.splits["train"] if e.path.endswith(".avi"))
+    entry = next(e for e in found.splits["train"].entries if e.path.endswith(".avi"))
     assert (entry.num_frames, entry.height, entry.width) == (7, 48, 24)
-    assert found.file("train").stat().st_size == 10 * 12 * (4 + 24 * 32 * 3) + 7 * (4 + 48 * 24 * 3)
+    size = (found.folder / "train.bin").stat().st_size
+    assert size == HEADER_BYTES + 10 * 12 * (4 + 24 * 32 * 3) + 7 * (4 + 48 * 24 * 3)
 
 
 def test_the_cache_is_used_again_and_only_for_the_same_inputs(root, tmp_path, write_video):
     first, _ = packed(root, tmp_path / "cache")
     again, calls = packed(root, tmp_path / "cache")
-    assert again == first and calls == []
+    assert same(again, first) and calls == []
 
     settings, calls = packed(root, tmp_path / "cache", max_frames=6)
-    assert len(calls) == 14 and settings.splits["train"][0].num_frames == 6
+    assert len(calls) == 14 and settings.splits["train"].entry(0).num_frames == 6
 
     # Same size, other content, later time of modification.
     path = root / "train" / "one" / "0.mp4"
@@ -77,7 +85,8 @@ def test_the_cache_is_used_again_and_only_for_the_same_inputs(root, tmp_path, wr
 
     path.write_bytes(data)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert packed(root, tmp_path / "cache") == (first, [])
+    again, calls = packed(root, tmp_path / "cache")
+    assert same(again, first) and calls == []
 
     write_video(root / "val" / "two" / "new.mp4", 12)
     assert len(packed(root, tmp_path / "cache")[1]) == 15
@@ -101,9 +110,9 @@ def test_checksum_tells_what_was_decoded_and_not_when_or_where(root, tmp_path):
 
 def test_another_decoder_or_format_is_another_cache(root, tmp_path, monkeypatch):
     packed(root, tmp_path / "cache")
-    monkeypatch.setattr(pack_module.decode, "backend", lambda: "pyav 0.0")
+    monkeypatch.setattr(decode, "backend", lambda: "pyav 0.0")
     assert len(packed(root, tmp_path / "cache")[1]) == 14
-    monkeypatch.setattr(pack_module.decode, "VERSION", 99)
+    monkeypatch.setattr(decode, "VERSION", 99)
     assert len(packed(root, tmp_path / "cache")[1]) == 14
 
 
@@ -118,16 +127,16 @@ def test_broken_files_are_left_out_and_listed(root, tmp_path, write_audio):
     assert found.broken[1].reason == "there is no video stream, only audio"
     assert len(found.splits["train"]) == 9 and len(found.splits["val"]) == 3
     assert calls[-1] == (15, 15)
-    assert packed(root, tmp_path / "cache") == (found, [])
+    again, calls = packed(root, tmp_path / "cache")
+    assert same(again, found) and calls == []
 
 
-def turned(index: Path) -> None:
+def turned(folder: Path) -> None:
     """Every video of train gets the label of the next one."""
-    content = json.loads(index.read_text())
-    labels = [entry["label"] for entry in content["splits"]["train"]]
-    for entry, label in zip(content["splits"]["train"], labels[1:] + labels[:1], strict=True):
-        entry["label"] = label
-    index.write_text(json.dumps(content))
+    table = np.load(folder / "train.npy")
+    table["label"] = np.roll(table["label"], 1)
+    (folder / "train.npy").unlink()  # who has mapped it keeps what was there
+    np.save(folder / "train.npy", table)
 
 
 @pytest.mark.parametrize(
@@ -138,10 +147,10 @@ def turned(index: Path) -> None:
         lambda folder: (folder / "index.json").write_text("[]"),
         lambda folder: (folder / "index.json").write_bytes(b"\xff\xfe"),
         lambda folder: (folder / "index.json").write_text(
-            (folder / "index.json").read_text().replace('"offset"', '"offsets"')
+            (folder / "index.json").read_text().replace('"videos"', '"video"')
         ),
         lambda folder: (folder / "index.json").write_text("[" * 100_000),
-        lambda folder: turned(folder / "index.json"),
+        turned,
         lambda folder: (folder / "train.bin").unlink(),
         lambda folder: os.truncate(folder / "val.bin", 100),
         lambda folder: (folder / "val.bin").write_bytes((folder / "val.bin").read_bytes() + b"x"),
@@ -151,11 +160,11 @@ def turned(index: Path) -> None:
 )
 def test_a_damaged_cache_is_noticed_and_made_again(root, tmp_path, damage):
     found, _ = packed(root, tmp_path / "cache")
-    sizes = {split: found.file(split).stat().st_size for split in found.splits}
+    files = {split: (found.folder / f"{split}.bin").read_bytes() for split in found.splits}
     damage(found.folder)
     again, calls = packed(root, tmp_path / "cache")
-    assert len(calls) == 14 and again == found
-    assert {split: again.file(split).stat().st_size for split in again.splits} == sizes
+    assert len(calls) == 14 and same(again, found)
+    assert {split: (again.folder / f"{split}.bin").read_bytes() for split in again.splits} == files
     assert folders(tmp_path / "cache") == [found.folder.name]
 
 
@@ -164,66 +173,111 @@ def test_processes_or_none_give_the_same_cache(root, tmp_path):
     one, _ = packed(root, tmp_path / "a", num_workers=0)
     two, calls = packed(root, tmp_path / "b", num_workers=2)
     assert calls == [(i + 1, 14) for i in range(14)]
-    assert one.checksum == two.checksum and one.splits == two.splits and one.broken == two.broken
-    assert (one.file("train")).read_bytes() == two.file("train").read_bytes()
+    assert one.checksum == two.checksum and one.broken == two.broken
+    assert (one.folder / "train.bin").read_bytes() == (two.folder / "train.bin").read_bytes()
+    assert (one.folder / "train.npy").read_bytes() == (two.folder / "train.npy").read_bytes()
 
 
-def test_an_interrupted_packing_leaves_nothing_behind(root, tmp_path):
+def test_a_decoding_that_was_cut_off_goes_on_from_there(root, tmp_path):
+    whole, _ = packed(root, tmp_path / "whole")
+
     def interrupt(done, total):
-        if done == 5:
+        if done == 12:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         packed(root, tmp_path / "cache", progress=interrupt)
-    assert folders(tmp_path / "cache") == []
-    assert len(packed(root, tmp_path / "cache")[1]) == 14
+    with pytest.raises(DataError, match="was not finished"):
+        open_packed(next((tmp_path / "cache").iterdir()))
+    found, calls = packed(root, tmp_path / "cache")
+    assert calls == [(13, 14), (14, 14)]
+    assert found.checksum == whole.checksum
+    for split in found.splits:
+        name = f"{split}.bin"
+        assert (found.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
-def test_what_a_killed_process_left_is_swept_up_and_a_living_ones_kept(root, tmp_path):
-    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    host = socket.gethostname()
-    for pid in (int(process.stdout), os.getppid()):
-        (tmp_path / "cache" / f".{host}.{pid}.abcd.part").mkdir(parents=True)
-    found, _ = packed(root, tmp_path / "cache")
-    assert folders(tmp_path / "cache") == sorted([f".{host}.{os.getppid()}.abcd.part", found.folder.name])
+@pytest.mark.parametrize("note", [b"", b"[" * 100_000, b'{"key": "another"}'])
+def test_what_was_begun_and_cannot_be_gone_on_with_is_made_again(root, tmp_path, note):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        packed(root, tmp_path / "cache", progress=interrupt)
+    (folder,) = (tmp_path / "cache").iterdir()
+    (folder / "packing.json").write_bytes(note)
+    found, calls = packed(root, tmp_path / "cache")
+    assert found.folder == folder and len(calls) == 14
 
 
-def test_what_a_process_of_another_container_writes_is_kept(root, tmp_path):
-    # The number of a process of another container is that of none here, as is that of one that has ended.
-    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    name = f".{socket.gethostname()}.{int(process.stdout)}.abcd.part"
-    with new_part(tmp_path) as part:
-        part.rename(tmp_path / name)
-        sweep(tmp_path)
-        assert (tmp_path / name).is_dir()
-    sweep(tmp_path)
-    assert not (tmp_path / name).exists()
-
-
-def test_two_at_once_do_not_disturb_each_other(root, tmp_path, monkeypatch):
-    # Both find no cache and pack; the barrier holds each until the other has packed too.
+def test_of_two_at_once_one_decodes_and_the_other_waits(root, tmp_path):
     barrier = threading.Barrier(2)
-    publish = pack_module._publish
 
-    def meet(*args):
+    def both(_):
         barrier.wait(30)
-        publish(*args)
+        return packed(root, tmp_path / "cache")
 
-    monkeypatch.setattr(pack_module, "_publish", meet)
     with ThreadPoolExecutor(2) as pool:
-        one, two = pool.map(lambda _: packed(root, tmp_path / "cache"), range(2))
-    assert one == two and len(one[1]) == 14
-    assert folders(tmp_path / "cache") == [one[0].folder.name]
+        one, two = pool.map(both, range(2))
+    assert one[0].checksum == two[0].checksum and one[0].folder == two[0].folder
+    assert sorted(len(calls) for _, calls in (one, two)) == [0, 14]
 
 
-def test_a_full_disk_is_an_error_of_one_line(root, tmp_path, monkeypatch):
-    def full(file):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_of_two_that_find_it_damaged_one_makes_it_again(root, tmp_path):
+    found, _ = packed(root, tmp_path / "cache")
+    os.truncate(found.folder / "val.bin", 100)
+    barrier = threading.Barrier(2)
 
-    monkeypatch.setattr(pack_module, "_flush", full)
-    with pytest.raises(DataError, match=r"has room, but using .*cache failed: No space left.* another data.cache"):
-        packed(root, tmp_path / "cache")
-    assert folders(tmp_path / "cache") == []
+    def both(_):
+        barrier.wait(30)
+        return packed(root, tmp_path / "cache")
+
+    with ThreadPoolExecutor(2) as pool:
+        calls = [calls for _, calls in pool.map(both, range(2))]
+    assert sorted(map(len, calls)) == [0, 14]
+
+
+def test_a_full_disk_is_an_error_of_one_line_and_what_is_decoded_stays(root, tmp_path, monkeypatch):
+    full, write = [False], append._write
+
+    def until_full(file, data):
+        if full[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(file, data)
+
+    monkeypatch.setattr(append, "_write", until_full)
+
+    def fill(done, total):
+        full[0] = done >= 11
+
+    with pytest.raises(
+        DataError, match=r"data\.cache must have room, but .* is full after 1\d of 14 videos; free space"
+    ):
+        packed(root, tmp_path / "cache", progress=fill)
+    full[0] = False
+    assert len(packed(root, tmp_path / "cache")[1]) < 5
+
+
+def test_a_complete_cache_is_opened_where_nothing_can_be_written(root, tmp_path, monkeypatch):
+    found, _ = packed(root, tmp_path / "cache")
+
+    def refused(*args, **kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(write, "make_folder", refused)
+    monkeypatch.setattr(write, "_locked", refused)
+    assert packed(root, tmp_path / "cache")[0].checksum == found.checksum
+
+
+def test_the_checksum_is_that_of_earlier_versions(root, tmp_path):
+    found, _ = packed(root, tmp_path / "cache")
+    digest = hashlib.sha256(json.dumps(["one", "two"]).encode())
+    for split in found.splits.values():
+        for entry in split.entries:
+            frames = decode_video(root / entry.path, short_side=24).frames
+            digest.update(json.dumps([entry.path, entry.label, *frames.shape[:3]]).encode())
+            digest.update(np.ascontiguousarray(frames))
+    assert found.checksum == digest.hexdigest()
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_of_one_line(root, tmp_path):
@@ -234,16 +288,9 @@ def test_a_cache_that_cannot_be_written_is_an_error_of_one_line(root, tmp_path):
         packed(root, tmp_path / "file")
 
 
-def test_a_cache_of_the_version_before_is_used(root, tmp_path):
-    found, _ = packed(root, tmp_path / "cache")
-    index = found.folder / "index.json"
-    index.write_text(json.dumps({k: v for k, v in json.loads(index.read_text()).items() if k != "sha256"}))
-    assert packed(root, tmp_path / "cache") == (found, [])
-
-
 def test_a_named_pipe_is_no_index(root, tmp_path):
     found, _ = packed(root, tmp_path / "cache")
     (found.folder / "index.json").unlink()
     os.mkfifo(found.folder / "index.json")
-    with pytest.raises(DataError, match=r"using .*index\.json failed: not a regular file;"):
-        packed(root, tmp_path / "cache")
+    again, calls = packed(root, tmp_path / "cache")
+    assert len(calls) == 14 and again.checksum == found.checksum
