@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from nas.search.budget import recorded_budget
-from nas.search.eta import search_left
+from nas.search.time_left import search_left
 from nas.store.database import Store
 from nas.study.fidelity import recorded_fidelity
 

@@ -17,8 +17,8 @@ import statistics
 import sys
 from pathlib import Path
 
+from benchmarks.search.decisions import run_on_table
 from nas.search.scheduler import Rules
-from nas.search.tables import run_on_table
 from nas.study.front import hypervolume
 from nas.study.schema import OrderBy
 

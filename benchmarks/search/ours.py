@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from benchmarks.search.decisions import decide_on_table
 from benchmarks.search.purse import Purse, Search
 from benchmarks.search.tables import Table
 from nas.search.decide import Decider
 from nas.search.pool import Candidate, Pool, Supply
-from nas.search.tables import decide_on_table
 from nas.study.fidelity import Fidelity
 from nas.study.samplers import sampler_of
 from nas.study.study import SearchConfig

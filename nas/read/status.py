@@ -11,8 +11,8 @@ from typing import Any
 from nas.places import lines_of, moved
 from nas.read.learned import Learned, learned_of
 from nas.search.budget import recorded_budget
-from nas.search.eta import search_left
 from nas.search.importance import rungs_of
+from nas.search.time_left import search_left
 from nas.store import tables as m
 from nas.store.database import Store
 from nas.store.drivers import Begun, begun_of, drivers_of, is_held

@@ -11,11 +11,11 @@ from typing import Any
 from nas.errors import SearchError
 from nas.places import lines_of
 from nas.search.budget import Budget
-from nas.search.eta import NOT_YET, search_left
 from nas.search.model.encoding import settings_of
 from nas.search.pool import CANNOT, Pool
 from nas.search.record import Record
 from nas.search.rows import Job
+from nas.search.time_left import NOT_YET, search_left
 from nas.store.records import SessionRow
 from nas.study.fidelity import Fidelity
 from nas.study.study import Study

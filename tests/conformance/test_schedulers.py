@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.search.decisions import decide_on_table
 from nas.search.budget import budget_of
 from nas.search.curves import Curve
 from nas.search.decide import Decider
@@ -24,7 +25,6 @@ from nas.search.ledger import Entry, Ledger
 from nas.search.pool import Supply, build_pool
 from nas.search.scheduler import spent
 from nas.search.simulation import Table, TableCrew
-from nas.search.tables import decide_on_table
 from nas.store.database import Store
 from nas.store.records import Row
 from nas.study.files import load_study

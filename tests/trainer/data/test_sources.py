@@ -263,7 +263,7 @@ def test_new_settings_leave_old_identities_alone(tmp_path):
         ({"fps": float("inf")}, r"data\.fps must be finite and at least 0, but is inf"),
         ({"std": (1.0, float("nan"), 1.0)}, r"data\.std must be above 0 and finite in every channel"),
         ({"crop_ratio": (0.5, float("inf"))}, r"data\.crop_ratio must be \[low, high\]"),
-        ({"eval_crops": 2}, r"data\.eval_crops must be 1 or 3, but is 2"),
+        ({"eval_crops": 2}, r"data\.eval_crops must be one of 1, 3, but is 2"),
         ({"max_broken": 1.5}, r"data\.max_broken must be in \[0, 1\], but is 1\.5"),
         ({"colour": -0.1}, r"data\.colour must be in \[0, 1\]"),
         ({"crop_ratio": (1.2, 0.8)}, r"data\.crop_ratio must be \[low, high\] with 0 < low <= high"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nas.cli.output import Progress
-from nas.search.eta import NOT_YET, Left, Work, search_left, time_left
+from nas.search.time_left import NOT_YET, Left, Work, search_left, time_left
 
 EXACT = [(Work(rung=0, epochs=2, macs=macs), 2 * (1.0 + 1e-6 * macs)) for macs in (1e6, 3e6, 9e6)]
 

@@ -6,12 +6,12 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.search.decisions import TableRun, decide_on_table, run_on_table
 from nas.search.decide import Begin, Decider, Decision
 from nas.search.ledger import Ledger
 from nas.search.pool import Candidate, Supply, build_pool
 from nas.search.sampler import Seen
 from nas.search.scheduler import Rules
-from nas.search.tables import TableRun, decide_on_table, run_on_table
 from nas.study.files import load_study
 from tests.nas.studies import write_study
 
