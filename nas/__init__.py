@@ -20,7 +20,8 @@ def load(path: str | Path, *, device: str = "cpu") -> Network:
         device: Where its weights go.
 
     Returns:
-        An `nn.Module` from clips (N, 3, T, H, W) to logits (N, classes), with `class_names`, `clip` and `normalise`.
+        An `nn.Module` from clips (N, C, T, H, W) to logits (N, classes), with `class_names`, `clip` and
+        `normalisation`.
 
     Raises:
         NotFoundError: The folder does not hold a network.

@@ -127,7 +127,10 @@ class Engine:
         return free * self._count_network({}, 0)
 
     def _slot(self, settings: Settings, i: int) -> tuple[Place, str] | None:
-        """Returns place and base name number i, None behind the last; needs what decides on blocks unless next."""
+        """Returns place and base name number i, None behind the last.
+
+        Settings must hold what decides on blocks, unless that is next.
+        """
         if i == 0 and self._blocks_by in self._scopes:
             return (self._blocks_by,), self._blocks_by
         counts = self.sites.counts(settings)

@@ -36,7 +36,7 @@ class Batches(Protocol):
         start_batch: int = 0,
         part: Part = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Clips (N, 3, T, H, W) and labels (N,), or 0/1 of each class (N, K).
+        """Clips (N, C, T, H, W) and labels (N,), or 0/1 of each class (N, K).
 
         A function of seed and epoch alone; the batches from `start_batch` on, and of each the process's part.
         """
@@ -52,7 +52,7 @@ class Batches(Protocol):
         device: torch.device,
         part: Part = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Clips (N, 3, T, H, W), labels (N,) or (N, K), and indices of the videos that the clips are of (N,).
+        """Clips (N, C, T, H, W), labels (N,) or (N, K), and indices of the videos that the clips are of (N,).
 
         Of several processes, each gets whole batches in turn.
         """
@@ -96,7 +96,7 @@ def evaluate(
     """Evaluates a network in eval mode; its mode is afterwards as it was.
 
     Args:
-        model: The network, on the device; takes (N, 3, T, H, W), gives logits (N, K).
+        model: The network, on the device; takes (N, C, T, H, W), gives logits (N, K).
         data: The opened data.
         data_config: Says how many clips stand for a video.
         recipe: Its batch size, precision and memory order are used.

@@ -47,7 +47,7 @@ class TrainingFailed(Exception):  # noqa: N818 - reads as what happened
 
 
 class EnvironmentFailed(TrainingFailed):
-    """What a run needs around it failed: disk, data, process. It is never the network's fault.
+    """What a run needs around it failed: disk, data, process. It says nothing of the network.
 
     The run goes on from its last checkpoint once that is put right.
     """

@@ -168,7 +168,7 @@ class Learner:
         A network with auxiliary classifiers gives their logits behind its own in a tuple. They have the same targets.
 
         Args:
-            clips: (N, 3, T, H, W); of a team, this process's part.
+            clips: (N, C, T, H, W); of a team, this process's part.
             labels: (N,), or 0/1 of each class (N, K).
             lr: Learning rate.
             share: Of mixup; `None` for none.

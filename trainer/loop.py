@@ -339,15 +339,14 @@ def _weights(plan: Plan) -> Tensor | None:
         return None
     counts = torch.zeros(len(data.classes), dtype=torch.long)
     for entry in data.split("train").entries:
-        labels: Sequence[int] = getattr(entry, "labels", ()) or (entry.label,)
-        counts[list(labels)] += 1
+        counts[list(entry.labels or (entry.label,))] += 1
     return class_weights(counts, recipe.class_weights)
 
 
 def _identity(plan: Plan) -> dict[str, str]:
     """What must not change for a run to go on, by name. The number of processes may."""
     fields = {f"recipe.{name}": value for name, value in plan.recipe.identity().items() if name not in _FREE}
-    fields |= {f"data.{name}": value for name, value in plan.data_config.identity().items() if name not in _FREE}
+    fields |= {f"data.{name}": value for name, value in plan.data_config.identity().items()}
     fields |= {"seed": plan.seed, "data checksum": plan.data.checksum, "classes": tuple(plan.data.classes)}
     fields |= {_NETWORK: plan.network} if plan.network else {}
     return {name: str(value) for name, value in fields.items()}

@@ -21,7 +21,7 @@ from nas.store.database import Store
 from nas.store.records import RunRow, StudyRow
 from nas.study.metric import told
 from nas.train.crew import Crew
-from nas.train.jobs import ENVIRONMENT, JobResult, next_step, pause, stopped, told_again
+from nas.train.jobs import ENVIRONMENT, JobResult, pause, step_after_cut, stopped, told_again
 from nas.train.motion_tests import put_motion
 from nas.train.session import Heartbeat, Listener, News, close_session, left_out, open_session
 from nas.train.weights import check_networks
@@ -369,7 +369,7 @@ class _Runner:
         if result.reason in ENVIRONMENT:
             place = f"after epoch {lines_of(self.root / 'runs' / f'{training.key}-{training.job.until_epoch}')}"
             tries = self.record.preempt(run, result.reason, place)
-            step = next_step(result.reason, tries)
+            step = step_after_cut(result.reason, tries)
             if step == "stop":
                 raise stopped(result)
             if step == "again":

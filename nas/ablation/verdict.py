@@ -20,8 +20,6 @@ from nas.store.records import AblationRow, ArmRow, StudyRow, VerdictRow
 RULE = ("seeds", "min_seeds", "looks", "epochs", "confidence", "margin", "precision")
 """What of a design decides when it is looked at, and at which level."""
 
-WORDS = ("reproduced", "contradicted", "undecided")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:

@@ -21,9 +21,7 @@ from nas.study.objectives import ERROR, OBJECTIVES, USUAL, no_front, recorded_fl
 
 if TYPE_CHECKING:
     from nas.store.database import Store
-    from nas.store.records import Row, StudyRow
-
-    pass
+    from nas.store.records import StudyRow
 
 FRONT_COLUMNS = {
     "digest": "digest",
@@ -57,7 +55,7 @@ def pareto(
             print_expected(store, row, as_json=as_json)
             return
         if as_json:
-            print_json(front_rows(store, row["name"]))
+            print_json(store.pareto_front(row["name"]))
         else:
             print_front(store, row["name"])
         if plot is not None:
@@ -68,16 +66,11 @@ def pareto(
                 print_line(f"plot: {plot}")
 
 
-def front_rows(store: Store, study: str) -> list[Row]:
-    """The front as the view `pareto_front` has it."""
-    return store.pareto_front(study)
-
-
 def print_front(store: Store, study: str) -> None:
     """Prints the front, with the 95 % interval (Wilson's) that its number of clips gives each top-1."""
     from nas.study.metric import metric_in
 
-    rows = front_rows(store, study)
+    rows = store.pareto_front(study)
     record = store.study(study)
     if not rows:
         print_line(no_front(record, store.evaluations(record["id"])))

@@ -55,12 +55,12 @@ def search(
     finally:
         progress.close()
 
-    from nas.cli.pareto import front_rows, print_front
+    from nas.cli.pareto import print_front
     from nas.store.database import Store
 
     with Store(path) as store:
         if as_json:
-            print_json(front_rows(store, loaded.name))
+            print_json(store.pareto_front(loaded.name))
             return
         print_front(store, loaded.name)
     rungs = ", ".join(f"{count} at {loaded.search.fidelity.label(rung)}" for rung, count in enumerate(summary.counts))

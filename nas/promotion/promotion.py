@@ -36,7 +36,7 @@ from nas.study.objectives import no_front
 from nas.study.study import PromoteConfig, Study
 from nas.study.views import Views
 from nas.train.folder import check_promotion
-from nas.train.jobs import JobResult, TrainJob, derived_seed, job_key, next_step, pause, stopped, told_again
+from nas.train.jobs import JobResult, TrainJob, derived_seed, job_key, pause, step_after_cut, stopped, told_again
 from nas.train.network import load_network, save_network
 from nas.train.session import left_out, session_of
 from nas.train.training import first_network, network, opened
@@ -272,7 +272,7 @@ def _cut_short(
     if isinstance(failure, EnvironmentFailed):
         tries[reason, epoch] += 1
         result = JobResult(epochs=(), seconds=0.0, reason=reason, detail=detail)
-        step = next_step(reason, tries[reason, epoch])
+        step = step_after_cut(reason, tries[reason, epoch])
         if step == "again":
             pause(reason, tries[reason, epoch])
             return told_again(result)

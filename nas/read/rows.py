@@ -88,7 +88,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
     "trials": {
         "number": Column("count", "order in which the search began them, from 0", "trial"),
         **_NETWORK,
-        "origin": Column("text", "named, initial, random, or the sampler"),
+        "origin": Column("text", "named, initial, repeat, random, or the sampler"),
         "state": Column("text", "running, preempted, paused, stopped, finished, failed", "state"),
         "reason": Column("text", "why it failed or was cut short"),
         "detail": Column("text", "that in one line"),
@@ -108,7 +108,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         **_MEASURED,
         **_COST,
         "train_macs": Column("macs", "multiply-accumulates of one clip in training, forward only"),
-        "activation_bytes": Column("bytes", "largest activations of one clip, in bytes"),
+        "activation_bytes": Column("bytes", "activations that training keeps of one clip, in float32"),
     },
     "epochs": {
         "number": Column("count", "of the trial", "trial"),
@@ -171,7 +171,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         **_NETWORK,
         "seed": _SEED,
         "epochs": _EPOCHS,
-        "state": Column("text", "running, done or failed"),
+        "state": Column("text", "running, preempted, done or failed"),
         "reason": Column("text", "why it failed"),
         "split": Column("text", "test, and val", "split"),
         **_MEASURED,

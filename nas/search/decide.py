@@ -1,4 +1,4 @@
-"""What a free worker does next in a search: a pure function of the study, of its results and of the seed.
+"""What a free worker does next in a search, which depends on the study, its results and the seed alone.
 
 The scheduler says whether a network starts or which one trains on, and the sampler which one starts; in `freeze_thaw`
 one model says both. The same function decides on real trainings and on a table of known results.

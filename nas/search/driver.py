@@ -32,7 +32,7 @@ from nas.study.metric import told
 from nas.study.objectives import MOTION_GAP
 from nas.study.study import Study
 from nas.train.crew import Crew, joined
-from nas.train.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, next_step, pause, stopped, told_again
+from nas.train.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, pause, step_after_cut, stopped, told_again
 from nas.train.machines import Machines
 from nas.train.session import (
     Heartbeat,
@@ -357,7 +357,7 @@ class Driver:
         place = f"after epoch {self.progress.epoch_of(job)}"
         self.record.preempt(job, reason, place)
         tries = self.record.times_preempted(job, reason, place)
-        step = next_step(reason, tries)
+        step = step_after_cut(reason, tries)
         if step == "stop":
             raise stopped(result)
         self._say("preempt", f"trial {job.number} was cut short: {told_again(result)}")

@@ -213,10 +213,6 @@ class Ledger:
         rungs = self._book.rungs
         return rungs[rung] if rung < len(rungs) else Rung()
 
-    def members(self, rung: int) -> tuple[Entry, ...]:
-        """The trials that have a result at `rung`."""
-        return tuple(self[int(number)] for number in self.rung(rung).numbers)
-
     def counts(self, num_rungs: int) -> tuple[int, ...]:
         """Trials with a result, for each rung."""
         return tuple(self.rung(rung).num_members for rung in range(num_rungs))

@@ -89,7 +89,7 @@ class Record:
         return self._histories.at(max((i for i, count in enumerate(counts) if count >= startup), default=0))
 
     def fresh(self) -> list[Mapping[str, Any]]:
-        """Evaluations as rows of `Store.evaluations` that were read or made since this was asked for last."""
+        """Evaluations that were read or made since this was asked for last, with what Optuna's copies need of a row."""
         rows, self._fresh = self._fresh, []
         return rows
 

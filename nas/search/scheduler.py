@@ -1,6 +1,6 @@
 """Schedulers as pure functions of the ledger: Pareto ASHA, hyperband, i-Epoch, and training in full.
 
-The first is promotion-type Pareto ASHA (`next_action`); what is remembered here is a matter of time alone.
+The first is promotion-type Pareto ASHA (`next_action`). What this module remembers only saves time.
 
 When a worker is free, the rungs are looked at from the top down: rung r may promote floor(n / eta) of its n members in
 all; while fewer have left it, the best member that has not left goes on from its checkpoint. If no rung has one, a new

@@ -31,7 +31,8 @@ class Store:
 
     Args:
         location: Path of an SQLite file.
-        create: Make the file and bring its schema up to date; otherwise it has to exist and is only read.
+        create: Make the file where there is none; otherwise it has to exist, and of an earlier version is brought up to
+            date, too.
 
     Raises:
         StoreError: The file is missing, is not ours, is from a newer version, or cannot be written.
@@ -436,16 +437,16 @@ class Store:
 
     def run_states(self, study_id: int) -> list[r.RunStateRow]:
         """How many runs of each ablation are in each state; an ablation without runs has one row with no run state."""
-        a, r = m.ablation, m.run
+        a, run = m.ablation, m.run
         query = (
-            select(a.c.id, a.c.name, a.c.kind, a.c.state, r.c.state.label("run_state"))
-            .add_columns(func.count(r.c.id.distinct()).label("runs"))  # several arms may share a run
+            select(a.c.id, a.c.name, a.c.kind, a.c.state, run.c.state.label("run_state"))
+            .add_columns(func.count(run.c.id.distinct()).label("runs"))  # several arms may share a run
             .select_from(a)
             .outerjoin(m.arm, m.arm.c.ablation_id == a.c.id)
             .outerjoin(m.arm_run, m.arm_run.c.arm_id == m.arm.c.id)
-            .outerjoin(r, r.c.id == m.arm_run.c.run_id)
+            .outerjoin(run, run.c.id == m.arm_run.c.run_id)
             .where(a.c.study_id == study_id)
-            .group_by(a.c.id, r.c.state)
-            .order_by(a.c.id, r.c.state)
+            .group_by(a.c.id, run.c.state)
+            .order_by(a.c.id, run.c.state)
         )
         return self.rows(query)

@@ -12,7 +12,7 @@ from nas.store import tables as m
 from nas.study.metric import ACCURACY_SQL
 from search_spaces.errors import SpecError
 
-# The front at the highest fidelity that the search has reached: error against MACs, one row a network.
+# The front at the highest fidelity that the search has reached: accuracy against MACs, one row a network.
 _PARETO_FRONT = """
 CREATE VIEW pareto_front AS
 WITH point AS (

@@ -91,7 +91,7 @@ trial = Table(
     Column("seed", Integer, nullable=False),
     Column("stratum", Integer, nullable=False),
     Column("params", JSON, nullable=False),  # the settings that gave the network, as Optuna sees them
-    Column("origin", String(40), nullable=False),  # named, initial, repeat, or the sampler
+    Column("origin", String(40), nullable=False),  # named, initial, repeat, random, or the sampler
     Column("state", String(20), nullable=False),  # running, preempted, paused, stopped, finished, failed
     Column("reason", String(40)),
     Column("detail", Text),
@@ -197,7 +197,7 @@ ablation = Table(  # one question about decisions: which arms are compared, and 
     Column("name", String(100), nullable=False),
     Column("kind", String(20), nullable=False),  # ablate, versus
     Column("design", JSON, nullable=False),  # factors, seeds, epochs, margin, confidence, looks
-    Column("state", String(20), nullable=False),  # running, precise, spent, done
+    Column("state", String(20), nullable=False),  # running, decided, precise, done
     Column("sentence", Text),  # the answer in words
     Column("created_at", String(40), nullable=False),
     UniqueConstraint("study_id", "name"),

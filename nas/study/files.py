@@ -82,7 +82,7 @@ def apply_promote(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
     Args:
         config: As recorded in a database.
-        overrides: `promote.key=value` settings; `data.root` and `data.cache` may be given too, since folders move.
+        overrides: `promote.key=value` settings; those of `MOVABLE` may be given too, since folders move.
 
     Raises:
         StudyError: A setting is not known, or is one that the search was made with.

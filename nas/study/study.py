@@ -17,14 +17,13 @@ from nas.study.fidelity import Fidelity, fidelity_of
 from nas.study.metric import parse_number, short_number
 from nas.study.objectives import Floor, floors_of, is_floor, objectives_of
 from nas.study.plain import check, frozen, kinds_of, typed
-from nas.study.samplers import OWN, Sampler, normal, sampler_of
+from nas.study.samplers import Sampler, normal, sampler_of
 from nas.study.schema import DataSchema, OrderBy, PromoteSchema, RecipeSchema, SearchSchema, StudySchema
 from nas.study.views import Views
 from search_spaces.errors import SpecError
 from search_spaces.space import SearchSpace, parse_space
 from trainer.config import PLACES, ConfigError, DataConfig, Log, Recipe
 
-SAMPLERS = OWN
 LOGS: tuple[Log, ...] = get_args(Log)
 LIMITED = ("macs", "params", "activation_bytes")
 TEXTS = ("question", "hypothesis", "baseline", "decision_rule", "budget")
@@ -74,7 +73,7 @@ class SearchConfig:
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Epochs that a trial has been trained in all when it reaches each rung."""
+        """Epochs that a trial has been trained in all when it reaches each rung, whatever `search.rungs` counts."""
         return self.fidelity.ends
 
 

@@ -98,7 +98,8 @@ def derived_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:4], "big") >> 1
 
 
-# What failed around a training, and what to do; such a job is pre-empted, and never counts against its network.
+# What failed around a training, and what to do; such a job is pre-empted, and does not count against its network, but
+# where it has ended every process that tried it (`step_after_cut`).
 ENVIRONMENT = {
     "worker_died": ("a process died", "see what ends it"),
     "worker_silent": ("a process hung", "see what holds it up"),
@@ -112,7 +113,7 @@ _BY_ITSELF = ("worker_died", "worker_silent", "folder_busy", "data_away")  # may
 _BY_NETWORK = ("worker_died", "worker_silent")  # what the network, in the end, may be the reason of
 
 
-def next_step(reason: str, tries: int) -> Literal["again", "fail", "stop"]:
+def step_after_cut(reason: str, tries: int) -> Literal["again", "fail", "stop"]:
     """What becomes of a training that its environment has cut short.
 
     Args:

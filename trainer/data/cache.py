@@ -19,7 +19,7 @@ from trainer.data.entries import Progress, key_of, tasks_of
 from trainer.data.kinds import Input
 from trainer.data.layouts import DataError, Layout
 from trainer.data.pack.read import Packed, open_packed
-from trainer.data.pack.write import PackTask, code_video, settings_of, write_files
+from trainer.data.pack.write import PackTask, code_video, packing_of, write_files
 
 
 def frames_folder(layout: Layout, cache: str | Path, short_side: int, max_frames: int = 0, kind: Input = "rgb") -> Path:
@@ -28,7 +28,7 @@ def frames_folder(layout: Layout, cache: str | Path, short_side: int, max_frames
     Raises:
         DataError: A video cannot be looked at.
     """
-    settings = settings_of(short_side=short_side, max_frames=max_frames, coding="raw", kind=kind)
+    settings = packing_of(short_side=short_side, max_frames=max_frames, coding="raw", kind=kind)
     try:
         return Path(cache) / f"{key_of(layout, settings)}.frames"
     except OSError as error:
@@ -68,7 +68,7 @@ def open_frames(
     write_files(
         layout,
         folder,
-        settings_of(short_side=short_side, max_frames=max_frames, coding="raw", kind=kind),
+        packing_of(short_side=short_side, max_frames=max_frames, coding="raw", kind=kind),
         [
             PackTask(task=task, fps=0.0, coding="raw", quality=0)
             for task in tasks_of(layout, short_side, max_frames, kind)

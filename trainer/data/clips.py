@@ -260,7 +260,7 @@ def check_place(config: DataConfig, path: str) -> None:
 
 
 class _Clips(Dataset[Batch]):
-    """Batches of uncooked clips, by their number."""
+    """Batches of clips as uint8, not normalised yet, by their number."""
 
     batches: tuple[tuple[int, ...], ...]
     config: DataConfig

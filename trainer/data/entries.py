@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.data.digests import BYTES
 from trainer.data.kinds import Input
 from trainer.data.layouts import Layout
 
@@ -40,7 +39,7 @@ class Entry:
         num_frames: Frames, F.
         height: Rows.
         width: Columns.
-        offset: First byte; the video takes F * height * width * C.
+        offset: First byte of what is kept of it, such as raw frames of F * height * width * C bytes.
         fps: Frames a second; 0 if unknown.
         labels: Indices of all its classes, of multi-label data alone; `label` is the first of them.
         digested: Whether digests lie before `offset`; not in what was written before there were any.
@@ -59,11 +58,6 @@ class Entry:
     def num_bytes(self, planes: int = 3) -> int:
         """Bytes of the video where its frames are raw, with a number of planes."""
         return self.num_frames * self.height * self.width * planes
-
-    @property
-    def digest_bytes(self) -> int:
-        """Bytes of the digests of its frames."""
-        return BYTES * self.num_frames if self.digested else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

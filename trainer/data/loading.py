@@ -89,7 +89,7 @@ def load(plan: Plan, num_workers: int, device: torch.device, *, place: str, prel
     # The server imports torch once; every epoch then gets its processes by a cheap fork of it.
     context.set_forkserver_preload(list(preload))
     with warnings.catch_warnings():
-        # That there are more processes than cores is said once, by who knows what else runs here (`nas.train.crew`).
+        # That there are more processes than cores is said once, by the caller, who knows what else runs here.
         warnings.filterwarnings("ignore", "This DataLoader will create")
         loader: DataLoader[Batch | DataError] = DataLoader(
             cast("Dataset[Batch | DataError]", _Told(plan)),

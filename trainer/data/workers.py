@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from trainer.data.decode import Decoded, DecodeError, decode_video
 from trainer.data.entries import Task
-from trainer.data.folders import decode_folder
+from trainer.data.folders import decode_flow, decode_folder
 from trainer.failures import WorkerDied
 
 _SMALL = 32 * 2**20
@@ -42,8 +42,6 @@ def decode_task(task: Task) -> Result:
     """Decodes one video, and returns the reason if that fails."""
     try:
         if task.flow:
-            from trainer.data.folders import decode_flow
-
             return decode_flow(
                 task.path, num_frames=task.images, short_side=task.short_side, max_frames=task.max_frames
             )

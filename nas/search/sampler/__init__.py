@@ -51,7 +51,8 @@ class Proposal:
 
     Attributes:
         candidate: The network.
-        origin: `named`, `initial`, `random` or the sampler, with `nearest` where that asked for another network.
+        origin: `named`, `initial`, `repeat`, `random` or the sampler, with `nearest` where it
+            asked for another network.
         reason: What a model expects of it; None without one.
         repeat: How many trainings of the network went before; each has a seed of its own.
     """

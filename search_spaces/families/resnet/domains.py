@@ -319,7 +319,7 @@ class ResNetDomains:
     }
 
     def normalise(self, domain: str, value: object, scope: str) -> Scalar:
-        """Returns a value of a domain as the scalar that stands for it; see `normalise`."""
+        """Returns a value of a domain as the scalar that stands for it; see `resnet.values.normalise`."""
         return normalise(domain, value, scope)
 
     def sites(self, scopes: Mapping[str, str], values: Mapping[str, tuple[Scalar, ...]]) -> ResNetSites:

@@ -26,8 +26,9 @@ from nas.search.sampler import hub, nni_tuners
 from nas.search.sampler.foreign import ready
 from nas.search.sampler.optuna_samplers import rehearse
 from nas.study.files import load_study
+from nas.study.samplers import OWN as SAMPLERS
 from nas.study.samplers import sampler_of
-from nas.study.study import SAMPLERS, Study
+from nas.study.study import Study
 from search_spaces.family_space import Point
 from tests.nas.search.searched import Searched
 from tests.nas.studies import write_study

@@ -1,4 +1,4 @@
-"""A pack: a folder of few large files with the frames of all videos, made once by `nas data pack`.
+"""A pack: a folder of few large files with the frames of all videos, made by `nas data pack` or below `data.cache`.
 
     index.json      what the pack is: format, key, settings, classes, checksum, broken sources; written last
     <split>.bin     64 bytes that name format and key; then the videos back to back
@@ -43,7 +43,7 @@ FORMAT = 1
 INDEX, UNFINISHED = "index.json", "packing.json"
 HEADER_BYTES = 64
 
-Coding = Literal["jpeg", "raw"]
+Coding = Literal["jpeg", "raw"]  # of frames; `trainer.data.direct` keeps their times in the same form
 
 
 @dataclass(frozen=True, slots=True)

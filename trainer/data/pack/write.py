@@ -121,7 +121,7 @@ def write_pack(
     Raises:
         DataError: As `write_files`.
     """
-    settings = settings_of(
+    settings = packing_of(
         short_side=short_side, fps=fps, max_frames=max_frames, coding=coding, quality=quality, kind=kind
     )
     tasks = [
@@ -132,7 +132,7 @@ def write_pack(
     return open_packed(folder)
 
 
-def settings_of(
+def packing_of(
     *,
     short_side: int,
     fps: float = 0.0,
