@@ -16,7 +16,7 @@ from nas.errors import SearchError, StoreError
 from nas.search.budget import budget_of
 from nas.search.decide import LITTLE, Begin, Decider, Exhausted, GoOn, Settled, rules_of, still
 from nas.search.notices import Progress, check_rungs, gaps, too_small
-from nas.search.optuna_copies import Rungs
+from nas.search.optuna_copies import OptunaCopies
 from nas.search.pool import Candidate, Pool, Supply, build_pool
 from nas.search.record import Record, as_recorded
 from nas.search.rows import Job
@@ -184,7 +184,7 @@ class Driver:
         self.decider = Decider(search, study.space, self.supply, study.seed, scores)
         self.fidelity = search.fidelity
         self.record = Record(store, row, search.objectives, search.rungs)
-        self.rungs = Rungs(str(database), study.name, search.fidelity, search.objectives, study.space)
+        self.copies = OptunaCopies(str(database), study.name, search.fidelity, search.objectives, study.space)
         self.crew = crew
         self.summary = Summary()
         self.networks: dict[str, Candidate] = {}  # of the trials that the space knows
@@ -225,7 +225,7 @@ class Driver:
             self.crew.close()
             with suppress(StoreError):  # what is missing is copied at the next start
                 self._copy()
-            self.rungs.close()
+            self.copies.close()
             self.summary.wall_seconds = time.perf_counter() - began
             self.summary.busy_seconds = self.crew.busy_seconds
             close_session(
@@ -349,7 +349,7 @@ class Driver:
     def _copy(self) -> None:
         """Copies results for Optuna; where they come fast, many at a time."""
         self.copied_at = time.monotonic()
-        self.rungs.sync(self.record.fresh())
+        self.copies.sync(self.record.fresh())
 
     def _cut_short(self, job: Job, result: JobResult) -> None:
         """Records that a job was cut short for a reason that is not its own, and submits it once more."""

@@ -121,7 +121,7 @@ def _at(moment: datetime | None) -> str | None:
 AT_ONCE = 1000  # trials in one transaction
 
 
-class Rungs:
+class OptunaCopies:
     """The Optuna studies of a search.
 
     They are copies of what the ledger holds, made after it was stored: `sync` adds what is missing, so a driver that

@@ -15,7 +15,7 @@ import torch
 
 from nas.errors import SearchError
 from nas.study.study import Study
-from nas.train.executors import InProcess, LocalPool, WorkerDied
+from nas.train.executors import InProcess, LocalPool, WorkerLost
 from nas.train.jobs import JobResult, TrainJob
 from nas.train.machines import Machines, places_of
 from nas.train.session import Listener, News
@@ -111,7 +111,7 @@ class Crew:
         for future in sorted(done & set(self._under_way), key=lambda future: self._under_way[future].job):
             job = self._under_way.pop(future).job
             error = future.exception()
-            if error is not None and not isinstance(error, WorkerDied):
+            if error is not None and not isinstance(error, WorkerLost):
                 raise error
             ended.append((job, future.result() if error is None else _lost("worker_died", str(error))))
         return ended

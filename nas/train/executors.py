@@ -22,7 +22,7 @@ T = TypeVar("T")
 _SECONDS_TO_END = 10.0
 
 
-class WorkerDied(Exception):  # noqa: N818 - it is an event to be recorded, not a fault of ours
+class WorkerLost(Exception):  # noqa: N818 - it is an event to be recorded, not a fault of ours
     """The process that trained a job is gone; the job goes on from its last checkpoint when submitted again."""
 
 
@@ -50,7 +50,7 @@ class InProcess(Executor):
 class LocalPool(Executor):
     """One process a slot, each with its share of the cores (or its own GPU).
 
-    A slot whose process dies fails the job it had with `WorkerDied` and starts a new process; the other slots go on.
+    A slot whose process dies fails the job it had with `WorkerLost` and starts a new process; the other slots go on.
     Processes end by themselves when the driver is gone, so that no two ever train in one folder.
 
     Each process has a pipe of its own and shares no lock with anybody, so that there is none that a killed one could
@@ -167,7 +167,7 @@ def _wait(worker: _Worker, future: Future[Any], died: str) -> None:
     try:
         went_well, value = worker.result()
     except (EOFError, OSError):
-        went_well, value = False, WorkerDied(died)
+        went_well, value = False, WorkerLost(died)
     except Exception as error:  # what was sent cannot be read here
         went_well, value = False, error
     if went_well:

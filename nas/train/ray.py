@@ -22,7 +22,7 @@ from ray.exceptions import NodeDiedError, RayError, RayTaskError, TaskUnschedula
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nas.errors import SearchError
-from nas.train.executors import WorkerDied
+from nas.train.executors import WorkerLost
 from nas.train.jobs import JobResult
 from nas.train.machines import Facts, Machines, Probe, Seen, alone, facts, look, refusal, room, shown
 
@@ -251,7 +251,7 @@ class RayPool(Executor):
         elif isinstance(error, RayTaskError):
             job.outer.set_exception(error.cause)
         else:
-            job.outer.set_exception(WorkerDied(f"{type(error).__name__} on node {node.name}"))
+            job.outer.set_exception(WorkerLost(f"{type(error).__name__} on node {node.name}"))
 
 
 @ray.remote(max_retries=0)  # type: ignore[untyped-decorator]

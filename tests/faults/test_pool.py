@@ -16,7 +16,7 @@ import pytest
 
 from nas.train import crew
 from nas.train.crew import Crew
-from nas.train.executors import InProcess, LocalPool, WorkerDied
+from nas.train.executors import InProcess, LocalPool, WorkerLost
 from nas.train.jobs import JobResult, TrainJob, job_key
 from tests.faults.calls import die, double, fail, hang, lasting, lock_and_hang, stubborn
 from trainer.config import Clip, DataConfig, Recipe
@@ -56,7 +56,7 @@ def test_a_worker_that_ends_in_mid_call_fails_that_call_alone(how: int) -> None:
         lost, kept = pool.submit(lasting, 600.0), pool.submit(lasting, 0.0)
         time.sleep(0.2)
         kill(pool, 0, how)
-        with pytest.raises(WorkerDied, match="worker 0 died"):
+        with pytest.raises(WorkerLost, match="worker 0 died"):
             lost.result(PATIENCE)
         assert kept.result(PATIENCE)
         assert pool.submit(double, 1).result(PATIENCE) == 2
@@ -87,7 +87,7 @@ def test_kills_at_random_moments_never_leave_a_call_without_an_answer() -> None:
             time.sleep(rng.uniform(0.0, 0.6))
             kill(pool, 0)
             outcomes.append(future.exception(PATIENCE))
-        assert all(error is None or isinstance(error, WorkerDied) for error in outcomes)
+        assert all(error is None or isinstance(error, WorkerLost) for error in outcomes)
         assert any(outcomes)
         assert pool._workers[0] is not None
         pool._workers[0].process.join(PATIENCE)
@@ -100,7 +100,7 @@ def test_a_worker_that_always_dies_says_so_each_time() -> None:
     pool = LocalPool(1)
     try:
         for _ in range(2):
-            with pytest.raises(WorkerDied):
+            with pytest.raises(WorkerLost):
                 pool.submit(die, 3).result(PATIENCE)
     finally:
         pool.shutdown()
@@ -132,7 +132,7 @@ def test_a_program_whose_worker_is_killed_ends() -> None:
         "    print(type(future.exception(60)).__name__)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
-    assert done.stdout == "WorkerDied\n"
+    assert done.stdout == "WorkerLost\n"
     assert done.stderr == ""
 
 

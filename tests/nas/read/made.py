@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.search.optuna_copies import Rungs
+from nas.search.optuna_copies import OptunaCopies
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store
@@ -140,7 +140,7 @@ def made(
             trials = [(trial, settings, digest) for _, trial, settings, digest in results[: len(results) // 3]]
     if optuna:
         reached = replace(study.search.fidelity, values=study.search.fidelity.values[:rungs])
-        copies = Rungs(str(path), study.name, reached, study.search.objectives, study.space)
+        copies = OptunaCopies(str(path), study.name, reached, study.search.objectives, study.space)
         copies.sync(store.evaluations(row))
         copies.close()
     store.close()

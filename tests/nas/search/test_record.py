@@ -28,7 +28,7 @@ from nas.store.database import Store
 from nas.study.files import load_study
 from nas.study.study import Study
 from nas.train import crew
-from nas.train.executors import InProcess, WorkerDied
+from nas.train.executors import InProcess, WorkerLost
 from nas.train.jobs import JobResult
 from tests.nas.studies import write_study
 from trainer.metrics import EpochResult, Metrics
@@ -62,7 +62,7 @@ class Simulated(InProcess):
         rng = random.Random(f"{name} {self.tries[name]}")
         future: Future[Any] = Future()
         if rng.random() < self.harm:
-            future.set_exception(WorkerDied("worker 0 died"))
+            future.set_exception(WorkerLost("worker 0 died"))
         elif rng.random() < self.harm:
             future.set_result(JobResult(epochs=(), seconds=1.0, reason="out_of_memory", detail="out of memory"))
         else:
@@ -249,7 +249,7 @@ def test_copies_for_optuna_are_to_the_letter_those_of_its_own_way(
         path = tmp_path / f"{name}.db"
         search = study.search
         for part in (evaluations[:9], evaluations):  # the second adds what is missing
-            copies = rungs.Rungs(str(path), study.name, search.fidelity, search.objectives, study.space)
+            copies = rungs.OptunaCopies(str(path), study.name, search.fidelity, search.objectives, study.space)
             assert bool(copies._writers) == known
             copies.sync(part)
             copies.close()
@@ -263,17 +263,17 @@ def test_copies_that_a_driver_could_not_make_are_made_at_the_next_start(
 ) -> None:
     monkeypatch.setattr(crew, "executor", lambda workers: Simulated(1, harm=0.0))
     study, pool = study_at(tmp_path, {"search.trials": 12})
-    sync = rungs.Rungs.sync
+    sync = rungs.OptunaCopies.sync
 
-    def refused(self: rungs.Rungs, rows: Any) -> None:
+    def refused(self: rungs.OptunaCopies, rows: Any) -> None:
         if list(rows):
             raise StoreError("the disk is full")
 
-    monkeypatch.setattr(rungs.Rungs, "sync", refused)
+    monkeypatch.setattr(rungs.OptunaCopies, "sync", refused)
     with driver_of(study, pool, tmp_path / "study.db") as one, pytest.raises(StoreError, match="the disk is full"):
         one.run()
     assert not rows_of_optuna(tmp_path / "study.db")["trials"]
-    monkeypatch.setattr(rungs.Rungs, "sync", sync)
+    monkeypatch.setattr(rungs.OptunaCopies, "sync", sync)
     with driver_of(study, pool, tmp_path / "study.db") as one:
         counts = one.run().counts
     assert counts == (12, 4, 1)

@@ -442,7 +442,7 @@ def test_a_network_that_kills_every_worker_is_given_up(
     from concurrent.futures import Future
 
     from nas.train import crew
-    from nas.train.executors import InProcess, WorkerDied
+    from nas.train.executors import InProcess, WorkerLost
     from nas.train.jobs import MAX_TRIES
 
     class Deadly(InProcess):
@@ -452,7 +452,7 @@ def test_a_network_that_kills_every_worker_is_given_up(
             if "/00001-" not in args[0].folder:
                 return super().submit(fn, *args, **kwargs)
             future: Future[Any] = Future()
-            future.set_exception(WorkerDied("worker 0 died"))
+            future.set_exception(WorkerLost("worker 0 died"))
             return future
 
     monkeypatch.setattr(crew, "executor", lambda workers: Deadly())
