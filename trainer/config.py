@@ -213,10 +213,10 @@ class DataConfig:
         """Raises ConfigError where a value is out of range."""
         if self.crop is not None and min(self.crop) < 1:
             raise ConfigError(f"data.crop must be [rows, columns] of at least 1 pixel, but is {self.crop}")
-        _check(self, "data.")
         least = min(self.box.height, self.box.width)
         if self.short_side < least:
             raise ConfigError(f"data.short_side must be at least {least}, but is {self.short_side}")
+        _check(self, "data.")
         if not all(map(math.isfinite, self.mean)):
             raise ConfigError(f"data.mean must be finite in every channel, but is {self.mean}")
         if not all(0 < s < math.inf for s in self.std):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache, partial
+from types import NoneType
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 MARK = "setting"
@@ -32,6 +33,7 @@ class Setting:
         choices: All values that it may have; empty where the type or the range says it.
         added: Whether the field came later. An identity leaves such a field out at its default, so that what was begun
             without it goes on.
+        optional: Whether it may be None, as its type says.
     """
 
     text: str
@@ -41,6 +43,7 @@ class Setting:
     below: bool = False
     choices: Sequence[object] = ()
     added: bool = False
+    optional: bool = False
 
     @property
     def has_range(self) -> bool:
@@ -62,7 +65,7 @@ class Setting:
         """Which rule a value breaks, such as `must be at least 1`; None where it breaks none."""
         if self.choices and value not in self.choices:
             return f"must be {self.rule}"
-        if not self.has_range or value is None:
+        if not self.has_range or (value is None and self.optional):
             return None
         low = value > self.low if self.above else value >= self.low
         high = value < self.high if self.below or self.high == math.inf else value <= self.high
@@ -122,13 +125,13 @@ def settings_of(of: type) -> Mapping[str, Setting]:
 def _settings(of: Any) -> Mapping[str, Setting]:
     hints = get_type_hints(of)
     marks = {one.name: one.metadata[MARK] for one in fields(of) if MARK in one.metadata}
-    return {name: _with_choices(mark, hints[name]) for name, mark in marks.items()}
+    return {name: _of_type(mark, hints[name]) for name, mark in marks.items()}
 
 
-def _with_choices(mark: Setting, kind: Any) -> Setting:
-    if get_origin(kind) is not Literal or mark.choices:
-        return mark
-    return Setting(text=mark.text, choices=get_args(kind), added=mark.added)
+def _of_type(mark: Setting, kind: Any) -> Setting:
+    """A setting with what its type says of it."""
+    choices = mark.choices or (get_args(kind) if get_origin(kind) is Literal else ())
+    return replace(mark, choices=choices, optional=NoneType in get_args(kind))
 
 
 def values_of(value: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def keys(
     from nas.study.schema import keys_of
 
     all_keys = list(keys_of())
-    found = [key for key in all_keys if part is None or key.name == part or key.name.startswith(f"{part}.")]
+    found = [key for key in all_keys if part is None or key.name.startswith(part)]
     if not found:
         raise NotFoundError(one_of("key", part, [key.name for key in all_keys]))
     if as_json:

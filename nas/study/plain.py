@@ -227,9 +227,11 @@ def frozen(of: type[T], values: Mapping[str, Any], place: str = "") -> T:
     Raises:
         StudyError: A list has another length than its tuple.
         ConfigError: A value is out of range.
+        TypeError: What should be a mapping is none.
+        KeyError: A key is unknown.
     """
-    hints = get_type_hints(of)
-    return of(**{name: _frozen(hints[name], value, f"{place}{name}") for name, value in values.items()})
+    hints, given = get_type_hints(of), {**values}
+    return of(**{name: _frozen(hints[name], value, f"{place}{name}") for name, value in given.items()})
 
 
 def _frozen(kind: Any, value: Any, where: str) -> Any:

@@ -268,7 +268,11 @@ def recipe_over(raw: Mapping[str, Any], over: Mapping[str, Any], *, where: str) 
     for key in over:
         if key not in kinds:
             raise StudyError(one_of(f"{where} key", key, sorted(kinds)))
-    laid = {key: typed(value, kinds[key], f"{where}.{key}") for key, value in over.items()}
+    lists = {key for key in ("steps", "phases") if over.get(key, ()) is None}  # as `steps: null` clears them
+    laid = {key: [] if key in lists else typed(value, kinds[key], f"{where}.{key}") for key, value in over.items()}
+    for phase in laid.get("phases", ()):
+        if "epochs" not in phase:
+            raise StudyError(f"{where}.phases must each have epochs, but one has {', '.join(phase) or 'nothing'}")
     init = {**raw.get("init", {}), **laid.get("init", {})}
     if "weights" in over.get("init", {}) and "checksum" not in over["init"]:
         init["checksum"] = ""  # that of the search's weights

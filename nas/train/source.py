@@ -248,6 +248,8 @@ def _stated(run: Mapping[str, str], place: str, of: type, names: Sequence[str]) 
             continue
         try:
             values[name] = _of_text(kinds[name], text)
+        except ConfigError:  # of the type, but out of range
+            raise
         except (ValueError, KeyError) as error:
             raise ConfigError(f"{place}{name} of a checkpoint must be a value of its type, but is {text!r}") from error
     return values
@@ -263,7 +265,10 @@ def _of_text(kind: Any, text: str) -> Any:
         pairs = (pair.split(":") for pair in text.strip("{}").split(","))
         return cast(type, kind)(**{(key := name.strip(" '")): _of_text(kinds[key], value) for name, value in pairs})
     if get_origin(kind) is tuple:
-        return tuple(_of_text(parts[0], part) for part in text.strip("()").split(",") if part.strip())
+        found = tuple(_of_text(parts[0], part) for part in text.strip("()[]").split(",") if part.strip())
+        if parts[-1] is not Ellipsis and len(found) != len(parts):
+            raise ValueError(f"it must hold {len(parts)} values, but holds {len(found)}")
+        return found
     if kind is bool:
         return {"True": True, "False": False}[text.strip()]
     return kind(text) if kind in (int, float) else text

@@ -20,13 +20,16 @@ from trainer.data.decode import DecodeError
 BYTES = 4
 """Of one digest."""
 
+FRAMES, TIMES = ".frames", ".times"
+"""Endings of the folders of `data.cache`."""
+
 
 class DamagedError(DecodeError):
     """Bytes of a cache or a pack are not those that were written."""
 
-    def within(self, file: Path, *, cache: bool) -> DecodeError:
+    def within(self, file: Path) -> DecodeError:
         """The same with the file, and what helps."""
-        again = "the next start makes it again" if cache else "make the pack again"
+        again = "the next start makes it again" if file.parent.suffix in (FRAMES, TIMES) else "make the pack again"
         return DecodeError(f"{self} in {file}; remove its folder, and {again}")
 
 

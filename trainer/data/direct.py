@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data import decode
+from trainer.data.cache import folder_of, opened
 from trainer.data.decode import DecodeError, Scaler, frames_of, open_video, reasons, video_stream
-from trainer.data.digests import DamagedError, check_bytes, digests_before, digests_of
-from trainer.data.entries import Entry, Progress, Task, key_of, tasks_of
+from trainer.data.digests import TIMES, DamagedError, check_bytes, digests_before, digests_of
+from trainer.data.entries import Entry, Progress, Task, tasks_of
 from trainer.data.folders import FlowImages, scan_flow
 from trainer.data.kinds import FlowSettings, Input
-from trainer.data.layouts import DataError, Layout
+from trainer.data.layouts import Layout
 from trainer.data.length import frames_in, lack_of
 from trainer.data.pack.append import Coded
-from trainer.data.pack.read import FORMAT, Packed, open_packed
-from trainer.data.pack.write import write_files
+from trainer.data.pack.read import FORMAT, Packed
 from trainer.data.sample import spread
 from trainer.data.split import Reader, Table, TableSplit
 
@@ -288,10 +288,7 @@ def times_folder(layout: Layout, cache: str | Path, short_side: int, max_frames:
     Raises:
         DataError: A video cannot be looked at.
     """
-    try:
-        return Path(cache) / f"{key_of(layout, _settings(short_side, max_frames, kind))}.times"
-    except OSError as error:
-        raise DataError(f"data.root must be readable, but reading {error.filename} failed: {error.strerror}") from error
+    return folder_of(layout, cache, _settings(short_side, max_frames, kind), TIMES)
 
 
 def _settings(short_side: int, max_frames: int, kind: Input) -> dict[str, Any]:
@@ -325,16 +322,23 @@ def open_times(
         The data, in the form of a pack whose splits decode. The checksum is of the coded frames in the files.
 
     Raises:
-        DataError: As `trainer.data.pack.write.write_files`.
+        DataError: As `trainer.data.cache.opened`.
     """
-    settings = _settings(short_side, max_frames, kind)
-    folder = times_folder(layout, cache, short_side, max_frames, kind)
     tasks, scan = tasks_of(layout, short_side, max_frames, kind), scan_flow if kind == "flow" else scan_video
+    found = opened(
+        layout,
+        times_folder(layout, cache, short_side, max_frames, kind),
+        _settings(short_side, max_frames, kind),
+        tasks,
+        scan,
+        num_workers=num_workers,
+        progress=progress,
+    )
     reader: Reader = FlowImages(root=layout.root, short_side=short_side) if kind == "flow" else Sought(root=layout.root)
-    write_files(layout, folder, settings, tasks, scan, num_workers=num_workers, progress=progress, cache=True)
-    opened = open_packed(folder)
     splits = {
-        name: TableSplit(file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"), reader=reader)
-        for name in opened.splits
+        name: TableSplit(
+            file=found.folder / f"{name}.bin", table=Table(file=found.folder / f"{name}.npy"), reader=reader
+        )
+        for name in found.splits
     }
-    return replace(opened, splits=splits, flow=FlowSettings(method="images") if kind == "flow" else None)
+    return replace(found, splits=splits, flow=FlowSettings(method="images") if kind == "flow" else None)

@@ -216,7 +216,7 @@ class TableSplit:
         try:
             return self.reader(self._bytes, self.table.entry(index), numbers, box)
         except DamagedError as error:
-            raise error.within(self.file, cache=self.file.parent.suffix in (".times", ".frames")) from error
+            raise error.within(self.file) from error
 
     @cached_property
     def _bytes(self) -> Bytes:

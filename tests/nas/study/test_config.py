@@ -142,7 +142,7 @@ BAD: list[tuple[list[str], str]] = [
         ["promote.recipe={phases:[{epochs:3,frame:8}]}"],
         "key 'promote.recipe.phases.frame' is not known; did you mean promote.recipe.phases.frames",
     ),
-    (["promote.recipe={phases:[{frames:8}]}"], "recipe.phases' epochs must be at least 1, but is 0"),
+    (["promote.recipe={phases:[{frames:8}]}"], "promote.recipe.phases must each have epochs, but one has frames"),
     (["promote.recipe={phases:8}"], "promote.recipe.phases must be a list, but is 8"),
     (["promote.recipe={steps:[true]}"], "promote.recipe.steps must be a number, but is True"),
     (["promote.recipe={steps:[a]}"], "promote.recipe.steps must be a number, but is 'a'"),

@@ -4,7 +4,11 @@ import errno
 import hashlib
 import json
 import os
+import pickle
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,11 +18,11 @@ import numpy as np
 import pytest
 
 from tests.trainer.data.built import frames_of
-from trainer.data import decode
-from trainer.data.cache import open_frames
+from trainer.data import cache, decode
+from trainer.data.cache import new_part, open_frames, sweep
 from trainer.data.decode import decode_video
 from trainer.data.layouts import DataError, find_videos
-from trainer.data.pack import append, write
+from trainer.data.pack import append, read
 from trainer.data.pack.read import HEADER_BYTES, Packed, open_packed
 
 
@@ -204,37 +208,134 @@ def test_what_was_begun_and_cannot_be_gone_on_with_is_made_again(root, tmp_path,
 
     with pytest.raises(KeyboardInterrupt):
         packed(root, tmp_path / "cache", progress=interrupt)
-    (folder,) = (tmp_path / "cache").iterdir()
-    (folder / "packing.json").write_bytes(note)
+    (part,) = (tmp_path / "cache").iterdir()
+    (part / "packing.json").write_bytes(note)
     found, calls = packed(root, tmp_path / "cache")
-    assert found.folder == folder and len(calls) == 14
+    assert len(calls) == 14
+    assert folders(tmp_path / "cache") == [found.folder.name]
 
 
-def test_of_two_at_once_one_decodes_and_the_other_waits(root, tmp_path):
-    barrier = threading.Barrier(2)
+@pytest.mark.parametrize("place", ["frames", "header", "line"])
+def test_what_was_begun_and_has_changed_since_is_made_again(root, tmp_path, place):
+    whole, _ = packed(root, tmp_path / "whole")
 
-    def both(_):
-        barrier.wait(30)
-        return packed(root, tmp_path / "cache")
+    def interrupt(done, total):
+        if done == 12:
+            raise KeyboardInterrupt
 
-    with ThreadPoolExecutor(2) as pool:
-        one, two = pool.map(both, range(2))
-    assert one[0].checksum == two[0].checksum and one[0].folder == two[0].folder
-    assert sorted(len(calls) for _, calls in (one, two)) == [0, 14]
-
-
-def test_of_two_that_find_it_damaged_one_makes_it_again(root, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        packed(root, tmp_path / "cache", progress=interrupt)
+    (part,) = (tmp_path / "cache").iterdir()
+    if place == "line":
+        notes = part / "train.jsonl"
+        notes.write_text(notes.read_text().replace('"height"', '"heigth"', 1))
+    else:
+        data = bytearray((part / "train.bin").read_bytes())
+        data[5000 if place == "frames" else 20] ^= 1
+        (part / "train.bin").write_bytes(data)
     found, _ = packed(root, tmp_path / "cache")
-    os.truncate(found.folder / "val.bin", 100)
-    barrier = threading.Barrier(2)
+    assert same(replace(found, folder=whole.folder), whole)
+    assert (found.folder / "train.bin").read_bytes() == (whole.folder / "train.bin").read_bytes()
+    assert folders(tmp_path / "cache") == [found.folder.name]
 
-    def both(_):
+
+def test_what_a_killed_process_left_is_gone_on_with_or_swept_up_and_a_living_ones_kept(root, tmp_path):
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    host, dead = socket.gethostname(), int(process.stdout)
+
+    def interrupt(done, total):
+        if done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        packed(root, tmp_path / "cache", progress=interrupt)
+    (part,) = (tmp_path / "cache").iterdir()
+    part.rename(tmp_path / "cache" / f".{host}.{dead}.beef.part")
+    for pid in (dead, os.getppid()):
+        (tmp_path / "cache" / f".{host}.{pid}.abcd.part").mkdir()
+    found, calls = packed(root, tmp_path / "cache")
+    assert len(calls) == 2
+    assert folders(tmp_path / "cache") == sorted([f".{host}.{os.getppid()}.abcd.part", found.folder.name])
+
+
+def test_what_a_process_of_another_container_writes_is_kept(root, tmp_path):
+    # The number of a process of another container is that of none here, as is that of one that has ended.
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    name = f".{socket.gethostname()}.{int(process.stdout)}.abcd.part"
+    with new_part(tmp_path, "key") as part:
+        part.rename(tmp_path / name)
+        sweep(tmp_path)
+        assert (tmp_path / name).is_dir()
+    sweep(tmp_path)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_will_do(root, tmp_path, monkeypatch, number):
+    def refused(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cache.fcntl, "flock", refused)
+    found, calls = packed(root, tmp_path / "cache")
+    assert len(calls) == 14
+    assert folders(tmp_path / "cache") == [found.folder.name]
+
+
+def test_two_at_once_do_not_disturb_each_other(root, tmp_path, monkeypatch):
+    # Both find no cache and decode; the barrier holds each until the other has decoded too.
+    barrier, publish = threading.Barrier(2), cache._publish
+
+    def meet(*args):
         barrier.wait(30)
-        return packed(root, tmp_path / "cache")
+        publish(*args)
 
+    monkeypatch.setattr(cache, "_publish", meet)
     with ThreadPoolExecutor(2) as pool:
-        calls = [calls for _, calls in pool.map(both, range(2))]
-    assert sorted(map(len, calls)) == [0, 14]
+        one, two = pool.map(lambda _: packed(root, tmp_path / "cache"), range(2))
+    assert same(one[0], two[0]) and len(one[1]) == len(two[1]) == 14
+    assert folders(tmp_path / "cache") == [one[0].folder.name]
+
+
+def test_a_training_goes_on_while_its_damaged_cache_is_made_again(root, tmp_path):
+    found, _ = packed(root, tmp_path / "cache")
+    before = [frames_of(found.splits["train"], index) for index in range(10)]
+    (found.folder / "index.json").write_text("{")
+    seen = []
+
+    def look(done, total):
+        fresh = pickle.loads(pickle.dumps(found.splits["train"]))  # as the loader processes of the next epoch get it
+        seen.append(all(np.array_equal(frames_of(fresh, index), before[index]) for index in range(10)))
+
+    packed(root, tmp_path / "cache", progress=look)
+    assert seen == [True] * 14
+
+
+def test_a_cache_that_cannot_be_read_for_a_moment_is_left_alone(root, tmp_path, monkeypatch):
+    found, _ = packed(root, tmp_path / "cache")
+    stat = (found.folder / "train.bin").stat()
+    opened = read.regular_file
+
+    def refused(path):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    for name in ("index.json", "train.bin", "val.npy"):
+        monkeypatch.setattr(
+            read, "regular_file", lambda path, name=name: (refused if Path(path).name == name else opened)(path)
+        )
+        with pytest.raises(DataError, match=rf"data\.cache must be readable, but reading .*{name} failed: Stale"):
+            packed(root, tmp_path / "cache")
+    monkeypatch.setattr(read, "regular_file", opened)
+    assert packed(root, tmp_path / "cache")[1] == []
+    assert (found.folder / "train.bin").stat() == stat
+
+
+def test_a_folder_with_something_else_in_it_is_made_again(root, tmp_path):
+    large, _ = packed(root, tmp_path / "cache", short_side=24)
+    small, _ = packed(root, tmp_path / "cache", short_side=12)
+    shutil.rmtree(small.folder)
+    shutil.copytree(large.folder, small.folder)
+    found, calls = packed(root, tmp_path / "cache", short_side=12)
+    assert len(calls) == 14 and found.splits["train"].entry(0).height == 12
 
 
 def test_a_full_disk_is_an_error_of_one_line_and_what_is_decoded_stays(root, tmp_path, monkeypatch):
@@ -264,8 +365,7 @@ def test_a_complete_cache_is_opened_where_nothing_can_be_written(root, tmp_path,
     def refused(*args, **kwargs):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(write, "make_folder", refused)
-    monkeypatch.setattr(write, "_locked", refused)
+    monkeypatch.setattr(cache, "make_folder", refused)
     assert packed(root, tmp_path / "cache")[0].checksum == found.checksum
 
 

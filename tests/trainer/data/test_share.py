@@ -143,8 +143,8 @@ def test_a_run_goes_on_with_its_own_share_only(motion: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"share": 0.0}, r"data\.share must be above 0 and at most 1, but is 0\.0"),
-        ({"share": 1.5}, r"data\.share must be above 0 and at most 1, but is 1\.5"),
+        ({"share": 0.0}, r"data\.share must be in \(0, 1\], but is 0\.0"),
+        ({"share": 1.5}, r"data\.share must be in \(0, 1\], but is 1\.5"),
         ({"crop": (0, 8)}, r"data\.crop must be \[rows, columns\] of at least 1 pixel"),
         ({"crop": (32, 32)}, r"data\.short_side must be at least 32, but is 16"),
     ],

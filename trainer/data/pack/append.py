@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trainer.data.layouts import Video
 from trainer.data.pack.read import header
@@ -25,7 +28,7 @@ class Coded:
     """One video as it goes into the file: bytes, and how many frames (F, H, W, C) they are of.
 
     Attributes:
-        data: The bytes.
+        data: The bytes, in one dimension.
         num_frames: Frames, F.
         height: Rows.
         width: Columns.
@@ -33,12 +36,17 @@ class Coded:
         digests: Of the parts of `data` that are read at once; see `trainer.data.digests`.
     """
 
-    data: bytes
+    data: bytes | NDArray[np.uint8]
     num_frames: int
     height: int
     width: int
     fps: float
     digests: bytes
+
+    @property
+    def buffer(self) -> memoryview:
+        """The bytes, without a copy of them."""
+        return memoryview(cast(Any, self.data))
 
 
 class SplitWriter:
@@ -73,6 +81,9 @@ class SplitWriter:
 
     def _restore(self, notes: Path, key: str, videos: Sequence[Video]) -> None:
         size = self._frames.seek(0, os.SEEK_END)
+        self._frames.seek(0)
+        if self._frames.read(len(header(key))) != header(key):
+            size = 0  # nothing, or not this pack's
         end, whole = len(header(key)), 0
         with notes.open("rb") as lines:
             for line, video in zip(lines, videos, strict=False):
@@ -93,7 +104,7 @@ class SplitWriter:
         if self.end == 0:
             self._append(header(key))
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes | memoryview) -> None:
         _write(self._frames, data)
         self.end += len(data)
 
@@ -111,9 +122,9 @@ class SplitWriter:
                 line["labels"] = list(video.labels)
             line |= {"num_frames": coded.num_frames, "height": coded.height, "width": coded.width, "fps": coded.fps}
             line |= {"offset": self.end + len(coded.digests), "bytes": len(coded.data), "digested": bool(coded.digests)}
-            line["sha256"] = hashlib.sha256(coded.data).hexdigest()
+            line["sha256"] = hashlib.sha256(coded.buffer).hexdigest()
             self._append(coded.digests)
-            self._append(coded.data)
+            self._append(coded.buffer)
             self._waiting_bytes += len(coded.data)
         self._waiting.append(line)
         if self._waiting_bytes >= _GROUP_BYTES or time.monotonic() - self._flushed >= _GROUP_SECONDS:
@@ -152,7 +163,7 @@ class SplitWriter:
                 handle.close()
 
 
-def _write(file: FileIO, data: bytes) -> None:
+def _write(file: FileIO, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]

@@ -250,10 +250,10 @@ def _check(split: TableSplit, key: str, facts: Mapping[str, Any]) -> None:
             whole = handle.read(HEADER_BYTES) == header(key) and split.file.stat().st_size == facts["bytes"]
         if whole and digest_of(split.table.file) == facts["table"]:
             return
-        reason = "are of another pack or not whole"
+        reason, cause = "are of another pack or not whole", None
     except OSError as error:
-        reason = f"cannot be read ({error.filename}: {error.strerror})"
+        reason, cause = f"cannot be read ({error.filename}: {error.strerror})", error
     raise DataError(
         f"the files of a pack must belong together, but {split.file.name} and {split.table.file.name} in"
         f" {split.file.parent} {reason}; copy the whole folder again, or {_AGAIN}"
-    )
+    ) from cause

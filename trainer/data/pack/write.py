@@ -8,11 +8,8 @@ video, and goes on. `index.json`, without which a folder is no pack, comes last 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,7 +73,8 @@ def coded(frames: NDArray[np.uint8], fps: float, *, coding: Coding, quality: int
     count, height, width, planes = frames.shape
     if coding == "raw":
         frames = np.ascontiguousarray(frames)
-        data, digests = frames.tobytes(), digests_of(frame.data for frame in frames)
+        data: bytes | NDArray[np.uint8] = frames.reshape(-1)  # no second copy of a video
+        digests = digests_of(frame.data for frame in frames)
     else:
         if planes != 3:
             frames = frames.transpose(0, 3, 1, 2).reshape(count, planes * height, width, 1)
@@ -157,7 +155,7 @@ def write_files(
     *,
     num_workers: int | None = None,
     progress: Progress | None = None,
-    cache: bool = False,
+    cached: str = "",
 ) -> None:
     """Makes the files of a pack, or goes on with them; does nothing where they are complete.
 
@@ -169,29 +167,23 @@ def write_files(
         function: What is done with a task; importable, since other processes run it. Gives a reason where it fails.
         num_workers: As in `write_pack`.
         progress: Called with (videos done, videos in all).
-        cache: They are a part of `data.cache`: another process that makes them is waited for instead of refused, and
-            damaged ones are made again. Of raw frames, the checksum is then of the frames (`FramesChecksum`).
+        cached: The key of a pack of `data.cache`, whose folder no other process uses; of raw frames, its checksum is of
+            the frames (`FramesChecksum`).
 
     Raises:
+        ChangedError: What an earlier attempt has left in the cache is not what it has written.
         DataError: The folder holds something else, another process packs into it, or it cannot be written, or the disk
             is full; what is packed then stays, and the same call goes on from it.
     """
     folder = Path(folder)
     splits: dict[str, SplitWriter] = {}
     total = sum(len(videos) for videos in layout.splits.values())
-    frames = FramesChecksum(layout) if cache and settings["coding"] == "raw" else None
-    what = "data.cache" if cache else "a pack"
+    frames = FramesChecksum(layout) if cached and settings["coding"] == "raw" else None
+    what = "data.cache" if cached else "a pack"
     try:
-        key = key_of(layout, settings)
-        if cache and folder.is_file():
-            folder.unlink()
+        key = cached or key_of(layout, settings)
         make_folder(folder)
-        with _locked(folder, wait=cache):
-            if cache and (os.path.lexists(folder / INDEX) or not _is_begun(folder, key)):
-                with contextlib.suppress(DataError):
-                    open_packed(folder)  # another process has made them
-                    return
-                _clear(folder)
+        with contextlib.nullcontext() if cached else _locked(folder):
             if (folder / INDEX).exists():
                 _check_same(folder, read_index(folder), key, settings)
                 return
@@ -226,12 +218,17 @@ def write_files(
     except OSError as error:
         if isinstance(environment_failure(error), DiskFull):
             kept = sum(len(writer.lines) for writer in splits.values())
+            other = " (or choose another data.cache)" if cached else ""
             raise DataError(
-                f"{what} must have room, but {folder} is full after {kept} of {total} videos; free space and run the"
-                " same command again: it goes on from there"
+                f"{what} must have room, but {folder} is full after {kept} of {total} videos; free space{other} and run"
+                " the same command again: it goes on from there"
             ) from error
         place, reason = error.filename or folder, error.strerror or error
         raise DataError(f"{what} must be a folder that can be written, but using {place} failed: {reason}") from error
+
+
+class ChangedError(DataError):
+    """What an earlier attempt has left of a pack is not what it has written."""
 
 
 class FramesChecksum:
@@ -249,7 +246,7 @@ class FramesChecksum:
     def add(self, video: Video, coded: Coded) -> None:
         """Adds the next video."""
         self._name(video.path, video.label, coded.num_frames, coded.height, coded.width, *several(video.labels))
-        self._digest.update(coded.data)
+        self._digest.update(coded.buffer)
 
     def add_written(self, file: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         """Adds the videos that an earlier attempt has written.
@@ -259,6 +256,7 @@ class FramesChecksum:
             lines: Of `SplitWriter`.
 
         Raises:
+            ChangedError: They are not what the lines say.
             OSError: The file cannot be read.
         """
         if not lines:
@@ -267,49 +265,33 @@ class FramesChecksum:
             for line in lines:
                 if "reason" in line:
                     continue
-                sizes = (line["num_frames"], line["height"], line["width"])
-                self._name(line["path"], line["label"], *sizes, *several(tuple(line.get("labels", ()))))
-                data.seek(line["offset"])
-                left = line["bytes"]
-                while left:
-                    part = data.read(min(left, 2**20))
-                    if not part:
-                        raise OSError(errno.EIO, "it is shorter than it was", str(file))
+                try:
+                    sizes = (line["num_frames"], line["height"], line["width"])
+                    self._name(line["path"], line["label"], *sizes, *several(tuple(line.get("labels", ()))))
+                    data.seek(line["offset"])
+                    left, written = line["bytes"], line["sha256"]
+                except (KeyError, TypeError, ValueError) as error:
+                    raise ChangedError(f"a line of {file.with_suffix('.jsonl')} is damaged") from error
+                own = hashlib.sha256()
+                while left and (part := data.read(min(left, 2**20))):
                     self._digest.update(part)
+                    own.update(part)
                     left -= len(part)
+                if left or own.hexdigest() != written:
+                    raise ChangedError(f"{line['path']} in {file} is not as it was written")
 
     def _name(self, *facts: object) -> None:
         self._digest.update(json.dumps(facts).encode())
-
-
-def _is_begun(folder: Path, key: str) -> bool:
-    """Whether an attempt was cut off from which the next one can go on."""
-    try:
-        note = json.loads(content_of(folder / UNFINISHED))
-        return isinstance(note, dict) and note.get("key") == key
-    except (OSError, ValueError, RecursionError):
-        return False
-
-
-def _clear(folder: Path) -> None:
-    """Removes what a folder holds, but for the lock."""
-    for path in folder.iterdir():
-        if path.name == _LOCK:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 _LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / _LOCK)
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise DataError(f"one process must make a pack, but another one is packing into {folder}") from error
     try:
