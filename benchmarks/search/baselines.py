@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from benchmarks.search.purse import Purse
 from nas.search.ledger import Entry, Ledger
-from nas.search.scheduler import Promote, Rules, Start, next_action
+from nas.search.scheduler import Promote, Rules, Start, asha
 from nas.study.front import front_ranks
 
 POPULATION, TOURNAMENT = 20, 5  # of regularised evolution
@@ -92,7 +92,7 @@ def halve(purse: Purse, choose: Choose) -> None:
 def _halve(purse: Purse, choose: Choose, rules: Rules, rungs: tuple[int, ...]) -> None:
     table, ledger, networks = purse.table, Ledger(), list[int]()
     while True:
-        match next_action(ledger, rules):
+        match asha(ledger, rules):
             case Start():
                 network = choose(ledger, networks)
                 if network is None:

@@ -12,7 +12,7 @@ from nas.search.model.belief import Result
 from nas.search.pool import Candidate, strata_of
 from nas.search.rows import Histories, Trial
 from nas.search.sampler import STARTUP, Seen
-from nas.search.scheduler import Promote, Rules, Start, next_action
+from nas.search.scheduler import Promote, Rules, Start, asha
 
 Evaluate = Callable[[int, int], float]
 Choose = Callable[[Sequence[int]], int | None]
@@ -55,7 +55,7 @@ def run_on_table(
     stratum = strata_of(macs, strata)
     ledger, networks, spent, total = Ledger(), list[int](), list[tuple[int, int, int]](), 0
     while True:
-        action = next_action(ledger, rules)
+        action = asha(ledger, rules)
         if isinstance(action, Start):
             row = choose(networks)
             if row is None:

@@ -1,6 +1,6 @@
 """Schedulers as pure functions of the ledger: Pareto ASHA, hyperband, i-Epoch, and training in full.
 
-The first is promotion-type Pareto ASHA (`next_action`). What this module remembers only saves time.
+The first is promotion-type Pareto ASHA (`asha`). What this module remembers only saves time.
 
 When a worker is free, the rungs are looked at from the top down: rung r may promote floor(n / eta) of its n members in
 all; while fewer have left it, the best member that has not left goes on from its checkpoint. If no rung has one, a new
@@ -80,8 +80,8 @@ class Done:
 Action = Start | Promote | Wait | Done
 
 
-def next_action(ledger: Ledger, rules: Rules) -> Action:
-    """What a free worker does next.
+def asha(ledger: Ledger, rules: Rules) -> Action:
+    """What a free worker does next: takes the best of the highest rung that may promote, or starts a network.
 
     Args:
         ledger: All trials so far.
@@ -91,9 +91,7 @@ def next_action(ledger: Ledger, rules: Rules) -> Action:
         entry = promotable(ledger, rung, rules)
         if entry is not None:
             return Promote(entry.number, rung + 1)
-    if len(ledger) < rules.num_trials:
-        return Start()
-    return Wait() if ledger.num_running else Done()
+    return _start(ledger, rules)
 
 
 def promotable(ledger: Ledger, rung: int, rules: Rules, *, among: NDArray[np.bool_] | None = None) -> Entry | None:
@@ -364,7 +362,7 @@ def _start(ledger: Ledger, rules: Rules) -> Action:
 
 
 LEDGER_SCHEDULERS: Mapping[str, Callable[[Ledger, Rules], Action]] = {
-    "asha": next_action,
+    "asha": asha,
     "iepoch": iepoch,
     "hyperband": hyperband,
     "none": in_full,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.search.ledger import Entry, Ledger
-from nas.search.scheduler import Done, Promote, Rules, Start, Wait, next_action, order, promotable
+from nas.search.scheduler import Done, Promote, Rules, Start, Wait, asha, order, promotable
 from nas.study.front import dominates, front, front_ranks, hypervolume
 from nas.study.schema import OrderBy
 
@@ -38,7 +38,7 @@ def run(
     ledger, running, promotions = Ledger(), list[int](), list[tuple[Ledger, Promote]]()
     for _ in range(10_000):
         while len(running) < slots:
-            action = next_action(ledger, rules)
+            action = asha(ledger, rules)
             if isinstance(action, Promote):
                 promotions.append((ledger, action))
                 ledger = ledger.replace(replace(ledger.entries[action.number], running=True))
@@ -49,7 +49,7 @@ def run(
             else:
                 break
         if not running:
-            assert isinstance(next_action(ledger, rules), Done)
+            assert isinstance(asha(ledger, rules), Done)
             return ledger, promotions
         entry = ledger.entries[running.pop(rng.randrange(len(running)))]
         if rng.random() < failing:
@@ -176,7 +176,7 @@ def test_a_ledger_stays_as_it_was_whatever_is_made_of_it(
         at = rng.randrange(len(ledgers))
         ledger, fresh = ledgers[at], Ledger(copies[at])
         assert ledger == fresh
-        assert next_action(ledger, rules) == next_action(fresh, rules)
+        assert asha(ledger, rules) == asha(fresh, rules)
         assert (ledger.num_running, ledger.num_failed) == (fresh.num_running, fresh.num_failed)
         assert ledger.counts(rules.num_rungs) == fresh.counts(rules.num_rungs)
         for rung in range(rules.num_rungs):
@@ -193,7 +193,7 @@ def test_a_ledger_stays_as_it_was_whatever_is_made_of_it(
 def test_a_good_late_starter_is_promoted() -> None:
     rules = Rules(num_rungs=2, eta=3, num_trials=30)
     ledger = Ledger()
-    while not isinstance(action := next_action(ledger, rules), Done):
+    while not isinstance(action := asha(ledger, rules), Done):
         number = action.number if isinstance(action, Promote) else len(ledger)
         late = number == 27
         entry = ledger.entries[number] if number < len(ledger) else Entry(number=number)
@@ -222,9 +222,9 @@ def test_strata_give_each_class_of_cost_its_share() -> None:
 def test_failed_and_running_members_hold_their_place() -> None:
     rules = Rules(num_rungs=2, eta=3, num_trials=3)
     three = [Entry(number=i, results=((0.1 * i,),)) for i in range(3)]
-    assert next_action(Ledger(tuple(three)), rules) == Promote(0, 1)
-    assert next_action(Ledger((replace(three[0], running=True), *three[1:])), rules) == Wait()
-    assert next_action(Ledger((replace(three[0], failed=True), *three[1:])), rules) == Done()
+    assert asha(Ledger(tuple(three)), rules) == Promote(0, 1)
+    assert asha(Ledger((replace(three[0], running=True), *three[1:])), rules) == Wait()
+    assert asha(Ledger((replace(three[0], failed=True), *three[1:])), rules) == Done()
 
 
 def test_a_failure_at_the_first_rung_never_becomes_a_member() -> None:

@@ -19,7 +19,7 @@ from nas.errors import SearchError, StoreError
 from nas.search.decide import rules_of
 from nas.search.driver import run_search
 from nas.search.record import Record, replay
-from nas.search.scheduler import Promote, Start, next_action
+from nas.search.scheduler import Promote, Start, asha
 from nas.store.database import Store
 from nas.store.records import Row
 from nas.study.files import load_study
@@ -56,9 +56,9 @@ def check_promotions(store: Store, study: Study) -> None:
     rules = rules_of(study.search)
     for event, ledger in replay(store.events(row["id"]), results, strata):
         if event["kind"] == "promote":
-            assert next_action(ledger, rules) == Promote(event["trial"], event["rung"])
+            assert asha(ledger, rules) == Promote(event["trial"], event["rung"])
         elif event["kind"] == "start":
-            assert next_action(ledger, rules) == Start()
+            assert asha(ledger, rules) == Start()
 
 
 @pytest.fixture(scope="module")
