@@ -32,7 +32,7 @@ def keys(
         print_json([{"key": key.name, "type": key.kind, "default": key.default, "meaning": key.text} for key in found])
         return
     for key in found:
-        print_line(f"{key.name}: {key.kind}; {key.default}")
+        print_line(f"{key.name} ({key.kind}; default: {key.default})")
         # Links lead from one page of the documentation to another.
         print_words("  " + re.sub(r"\[([^]]+)]\(\S+?\)", r"\1", key.text))
 
