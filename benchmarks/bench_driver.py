@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from nas.search import decide, driver
-from nas.search.pool import Pool, build_pool
+from nas.search.pool import CandidatePool, build_pool
 from nas.store.database import Store
 from nas.study.files import load_study
 from nas.study.study import Study
@@ -159,7 +159,7 @@ def main() -> None:
         search(study, pool, Path(folder) / "study.db", given.slots)
 
 
-def search(study: Study, pool: Pool, database: Path, slots: int) -> None:
+def search(study: Study, pool: CandidatePool, database: Path, slots: int) -> None:
     """Runs the search and prints what it took."""
     macs = {candidate.digest: candidate.cost.macs for candidate in pool.candidates}
     before, clock = memory(), Clock()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nas.read.notebook import Opened
-    from nas.train.network import Network
+    from nas.train.network import TrainedNetwork
 
 __all__ = ["load", "open"]
 
 
-def load(path: str | Path, *, device: str = "cpu") -> Network:
+def load(path: str | Path, *, device: str = "cpu") -> TrainedNetwork:
     """Opens a folder that `nas promote` left as an eval-mode network.
 
     Args:

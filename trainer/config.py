@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from trainer.data.kinds import PLANES, Input, clip_text, problem_of
-from trainer.settings import faults, setting, settings_of, values_of
+from trainer.settings import declared, faults, setting, values_of
 
 Log = Literal["csv", "tensorboard"]
 Sampling = Literal["dense", "uniform"]
@@ -407,8 +407,8 @@ class Recipe:
     compile: bool = setting(False, "`torch.compile`; needs a C++ compiler.", added=True)
     phases: tuple[Phase, ...] = setting(
         (),
-        "Stretches of training on other clips, with a schedule each, such as 8 frames first and 32 then; see"
-        " [recipes](recipes.md).",
+        "Stretches of training on other clips, with a schedule each, such as 8 frames first and 32 then: maps of"
+        " `epochs`, `frames`, `stride`, `size` and `lr`; see [recipes](recipes.md).",
         added=True,
     )
     zero_init: ZeroInit = setting(
@@ -482,7 +482,7 @@ class Recipe:
 def _identity(value: DataConfig | Recipe) -> dict[str, Any]:
     values = asdict(value)
     usual = type(value)()
-    for name, mark in settings_of(type(value)).items():
+    for name, mark in declared(type(value)).items():
         if mark.added and getattr(value, name) == getattr(usual, name):
             del values[name]
     return values

@@ -14,7 +14,7 @@ from trainer.config import ConfigError, DataConfig, Log, Recipe
 from trainer.data import clips as video_clips
 from trainer.evaluate import Batches
 from trainer.logs import check_logs
-from trainer.loop import FitResult, Plan, run
+from trainer.loop import FitResult, Run, run
 from trainer.metrics import EpochResult
 from trainer.parallel import run_together
 
@@ -88,7 +88,7 @@ def fit(
     devices = check_team(recipe, device, devices)
     _check(recipe, until_epoch=until_epoch, checkpoint_every=checkpoint_every, checkpoint_steps=checkpoint_steps)
     check_logs(logs)
-    plan = Plan(
+    plan = Run(
         model=model,
         data=data,
         data_config=data_config,

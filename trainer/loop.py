@@ -112,7 +112,7 @@ class FitResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Plan:
+class Run:
     """What a run was asked for; see `trainer.fit.fit`."""
 
     model: nn.Module
@@ -136,7 +136,7 @@ class Plan:
 class _Run:
     """A run under way: what was planned, who does it, and how far it is."""
 
-    plan: Plan
+    plan: Run
     team: Team
     files: RunFolder
     learner: Learner
@@ -153,7 +153,7 @@ class _Run:
 
 
 def run(
-    plan: Plan,
+    plan: Run,
     *,
     team: Team = ALONE,
     on_epoch: Callable[[EpochResult], None] | None = None,
@@ -327,7 +327,7 @@ def _better(result: EpochResult, best: EpochResult | None, by: str) -> bool:
     return (result.val.by(by), -result.val.loss) > (best.val.by(by), -best.val.loss)
 
 
-def _weights(plan: Plan) -> Tensor | None:
+def _weights(plan: Run) -> Tensor | None:
     """Of the classes, by the number of training videos of each.
 
     Raises:
@@ -343,7 +343,7 @@ def _weights(plan: Plan) -> Tensor | None:
     return class_weights(counts, recipe.class_weights)
 
 
-def _identity(plan: Plan) -> dict[str, str]:
+def _identity(plan: Run) -> dict[str, str]:
     """What must not change for a run to go on, by name. The number of processes may."""
     fields = {f"recipe.{name}": value for name, value in plan.recipe.identity().items() if name not in _FREE}
     fields |= {f"data.{name}": value for name, value in plan.data_config.identity().items()}

@@ -21,7 +21,7 @@ from trainer.data import clips as video_clips
 from trainer.data.augment import reordered
 from trainer.data.kinds import Input
 from trainer.evaluate import Batches, Evaluation, evaluate
-from trainer.outcomes import TESTS, Outcome
+from trainer.outcomes import TESTS, MotionOutcome
 from trainer.processes import WHOLE, Part
 
 # A stream of random numbers of its own, apart from those of trainer.data.clips.
@@ -207,10 +207,10 @@ def motion_tests(
     }
 
 
-def outcomes(results: Mapping[str, Evaluation]) -> tuple[Outcome, ...]:
+def outcomes(results: Mapping[str, Evaluation]) -> tuple[MotionOutcome, ...]:
     """The plain values of motion tests, in their order."""
     return tuple(
-        Outcome(
+        MotionOutcome(
             test=test,
             top1=result.metrics.top1,
             loss=result.metrics.loss,

@@ -8,7 +8,7 @@ TESTS = ("forward", "reversed", "shuffled", "frozen", "single")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class MotionOutcome:
     """What came of one motion test, as plain values that may go from process to process.
 
     Attributes:

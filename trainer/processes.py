@@ -80,7 +80,7 @@ class Team:
 ALONE = Team()
 
 
-def part_of(batch: tuple[int, ...], part: Part) -> tuple[int, ...]:
+def share_of(batch: tuple[int, ...], part: Part) -> tuple[int, ...]:
     """What one process sees of a batch.
 
     The parts of all processes are the batch, each clip once. A clip stands in the same part as its mirror image in the

@@ -116,7 +116,7 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
-def settings_of(of: type) -> Mapping[str, Setting]:
+def declared(of: type) -> Mapping[str, Setting]:
     """The fields of a dataclass that are settings, by name. A type that lists its values gives them as choices."""
     return _settings(cast(Any, of))
 
@@ -136,7 +136,7 @@ def _of_type(mark: Setting, kind: Any) -> Setting:
 
 def values_of(value: Any) -> dict[str, Any]:
     """The settings of an object, by name."""
-    return {name: getattr(value, name) for name in settings_of(type(value))}
+    return {name: getattr(value, name) for name in declared(type(value))}
 
 
 def faults(of: type, values: Mapping[str, Any], place: str) -> Iterator[str]:
@@ -147,7 +147,7 @@ def faults(of: type, values: Mapping[str, Any], place: str) -> Iterator[str]:
         values: Of its fields, by name.
         place: What its fields are named after, such as `recipe.`.
     """
-    for name, mark in settings_of(of).items():
+    for name, mark in declared(of).items():
         fault = mark.fault(values[name])
         if fault is not None:
             yield f"{place}{name} {fault}, but is {values[name]}"

@@ -11,7 +11,7 @@ from nas.search.ledger import Entry, Ledger
 from nas.search.model.belief import Result
 from nas.search.pool import Candidate, strata_of
 from nas.search.rows import Histories, Trial
-from nas.search.sampler import STARTUP, Seen
+from nas.search.sampler import STARTUP, History
 from nas.search.scheduler import Promote, Rules, Start, asha
 
 Evaluate = Callable[[int, int], float]
@@ -95,7 +95,7 @@ def decide_on_table(
     while True:
         counts = ledger.counts(num_rungs)
         rung = max((i for i, count in enumerate(counts) if count >= STARTUP), default=0)
-        seen = Seen(
+        seen = History(
             digests=digests,
             networks=networks,
             results=results,

@@ -11,7 +11,7 @@ from benchmarks.search.decisions import decide_on_table
 from benchmarks.search.purse import Purse, Search
 from benchmarks.search.tables import Table
 from nas.search.decide import Decider
-from nas.search.pool import Candidate, Pool, Supply
+from nas.search.pool import Candidate, CandidatePool, Supply
 from nas.study.fidelity import Fidelity
 from nas.study.samplers import sampler_of
 from nas.study.study import SearchConfig
@@ -101,7 +101,7 @@ class _Filled(dict[str, Any]):
     """Settings of which those that do not apply are never asked for."""
 
 
-def pool_of(table: Table) -> tuple[SearchSpace, Pool]:
+def pool_of(table: Table) -> tuple[SearchSpace, CandidatePool]:
     """A table as the space and pool that this project's sampler takes."""
     space = _Space(table)
     order = sorted(range(len(table)), key=lambda i: (table.macs[i], i))
@@ -112,7 +112,7 @@ def pool_of(table: Table) -> tuple[SearchSpace, Pool]:
         )
         for i in order
     )
-    return cast(SearchSpace, space), Pool(candidates=candidates, named=(), dropped={}, whole=True)
+    return cast(SearchSpace, space), CandidatePool(candidates=candidates, named=(), dropped={}, whole=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +134,7 @@ class _Candidate:
 class _Supply:
     """As much of a `Supply` as decisions need."""
 
-    def __init__(self, table: Table, pool: Pool) -> None:
+    def __init__(self, table: Table, pool: CandidatePool) -> None:
         self.pool, self.candidates, self.whole = pool, pool.candidates, True
         self._table, self._near = table, dict[str, list[Candidate]]()
 

@@ -173,7 +173,7 @@ def recorded(path: Path, *, fidelities: tuple[int, ...] = (2, 6, 18), trainings:
     Raises:
         MissingTableError: The table is not there, or has too few networks.
     """
-    from nas.search.model.encoding import settings_of
+    from nas.search.model.encoding import plain_settings
     from nas.search.pool import build_pool
     from nas.study.files import load_study
 
@@ -193,8 +193,8 @@ def recorded(path: Path, *, fidelities: tuple[int, ...] = (2, 6, 18), trainings:
     known = [c for c in pool if len(curves.get(c.digest, ())) == len(seeds)]
     if len(known) < 20:
         raise MissingTableError(f"the table {found} has only {len(known)} networks that every seed has trained")
-    rows = [settings_of(candidate.params) for candidate in known]
-    names = list(dict.fromkeys(name for row in [settings_of(c.params) for c in pool] for name in row))
+    rows = [plain_settings(candidate.params) for candidate in known]
+    names = list(dict.fromkeys(name for row in [plain_settings(c.params) for c in pool] for name in row))
     settings = tuple(_setting(name, [row[name] for row in rows if name in row]) for name in _in_order(names, rows))
     networks = [[s.values.index(row[s.name]) if s.name in row else NONE for s in settings] for row in rows]
     errors = 100 - 100 * np.array(

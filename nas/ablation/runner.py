@@ -165,7 +165,7 @@ class AblationRecord:
             )
             for arm, price in zip(plan.arms.arms, plan.costs, strict=True):
                 spec, clip = arm.variant.spec, arm.variant.data.shape
-                network = s.Network.of(spec, price)
+                network = s.Architecture.of(spec, price)
                 s.put_network(connection, network, clip=clip, num_classes=num_classes)
                 s.insert(
                     connection,
@@ -191,7 +191,7 @@ class AblationRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class AblationOutcome:
     """What an ablation has come to.
 
     Attributes:
@@ -237,7 +237,7 @@ def run_plan(
     workers: int,
     cluster: RayPool | None = None,
     listener: Listener = lambda news: None,
-) -> Outcome:
+) -> AblationOutcome:
     """Trains what a plan lacks, and settles its effects; the caller holds the database's lock.
 
     Args:
@@ -280,7 +280,7 @@ class _Runner:
         self.found: set[int] = set()  # run ids that had all their epochs before they were submitted
         self.trained = self.reused = self.failed = 0
 
-    def run(self) -> Outcome:
+    def run(self) -> AblationOutcome:
         began = time.perf_counter()
         session = open_session(self.store, self.study, workers=self.crew.workers)
         self.beat = Heartbeat(self.store, session)
@@ -311,7 +311,7 @@ class _Runner:
                 self.record.preempt(run, "stopped", "")
             wall = time.perf_counter() - began
             close_session(self.store, session, wall_seconds=wall, busy_seconds=self.crew.busy_seconds)
-        return Outcome(
+        return AblationOutcome(
             ablation=self.record.id,
             answer=answer,
             trained=self.trained,

@@ -12,7 +12,7 @@ from nas.cli.resolve import database_of
 from nas.study.metric import MAP
 
 if TYPE_CHECKING:
-    from nas.train.motion_tests import Measured
+    from nas.train.motion_tests import MotionTests
 
 
 def motion(
@@ -67,7 +67,7 @@ def motion(
         from nas.train.session import locked
 
         sources = ("trial",) if front and source is None else SOURCES if source is None else (source,)
-        measured: list[Measured] = []
+        measured: list[MotionTests] = []
         for digest in digests:
             new = measure_motion(
                 store,
@@ -99,7 +99,7 @@ def motion(
     show(measured, f"{row['name']}: motion tests on {split}, top-1 ({of})")
 
 
-def as_plain(measured: Measured) -> dict[str, Any]:
+def as_plain(measured: MotionTests) -> dict[str, Any]:
     """One training's motion tests as plain values."""
     from dataclasses import asdict
 
@@ -122,7 +122,7 @@ def as_plain(measured: Measured) -> dict[str, Any]:
     }
 
 
-def show(measured: list[Measured], title: str) -> None:
+def show(measured: list[MotionTests], title: str) -> None:
     """Prints the accuracies, and below them what each test costs."""
     from nas.train.motion_tests import MARGIN, differences
     from trainer.outcomes import TESTS

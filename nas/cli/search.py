@@ -131,14 +131,14 @@ def simulate(
 
     from nas.search.sampler.foreign import ready
     from nas.search.sampler.optuna_samplers import rehearse
-    from nas.search.simulation import Simulated, Table, simulate
+    from nas.search.simulation import CurveTable, Simulated, simulate
 
     note = ready(loaded.search.sampler, loaded.search.objectives)
     loaded.space.check()
     rehearse(loaded.search.sampler, loaded.space, num_objectives=len(loaded.search.objectives), seed=loaded.seed)
     if note and not as_json:
         print_line(note)
-    found = Table(loaded, curves)
+    found = CurveTable(loaded, curves)
     progress, runs = Progress("searches"), list[Simulated]()
     try:
         for seed in range(loaded.seed, loaded.seed + seeds):

@@ -87,12 +87,12 @@ _COLUMNS = {
 
 def promoted_rows(store: Store, study_id: int) -> list[dict[str, Any]]:
     """The promotions of a study with their tests, oldest first."""
-    from nas.store.records import part_of
+    from nas.store.records import subset
 
     tested: dict[int, dict[str, Any]] = {}
     for split in ("val", "test"):
         for e in store.evaluations(study_id, purpose="promotion", split=split):
-            tested[e["promotion_id"]] = part_of(e, _TESTED) | {"accuracy": accuracy_of(e)}
+            tested[e["promotion_id"]] = subset(e, _TESTED) | {"accuracy": accuracy_of(e)}
     return [
         {
             "digest": p["digest"],

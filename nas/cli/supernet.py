@@ -15,7 +15,7 @@ from nas.cli.resolve import database_for
 if TYPE_CHECKING:
     from nas.search.supernet.agreement import Agreement
     from nas.search.supernet.paths import Strategy
-    from nas.search.supernet.runner import Outcome
+    from nas.search.supernet.runner import SupernetOutcome
     from nas.study.study import Study
     from nas.train.session import News
 
@@ -147,7 +147,7 @@ class _Shown(SearchProgress):
         self._shown["shared"].update(news.done, news.total)
 
 
-def _rows(outcome: Outcome) -> list[dict[str, Any]]:
+def _rows(outcome: SupernetOutcome) -> list[dict[str, Any]]:
     return [
         {
             "rank": rank,
@@ -163,7 +163,7 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
-def _print(study: Study, outcome: Outcome, rows: list[dict[str, Any]], metric: str) -> None:
+def _print(study: Study, outcome: SupernetOutcome, rows: list[dict[str, Any]], metric: str) -> None:
     columns = {
         "rank": "rank",
         "digest": "digest",

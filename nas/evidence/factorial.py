@@ -94,7 +94,7 @@ def _mixed_with(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Arm:
+class Combination:
     """One combination of levels, and its results by seed."""
 
     levels: Mapping[str, str]
@@ -145,7 +145,7 @@ class Factorial:
 
 
 def factorial(
-    arms: Sequence[Arm],
+    arms: Sequence[Combination],
     factors: Factors,
     *,
     interactions: bool = True,
@@ -214,7 +214,7 @@ def factorial(
     )
 
 
-def _check(arms: Sequence[Arm], factors: Factors) -> None:
+def _check(arms: Sequence[Combination], factors: Factors) -> None:
     for name, levels in factors.items():
         if len(levels) < 2 or len(set(levels)) < len(levels):
             raise EvidenceError(f"factor {name!r} must have 2 different levels or more, but has {list(levels)}")

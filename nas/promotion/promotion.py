@@ -41,7 +41,7 @@ from nas.train.network import load_network, save_network
 from nas.train.session import left_out, session_of
 from nas.train.training import first_network, network, opened
 from nas.train.weights import check_networks, settled
-from nas.use.testing import tested_once
+from nas.use.multi_view import tested_once
 from search_spaces import codec
 from search_spaces.inflate import Inflated
 from search_spaces.spec import ArchSpec
@@ -133,7 +133,7 @@ def put_spec(store: Store, study: Study, row: StudyRow, spec: ArchSpec) -> str:
         ClipError: The study's clip is too short or too small for it.
     """
     data = study.data
-    network = s.Network.of(
+    network = s.Architecture.of(
         spec.canonical(), cost_of(spec, data.clip, num_classes=row["num_classes"], planes=data.planes)
     )
     with store.write() as connection:

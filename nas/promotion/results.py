@@ -11,7 +11,7 @@ from typing import Any
 from nas.store.records import PromotionRow, TestedRow
 from nas.study.metric import MAP, VIDEO1
 from nas.use.accuracy import judged
-from nas.use.testing import kept_over_seeds, kept_scores
+from nas.use.multi_view import kept_over_seeds, kept_scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

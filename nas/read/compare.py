@@ -22,7 +22,7 @@ TRIALS = "search.trials"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Searched:
+class SearchFront:
     """One search at one fidelity.
 
     Attributes:
@@ -70,7 +70,7 @@ class Group:
     """
 
     label: str
-    members: tuple[Searched, ...]
+    members: tuple[SearchFront, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +107,7 @@ class Volumes:
 
 def searched(
     path: str, study: Row, evaluations: Sequence[Row], *, trials: int, fidelity: int | None = None
-) -> Searched:
+) -> SearchFront:
     """A search at its highest rung, or at that of `fidelity` epochs with all videos and the full clip.
 
     Args:
@@ -134,7 +134,7 @@ def searched(
         reached = ", ".join(map(str, full_epochs(study, evaluations))) or "none at full fidelity"
         raise NotFoundError(f"{path} has no rung of {fidelity} epochs (epochs that it has: {reached})")
     rung = rows[0]["rung"]
-    return Searched(
+    return SearchFront(
         path=path,
         study=study["name"],
         seed=study["seed"],
@@ -164,7 +164,7 @@ def _full_epochs(rungs: Fidelity, rung: int, epochs: int) -> int | None:
     return epochs - rungs.before(rung) if rungs.is_full(rung) else None
 
 
-def check_comparable(searches: Sequence[Searched], epochs: Mapping[str, Sequence[int]]) -> None:
+def check_comparable(searches: Sequence[SearchFront], epochs: Mapping[str, Sequence[int]]) -> None:
     """Refuses what does not belong side by side.
 
     Args:
@@ -203,22 +203,22 @@ def check_comparable(searches: Sequence[Searched], epochs: Mapping[str, Sequence
             )
 
 
-def trained(search: Searched) -> str:
+def trained(search: SearchFront) -> str:
     """What a search's results were trained on, in words: `after 9 epochs`, `after 3 epochs at 8 frames`."""
     return f"after {search.epochs} epochs{_of(search)}"
 
 
-def _of(search: Searched) -> str:
+def _of(search: SearchFront) -> str:
     return f" at {search.part}" if search.part else ""
 
 
-def grouped(searches: Sequence[Searched]) -> list[Group]:
+def grouped(searches: Sequence[SearchFront]) -> list[Group]:
     """Searches of the same study with different seeds, together; in the order of their first member.
 
     Raises:
         NasError: Two searches of one group have the same seed.
     """
-    groups: list[list[Searched]] = []
+    groups: list[list[SearchFront]] = []
     for one in searches:
         home = next((group for group in groups if not _differ(group[0], one)), None)
         if home is None:
@@ -247,7 +247,7 @@ def differences(groups: Sequence[Group]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def best_within(search: Searched, macs: Sequence[float]) -> NDArray[np.float64]:
+def best_within(search: SearchFront, macs: Sequence[float]) -> NDArray[np.float64]:
     """Best accuracy of a search within each budget of MACs; minus infinity where it has no network as cheap."""
     order = np.argsort(search.macs, kind="stable")
     costs = np.asarray(search.macs, dtype=float)[order]
@@ -286,7 +286,7 @@ def budgets(groups: Sequence[Group], count: int = 8) -> list[int]:
     return sorted({int(np.ceil(budget)) for budget in np.geomspace(low, high, count).tolist()} - {high + 1} | {high})
 
 
-def volumes(searches: Sequence[Searched]) -> Volumes:
+def volumes(searches: Sequence[SearchFront]) -> Volumes:
     """Hypervolume of every search in (error, log10 of MACs), with one reference for all of them."""
     error = np.concatenate([1 - np.array(one.accuracy) for one in searches])
     macs = np.log10(np.concatenate([np.array(one.macs, dtype=float) for one in searches]))
@@ -303,18 +303,18 @@ def volumes(searches: Sequence[Searched]) -> Volumes:
     return Volumes(error=float(corner[0]), macs=float(10 ** corner[1]), by_path=by_path)
 
 
-def _changes(a: Searched, b: Searched) -> set[str]:
+def _changes(a: SearchFront, b: SearchFront) -> set[str]:
     # The same search may go on with more trials, so `changes` lets them differ, and what a study's record says of them
     # is what it began with. A front after more trials is better for that alone, so here those that were begun count.
     own = {"name": a.study != b.study, TRIALS: a.trials != b.trials}
     return set(changes(a.config, b.config)) - {"seed"} | {key for key, differs in own.items() if differs}
 
 
-def _differ(a: Searched, b: Searched) -> bool:
+def _differ(a: SearchFront, b: SearchFront) -> bool:
     return bool(_changes(a, b))
 
 
-def _label(own: Searched, groups: Sequence[Sequence[Searched]]) -> str:
+def _label(own: SearchFront, groups: Sequence[Sequence[SearchFront]]) -> str:
     namesakes = [group[0] for group in groups if group[0].study == own.study]
     keys = sorted({key for other in namesakes for key in _changes(own, other)})
     if not keys:
@@ -323,7 +323,7 @@ def _label(own: Searched, groups: Sequence[Sequence[Searched]]) -> str:
     return f"{own.study} ({settings}{', …' if len(keys) > MAX_NAMED else ''})"
 
 
-def _at(search: Searched, key: str) -> Any:
+def _at(search: SearchFront, key: str) -> Any:
     if key == TRIALS:
         return search.trials
     value: Any = search.config

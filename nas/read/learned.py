@@ -21,14 +21,14 @@ from nas.study.objectives import (
 )
 
 if TYPE_CHECKING:
-    from nas.store.drivers import Driver
+    from nas.store.drivers import CommandStart
 
 
 _FIRST = ("named", "initial", "random")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Box:
+class VolumeBox:
     """The box in which hypervolumes are taken: each objective between the best and the worst network tried.
 
     The reference lies 5 % of each range beyond the worst, so that the worst count for something, too.
@@ -42,7 +42,7 @@ class Box:
     high: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: Sequence[Sequence[float]]) -> Box:
+    def of(cls, values: Sequence[Sequence[float]]) -> VolumeBox:
         """Around vectors of objectives, one at least."""
         columns = list(zip(*values, strict=True))
         return cls(low=tuple(min(one) for one in columns), high=tuple(max(one) for one in columns))
@@ -153,7 +153,7 @@ def volume(
     if len({row["digest"] for row in evaluations}) < 2:
         return None
     values = [minimised(row, objectives) for row in evaluations]
-    box, rung = Box.of(values), max(row["rung"] for row in evaluations)
+    box, rung = VolumeBox.of(values), max(row["rung"] for row in evaluations)
     there = [(value, row) for value, row in zip(values, evaluations, strict=True) if row["rung"] == rung]
     kept = [value for value, row in there if meets(row, floors)]
     worst = {
@@ -216,7 +216,7 @@ def origins(trials: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[s
     return tuple(found)
 
 
-def deciding(drivers: Iterable[Driver]) -> tuple[float, float] | None:
+def deciding(drivers: Iterable[CommandStart]) -> tuple[float, float] | None:
     """Seconds that drivers of a search spent in decisions, and all of theirs; None where that was not kept.
 
     Args:

@@ -19,7 +19,7 @@ from nas.study.metric import accuracy_of, interval_text, metric_in, short_number
 if TYPE_CHECKING:
     import pandas
 
-    from nas.train.network import Network
+    from nas.train.network import TrainedNetwork
     from search_spaces.spec import ArchSpec
 
 
@@ -132,7 +132,7 @@ class Opened:
 
         return codec.decode(self._store.find(digest)["spec"])
 
-    def network(self, digest: str, *, seed: int | None = None, device: str = "cpu") -> Network:
+    def network(self, digest: str, *, seed: int | None = None, device: str = "cpu") -> TrainedNetwork:
         """A promoted network with its trained weights; imports torch.
 
         Args:

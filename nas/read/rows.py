@@ -11,7 +11,7 @@ from nas.search.calibration import Expected, expectations
 from nas.search.importance import levels_of
 from nas.store import tables as m
 from nas.store.database import Store
-from nas.store.records import Row, StudyRow, TestedRow, part_of
+from nas.store.records import Row, StudyRow, TestedRow, subset
 from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import BALANCED, MAP, broken_text, interval_of, metric_in
 from nas.study.objectives import ERROR, OBJECTIVES, recorded_objectives
@@ -323,7 +323,7 @@ def _promotions(store: Store, study: StudyRow) -> list[dict[str, Any]]:
     found = []
     for one in store.described(study["id"], m.promotion):
         own = {**one, "params": one["num_params"], "broken": broken_text(one["broken"])}
-        found += [{**own, **part_of(result, names)} for result in measured.get(one["id"], [])] or [own]
+        found += [{**own, **subset(result, names)} for result in measured.get(one["id"], [])] or [own]
     return found
 
 

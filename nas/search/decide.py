@@ -17,9 +17,9 @@ from nas.search.budget import budget_of
 from nas.search.freeze_thaw import REPEAT, next_step
 from nas.search.ledger import Entry, Ledger
 from nas.search.model.belief import Model, Reason
-from nas.search.model.encoding import Scores
+from nas.search.model.encoding import ScoreSource
 from nas.search.pool import Candidate, Supply
-from nas.search.sampler import STARTUP, Proposal, Seen, propose
+from nas.search.sampler import STARTUP, History, Proposal, propose
 from nas.search.scheduler import LEDGER_SCHEDULERS, Done, Promote, Rules, Start, Wait, spent
 from nas.study.objectives import OBJECTIVES, exact, measured
 from nas.study.study import SearchConfig
@@ -75,7 +75,7 @@ class Decider:
     """
 
     def __init__(
-        self, search: SearchConfig, space: SearchSpace, supply: Supply, seed: int, scores: Scores | None = None
+        self, search: SearchConfig, space: SearchSpace, supply: Supply, seed: int, scores: ScoreSource | None = None
     ) -> None:
         """Nothing is fitted yet."""
         self._scores = scores
@@ -93,7 +93,7 @@ class Decider:
         ]
         return Model(self._supply.candidates, exact(names), len(self._search.rungs), self._scores, widths, most)
 
-    def decide(self, ledger: Ledger, seen: Seen) -> Decision:
+    def decide(self, ledger: Ledger, seen: History) -> Decision:
         """What a free worker does next.
 
         Args:
@@ -111,7 +111,7 @@ class Decider:
                 return rest or (Wait() if ledger.num_running else Settled(gain=reason.gain))
         return decision
 
-    def _by_ledger(self, ledger: Ledger, seen: Seen) -> Decision:
+    def _by_ledger(self, ledger: Ledger, seen: History) -> Decision:
         search = self._search
         action = LEDGER_SCHEDULERS[search.scheduler](ledger, self._rules)
         if isinstance(action, Start | Promote) and search.max_epochs:
@@ -139,7 +139,7 @@ class Decider:
             return GoOn(number=action.number, rung=action.rung) if fits else None
         return action if isinstance(action, Wait) else None
 
-    def _by_model(self, ledger: Ledger, seen: Seen) -> Decision:
+    def _by_model(self, ledger: Ledger, seen: History) -> Decision:
         search, ends = self._search, self._search.rungs
         left = budget_of(search).epochs - spent(ledger, ends)
         may_start = len(ledger) < search.trials and left >= ends[-1]
@@ -205,7 +205,7 @@ class Decider:
             and all(one.failed or len(one.results) == num_rungs for one in own)
         )
 
-    def _started(self, seen: Seen) -> Decision:
+    def _started(self, seen: History) -> Decision:
         proposal = propose(
             sampler=self._search.sampler,
             space=self._space,
@@ -230,7 +230,7 @@ class Decider:
         return epochs * network.cost.train_macs if self._search.step_cost == "macs" else epochs
 
 
-def _by_network(ledger: Ledger, seen: Seen) -> dict[str, list[Entry]]:
+def _by_network(ledger: Ledger, seen: History) -> dict[str, list[Entry]]:
     """The trials of each network, the first one first; further ones are repeats."""
     found: dict[str, list[Entry]] = {}
     for entry in ledger.entries:

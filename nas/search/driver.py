@@ -15,12 +15,12 @@ import optuna
 from nas.errors import SearchError, StoreError
 from nas.search.budget import budget_of
 from nas.search.decide import LITTLE, Begin, Decider, Exhausted, GoOn, Settled, rules_of, still
-from nas.search.notices import Progress, check_rungs, gaps, too_small
+from nas.search.notices import SearchProgress, check_rungs, gaps, too_small
 from nas.search.optuna_copies import OptunaCopies
-from nas.search.pool import Candidate, Pool, Supply, build_pool
+from nas.search.pool import Candidate, CandidatePool, Supply, build_pool
 from nas.search.record import Record, as_recorded
 from nas.search.rows import Job
-from nas.search.sampler import STARTUP, Seen
+from nas.search.sampler import STARTUP, History
 from nas.search.sampler.foreign import ready
 from nas.search.sampler.optuna_samplers import rehearse
 from nas.search.scheduler import Done, Wait
@@ -139,7 +139,7 @@ def run_search(
                 return driver.run()
 
 
-def _check_weights(study: Study, pool: Pool, num_classes: int, listener: Listener) -> None:
+def _check_weights(study: Study, pool: CandidatePool, num_classes: int, listener: Listener) -> None:
     """Makes sure that every network can begin with the study's initial weights, and says what becomes of them."""
     init = study.recipe.init
     done = check_networks(init, [candidate.spec for candidate in pool.candidates], num_classes=num_classes)
@@ -169,7 +169,7 @@ class Driver:
         database: Path,
         store: Store,
         row: StudyRow,
-        pool: Pool,
+        pool: CandidatePool,
         crew: Crew,
         listener: Listener,
         scores: StudyScores | None = None,
@@ -189,7 +189,7 @@ class Driver:
         self.summary = Summary()
         self.networks: dict[str, Candidate] = {}  # of the trials that the space knows
         self.num_known = 0  # trials that were looked at for that
-        self.progress = Progress(self.record, budget_of(search), search.fidelity)
+        self.progress = SearchProgress(self.record, budget_of(search), search.fidelity)
         self.copied_at = -inf
         self.beat: Callable[[], None] = lambda: None
 
@@ -276,14 +276,14 @@ class Driver:
         self._submit(job)
         return True
 
-    def _seen(self) -> Seen:
+    def _seen(self) -> History:
         """What a sampler may know; networks that the pool lacks are made again of their settings."""
         record = self.record
         for trial in record.trials[self.num_known :]:
             known = self.supply.of(trial.digest, trial.settings)
             self.networks |= {} if known is None else {trial.digest: known}
         self.num_known = len(record.trials)
-        return Seen(
+        return History(
             digests=record.digests,
             networks=self.networks,
             results=record.results,

@@ -24,7 +24,7 @@ from typing import Generic
 import numpy as np
 
 from nas.search.model.belief import Model, Reason, Result
-from nas.search.sampler.pool import N, Source, options
+from nas.search.sampler.pool import CandidateSource, N, options
 
 REPEAT = "repeat"
 """Where a training of a network that was tried comes from."""
@@ -50,7 +50,7 @@ class Step(Generic[N]):
 
 def next_step(
     model: Model,
-    source: Source[N],
+    source: CandidateSource[N],
     networks: Mapping[str, N],
     results: Sequence[Result],
     pending: Sequence[tuple[str, int]],

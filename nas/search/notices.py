@@ -11,8 +11,8 @@ from typing import Any
 from nas.errors import SearchError
 from nas.places import lines_of
 from nas.search.budget import Budget
-from nas.search.model.encoding import settings_of
-from nas.search.pool import CANNOT, Pool
+from nas.search.model.encoding import plain_settings
+from nas.search.pool import CANNOT, CandidatePool
 from nas.search.record import Record
 from nas.search.rows import Job
 from nas.search.time_left import NOT_YET, search_left
@@ -53,7 +53,7 @@ def check_rungs(study: Study, data: VideoData, listener: Listener) -> None:
     listener(News(kind="rungs", text=f"rungs: {', '.join(texts)}; {each} of training at each"))
 
 
-def too_small(pool: Pool, study: Study) -> list[str]:
+def too_small(pool: CandidatePool, study: Study) -> list[str]:
     """What the user is told of networks that the clip of a lower rung leaves out, or that cannot be built."""
     smaller = {f"does not fit {label}": label for label in study.search.fidelity.clips(study.data)}
     return [
@@ -75,7 +75,7 @@ LEFT_EVERY = 5.0  # seconds after which the time that is left is reckoned anew, 
 LEFT_SHARE = 100  # times the duration of the estimate itself, where that is long
 
 
-class Progress:
+class SearchProgress:
     """How far a search is, from the record in memory and from what jobs under way have written to their folders.
 
     Args:
@@ -167,7 +167,7 @@ def gaps(pool: Iterable[Mapping[str, Any]], tried: Sequence[Mapping[str, Any]]) 
 def _levels(params: Mapping[str, Any]) -> Levels:
     """The values of each domain, at whichever stages and blocks."""
     found: dict[str, set[Any]] = {}
-    for name, value in settings_of(params).items():
+    for name, value in plain_settings(params).items():
         found.setdefault(name.partition(".stage")[0], set()).add(value)
     return {name: frozenset(values) for name, values in found.items()}
 

@@ -58,7 +58,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Pool:
+class CandidatePool:
     """Candidates in order of their MACs.
 
     Attributes:
@@ -81,7 +81,7 @@ class Pool:
         return {candidate.digest: candidate for candidate in self.candidates}
 
 
-def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda done, total: None) -> Pool:
+def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda done, total: None) -> CandidatePool:
     """Draws the study's pool; a pure function of the study.
 
     Args:
@@ -159,7 +159,7 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     by_name = {candidate.name: candidate for candidate in candidates if candidate.name}
     first = tuple(by_name[name] for name in dict.fromkeys(named.values()))
     left = {reason: count for reason, count in dropped.items() if count}
-    return Pool(candidates=candidates, named=first, dropped=left, whole=whole, note=note)
+    return CandidatePool(candidates=candidates, named=first, dropped=left, whole=whole, note=note)
 
 
 def _too_small(spec: ArchSpec, study: Study, num_classes: int) -> str | None:
@@ -255,7 +255,7 @@ class Supply:
         num_classes: Classes of the data.
     """
 
-    def __init__(self, study: Study, pool: Pool, *, num_classes: int) -> None:
+    def __init__(self, study: Study, pool: CandidatePool, *, num_classes: int) -> None:
         """Nothing is drawn yet."""
         self.pool = pool
         self._study, self._num_classes = study, num_classes

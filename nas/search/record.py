@@ -11,13 +11,13 @@ from nas.cost.cost import cost_of
 from nas.errors import StoreError
 from nas.search.ledger import Entry, Ledger
 from nas.search.model.belief import Reason, Result
-from nas.search.pool import Pool
+from nas.search.pool import CandidatePool
 from nas.search.rows import UNDER_WAY, Histories, Job, Trial
 from nas.search.sampler import Observation, Proposal
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store
-from nas.store.records import EventRow, StudyRow, TrialRow
+from nas.store.records import StudyRow, TrialRow
 from nas.study.objectives import MOTION_GAP, measured, minimised
 from nas.study.study import Study
 from nas.train.jobs import JobResult
@@ -115,7 +115,7 @@ class Record:
         with self.store.write() as connection:
             network = s.put_network(
                 connection,
-                s.Network.of(candidate.spec, candidate.cost),
+                s.Architecture.of(candidate.spec, candidate.cost),
                 clip=self.study["clip"],
                 num_classes=self.study["num_classes"],
             )
@@ -300,27 +300,6 @@ def _entry(trial: Trial, results: tuple[tuple[float, ...], ...]) -> Entry:
     )
 
 
-def replay(
-    events: Sequence[EventRow], results: Mapping[tuple[int, int], tuple[float, ...]], strata: Mapping[int, int]
-) -> Any:
-    """Yields (event, ledger before it) for every decision, so that each can be held against the rules.
-
-    Args:
-        events: Rows of `Store.events`.
-        results: Objectives by (trial, rung).
-        strata: Stratum by trial.
-    """
-    ledger = Ledger()
-    for event in events:
-        number, rung, kind = event["trial"], event["rung"], event["kind"]
-        yield event, ledger
-        old = ledger[number] if number < len(ledger) else Entry(number=number, stratum=strata[number])
-        known = (*old.results, results[number, rung]) if kind == "result" else old.results
-        # A pre-empted job still stands for its promotion: it is submitted again before anything is decided.
-        running = kind in ("start", "promote", "resume", "preempt")
-        ledger = ledger.replace(replace(old, results=known, running=running, failed=kind == "fail"))
-
-
 _MEASURED = ("top1", "top5", "loss", "num_clips", "map_sample", "map_class", "balanced")
 
 
@@ -335,7 +314,7 @@ def _epoch(epoch: EpochResult) -> dict[str, Any]:
     }
 
 
-def as_recorded(store: Store, row: StudyRow, study: Study, pool: Pool) -> Pool:
+def as_recorded(store: Store, row: StudyRow, study: Study, pool: CandidatePool) -> CandidatePool:
     """The pool of a search that may have begun under an earlier definition of its names.
 
     A named network that was tried is the one of the record, whatever a preset of that name is now.

@@ -16,7 +16,7 @@ import optuna
 from nas.errors import SearchError
 from nas.search.curves import Curve
 from nas.search.driver import Driver
-from nas.search.pool import Pool, build_pool
+from nas.search.pool import CandidatePool, build_pool
 from nas.search.scores.score import StudyScores
 from nas.store.database import Store
 from nas.study.front import CORNER, front, hypervolume
@@ -57,7 +57,7 @@ class Simulated:
     curve: tuple[tuple[int, float], ...]
 
 
-class Table:
+class CurveTable:
     """Curves with the space that they are of.
 
     Args:
@@ -82,7 +82,7 @@ class Table:
                 f"{', '.join(others or [study.search.accuracy])}; choices: error, {', '.join(COSTS)}"
             )
         self.study = study
-        self.pool: Pool = build_pool(study, num_classes=study.num_classes)
+        self.pool: CandidatePool = build_pool(study, num_classes=study.num_classes)
         if not self.pool.whole:
             raise SearchError(
                 f"search.pool must hold every network of the space for a simulation, but is {study.search.pool}"
@@ -155,7 +155,7 @@ class TableCrew:
         workers: Trainings at once.
     """
 
-    def __init__(self, table: Table, workers: int) -> None:
+    def __init__(self, table: CurveTable, workers: int) -> None:
         """It is zero o'clock."""
         self.workers, self.device, self.busy_seconds = max(1, workers), "cpu", 0.0
         self.now = 0.0
@@ -208,7 +208,7 @@ class TableCrew:
 
 
 def simulate(
-    table: Table, *, seed: int, workers: int, listener: Callable[[News], None] = lambda news: None
+    table: CurveTable, *, seed: int, workers: int, listener: Callable[[News], None] = lambda news: None
 ) -> Simulated:
     """A search on a table, by the real driver, in a database that is gone afterwards.
 

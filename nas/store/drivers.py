@@ -21,7 +21,7 @@ FRESH_SECONDS = 60.0  # how old a sign of life may be where the lock cannot be a
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Driver:
+class CommandStart:
     """One start of a command that trains.
 
     Attributes:
@@ -44,7 +44,7 @@ class Driver:
         return not self.alive and self.session["ended_at"] is None
 
 
-def drivers_of(store: Store, study: int, now: datetime) -> list[Driver]:
+def drivers_of(store: Store, study: int, now: datetime) -> list[CommandStart]:
     """Every driver of a study, oldest first.
 
     Args:
@@ -69,11 +69,13 @@ def drivers_of(store: Store, study: int, now: datetime) -> list[Driver]:
                 seen = max(seen, datetime.fromisoformat(session["seen_at"]))
             alive = last and _lives(Path(store.location), (now - seen).total_seconds())
             seconds = ((now if alive else seen) - began).total_seconds()
-        found.append(Driver(session=session, kind=_kind(session), alive=alive, seen=seen, seconds=max(0.0, seconds)))
+        found.append(
+            CommandStart(session=session, kind=_kind(session), alive=alive, seen=seen, seconds=max(0.0, seconds))
+        )
     return found
 
 
-def training_seconds(store: Store, study: int, drivers: Sequence[Driver], now: datetime) -> float:
+def training_seconds(store: Store, study: int, drivers: Sequence[CommandStart], now: datetime) -> float:
     """Seconds of all jobs of the search together, those that were cut short and those under way included."""
     total = 0.0
     for job in store.jobs(study):

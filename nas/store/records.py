@@ -376,6 +376,6 @@ class MotionTestRow(TypedDict):
     single: ReadOnly[float | None]
 
 
-def part_of(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def subset(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Some columns of a row, by name."""
     return {name: row[name] for name in names}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Network:
+class Architecture:
     """An architecture with its exact cost at the study's clip."""
 
     digest: str
@@ -29,7 +29,7 @@ class Network:
     activation_bytes: int
 
     @classmethod
-    def of(cls, spec: ArchSpec, price: Cost) -> Network:
+    def of(cls, spec: ArchSpec, price: Cost) -> Architecture:
         """The network of a spec."""
         from search_spaces import codec  # every family, which who only reads has no use for
 
@@ -43,7 +43,7 @@ def insert(connection: Connection, table: Table, **values: Any) -> int:
     return int(key[0])
 
 
-def put_network(connection: Connection, network: Network, *, clip: str, num_classes: int) -> Network:
+def put_network(connection: Connection, network: Architecture, *, clip: str, num_classes: int) -> Architecture:
     """Stores an architecture and its cost, once; returns it as it is stored, which may be from an earlier time."""
     a, c = m.architecture, m.cost
     known = connection.execute(select(a.c.description).where(a.c.digest == network.digest)).scalar()

@@ -35,7 +35,7 @@ _COLUMNS = {
 }
 
 
-class Measured(Protocol):
+class MetricsLike(Protocol):
     """What `trainer.metrics.Metrics` tells, without an import of torch."""
 
     def plain(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def said(row: Mapping[str, Any]) -> str:
     return f"{metric_of([row])} {accuracy_of(row):.3f}"
 
 
-def told(metrics: Measured, chosen_by: str | None = None) -> str:
+def told(metrics: MetricsLike, chosen_by: str | None = None) -> str:
     """The same of what training reports; `chosen_by` is what the study says."""
     return said({**metrics.plain(), "chosen_by": chosen_by})
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 import yaml
 
 from nas.errors import StudyError, one_of
-from trainer.settings import MARK, faults, settings_of
+from trainer.settings import MARK, declared, faults
 
 T = TypeVar("T")
 
@@ -180,7 +180,7 @@ def schema_of(of: type, *, after: Mapping[str, tuple[str, type, Any]] = MappingP
         of: The frozen class; all its fields have defaults.
         after: Further keys, by the one that each follows: name, type and setting.
     """
-    hints, marks = get_type_hints(of), settings_of(of)
+    hints, marks = get_type_hints(of), declared(of)
     made: list[tuple[str, Any, Any]] = []
     for one in fields(of):
         usual = one.default if one.default_factory is MISSING else one.default_factory()
@@ -259,7 +259,7 @@ def check(of: type, values: Mapping[str, Any], place: str) -> None:
         values: All of its values, by key.
         place: What the keys are named after, such as `search.`.
     """
-    for name, mark in settings_of(of).items():
+    for name, mark in declared(of).items():
         if mark.choices and values[name] not in mark.choices:
             raise StudyError(one_of(f"{place}{name}", values[name], mark.choices))
     for fault in faults(of, values, place):

@@ -17,7 +17,7 @@ from nas.study.metric import CHOICES
 from nas.study.plain import kinds_of, schema_of
 from nas.study.views import Views
 from trainer.config import DataConfig, Recipe
-from trainer.settings import setting, settings_of
+from trainer.settings import declared, setting
 
 SCHEDULERS = ("asha", "freeze_thaw", "hyperband", "iepoch", "none")
 STEP_COSTS = ("epochs", "macs")
@@ -301,7 +301,7 @@ def keys_of(schema: Any = None, prefix: str = "") -> Iterator[Key]:
     """
     schema = StudySchema() if schema is None else schema
     of: Any = type(schema)
-    kinds, marks = kinds_of(of), settings_of(of)
+    kinds, marks = kinds_of(of), declared(of)
     for one in fields(schema):
         usual = getattr(schema, one.name)
         if is_dataclass(usual):

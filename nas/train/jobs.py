@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nas.errors import SearchError
 from trainer.config import DataConfig, Recipe
-from trainer.outcomes import Outcome
+from trainer.outcomes import MotionOutcome
 
 if TYPE_CHECKING:
     from trainer.metrics import EpochResult
@@ -79,7 +79,7 @@ class JobResult:
     reason: str | None = None
     detail: str | None = None
     correct: str = ""
-    motion: tuple[Outcome, ...] = ()
+    motion: tuple[MotionOutcome, ...] = ()
 
 
 def job_key(job: TrainJob, data_checksum: str) -> str:

@@ -61,7 +61,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Probe:
+class NodeProbe:
     """What a node is shown before it may train.
 
     Attributes:
@@ -80,7 +80,7 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class NodeAnswer:
     """What a node says to a probe: its facts, and what it could not do; empty if nothing."""
 
     facts: Facts
@@ -105,7 +105,7 @@ def facts(*, precision: bool = False) -> Facts:
 
 
 @contextmanager
-def shown(file: Path, places: Sequence[str], *, precision: bool) -> Iterator[Probe]:
+def shown(file: Path, places: Sequence[str], *, precision: bool) -> Iterator[NodeProbe]:
     """Writes the file of a probe and holds its lock until the context ends.
 
     Args:
@@ -129,7 +129,7 @@ def shown(file: Path, places: Sequence[str], *, precision: bool) -> Iterator[Pro
         os.ftruncate(handle, 0)
         os.write(handle, token.encode())
         os.fsync(handle)
-        yield Probe(
+        yield NodeProbe(
             file=str(file.resolve()),
             token=token,
             cwd=str(Path.cwd()),
@@ -141,13 +141,13 @@ def shown(file: Path, places: Sequence[str], *, precision: bool) -> Iterator[Pro
         os.close(handle)
 
 
-def look(probe: Probe) -> Seen:
+def look(probe: NodeProbe) -> NodeAnswer:
     """Tries on a node what a job will need there."""
     here = facts(precision=probe.precision)
-    return Seen(facts=here, problem=_problem(probe))
+    return NodeAnswer(facts=here, problem=_problem(probe))
 
 
-def refusal(node: str, mine: Facts, seen: Seen) -> str | None:
+def refusal(node: str, mine: Facts, seen: NodeAnswer) -> str | None:
     """Why a node cannot train for this driver, in one line; None if it can."""
     for name, value in asdict(mine).items():
         other = getattr(seen.facts, name)
@@ -215,7 +215,7 @@ def alone(folder: Path, *, patience: float = PATIENCE) -> Iterator[bool]:
         os.close(handle)
 
 
-def _problem(probe: Probe) -> str:
+def _problem(probe: NodeProbe) -> str:
     shared = "; the study's folder and its data must lie on a file system that all nodes share"
     try:
         os.chdir(probe.cwd)

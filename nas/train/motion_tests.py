@@ -14,10 +14,10 @@ from nas.errors import NasError, NotFoundError, one_of
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store
-from nas.store.records import StudyRow, part_of
+from nas.store.records import StudyRow, subset
 from nas.study.study import Study
 from nas.train.jobs import SOURCES
-from trainer.outcomes import TESTS, Outcome
+from trainer.outcomes import TESTS, MotionOutcome
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -55,7 +55,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class MotionTests:
     """The motion tests of one training of a network.
 
     Attributes:
@@ -71,7 +71,7 @@ class Measured:
     description: str
     split: str
     order_seed: int
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[MotionOutcome, ...]
     fresh: bool
 
 
@@ -86,7 +86,7 @@ def measure_motion(
     seed: int = 0,
     sources: Sequence[str] = SOURCES,
     listener: Callable[[str], None] = lambda text: None,
-) -> list[Measured]:
+) -> list[MotionTests]:
     """The motion tests of what is trained of a network: those that are stored, or new ones, which are not stored here.
 
     Args:
@@ -132,7 +132,7 @@ def measure_motion(
                 f"on {split}"
             )
         done.append(
-            Measured(
+            MotionTests(
                 training=training,
                 description=found["description"],
                 split=split,
@@ -144,7 +144,7 @@ def measure_motion(
     return done
 
 
-def store_motion(store: Store, row: StudyRow, measured: Sequence[Measured]) -> None:
+def store_motion(store: Store, row: StudyRow, measured: Sequence[MotionTests]) -> None:
     """Stores what is fresh of motion tests; the caller holds the lock of the database.
 
     Raises:
@@ -179,7 +179,7 @@ def put_motion(
     epochs: int,
     split: str,
     order_seed: int,
-    tests: Sequence[Outcome],
+    tests: Sequence[MotionOutcome],
 ) -> None:
     """Stores the motion tests of one training on one split, in the place of earlier ones.
 
@@ -204,7 +204,7 @@ def put_motion(
 
 
 def differences(
-    tests: Sequence[Outcome], *, confidence: float = 0.95, margin: float = MARGIN
+    tests: Sequence[MotionOutcome], *, confidence: float = 0.95, margin: float = MARGIN
 ) -> tuple[Difference, ...]:
     """What each test costs, clip by clip: `forward` minus the test.
 
@@ -227,7 +227,7 @@ def differences(
     return tuple(_difference(base, outcome, confidence, margin) for outcome in tests if outcome.test != base.test)
 
 
-def _difference(base: Outcome, other: Outcome, confidence: float, margin: float) -> Difference:
+def _difference(base: MotionOutcome, other: MotionOutcome, confidence: float, margin: float) -> Difference:
     pairs = [(a, b) for a, b in zip(base.correct, other.correct, strict=True) if "-" not in (a, b)]
     lost, won, total = pairs.count(("1", "0")), pairs.count(("0", "1")), len(pairs)
     low, high = paired_interval(lost=lost, won=won, num_clips=total, confidence=confidence)
@@ -266,11 +266,11 @@ def paired_interval(*, lost: int, won: int, num_clips: int, confidence: float = 
     return max(-1.0, centre - half), min(1.0, centre + half)
 
 
-def _stored(store: Store, training: Trained, split: str, seed: int) -> tuple[Outcome, ...]:
+def _stored(store: Store, training: Trained, split: str, seed: int) -> tuple[MotionOutcome, ...]:
     """What is stored, if it is complete and of this seed of the shuffles."""
     rows = store.motion_outcomes(training.source, training.source_id, epochs=training.epochs, split=split)
     kept = {old["test"]: old for old in rows if old["order_seed"] == seed}
     if set(kept) != set(TESTS):
         return ()
     names = ("test", "top1", "loss", "num_clips", "correct")
-    return tuple(Outcome(**part_of(kept[test], names)) for test in TESTS)
+    return tuple(MotionOutcome(**subset(kept[test], names)) for test in TESTS)

@@ -26,7 +26,7 @@ from trainer.data.kinds import FlowSettings
 from trainer.files import make_folder, write_whole
 
 
-class Network(nn.Module):
+class TrainedNetwork(nn.Module):
     """A trained network with what is needed to use it.
 
     Attributes:
@@ -134,7 +134,7 @@ def save_network(
     write_record(folder, spec=spec, classes=class_names, data=data, record=record)
 
 
-def load_network(folder: Path, *, device: str = "cpu") -> Network:
+def load_network(folder: Path, *, device: str = "cpu") -> TrainedNetwork:
     """Opens a folder that `save_network` wrote, of this format or the one before.
 
     Raises:
@@ -155,7 +155,7 @@ def load_network(folder: Path, *, device: str = "cpu") -> Network:
                 f"{_shape(own.get(name))}, and {_shape(weights.get(name))} of its weights"
             )
     model.load_state_dict(weights)
-    network = Network(model, stored=stored)
+    network = TrainedNetwork(model, stored=stored)
     return network.to(device).eval()
 
 

@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from nas.errors import SearchError
 from nas.train.executors import WorkerLost
 from nas.train.jobs import JobResult
-from nas.train.machines import Facts, Machines, Probe, Seen, alone, facts, look, refusal, room, shown
+from nas.train.machines import Facts, Machines, NodeAnswer, NodeProbe, alone, facts, look, refusal, room, shown
 
 T = TypeVar("T")
 REFRESH_SECONDS = 1.0
@@ -98,7 +98,7 @@ class RayPool(Executor):
             precision = precision and not self._gpu
             self._mine: Facts = facts(precision=precision)
             file = database.with_name(f"{database.name}.machines")
-            self._probe: Probe = self._ends.enter_context(shown(file, places, precision=precision))
+            self._probe: NodeProbe = self._ends.enter_context(shown(file, places, precision=precision))
             self._first_look()
         except BaseException:
             self._ends.close()
@@ -197,7 +197,7 @@ class RayPool(Executor):
     def _hear(self, node: _Node, *, strict: bool) -> None:
         """Takes a node's answer to the probe."""
         try:
-            seen: Seen = ray.get(node.answer)
+            seen: NodeAnswer = ray.get(node.answer)
             problem = refusal(node.name, self._mine, seen)
         except (NodeDiedError, TaskUnschedulableError):
             self._lose(node.id)
@@ -255,7 +255,7 @@ class RayPool(Executor):
 
 
 @ray.remote(max_retries=0)  # type: ignore[untyped-decorator]
-def _look(probe: Probe) -> Seen:
+def _look(probe: NodeProbe) -> NodeAnswer:
     return look(probe)
 
 

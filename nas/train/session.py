@@ -236,6 +236,7 @@ def _readable(study: Study, data: VideoData, listener: Listener) -> tuple[VideoD
         SearchError: A class would have no video left.
     """
     from trainer.data.clips import unreadable, without
+    from trainer.data.entries import class_without_videos
 
     found = unreadable(data, study.data, "val")
     if not found:
@@ -245,10 +246,7 @@ def _readable(study: Study, data: VideoData, listener: Listener) -> tuple[VideoD
     kept = without(data, "val", {one.path for one in found})
     empty = [title for title, count in zip(data.classes, class_counts(kept, "val"), strict=True) if not count]
     if empty:
-        raise SearchError(
-            f"a class must have at least one usable video in every split, but all of {empty[0]} in val of "
-            f"{study.data.root} cannot be read ({line}); replace them or leave the class out"
-        )
+        raise SearchError(class_without_videos(empty[0], f"val of {study.data.root}", f"none can be read ({line})"))
     listener(News(kind="pack", text=f"left out of val for all networks: {line}"))
     return kept, found
 

@@ -30,7 +30,7 @@ from trainer.files import make_folder
 from trainer.fit import fit
 from trainer.metrics import EpochResult
 from trainer.order_tests import motion_tests, outcomes
-from trainer.outcomes import TESTS, Outcome
+from trainer.outcomes import TESTS, MotionOutcome
 
 T = TypeVar("T")
 
@@ -186,7 +186,7 @@ def take_values(model: torch.nn.Module, other: torch.nn.Module) -> int:
     return taken
 
 
-def _measured(job: TrainJob, model: torch.nn.Module, data: VideoData, batches: Batches) -> tuple[Outcome, ...]:
+def _measured(job: TrainJob, model: torch.nn.Module, data: VideoData, batches: Batches) -> tuple[MotionOutcome, ...]:
     """Which videos of val the network classifies correctly, with the weights that its metrics are of.
 
     As they are (`forward`) first, then in other orders, if the job asks for it and its clips have an order.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nas.errors import NasError, NotFoundError
 from nas.use.accuracy import Judged, Share, difference, judged
+from nas.use.multi_view import kept_scores
 from nas.use.probabilities import Scores, scores_file
-from nas.use.testing import kept_scores
 
 FOLDS = 5
 Labels = NDArray[np.int64] | NDArray[np.bool_]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from nas.errors import NotFoundError
 from nas.study.plain import frozen
 from nas.study.views import Views
+from nas.use.multi_view import batches
 from nas.use.probabilities import FORMAT, check_array, names, read_arrays, read_as, text, write_arrays
-from nas.use.testing import batches
 from search_spaces.errors import SpecError
 from search_spaces.graph import Linear
 from search_spaces.modules import Block, Network

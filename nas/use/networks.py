@@ -12,11 +12,11 @@ import torch
 
 from nas.errors import NotFoundError, one_of
 from nas.study.views import Views, usual_views
-from nas.train.network import Network, load_network
+from nas.train.network import TrainedNetwork, load_network
 from nas.use.accuracy import Judged, judged
 from nas.use.features import Features, check_kind, extract
+from nas.use.multi_view import Progress, match_classes, score
 from nas.use.probabilities import Scores
-from nas.use.testing import Progress, match_classes, score
 from search_spaces.catalogue import build
 from search_spaces.inflate import inflate
 from search_spaces.modules import Network as Chain
@@ -266,7 +266,7 @@ def preset_features(
 
 
 def score_network(
-    network: Network,
+    network: TrainedNetwork,
     data: VideoData,
     config: DataConfig,
     views: Views,
@@ -274,7 +274,7 @@ def score_network(
     *,
     progress: Progress = lambda done, total: None,
 ) -> Scores:
-    """Scores of an exported network, at the batch size and memory order of its recipe; as `nas.use.testing.score`."""
+    """Scores of an exported network, at the batch size and memory order of its recipe; see `nas.use.multi_view`."""
     recipe = network.record.get("recipe", {})
     return score(
         network,

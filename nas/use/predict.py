@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from nas.train.cutting import check_length
-from nas.train.network import Network
+from nas.train.network import TrainedNetwork
 from trainer.config import DataConfig
 from trainer.data.decode import Decoded, DecodeError, Scaler, decode_video, open_video, reasons, video_stream
 from trainer.data.direct import scan_video
@@ -30,7 +30,7 @@ _INSTANT = 1e-6  # seconds: two times no farther apart are the same
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Header:
+class Claims:
     """What a file says of itself, which may be wrong.
 
     Attributes:
@@ -105,7 +105,7 @@ def frames_of(window: Window, times: NDArray[np.float64], fps: float, config: Da
     return slice(first, end)
 
 
-def length_of(times: NDArray[np.float64], header: Header, *, stated: float = 0.0) -> float:
+def length_of(times: NDArray[np.float64], header: Claims, *, stated: float = 0.0) -> float:
     """The length of a decoded video in seconds.
 
     Args:
@@ -120,7 +120,7 @@ def length_of(times: NDArray[np.float64], header: Header, *, stated: float = 0.0
     return stated or last + float(np.median(gaps))
 
 
-def header_of(path: Path) -> Header:
+def header_of(path: Path) -> Claims:
     """Reads what a file says of its length.
 
     Raises:
@@ -130,7 +130,7 @@ def header_of(path: Path) -> Header:
         with reasons(), open_video(path) as container:
             stream = video_stream(container)
             rate = stream.average_rate or stream.guessed_rate
-            return Header(seconds=stream_seconds(container, stream), fps=float(rate) if rate else 0.0)
+            return Claims(seconds=stream_seconds(container, stream), fps=float(rate) if rate else 0.0)
     except DecodeError as error:
         raise DataError(f"{path} must be a video, but {error}") from error
 
@@ -276,7 +276,7 @@ class Prediction:
 
 
 @torch.inference_mode()
-def predict_video(network: Network, path: Path, *, most: int = 10, length: float | None = None) -> Prediction:
+def predict_video(network: TrainedNetwork, path: Path, *, most: int = 10, length: float | None = None) -> Prediction:
     """Classifies a video file of any length, as a whole and over time.
 
     A video of up to 2,000 frames is decoded whole and judged with the views of the network's test, so that the answer

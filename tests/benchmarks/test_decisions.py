@@ -10,7 +10,7 @@ from benchmarks.search.decisions import TableRun, decide_on_table, run_on_table
 from nas.search.decide import Begin, Decider, Decision
 from nas.search.ledger import Ledger
 from nas.search.pool import Candidate, Supply, build_pool
-from nas.search.sampler import Seen
+from nas.search.sampler import History
 from nas.search.scheduler import Rules
 from nas.study.files import load_study
 from tests.nas.studies import write_study
@@ -86,7 +86,7 @@ def test_named_networks_and_the_even_start_come_before_the_model(tmp_path: Path)
     origins = []
 
     class Heard(Decider):
-        def decide(self, ledger: Ledger, seen: Seen) -> Decision:
+        def decide(self, ledger: Ledger, seen: History) -> Decision:
             decision = super().decide(ledger, seen)
             if isinstance(decision, Begin):
                 origins.append(decision.proposal.origin)

@@ -18,7 +18,7 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveS
 from optuna.trial import TrialState
 
 from nas.errors import StudyError
-from nas.search.pool import Candidate, Pool, build_pool
+from nas.search.pool import Candidate, CandidatePool, build_pool
 from nas.search.sampler import PoolSampler, nni_tuners
 from nas.search.sampler.foreign import classes, maker, quiet, ready
 from nas.search.sampler.optuna_samplers import Observation, Settings, _nearest, _replayed
@@ -141,7 +141,7 @@ def test_a_cost_that_is_no_number_is_said() -> None:
         study.optimize(branin_like, n_trials=12)
 
 
-def test_a_grid_goes_on_where_its_points_are_no_networks(pool: Pool) -> None:
+def test_a_grid_goes_on_where_its_points_are_no_networks(pool: CandidatePool) -> None:
     pytest.importorskip("nni")
     table = Settings.of(pool)
     told = [(table.row(one.params), (0.5,)) for one in pool.candidates[:12]]
@@ -187,7 +187,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def pool(study: Study) -> Pool:
+def pool(study: Study) -> CandidatePool:
     pool = build_pool(study, num_classes=8)
     assert len({frozenset(candidate.params) for candidate in pool.candidates}) > 1  # it is conditional
     return pool
@@ -211,7 +211,7 @@ def ended(search: Searched, candidate: Candidate, error: float, objectives: int)
     search.tell(candidate, error, *costs)
 
 
-def begun(study: Study, pool: Pool, objectives: int, error: Callable[[Candidate], float]) -> Searched:
+def begun(study: Study, pool: CandidatePool, objectives: int, error: Callable[[Candidate], float]) -> Searched:
     """Sixteen networks, of which some failed and some are in training."""
     search = Searched(study, pool)
     for i, candidate in enumerate(pool.candidates[::3][:16]):
@@ -243,7 +243,7 @@ def check_proposal(search: Searched, stated: Any, objectives: int) -> Candidate:
 @pytest.mark.parametrize("objectives", [1, 2, 3])
 @pytest.mark.parametrize("stated", NAMED, ids=told)
 def test_every_name_proposes_what_is_new_and_allowed_and_the_same_again(
-    study: Study, pool: Pool, stated: Any, objectives: int
+    study: Study, pool: CandidatePool, stated: Any, objectives: int
 ) -> None:
     """With failed and pending trainings; and where all networks are equally good."""
     sampler = ready_or_skipped(stated, objectives)
@@ -259,7 +259,7 @@ def test_every_name_proposes_what_is_new_and_allowed_and_the_same_again(
 
 
 @pytest.mark.parametrize("stated", NAMED, ids=told)
-def test_every_name_tries_every_network_once_and_then_stops(study: Study, pool: Pool, stated: Any) -> None:
+def test_every_name_tries_every_network_once_and_then_stops(study: Study, pool: CandidatePool, stated: Any) -> None:
     sampler = ready_or_skipped(stated, 1)
     search = Searched(study, pool)
     left = 2 if str(sampler) in SLOW else 5
@@ -272,7 +272,7 @@ def test_every_name_tries_every_network_once_and_then_stops(study: Study, pool: 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_proposal_stands_whatever_was_tried(study: Study, pool: Pool, data: st.DataObject) -> None:
+def test_a_proposal_stands_whatever_was_tried(study: Study, pool: CandidatePool, data: st.DataObject) -> None:
     able = [one for one in NAMED if str(sampler_of(one)) not in SLOW and "nni" not in str(sampler_of(one))]
     stated, objectives = data.draw(st.sampled_from(able)), data.draw(st.integers(1, 3))
     try:
@@ -325,7 +325,7 @@ def test_a_loss_that_diverged_does_not_make_all_others_equal() -> None:
     assert sum(found(1e9)) < 1.5 * sum(found(20.0)) + 3
 
 
-def test_cma_es_learns_from_the_networks_that_were_tried_in_place_of_its_own(pool: Pool) -> None:
+def test_cma_es_learns_from_the_networks_that_were_tried_in_place_of_its_own(pool: CandidatePool) -> None:
     """It would otherwise begin anew with each proposal."""
     ready_or_skipped("optuna:CmaEsSampler", 1)
     make, table, rng = maker(sampler_of("optuna:CmaEsSampler")), Settings.of(pool), random.Random(0)
@@ -341,7 +341,9 @@ def test_cma_es_learns_from_the_networks_that_were_tried_in_place_of_its_own(poo
     assert sum(asked[-12:]) < 0.75 * sum(asked[:12])
 
 
-def test_a_sequence_goes_on_from_where_it_stood(study: Study, pool: Pool, wanted: list[dict[str, Any]]) -> None:
+def test_a_sequence_goes_on_from_where_it_stood(
+    study: Study, pool: CandidatePool, wanted: list[dict[str, Any]]
+) -> None:
     """Sobol's points differ from each other, though the sampler is made anew for each; also where trainings fail."""
     search = begun(study, pool, 2, made_up)
     for i in range(6):

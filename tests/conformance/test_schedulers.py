@@ -24,7 +24,7 @@ from nas.search.estimate import expected_front
 from nas.search.ledger import Entry, Ledger
 from nas.search.pool import Supply, build_pool
 from nas.search.scheduler import spent
-from nas.search.simulation import Table, TableCrew
+from nas.search.simulation import CurveTable, TableCrew
 from nas.store.database import Store
 from nas.store.records import Row
 from nas.study.files import load_study
@@ -102,7 +102,7 @@ def curves_of(study: Study, kind: str, seed: int) -> list[Curve]:
 
 
 def searched(
-    table: Table, folder: Path, *, seed: int, workers: int, failing: float = 0.0, stops: tuple[int, ...] = ()
+    table: CurveTable, folder: Path, *, seed: int, workers: int, failing: float = 0.0, stops: tuple[int, ...] = ()
 ) -> tuple[Summary, Store, Row]:
     """A search on a table, stopped after so many of its news and taken up again."""
     study, database = replace(table.study, seed=seed), folder / "study.db"
@@ -171,7 +171,7 @@ def test_what_holds_of_every_search(
         search=replace(study.search, objectives=tuple(objectives)),
         config={**study.config, "search": {**study.config["search"], "objectives": objectives}},
     )
-    table = Table(study, curves_of(study, kind, seed))
+    table = CurveTable(study, curves_of(study, kind, seed))
     found = []
     for _ in range(2):
         with TemporaryDirectory() as folder:
@@ -214,7 +214,7 @@ def check_trials(study: Study, trials: list[Row], evaluations: list[Row]) -> Non
 def test_a_search_that_was_stopped_decides_as_if_it_had_not_been(
     study_of: Callable[[str], Study], name: str, tmp_path: Path
 ) -> None:
-    table = Table(study_of(name), curves_of(study_of(name), "curves", 1))
+    table = CurveTable(study_of(name), curves_of(study_of(name), "curves", 1))
     found = []
     for stops in ((), (1, 7, 12, 13)):
         folder = tmp_path / str(len(stops))
@@ -232,7 +232,7 @@ def test_a_repeat_that_was_begun_is_trained_to_the_last_rung(
     study = study_of("freeze_thaw, repeats")
     found = 0
     for seed in range(3):
-        table = Table(replace(study, search=replace(study.search, trials=30)), curves_of(study, "curves", seed))
+        table = CurveTable(replace(study, search=replace(study.search, trials=30)), curves_of(study, "curves", seed))
         folder = tmp_path / str(seed)
         folder.mkdir()
         _, store, _ = searched(table, folder, seed=seed, workers=workers)
@@ -258,7 +258,7 @@ def test_a_search_does_not_settle_while_all_are_at_chance(
         ]
         folder = tmp_path / str(seed)
         folder.mkdir()
-        _, store, _ = searched(Table(replace(study, search=search), curves), folder, seed=seed, workers=1)
+        _, store, _ = searched(CurveTable(replace(study, search=search), curves), folder, seed=seed, workers=1)
         with contextlib.closing(store):
             assert max(row["top1"] for row in store.evaluations(1)) == 0.9
 
@@ -289,7 +289,7 @@ def test_a_search_that_settles_still_trains_its_best_in_full(tmp_path: Path, sch
 
 def test_what_begins_without_rungs_can_be_trained_to_the_end(study_of: Callable[[str], Study], tmp_path: Path) -> None:
     study = study_of("none")
-    table = Table(replace(study, search=replace(study.search, max_epochs=20)), curves_of(study, "curves", 0))
+    table = CurveTable(replace(study, search=replace(study.search, max_epochs=20)), curves_of(study, "curves", 0))
     for workers in (1, 3):
         folder = tmp_path / str(workers)
         folder.mkdir()
@@ -302,7 +302,7 @@ def test_freeze_thaw_trains_something_whatever_little_was_asked_for(
     study_of: Callable[[str], Study], tmp_path: Path
 ) -> None:
     study = study_of("freeze_thaw")
-    table = Table(replace(study, search=replace(study.search, trials=2)), curves_of(study, "curves", 0))
+    table = CurveTable(replace(study, search=replace(study.search, trials=2)), curves_of(study, "curves", 0))
     summary, store, _ = searched(table, tmp_path, seed=0, workers=1)
     store.close()
     assert summary.counts[-1] == 1
@@ -329,7 +329,7 @@ def test_failures_count_as_spent() -> None:
 def test_a_lucky_network_is_trained_again_and_its_mean_counts(study_of: Callable[[str], Study], tmp_path: Path) -> None:
     study = study_of("freeze_thaw, repeats")
     study = replace(study, search=replace(study.search, trials=60))
-    table = Table(study, curves_of(study, "curves", 4))
+    table = CurveTable(study, curves_of(study, "curves", 4))
     _, store, row = searched(table, tmp_path, seed=0, workers=1)
     with contextlib.closing(store):
         repeats = [trial for trial in store.trials(1) if trial["origin"] == "repeat"]
@@ -348,7 +348,7 @@ def test_what_is_expected_of_networks_does_not_follow_one_lucky_seed(
 ) -> None:
     """A network that was lucky once at the last rung is expected to be as good as its likes."""
     study = study_of("none")
-    table = Table(study, curves_of(study, "alike", 0))
+    table = CurveTable(study, curves_of(study, "alike", 0))
     _, store, row = searched(table, tmp_path, seed=0, workers=1)
     with contextlib.closing(store):
         evaluations = [dict(one) for one in store.evaluations(1)]

@@ -429,7 +429,7 @@ def test_a_class_keeps_a_readable_video_of_val(
     study = str(write_study(tmp_path / "tiny.yaml", {**packed, **OVER}))
     assert main(["search", study, "--db", str(tmp_path / "study.db")]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: a class must have at least one usable video in every split, but all of ")
+    assert error.startswith("error: a class must have at least one usable video in every split, but of ")
     with closing(Store(tmp_path / "study.db")) as store:
         assert store.studies() == []
 

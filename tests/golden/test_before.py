@@ -23,7 +23,7 @@ from nas.search.curves import Curve
 from nas.search.driver import Driver
 from nas.search.pool import build_pool
 from nas.search.scores.score import StudyScores
-from nas.search.simulation import Table, TableCrew
+from nas.search.simulation import CurveTable, TableCrew
 from nas.store.database import Store
 from nas.study.files import load_study
 from nas.train.crew import Crew
@@ -121,7 +121,7 @@ def test_a_search_decides_as_it_did(scheduler: str, tmp_path: Path) -> None:
             config=json.loads(json.dumps(study.config)),
             data={"checksum": "recorded", "classes": [], "clips": {}},
         )
-        crew = cast(Callable[..., Crew], TableCrew)(cast(Table, recorded), 1)
+        crew = cast(Callable[..., Crew], TableCrew)(cast(CurveTable, recorded), 1)
         pool, scores = build_pool(study, num_classes=8), StudyScores(study, num_classes=8)
         Driver(study, new, store, store.study(study.name), pool, crew, lambda news: None, scores).run()
     assert Recorded(new).trials == recorded.trials

@@ -16,7 +16,7 @@ from trainer.config import Clip, ConfigError, DataConfig
 from trainer.data import clips as video_clips
 from trainer.data.motion_clips import make_motion
 from trainer.failures import NonFiniteLoss, Stopped, WorkerDied
-from trainer.processes import part_of
+from trainer.processes import share_of
 
 EXACT = {"optimizer": "sgd", "momentum": 0.9, "ema_decay": 0.9, "lr": 0.05}
 
@@ -174,7 +174,7 @@ def test_devices_that_cannot_share_a_batch_are_refused(toy, tmp_path, options, w
 def test_the_parts_of_a_batch_are_the_batch_with_its_mirror_images(num_clips, size):
     size = min(size, num_clips // 2)
     batch = tuple(range(100, 100 + num_clips))
-    parts = [part_of(batch, (rank, size)) for rank in range(size)]
+    parts = [share_of(batch, (rank, size)) for rank in range(size)]
     assert sorted(clip for part in parts for clip in part) == list(batch)
     for part in parts:
         assert abs(len(part) - num_clips / size) <= 2

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from trainer.config import Clip, ConfigError, DataConfig, Init, Phase, Recipe
-from trainer.settings import faults, setting, settings_of, values_of
+from trainer.settings import declared, faults, setting, values_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def test_a_default_that_can_be_changed_is_its_objects_own() -> None:
 
 @pytest.mark.parametrize("of", [Clip, DataConfig, Init, Phase, Recipe])
 def test_every_field_of_a_configuration_says_what_it_means(of: type) -> None:
-    marks = settings_of(of)
+    marks = declared(of)
     assert list(marks) == [one.name for one in fields(of)]
     assert all(mark.text[0].isupper() or mark.text[0] in "`2" for mark in marks.values())
     assert all(mark.text.endswith(".") for mark in marks.values())

@@ -13,7 +13,7 @@ from typing import Any
 from trainer.config import DataConfig
 from trainer.data.cache import frames_folder
 from trainer.data.direct import times_folder
-from trainer.data.entries import Entry
+from trainer.data.entries import Entry, class_without_videos
 from trainer.data.headers import KINDS, Header, Needed
 from trainer.data.kinds import Input
 from trainer.data.layouts import DataError, Layout, find_layout
@@ -285,10 +285,7 @@ def _problem(layout: Layout, splits: Mapping[str, SplitReport], broken: Sequence
             mine = {video.path for video in layout.splits[split] if label in (video.labels or (video.label,))}
             first = next((one for one in broken if one.path in mine), None)
             why = f"all are broken or short (the first, {first.path}: {first.reason})" if first else "there is none"
-            return (
-                f"a class must have at least one usable video in every split, but of {title} in {split} {why}; replace "
-                "them, or leave the class out with data.definition"
-            )
+            return class_without_videos(title, split, why)
     return None
 
 

@@ -33,7 +33,7 @@ from trainer.data.loading import Batch, load, to
 from trainer.data.sample import Indices, eval_indices, frames_at, spread, train_indices
 from trainer.data.split import Split
 from trainer.data.transforms import changes_pixels, transform
-from trainer.processes import WHOLE, Part, part_of
+from trainer.processes import WHOLE, Part, share_of
 
 __all__ = [
     "Broken",
@@ -116,7 +116,7 @@ def train_batches(
         raise DataError(f"start_batch must be from 0 to the {len(batches)} batches of an epoch, but is {start_batch}")
     target = torch.device(device)
     here = target.type != "cuda"
-    mine = tuple(part_of(batch, part) for batch in batches)
+    mine = tuple(share_of(batch, part) for batch in batches)
     plan = _TrainClips(split=split, config=config, batches=mine[start_batch:], seed=seed, epoch=epoch, changes=here)
     count = _Count(data=data, limit=config.max_broken, total=sum(map(len, mine)), what=f"epoch {epoch}")
     for batch in load(plan, config.num_workers, target, place=config.root, preload=_preload(config)):

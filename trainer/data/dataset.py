@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trainer.config import DataConfig
 from trainer.data.cache import open_frames
-from trainer.data.entries import Broken, Entry, Progress
+from trainer.data.entries import Broken, Entry, Progress, class_without_videos
 from trainer.data.kinds import FlowSettings, Input
 from trainer.data.layouts import DataError, Layout, find_layout
 from trainer.data.sample import frames_at, needed_frames
@@ -280,10 +280,7 @@ def missing_classes(config: DataConfig, data: VideoData) -> str | None:
                 mine = _paths(data, name, label)
                 first = next((one for one in data.broken if one.path in mine), None)
                 why = f" (the first, {first.path}: {first.reason})" if first else ""
-                return (
-                    f"a class must have at least one usable video in every split, but all of {title} in {name} of"
-                    f" {config.root} are broken or short{why}; replace them or leave the class out"
-                )
+                return class_without_videos(title, f"{name} of {config.root}", f"all are broken or short{why}")
     return None
 
 

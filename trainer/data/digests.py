@@ -43,7 +43,7 @@ def digests_before(data: NDArray[np.uint8], offset: int, count: int) -> NDArray[
     return data[offset - BYTES * count : offset].view("<u4")
 
 
-class Seen:
+class CheckedFrames:
     """The raw frames of a file that this process has held to their digests, each when it is first read.
 
     To hold a raw frame to its digest takes longer than to copy a crop out of it.
@@ -75,9 +75,9 @@ class Seen:
             check_bytes(frames[number], digests[number], "frame", number)
             done[number] = True
 
-    def __reduce__(self) -> tuple[type[Seen], tuple[()]]:
+    def __reduce__(self) -> tuple[type[CheckedFrames], tuple[()]]:
         """Other processes begin anew."""
-        return Seen, ()
+        return CheckedFrames, ()
 
 
 def check_bytes(data: NDArray[np.uint8], digest: np.uint32, *name: object) -> None:

@@ -32,7 +32,7 @@ from trainer.data.length import frames_in, lack_of
 from trainer.data.pack.append import Coded
 from trainer.data.pack.read import FORMAT, Packed
 from trainer.data.sample import spread
-from trainer.data.split import Reader, Table, TableSplit
+from trainer.data.split import Reader, TableSplit, VideoTable
 
 if TYPE_CHECKING:
     from trainer.data.augment import Box
@@ -337,7 +337,7 @@ def open_times(
     reader: Reader = FlowImages(root=layout.root, short_side=short_side) if kind == "flow" else Sought(root=layout.root)
     splits = {
         name: TableSplit(
-            file=found.folder / f"{name}.bin", table=Table(file=found.folder / f"{name}.npy"), reader=reader
+            file=found.folder / f"{name}.bin", table=VideoTable(file=found.folder / f"{name}.npy"), reader=reader
         )
         for name in found.splits
     }

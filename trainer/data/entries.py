@@ -127,3 +127,11 @@ def _files(folder: Path) -> list[tuple[str, int, int]]:
             except FileNotFoundError:  # a link that leads nowhere; who reads it will say so
                 found.append((entry.name, -1, -1))
     return sorted(found)
+
+
+def class_without_videos(title: str, where: str, why: str) -> str:
+    """The message for a class that a split has no usable video of."""
+    return (
+        f"a class must have at least one usable video in every split, but of {title} in {where} {why}; replace them, or"
+        " leave the class out with data.definition"
+    )

@@ -38,7 +38,7 @@ class Batch:
         return replace(self, pixels=self.pixels.pin_memory())
 
 
-class Plan(Protocol):
+class BatchPlan(Protocol):
     """Batches by their number; a value that is sent to loader processes."""
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class Plan(Protocol):
 class _Told:
     """Gives the error of a plan in place of a batch: what a loader process raises has a traceback as its text."""
 
-    plan: Plan
+    plan: BatchPlan
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -66,7 +66,9 @@ class _Told:
             return error
 
 
-def load(plan: Plan, num_workers: int, device: torch.device, *, place: str, preload: Sequence[str]) -> Iterator[Batch]:
+def load(
+    plan: BatchPlan, num_workers: int, device: torch.device, *, place: str, preload: Sequence[str]
+) -> Iterator[Batch]:
     """Yields the items of `plan`, in their order: the pixels on `device`, the numbers on the CPU.
 
     Args:

@@ -25,7 +25,7 @@ _MET = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class VideoTable:
     """Rows of a table of videos; a copy of it in another process is a path and, where some are left out, numbers.
 
     Attributes:
@@ -79,9 +79,9 @@ class Table:
         column = self._all[name]
         return np.ascontiguousarray(column if self.rows is None else column[self.rows])
 
-    def keep(self, rows: NDArray[np.int64]) -> Table:
+    def keep(self, rows: NDArray[np.int64]) -> VideoTable:
         """The table of some of these videos, by their numbers; a number may come more than once."""
-        return Table(file=self.file, rows=rows if self.rows is None else self.rows[rows])
+        return VideoTable(file=self.file, rows=rows if self.rows is None else self.rows[rows])
 
     @cached_property
     def _all(self) -> NDArray[Any]:
@@ -186,7 +186,7 @@ class TableSplit:
     """
 
     file: Path
-    table: Table
+    table: VideoTable
     reader: Reader
 
     def __len__(self) -> int:

@@ -319,7 +319,7 @@ class ForestRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Forest:
+class ForestPlot:
     """A forest plot: its axis in points, where zero and the margin of equivalence stand, and its rows by factor."""
 
     scale: Scale
@@ -328,7 +328,7 @@ class Forest:
     factors: tuple[tuple[str, tuple[ForestRow, ...]], ...]
 
 
-def forest(ablation: Ablation) -> Forest:
+def forest(ablation: Ablation) -> ForestPlot:
     """The forest plot of an ablation's effects, which all share one axis with 0 in it."""
     ends = [v for e in ablation.effects for v in (e.difference, e.low, e.high) if v is not None and math.isfinite(v)]
     margin = ablation.margin
@@ -345,7 +345,7 @@ def forest(ablation: Ablation) -> Forest:
                 high=scale.at(effect.high) if known and effect.high is not None else None,
             )
         )
-    return Forest(
+    return ForestPlot(
         scale=scale,
         zero=scale.at(0),
         margin=(scale.at(-margin), scale.at(margin)) if margin else None,

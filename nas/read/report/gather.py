@@ -13,10 +13,10 @@ from nas.ablation.verdict import stated_level
 from nas.read.learned import learned_of
 from nas.read.report import parts as evidence
 from nas.read.report.parts import marginals, networks_of, promotion, rungs, steps
-from nas.read.report.values import Ablation, Curve, Failure, Network, Point, Promotion, Report, Session
+from nas.read.report.values import Ablation, Curve, Failure, NetworkCard, Point, Promotion, Report, Session
 from nas.store import tables as m
 from nas.store.database import Store
-from nas.store.drivers import Driver, begun_of, drivers_of
+from nas.store.drivers import CommandStart, begun_of, drivers_of
 from nas.store.records import (
     ArmRow,
     ArmRunRow,
@@ -166,11 +166,11 @@ def failures(
 
 
 def _in_use(
-    networks: Mapping[str, Network],
+    networks: Mapping[str, NetworkCard],
     trials: Sequence[TrialRow],
     promotions: Sequence[PromotionRow],
     ablations: Sequence[Ablation],
-) -> Mapping[str, Network]:
+) -> Mapping[str, NetworkCard]:
     """The networks that the page may be asked about: of trials first, then of promotions and ablations."""
     wanted = [row["digest"] for row in (*trials, *promotions)]
     wanted += [effect.digest for ablation in ablations for effect in ablation.effects if effect.digest]
@@ -188,7 +188,7 @@ def _parts(store: Store, ablation: int) -> tuple[list[ArmRow], list[ArmRunRow], 
 
 
 def _promotions(
-    store: Store, study: StudyRow, rows: Sequence[PromotionRow], networks: Mapping[str, Network]
+    store: Store, study: StudyRow, rows: Sequence[PromotionRow], networks: Mapping[str, NetworkCard]
 ) -> tuple[Promotion, ...]:
     measured = [
         row for split in ("val", "test") for row in store.evaluations(study["id"], purpose="promotion", split=split)
@@ -197,7 +197,7 @@ def _promotions(
     return tuple(promotion(row, networks, measured, study, beside) for row in rows)
 
 
-def _session(driver: Driver) -> Session:
+def _session(driver: CommandStart) -> Session:
     row = driver.session
     return Session(
         started=row["started_at"],

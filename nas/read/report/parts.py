@@ -11,7 +11,7 @@ from typing import Any
 from nas.ablation.answer import stated_confidence
 from nas.errors import NotFoundError
 from nas.places import moved
-from nas.read.learned import Box
+from nas.read.learned import VolumeBox
 from nas.read.report.values import (
     Ablation,
     Accuracy,
@@ -22,7 +22,7 @@ from nas.read.report.values import (
     Level,
     Marginal,
     Motion,
-    Network,
+    NetworkCard,
     Point,
     Promotion,
     Rung,
@@ -43,7 +43,7 @@ from nas.store.records import (
     StudyRow,
     TestedRow,
     VerdictRow,
-    part_of,
+    subset,
 )
 from nas.study.fidelity import EPOCHS, Fidelity
 from nas.study.front import front
@@ -147,7 +147,7 @@ def motions(rows: Sequence[MotionTestRow]) -> tuple[Motion, ...]:
             epochs=row["epochs"],
             split=row["split"],
             num_clips=row["num_clips"],
-            top1={test: top1 for test, top1 in part_of(row, TESTS).items() if top1 is not None},
+            top1={test: top1 for test, top1 in subset(row, TESTS).items() if top1 is not None},
         )
         for row in rows
     )
@@ -219,7 +219,7 @@ def steps(
     """
     if not points:
         return ()
-    box = Box.of([point.values for point in points])
+    box = VolumeBox.of([point.values for point in points])
     spent = 0.0
     trained: dict[int, int] = {}
     reached: dict[int, list[Point]] = {}
@@ -281,7 +281,7 @@ def _agreement(marginal: Marginal) -> float:
 TIMM_NOTE = "Stages of timm's network, its first layers being one; `nas show` lists every part of them."
 
 
-def networks_of(rows: Sequence[NetworkRow]) -> Mapping[str, Network]:
+def networks_of(rows: Sequence[NetworkRow]) -> Mapping[str, NetworkCard]:
     """Networks by digest.
 
     Args:
@@ -290,7 +290,7 @@ def networks_of(rows: Sequence[NetworkRow]) -> Mapping[str, Network]:
     return {row["digest"]: network_of(row) for row in rows}
 
 
-def network_of(row: NetworkRow) -> Network:
+def network_of(row: NetworkRow) -> NetworkCard:
     """One network; a spec that this version cannot read has no blocks and a note that says why."""
     blocks: tuple[Block, ...] = ()
     try:
@@ -302,7 +302,7 @@ def network_of(row: NetworkRow) -> Network:
             note = ""
     except SpecError as error:
         note = f"Its blocks cannot be shown: {error}."
-    return Network(
+    return NetworkCard(
         digest=row["digest"],
         description=row["description"],
         macs=row["macs"],
@@ -334,7 +334,7 @@ def _timm(spec: TimmSpec) -> list[Block]:
 
 
 def promotion(
-    row: PromotionRow, networks: Mapping[str, Network], measured: Sequence[TestedRow], study: StudyRow, beside: Path
+    row: PromotionRow, networks: Mapping[str, NetworkCard], measured: Sequence[TestedRow], study: StudyRow, beside: Path
 ) -> Promotion:
     """One promotion.
 
@@ -361,7 +361,7 @@ def promotion(
             Accuracy(
                 split=e["split"],
                 accuracy=accuracy_of(e),
-                **part_of(e, ("low", "high", "clip1", "top1", "top5", "map_class", "num_clips")),
+                **subset(e, ("low", "high", "clip1", "top1", "top5", "map_class", "num_clips")),
                 views=e["views"] or "",
             )
             for e in measured

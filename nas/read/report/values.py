@@ -16,7 +16,7 @@ Block = Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Network:
+class NetworkCard:
     """A network that the page can show.
 
     Attributes:
@@ -309,7 +309,7 @@ class Report:
     database: str
     made: str
     metric: str
-    networks: Mapping[str, Network]
+    networks: Mapping[str, NetworkCard]
     states: Mapping[str, int]
     trials: int
     points: tuple[Point, ...]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.search.model.ehvi import REFERENCE, expected_improvement, reference_error, volume_of
-from nas.search.model.encoding import Encoder, Network, Scores
+from nas.search.model.encoding import CandidateLike, Encoder, ScoreSource
 from nas.search.model.gp import Encoding, Observations, Posterior, fit
 from nas.study.front import front
 
@@ -99,10 +99,10 @@ class Model:
 
     def __init__(
         self,
-        candidates: Sequence[Network],
+        candidates: Sequence[CandidateLike],
         costs: Sequence[str],
         num_rungs: int,
-        scores: Scores | None = None,
+        scores: ScoreSource | None = None,
         widths: Sequence[float] = (1.0,),
         most: Sequence[float] = (math.inf,),
     ) -> None:
@@ -115,17 +115,17 @@ class Model:
         self._span = np.where(np.ptp(logs, axis=0) > 0, np.ptp(logs, axis=0), 1.0)
         self._thetas: dict[tuple[Result, ...], tuple[Array, ...]] = {}
 
-    def encode(self, networks: Sequence[Network], *, scored: bool = True) -> Encoding:
+    def encode(self, networks: Sequence[CandidateLike], *, scored: bool = True) -> Encoding:
         """Networks as the kernel sees them; scores are guessed unless asked for."""
         return self.encoder.encode(networks, scored=scored)
 
-    def scaled(self, networks: Sequence[Network]) -> Array:
+    def scaled(self, networks: Sequence[CandidateLike]) -> Array:
         """(networks, costs) in logarithms, scaled to 0..1 over the pool."""
         logs = np.log([[n.quantity(name) for name in self.costs] for n in networks])
         return np.asarray((logs.reshape(len(networks), len(self.costs)) - self._low) / self._span)
 
     def believe(
-        self, results: Sequence[Result], networks: Mapping[str, Network], pending: Sequence[tuple[str, int]] = ()
+        self, results: Sequence[Result], networks: Mapping[str, CandidateLike], pending: Sequence[tuple[str, int]] = ()
     ) -> Belief:
         """What results say.
 
@@ -159,7 +159,7 @@ class Belief:
         model: Model,
         posteriors: Sequence[Posterior],
         results: Sequence[Result],
-        networks: Mapping[str, Network],
+        networks: Mapping[str, CandidateLike],
         pending: Sequence[tuple[str, int]],
     ) -> None:
         """Takes what was fitted."""
@@ -181,7 +181,7 @@ class Belief:
 
     def best(
         self,
-        networks: Sequence[Network],
+        networks: Sequence[CandidateLike],
         *,
         against: Sequence[str],
         reference: Sequence[float],
@@ -209,7 +209,12 @@ class Belief:
         return int(short[at]), expected.reason(at)
 
     def expect(
-        self, networks: Sequence[Network], *, against: Sequence[str], reference: Sequence[float], scored: bool = False
+        self,
+        networks: Sequence[CandidateLike],
+        *,
+        against: Sequence[str],
+        reference: Sequence[float],
+        scored: bool = False,
     ) -> Expectation:
         """What is expected of networks at the last rung.
 

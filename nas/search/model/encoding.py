@@ -25,7 +25,7 @@ from nas.study.features import STORED
 from search_spaces.domains import Scalar
 
 
-class Network(Protocol):
+class CandidateLike(Protocol):
     """What is known of a network before it is trained; the candidates of a pool are such."""
 
     @property
@@ -44,7 +44,7 @@ class Network(Protocol):
         """An exact cost, such as `macs`."""
 
 
-def key_of(network: Network) -> tuple[object, ...]:
+def key_of(network: CandidateLike) -> tuple[object, ...]:
     """Of a network as the model sees it: it may have several settings."""
     return (network.digest, *network.params.items())
 
@@ -56,7 +56,7 @@ LEVELS = 16  # that distances are told in
 _RIDGE = 1.0
 
 
-class Scores(Protocol):
+class ScoreSource(Protocol):
     """Scores of the networks of a study.
 
     Attributes:
@@ -65,11 +65,11 @@ class Scores(Protocol):
 
     names: Sequence[str]
 
-    def of(self, name: str, networks: Sequence[Network]) -> list[float | None]:
+    def of(self, name: str, networks: Sequence[CandidateLike]) -> list[float | None]:
         """One score of some networks; None of a network that has it not."""
 
 
-class Features:
+class FeatureColumns:
     """Scores of networks as shares of the pool that score less.
 
     Args:
@@ -82,7 +82,7 @@ class Features:
     """
 
     def __init__(
-        self, scores: Scores, pool: Sequence[Network], described: Callable[[Sequence[Network]], Array]
+        self, scores: ScoreSource, pool: Sequence[CandidateLike], described: Callable[[Sequence[CandidateLike]], Array]
     ) -> None:
         """Scores a part of the pool."""
         self.names = tuple(scores.names)
@@ -105,13 +105,13 @@ class Features:
             inner = columns.T @ columns + _RIDGE * np.eye(columns.shape[1])
             self._weights.append(np.linalg.solve(inner, columns.T @ (quantiles - quantiles.mean())))
 
-    def guessed(self, networks: Sequence[Network]) -> Array:
+    def guessed(self, networks: Sequence[CandidateLike]) -> Array:
         """(networks, features) from 0 to 1, by what settings and cost say of them."""
         if not networks:
             return np.zeros((0, len(self.names)))
         return np.asarray(np.clip(self._middle + self._columns(networks) @ np.stack(self._weights, axis=1), 0.0, 1.0))
 
-    def known(self, networks: Sequence[Network]) -> Array:
+    def known(self, networks: Sequence[CandidateLike]) -> Array:
         """(networks, features) from 0 to 1, as scored; guessed where a network has no score."""
         new = [one for one in networks if key_of(one) not in self._known]
         if new:
@@ -128,7 +128,7 @@ class Features:
         sides = [np.searchsorted(known, values, side=side) for side in ("left", "right")]
         return np.asarray(sum(sides) / (2.0 * len(known)))
 
-    def _columns(self, networks: Sequence[Network]) -> Array:
+    def _columns(self, networks: Sequence[CandidateLike]) -> Array:
         return self._described(networks)
 
 
@@ -152,12 +152,12 @@ class Encoder:
         features: The scores of networks, scaled; None without any.
     """
 
-    def __init__(self, networks: Sequence[Network], scores: Scores | None = None) -> None:
+    def __init__(self, networks: Sequence[CandidateLike], scores: ScoreSource | None = None) -> None:
         """Collects settings and values."""
         self._cache: dict[tuple[object, ...], NDArray[np.float64]] = {}
         macs = [network.quantity("macs") for network in networks]
         self._low, self._high = float(np.log(min(macs))), float(np.log(max(macs)))
-        rows = [settings_of(network.params) for network in networks]
+        rows = [plain_settings(network.params) for network in networks]
         families = {str(row.get("family", "")) for row in rows}
         self._names = _shared(rows)
         several = len(families) > 1 or any(not network.params for network in networks)
@@ -204,14 +204,14 @@ class Encoder:
         self.setting = np.asarray([*setting, *places], dtype=np.int64)
         self.scale = np.asarray([*scale, *[1.0 / LEVELS] * len(places)])
         self.ordinal = np.asarray([*(name in self._ordered for name in self._settings), *[True] * count], dtype=bool)
-        self.features = Features(scores, networks, self._described) if scores is not None and count else None
+        self.features = FeatureColumns(scores, networks, self._described) if scores is not None and count else None
 
     def cost_of(self, macs: Sequence[int]) -> NDArray[np.float64]:
         """Log MACs scaled to 0..1 over the pool."""
         span = self._high - self._low
         return np.asarray((np.log(np.asarray(macs, dtype=float)) - self._low) / (span if span > 0 else 1.0))
 
-    def encode(self, networks: Sequence[Network], *, scored: bool = True) -> Encoding:
+    def encode(self, networks: Sequence[CandidateLike], *, scored: bool = True) -> Encoding:
         """Encodes networks, (networks, features).
 
         Args:
@@ -232,16 +232,16 @@ class Encoder:
             scores=scores,
         )
 
-    def _settings_of(self, networks: Sequence[Network]) -> NDArray[np.float64]:
+    def _settings_of(self, networks: Sequence[CandidateLike]) -> NDArray[np.float64]:
         """(networks, bits) of their settings."""
         return np.asarray([self._bits(network) for network in networks]).reshape(len(networks), self._num_bits)
 
-    def _described(self, networks: Sequence[Network]) -> NDArray[np.float64]:
+    def _described(self, networks: Sequence[CandidateLike]) -> NDArray[np.float64]:
         """(networks, columns) of settings, log MACs and their square, which scores are guessed from."""
         cost = self.cost_of([network.quantity("macs") for network in networks])
         return np.column_stack([self._settings_of(networks), cost, cost**2])
 
-    def _bits(self, network: Network) -> NDArray[np.float64]:
+    def _bits(self, network: CandidateLike) -> NDArray[np.float64]:
         key = key_of(network)
         found = self._cache.get(key)
         if found is None:
@@ -261,12 +261,12 @@ class Encoder:
                 bits.append(float(value is None))
         return np.asarray(bits)
 
-    def _row(self, network: Network) -> dict[str, Scalar]:
-        row = {self._names.get(name, name): value for name, value in settings_of(network.params).items()}
+    def _row(self, network: CandidateLike) -> dict[str, Scalar]:
+        row = {self._names.get(name, name): value for name, value in plain_settings(network.params).items()}
         return {**row, **network.traits} if self._traits else row
 
 
-def settings_of(params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def plain_settings(params: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Settings by domain and place, whatever values were left to choose from; those that are None do not apply."""
     return {name.partition("[")[0]: value for name, value in params.items() if value is not None}
 

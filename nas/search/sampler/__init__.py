@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.search.model.belief import Model, Reason, Result
-from nas.search.pool import Candidate, Pool, Supply
+from nas.search.pool import Candidate, CandidatePool, Supply
 from nas.search.sampler.in_optuna import PoolSampler
 from nas.search.sampler.optuna_samplers import Observation, asked, distributions_of
 from nas.search.sampler.pool import proposed
@@ -25,7 +25,7 @@ STARTUP = 10  # results before a sampler learns from them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class History:
     """What a sampler may know of a search.
 
     Attributes:
@@ -69,7 +69,7 @@ def propose(
     space: SearchSpace,
     supply: Supply,
     model: Model,
-    seen: Seen,
+    seen: History,
     num_objectives: int,
     initial: int,
     seed: int,
@@ -120,7 +120,9 @@ def propose(
     return Proposal(candidate=candidate, origin=origin)
 
 
-def _slice(free: Sequence[Candidate], pool: Pool, turn: int, initial: int, seed: int, rng: random.Random) -> Candidate:
+def _slice(
+    free: Sequence[Candidate], pool: CandidatePool, turn: int, initial: int, seed: int, rng: random.Random
+) -> Candidate:
     """One random candidate of one of `initial` equal parts of the range of log MACs; the parts come in random order."""
     parts = list(range(initial))
     random.Random(f"initial {seed}").shuffle(parts)

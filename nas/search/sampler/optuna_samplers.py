@@ -22,8 +22,8 @@ from optuna.trial import TrialState, create_trial
 
 from nas.cost.cost import Cost
 from nas.errors import NasError, SearchError, one_line
-from nas.search.model.encoding import settings_of
-from nas.search.pool import Candidate, Pool
+from nas.search.model.encoding import plain_settings
+from nas.search.pool import Candidate, CandidatePool
 from nas.search.sampler.foreign import Form, ability, maker, quiet
 from nas.search.sampler.signature import seeded
 from nas.study.samplers import Sampler
@@ -47,7 +47,7 @@ def asked(
     *,
     sampler: Sampler,
     space: SearchSpace,
-    pool: Pool,
+    pool: CandidatePool,
     free: Sequence[Candidate],
     history: Sequence[Observation],
     num_objectives: int,
@@ -100,7 +100,7 @@ def asked(
             raise
         except (Exception, SystemExit) as error:  # of code that is not ours
             raise SearchError(one_line(f"search.sampler {sampler} failed: {type(error).__name__}: {error}")) from error
-    match = next((one for one in free if one.digest == digest or settings_of(one.params) == wanted), None)
+    match = next((one for one in free if one.digest == digest or plain_settings(one.params) == wanted), None)
     return (match, str(sampler)) if match is not None else (_nearest(free, wanted, rng), f"{sampler}, nearest")
 
 
@@ -128,7 +128,7 @@ def rehearse(sampler: Sampler, space: SearchSpace, *, num_objectives: int, seed:
         Candidate(digest=key, spec=point.spec, params=dict(point.params), cost=unpriced, stratum=0)
         for key, point in points.items()
     ]
-    pool = Pool(candidates=tuple(networks), named=(), dropped={}, whole=False)
+    pool = CandidatePool(candidates=tuple(networks), named=(), dropped={}, whole=False)
     for count in (REHEARSED // 2, REHEARSED):
         told, free = networks[: min(count, len(networks) - 1)], networks[min(count, len(networks) - 1) :]
         results = [
@@ -153,7 +153,7 @@ def _nearest(free: Sequence[Candidate], params: Mapping[str, Any], rng: random.R
     """The free candidate with the fewest settings that differ from `params`; ties are broken at random."""
 
     def distance(candidate: Candidate) -> int:
-        own = settings_of(candidate.params)
+        own = plain_settings(candidate.params)
         return sum(params.get(name) != own.get(name) for name in params.keys() | own.keys())
 
     distances = [distance(candidate) for candidate in free]
@@ -194,9 +194,9 @@ class Settings:
         self.choices, self.fixed = choices, fixed
 
     @classmethod
-    def of(cls, pool: Pool) -> Settings:
+    def of(cls, pool: CandidatePool) -> Settings:
         """Those of the networks of a pool."""
-        rows = [settings_of(candidate.params) for candidate in pool.candidates if candidate.params]
+        rows = [plain_settings(candidate.params) for candidate in pool.candidates if candidate.params]
         names = list(dict.fromkeys(name for row in rows for name in row))
         values = {name: tuple(dict.fromkeys(row.get(name) for row in rows)) for name in names}
         return cls(
@@ -206,12 +206,12 @@ class Settings:
 
     def has(self, params: Mapping[str, Any]) -> bool:
         """Whether settings are those of a network of the table."""
-        own = settings_of(params)
+        own = plain_settings(params)
         return bool(params) and all(own.get(name) in values for name, values in self.choices.items())
 
     def row(self, params: Mapping[str, Any]) -> dict[str, int]:
         """The place of each setting's value among its choices."""
-        own = settings_of(params)
+        own = plain_settings(params)
         return {name: values.index(own.get(name)) for name, values in self.choices.items()}
 
     def settings(self, row: Mapping[str, int]) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def _wanted(
     make: Callable[[int], BaseSampler],
     form: Form,
     space: SearchSpace,
-    pool: Pool,
+    pool: CandidatePool,
     history: Sequence[Observation],
     num_objectives: int,
     seed: int,
@@ -254,10 +254,10 @@ def _wanted(
         try:
             point = space.sample(trial)
         except SpecError:  # settings of no network
-            return settings_of(trial.params), ""
-        return settings_of(dict(point.params)), point.digest
+            return plain_settings(trial.params), ""
+        return plain_settings(dict(point.params)), point.digest
     if form == "whole":
-        return settings_of(_asked(make, pool, history, num_objectives, seed)), ""
+        return plain_settings(_asked(make, pool, history, num_objectives, seed)), ""
     table = Settings.of(pool)
     numbers = _numbers(table)
     rows = [(table.row(item.params), numbers, item.objectives) for item in history if table.has(item.params)]
@@ -272,7 +272,7 @@ def _numbers(table: Settings) -> dict[str, BaseDistribution]:
 def _replayed(
     sampler: BaseSampler,
     form: Form,
-    pool: Pool,
+    pool: CandidatePool,
     history: Sequence[Observation],
     num_objectives: int,
     num_tried: int,
@@ -308,10 +308,14 @@ def _replayed(
 
 
 def _asked(
-    make: Callable[[int], BaseSampler], pool: Pool, history: Sequence[Observation], num_objectives: int, seed: int
+    make: Callable[[int], BaseSampler],
+    pool: CandidatePool,
+    history: Sequence[Observation],
+    num_objectives: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Asks a sampler for a value of every setting of the pool, None for one that does not apply."""
-    rows = [settings_of(candidate.params) for candidate in pool.candidates if candidate.params]
+    rows = [plain_settings(candidate.params) for candidate in pool.candidates if candidate.params]
     names = list(dict.fromkeys(name for row in rows for name in row))
     choices = {name: tuple(dict.fromkeys(row.get(name) for row in rows)) for name in names}
     distributions: dict[str, BaseDistribution] = {
@@ -319,7 +323,7 @@ def _asked(
     }
     seen = []
     for item in history:
-        own = settings_of(item.params)
+        own = plain_settings(item.params)
         values = {name: own.get(name) for name in distributions}
         if item.params and all(value in choices[name] for name, value in values.items()):
             seen.append((values, distributions, item.objectives))

@@ -13,15 +13,15 @@ from collections.abc import Set as AbstractSet
 from typing import Protocol, TypeVar
 
 from nas.search.model.belief import Model, Reason, Result
-from nas.search.model.encoding import Network
+from nas.search.model.encoding import CandidateLike
 
-N = TypeVar("N", bound=Network)
+N = TypeVar("N", bound=CandidateLike)
 
 OF_POOL = 1000  # networks of the pool that are looked at for a proposal
 FRESH = 100  # draws of the space for a proposal
 
 
-class Source(Protocol[N]):
+class CandidateSource(Protocol[N]):
     """Where networks come from; a space, or a table of known results."""
 
     @property
@@ -41,7 +41,7 @@ class Source(Protocol[N]):
 
 def proposed(
     model: Model,
-    supply: Source[N],
+    supply: CandidateSource[N],
     networks: Mapping[str, N],
     results: Sequence[Result],
     pending: Sequence[tuple[str, int]],
@@ -76,7 +76,11 @@ def proposed(
 
 
 def options(
-    networks: Mapping[str, N], front: Sequence[str], supply: Source[N], tried: AbstractSet[str], rng: random.Random
+    networks: Mapping[str, N],
+    front: Sequence[str],
+    supply: CandidateSource[N],
+    tried: AbstractSet[str],
+    rng: random.Random,
 ) -> dict[str, N]:
     """The renewed pool, by digest: neighbours of a front, some of the pool, fresh draws; none that was tried."""
     pool = supply.candidates

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from nas.cost.cost import cost_of
 from nas.errors import SearchError, one_line, one_of
-from nas.search.model.encoding import Network
+from nas.search.model.encoding import CandidateLike
 from nas.search.pool import Candidate
 from nas.search.scores import data as d
 from nas.search.scores import structure as s
@@ -133,7 +133,7 @@ class StudyScores:
                     f"with the same settings (search.features={list(self.names)} among them) first, or leave it out"
                 )
 
-    def of(self, name: str, networks: Sequence[Network]) -> list[float | None]:
+    def of(self, name: str, networks: Sequence[CandidateLike]) -> list[float | None]:
         """One score of some networks; None of a network that has it not.
 
         Raises:

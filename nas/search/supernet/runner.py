@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nas.errors import SearchError
-from nas.search.pool import Candidate, Pool, build_pool
+from nas.search.pool import Candidate, CandidatePool, build_pool
 from nas.search.record import as_recorded
 from nas.search.supernet.agreement import Agreement, agreements
 from nas.search.supernet.paths import FAMILIES, Cover, Strategy, cover, log_share
@@ -68,7 +68,7 @@ class Shared:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class SupernetOutcome:
     """What a supernet says.
 
     Attributes:
@@ -98,7 +98,7 @@ class Outcome:
 
 def run_supernet(
     study: Study, database: Path, *, strategy: Strategy, epochs: int, networks: int, listener: Listener
-) -> Outcome:
+) -> SupernetOutcome:
     """Trains a study's supernet, or goes on with it, and measures networks of its pool with the shared weights.
 
     The weights lie in a folder beside the database, which networks, strategy, recipe, data and seed name; accuracies
@@ -156,7 +156,7 @@ def run_supernet(
             shares = net.shares()
             logs = {key: log_share(places, places.paths[key], shares) for key in known} if shares else {}
             store.put_scores(row["id"], SHARES, logs, basis=basis, alone=True)
-            return Outcome(
+            return SupernetOutcome(
                 networks=tuple(sorted(found, key=lambda one: (-one.accuracy, one.loss, one.candidate.cost.macs))),
                 covered=len(known),
                 pool=len(pool.candidates),
@@ -193,7 +193,7 @@ def recipe_of(recipe: Recipe, epochs: int) -> Recipe:
     )
 
 
-def _pool(study: Study, data: VideoData, listener: Listener) -> Pool:
+def _pool(study: Study, data: VideoData, listener: Listener) -> CandidatePool:
     return build_pool(
         study,
         num_classes=len(data.classes),

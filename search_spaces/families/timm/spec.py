@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from search_spaces.inflate import Inflated, Mode
 
 
-class Network:
+class TimmNetwork:
     """timm's network of one build; made where the first unit is built."""
 
     def __init__(self, model: str, num_classes: int, planes: int = 3) -> None:
@@ -78,7 +78,7 @@ class PartUnit(Foreign):
     share: int
     frames: int
     entry: bool
-    network: Network = field(compare=False, repr=False)
+    network: TimmNetwork = field(compare=False, repr=False)
     planes: int = 3
 
     def build(self) -> nn.Module:
@@ -132,7 +132,7 @@ class HeadUnit(Foreign):
     frames: int
     num_classes: int
     dropout: float
-    network: Network = field(compare=False, repr=False)
+    network: TimmNetwork = field(compare=False, repr=False)
     planes: int = 3
 
     def build(self) -> nn.Module:
@@ -280,7 +280,7 @@ class TimmSpec(ArchSpec):
             SpecError: timm has no such network, or it cannot do what is asked of it.
         """
         pieces = anatomy(self.model).pieces
-        network = Network(self.model, num_classes, planes)
+        network = TimmNetwork(self.model, num_classes, planes)
         frames = self._frames_at(NUM_STAGES - 1) if self.head.kind in RELATIONS else 0
         seen = 3 if pieces else planes  # of the clip, where the head is the whole network
         head = HeadUnit(self.model, self.head.kind, self.head.width, frames, num_classes, dropout, network, seen)

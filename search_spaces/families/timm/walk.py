@@ -44,7 +44,7 @@ class Part(NamedTuple):
     stride: int
 
 
-class Plan(NamedTuple):
+class Chain(NamedTuple):
     """A network of timm as a chain.
 
     Attributes:
@@ -61,7 +61,7 @@ class Plan(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def plan(model: str) -> Plan:
+def plan(model: str) -> Chain:
     """Returns the network as a chain.
 
     Raises:
@@ -71,12 +71,12 @@ def plan(model: str) -> Plan:
     root = trace(model)[""]
     found = _classifier(list(_flatten(root, into=True))) if root.is_chain() else None
     if found is None:
-        return Plan((), (), *_whole(model))
+        return Chain((), (), *_whole(model))
     body, tail, last = found
     size = _size(root.x)
     assert size is not None
     assert last.x is not None
-    return Plan(tuple(_parts(body, size)), tuple(call.path for call in tail), last.path, last.x.shape[1])
+    return Chain(tuple(_parts(body, size)), tuple(call.path for call in tail), last.path, last.x.shape[1])
 
 
 def _whole(model: str) -> tuple[str, int]:

@@ -18,7 +18,7 @@ from nas.store.database import Store
 from nas.study.files import load_study
 from nas.study.schema import StudySchema, keys_of
 from search_spaces.catalogue import FAMILIES
-from trainer.settings import settings_of
+from trainer.settings import declared
 
 ROOT = Path(__file__).parents[3]
 TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -79,7 +79,7 @@ def test_keys_are_shown_with_the_type_and_default_that_they_have() -> None:
 def test_the_meaning_of_a_key_names_all_of_its_choices() -> None:
     parts = {name: type(part) for name, part in vars(StudySchema()).items() if dataclasses.is_dataclass(part)}
     lists: list[tuple[type, str]] = [(StudySchema, ""), *((of, f"{name}.") for name, of in parts.items())]
-    marks = {f"{place}{name}": mark for of, place in lists for name, mark in settings_of(of).items() if mark.choices}
+    marks = {f"{place}{name}": mark for of, place in lists for name, mark in declared(of).items() if mark.choices}
     assert {"data.sampling", "recipe.loss", "search.scheduler", "ablation.design"} <= set(marks)
     default = {key.name: key.default for key in keys_of()}
     for name, mark in marks.items():

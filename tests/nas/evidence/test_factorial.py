@@ -10,7 +10,7 @@ import pytest
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from nas.evidence.factorial import Arm, Factorial, factorial
+from nas.evidence.factorial import Combination, Factorial, factorial
 from nas.evidence.paired import paired
 from nas.evidence.simulate import MOTION, results, simulate
 from nas.evidence.values import EvidenceError, Result
@@ -19,11 +19,11 @@ from nas.evidence.words import judge
 FACTORS = {"kind": ("2d", "3d", "p3d"), "kernel": ("3", "5")}
 
 
-def grid(factors: dict[str, tuple[str, ...]], seeds: int = 3) -> list[Arm]:
+def grid(factors: dict[str, tuple[str, ...]], seeds: int = 3) -> list[Combination]:
     rng = np.random.default_rng(1)
     shift = rng.normal(0, 0.05, seeds)
     return [
-        Arm(
+        Combination(
             levels=dict(zip(factors, levels, strict=True)),
             results={
                 seed: Result(top1=float(np.clip(0.6 + 0.02 * place + shift[seed] + rng.normal(0, 0.02), 0, 1)))
@@ -34,7 +34,7 @@ def grid(factors: dict[str, tuple[str, ...]], seeds: int = 3) -> list[Arm]:
     ]
 
 
-def frame(arms: list[Arm]) -> pd.DataFrame:
+def frame(arms: list[Combination]) -> pd.DataFrame:
     return pd.DataFrame(
         [{**arm.levels, "seed": seed, "top1": result.top1} for arm in arms for seed, result in arm.results.items()]
     )
@@ -44,7 +44,7 @@ def frame(arms: list[Arm]) -> pd.DataFrame:
 def test_terms_are_those_of_the_analysis_of_variance_of_type_3(missing: int) -> None:
     arms = grid(FACTORS)
     if missing:
-        arms[1] = Arm(levels=arms[1].levels, results={0: arms[1].results[0]})
+        arms[1] = Combination(levels=arms[1].levels, results={0: arms[1].results[0]})
     got = factorial(arms, FACTORS)
     fit = ols("top1 ~ C(seed) + C(kind, Sum) * C(kernel, Sum)", frame(arms)).fit()
     table = anova_lm(fit, typ=3)
@@ -88,7 +88,7 @@ def test_a_half_of_a_cube_gives_the_textbooks_effects() -> None:
     rates = {"": 45, "ad": 100, "bd": 45, "ab": 65, "cd": 75, "ac": 60, "bc": 80, "abcd": 96}
     factors = dict.fromkeys("ABCD", ("-", "+"))
     arms = [
-        Arm(
+        Combination(
             levels={name: "+" if name.lower() in run else "-" for name in "ABCD"},
             results={seed: Result(top1=rate / 200 + 0.001 * seed * (-1) ** len(run)) for seed in range(2)},
         )
@@ -112,7 +112,10 @@ def test_a_half_of_a_cube_gives_the_textbooks_effects() -> None:
 def test_a_design_of_one_factor_with_two_levels_is_that_of_pairs() -> None:
     study = simulate(MOTION, [0.9, 0.85], seeds=5, studies=1, rng=np.random.default_rng(3))[0]
     pair = paired(results(study[0]), results(study[1]), resamples=0)
-    arms = [Arm(levels={"kind": level}, results=results(arm)) for level, arm in zip(("2d", "3d"), study, strict=True)]
+    arms = [
+        Combination(levels={"kind": level}, results=results(arm))
+        for level, arm in zip(("2d", "3d"), study, strict=True)
+    ]
     effect = factorial(arms, {"kind": ("2d", "3d")}).effects[0]
     names = ("difference", "low", "high", "p", "p_seeds", "se_seeds", "se_clips", "effect_size", "df", "visible")
     for name in names:
@@ -125,7 +128,7 @@ def test_its_effects_can_be_judged() -> None:
     study = simulate(MOTION, tops, seeds=5, studies=1, rng=np.random.default_rng(5))[0]
     factors = {"kind": ("2d", "3d"), "kernel": ("3", "5")}
     arms = [
-        Arm(levels=dict(zip(factors, levels, strict=True)), results=results(arm))
+        Combination(levels=dict(zip(factors, levels, strict=True)), results=results(arm))
         for levels, arm in zip(product(*factors.values()), study, strict=True)
     ]
     judged = judge(factorial(arms, factors).effects)
@@ -135,7 +138,7 @@ def test_its_effects_can_be_judged() -> None:
     assert "with these seeds only a difference of" in judged[2].sentence
 
 
-def refusal(arms: list[Arm], factors: dict[str, tuple[str, ...]]) -> str:
+def refusal(arms: list[Combination], factors: dict[str, tuple[str, ...]]) -> str:
     with pytest.raises(EvidenceError) as caught:
         factorial(arms, factors)
     assert "\n" not in str(caught.value)
@@ -145,7 +148,7 @@ def refusal(arms: list[Arm], factors: dict[str, tuple[str, ...]]) -> str:
 def test_what_cannot_be_fitted_is_refused_in_one_line() -> None:
     factors = {"kind": ("2d", "3d"), "kernel": ("3", "5")}
     arms = grid(factors)
-    one_seed = [Arm(levels=arm.levels, results={0: arm.results[0]}) for arm in arms]
+    one_seed = [Combination(levels=arm.levels, results={0: arm.results[0]}) for arm in arms]
     assert "needs 2 seeds or more to see noise, but got 1" in refusal(one_seed, factors)
     assert "it changes together with kind; add runs in which only 'kernel' differs" in refusal(
         [arms[0], arms[3]], factors
@@ -154,13 +157,13 @@ def test_what_cannot_be_fitted_is_refused_in_one_line() -> None:
     assert "level of 'kind' '2d' is not known" in refusal(arms, {"kind": ("x", "3d"), "kernel": ("3", "5")})
     assert "each arm must state ['kind']" in refusal(arms, {"kind": ("2d", "3d")})
     assert "must have 2 different levels or more" in refusal(arms, {"kind": ("2d",), "kernel": ("3", "5")})
-    few = [Arm(levels=arm.levels, results={n % 2: arm.results[0]}) for n, arm in enumerate(arms)]
+    few = [Combination(levels=arm.levels, results={n % 2: arm.results[0]}) for n, arm in enumerate(arms)]
     assert "must outnumber what is fitted" in refusal(few, factors) or "separable" in refusal(few, factors)
 
 
 def test_a_model_that_fits_exactly_claims_no_certainty() -> None:
     arms = [
-        Arm(levels={"kind": level}, results={seed: Result(top1=top1) for seed in range(3)})
+        Combination(levels={"kind": level}, results={seed: Result(top1=top1) for seed in range(3)})
         for level, top1 in (("2d", 0.5), ("3d", 0.6))
     ]
     got: Factorial = factorial(arms, {"kind": ("2d", "3d")})

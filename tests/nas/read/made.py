@@ -12,7 +12,7 @@ from nas.search.optuna_copies import OptunaCopies
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store
-from nas.store.write import Network
+from nas.store.write import Architecture
 from nas.study.files import load_study
 from search_spaces import codec
 from tests.nas.studies import merged, write_study
@@ -87,7 +87,7 @@ def made(
         for number, point in enumerate(points.values()):
             settings = dict(point.params)
             cost = macs(settings, rng)
-            network = Network(
+            network = Architecture(
                 digest=point.digest,
                 description=point.spec.describe(),
                 spec=codec.encode(point.spec),

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.read.compare import Group, Searched, band_of, best_within, budgets, grouped, volumes
+from nas.read.compare import Group, SearchFront, band_of, best_within, budgets, grouped, volumes
 from nas.store import tables as m
 from nas.store.database import Store
 from nas.study.front import front
 from tests.nas.read.conftest import Run
 from tests.nas.read.made import kind_decides, made
 
-ONE = Searched(
+ONE = SearchFront(
     path="a.db",
     study="a",
     seed=0,
@@ -36,7 +36,7 @@ ONE = Searched(
 )
 
 
-def searches(count: int) -> st.SearchStrategy[list[Searched]]:
+def searches(count: int) -> st.SearchStrategy[list[SearchFront]]:
     points = st.lists(
         st.tuples(st.integers(1, 1000), st.integers(0, 50).map(lambda x: x / 50)), min_size=1, max_size=12
     )
@@ -51,14 +51,14 @@ def searches(count: int) -> st.SearchStrategy[list[Searched]]:
 
 
 @given(searches(1), st.lists(st.integers(1, 1200), min_size=1, max_size=5))
-def test_the_best_within_a_budget_is_the_best_of_what_it_pays_for(found: list[Searched], macs: list[int]) -> None:
+def test_the_best_within_a_budget_is_the_best_of_what_it_pays_for(found: list[SearchFront], macs: list[int]) -> None:
     for budget, best in zip(macs, best_within(found[0], macs).tolist(), strict=True):
         inside = [t for m, t in zip(found[0].macs, found[0].accuracy, strict=True) if m <= budget]
         assert best == max(inside, default=-np.inf)
 
 
 @given(searches(1))
-def test_the_band_of_one_search_is_its_front(found: list[Searched]) -> None:
+def test_the_band_of_one_search_is_its_front(found: list[SearchFront]) -> None:
     one = found[0]
     band = band_of(Group(label="a", members=(one,)))
     assert band.median == band.low == band.high
@@ -67,7 +67,7 @@ def test_the_band_of_one_search_is_its_front(found: list[Searched]) -> None:
 
 
 @given(searches(4))
-def test_a_band_lies_between_its_searches_and_never_falls(found: list[Searched]) -> None:
+def test_a_band_lies_between_its_searches_and_never_falls(found: list[SearchFront]) -> None:
     band = band_of(Group(label="a", members=tuple(found)))
     each = np.array([best_within(one, band.macs) for one in found])
     assert np.isfinite(each).all()
@@ -80,7 +80,7 @@ def test_a_band_lies_between_its_searches_and_never_falls(found: list[Searched])
 
 
 @given(searches(3))
-def test_volumes_are_shares_of_one_box_and_more_networks_never_lower_them(found: list[Searched]) -> None:
+def test_volumes_are_shares_of_one_box_and_more_networks_never_lower_them(found: list[SearchFront]) -> None:
     accuracy = (*found[0].accuracy, *found[1].accuracy)
     more = dataclasses.replace(found[0], path="more.db", macs=(*found[0].macs, *found[1].macs), accuracy=accuracy)
     shares = volumes([*found, more]).by_path
@@ -89,7 +89,7 @@ def test_volumes_are_shares_of_one_box_and_more_networks_never_lower_them(found:
 
 
 @given(searches(2))
-def test_every_budget_of_the_table_can_be_paid_by_every_search(found: list[Searched]) -> None:
+def test_every_budget_of_the_table_can_be_paid_by_every_search(found: list[SearchFront]) -> None:
     groups = grouped([dataclasses.replace(one, study=f"s{i}") for i, one in enumerate(found)])
     for budget in budgets(groups):
         assert all(min(one.macs) <= budget for one in found)

@@ -17,7 +17,7 @@ import pytest
 from scipy import stats
 
 from nas.read.compare import searched
-from nas.read.learned import Box, deciding, learned_of, origins, volume
+from nas.read.learned import VolumeBox, deciding, learned_of, origins, volume
 from nas.read.ranks import agreements, spearman
 from nas.read.ranks import interval as interval_of_ranks
 from nas.search.calibration import calibration, expectations, interval
@@ -25,7 +25,7 @@ from nas.search.importance import rungs_of
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store
-from nas.store.drivers import Driver
+from nas.store.drivers import CommandStart
 from tests.nas.read import widths
 from tests.nas.read.conftest import Run
 from tests.nas.read.made import made
@@ -122,8 +122,8 @@ def test_the_hypervolume_is_of_the_last_rung_in_the_box_of_all_that_was_tried() 
 
 
 def test_a_box_of_one_value_has_a_hypervolume_too() -> None:
-    assert Box.of([(0.5, 2.0)] * 2).share([(0.5, 2.0)]) == pytest.approx(1.0)
-    assert Box.of([(0.5, 2.0)]).share([]) == 0.0
+    assert VolumeBox.of([(0.5, 2.0)] * 2).share([(0.5, 2.0)]) == pytest.approx(1.0)
+    assert VolumeBox.of([(0.5, 2.0)]).share([]) == 0.0
 
 
 def test_proposals_are_counted_by_origin_with_the_best_at_the_highest_rung_of_each() -> None:
@@ -219,10 +219,10 @@ def test_an_expectation_is_counted_once_for_each_rung_and_held_against_the_last_
     assert (after.expectations, after.networks, after.inside) == (2, 1, 1)  # 0.38 is too far from 0.5, not from 0.4
 
 
-def driver(kind: str, seconds: float, decided: float | None) -> Driver:
+def driver(kind: str, seconds: float, decided: float | None) -> CommandStart:
     """One start of a driver."""
     session = {"decide_seconds": decided}
-    return Driver(session=session, kind=kind, alive=False, seen=datetime.now(UTC), seconds=seconds)
+    return CommandStart(session=session, kind=kind, alive=False, seen=datetime.now(UTC), seconds=seconds)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas.search.model.belief import Model, Result
-from nas.search.pool import Candidate, Pool, Supply
-from nas.search.sampler import Observation, Proposal, Seen, propose
+from nas.search.pool import Candidate, CandidatePool, Supply
+from nas.search.sampler import History, Observation, Proposal, propose
 from nas.study.samplers import sampler_of
 from nas.study.study import Study
 
@@ -17,7 +17,7 @@ class Searched:
     """A search without trainings: its networks, and what they are told to have."""
 
     study: Study
-    pool: Pool
+    pool: CandidatePool
     digests: list[str] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     history: list[Observation] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Searched:
             space=self.study.space,
             supply=self.supply,
             model=self.model,
-            seen=Seen(
+            seen=History(
                 digests=self.digests,
                 networks={digest: one for digest, one in found.items() if one is not None},
                 results=self.results,

@@ -13,8 +13,8 @@ import pytest
 from nas.errors import SearchError
 from nas.search.driver import run_search
 from nas.search.model.belief import SHORT, Model, Result
-from nas.search.model.encoding import REFERENCE, Features, Network
-from nas.search.pool import Candidate, Pool, Supply, build_pool
+from nas.search.model.encoding import REFERENCE, CandidateLike, FeatureColumns
+from nas.search.pool import Candidate, CandidatePool, Supply, build_pool
 from nas.search.sampler.pool import proposed
 from nas.search.scores.score import StudyScores, score
 from nas.store.database import Store
@@ -38,7 +38,7 @@ class Table:
         self.value = value
         self.asked: set[str] = set()
 
-    def of(self, name: str, networks: Sequence[Network]) -> list[float | None]:
+    def of(self, name: str, networks: Sequence[CandidateLike]) -> list[float | None]:
         self.asked |= {one.digest for one in networks}
         return [self.value(one.digest) for one in networks]
 
@@ -53,11 +53,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def pool(study: Study) -> Pool:
+def pool(study: Study) -> CandidatePool:
     return build_pool(study, num_classes=8)
 
 
-def miss(pool: Pool, scores: Table | None, seed: int, error: Callable[[str], float]) -> float:
+def miss(pool: CandidatePool, scores: Table | None, seed: int, error: Callable[[str], float]) -> float:
     """Root mean square by which a model of 16 results misses the log errors of the others."""
     model = Model(pool.candidates, ("macs",), 1, scores)
     order = list(pool.candidates)
@@ -69,7 +69,7 @@ def miss(pool: Pool, scores: Table | None, seed: int, error: Callable[[str], flo
     return float(np.sqrt(np.mean((np.log(found.error) - np.log([error(one.digest) for one in rest])) ** 2)))
 
 
-def test_the_model_learns_from_an_informative_score_and_is_not_misled_by_another(pool: Pool) -> None:
+def test_the_model_learns_from_an_informative_score_and_is_not_misled_by_another(pool: CandidatePool) -> None:
     def error(digest: str) -> float:
         return 0.1 + 0.6 * luck(digest)
 
@@ -81,7 +81,7 @@ def test_the_model_learns_from_an_informative_score_and_is_not_misled_by_another
     assert misled < 1.15 * plain
 
 
-def test_a_guess_does_not_depend_on_what_was_scored_before(pool: Pool) -> None:
+def test_a_guess_does_not_depend_on_what_was_scored_before(pool: CandidatePool) -> None:
     one, other = (Model(pool.candidates, ("macs",), 1, Table(luck)).encoder.features for _ in range(2))
     assert one is not None and other is not None
     one.known(pool.candidates)
@@ -94,12 +94,12 @@ def test_a_guess_is_what_settings_say() -> None:
     columns = {str(i): np.asarray([a, b, 1.0]) for i, (a, b) in enumerate(zip(low, high, strict=True))}
     networks: Any = [type("N", (), {"digest": key, "params": {}})() for key in columns]
     scores = Table(lambda digest: float(columns[digest] @ [3.0, 1.0, 0.0]))
-    features = Features(scores, networks[:200], lambda asked: np.stack([columns[one.digest] for one in asked]))
+    features = FeatureColumns(scores, networks[:200], lambda asked: np.stack([columns[one.digest] for one in asked]))
     rest = networks[200:]
     assert np.abs(features.guessed(rest) - features.known(rest)).mean() < 0.08
 
 
-def test_quantiles_are_of_the_pool_and_a_network_without_the_score_is_guessed(pool: Pool) -> None:
+def test_quantiles_are_of_the_pool_and_a_network_without_the_score_is_guessed(pool: CandidatePool) -> None:
     lacking = pool.candidates[3].digest
     features = Model(
         pool.candidates, (), 1, Table(lambda digest: None if digest == lacking else luck(digest))
@@ -114,7 +114,7 @@ def test_quantiles_are_of_the_pool_and_a_network_without_the_score_is_guessed(po
     assert known[3] == features.guessed(pool.candidates[3:4])[0, 0]
 
 
-def test_a_score_that_no_network_has_is_refused(pool: Pool) -> None:
+def test_a_score_that_no_network_has_is_refused(pool: CandidatePool) -> None:
     with pytest.raises(SearchError, match=r"search\.features synflow: no network of the pool has this score"):
         Model(pool.candidates, (), 1, Table(lambda digest: None))
 
@@ -143,7 +143,9 @@ def test_a_proposal_scores_few_networks_and_is_the_same_whatever_was_scored_befo
     assert found[0].digest == again[0].digest == other[0].digest
 
 
-def test_what_is_stored_decides_and_what_was_made_otherwise_does_not(tmp_path: Path, study: Study, pool: Pool) -> None:
+def test_what_is_stored_decides_and_what_was_made_otherwise_does_not(
+    tmp_path: Path, study: Study, pool: CandidatePool
+) -> None:
     study = study_at(tmp_path, features=["params"])
     first, second = pool.candidates[:2]
     exact = score("params", first.spec, study.data.clip, num_classes=8)
@@ -162,7 +164,7 @@ def test_what_is_stored_decides_and_what_was_made_otherwise_does_not(tmp_path: P
         ]
 
 
-def test_a_supernet_that_was_not_trained_is_asked_for(tmp_path: Path, pool: Pool) -> None:
+def test_a_supernet_that_was_not_trained_is_asked_for(tmp_path: Path, pool: CandidatePool) -> None:
     study = study_at(tmp_path, features=["supernet"])
     with Store(tmp_path / "study.db", create=True) as store:
         row = store.add_study(name="tiny", seed=3, clip="4x16x16", num_classes=8, config={}, data={})

@@ -20,9 +20,9 @@ from nas.errors import StoreError
 from nas.search import driver
 from nas.search import optuna_copies as rungs
 from nas.search.budget import budget_of
-from nas.search.pool import Pool, build_pool
+from nas.search.pool import CandidatePool, build_pool
 from nas.search.record import Record
-from nas.search.sampler import STARTUP, Seen
+from nas.search.sampler import STARTUP, History
 from nas.search.scheduler import spent
 from nas.store.database import Store
 from nas.study.files import load_study
@@ -81,14 +81,14 @@ def _epoch(task: Any) -> Callable[[int], EpochResult]:
     return result
 
 
-def study_at(folder: Path, over: dict[str, Any] | None = None) -> tuple[Study, Pool]:
+def study_at(folder: Path, over: dict[str, Any] | None = None) -> tuple[Study, CandidatePool]:
     """A study of some hundred small networks, and its pool."""
     study = load_study(write_study(folder / "tiny.yaml", OVER), [f"{k}={v}" for k, v in (over or {}).items()])
     return study, build_pool(study, num_classes=8)
 
 
 @contextlib.contextmanager
-def driver_of(study: Study, pool: Pool, path: Path, listener: Any = lambda news: None) -> Any:
+def driver_of(study: Study, pool: CandidatePool, path: Path, listener: Any = lambda news: None) -> Any:
     """A driver with its database open, which is made where it is not there."""
     with Store(path, create=True) as store:
         if not store.studies():
@@ -162,7 +162,7 @@ def test_every_decision_is_that_of_a_record_that_was_just_read(
         decision = decide(self, ledger, seen)
         if decisions[0] % 5 == 0:
             fresh = driver.Decider(study.search, study.space, own[-1].supply, study.seed)
-            again = Seen(
+            again = History(
                 digests=other.digests,
                 networks=seen.networks,
                 results=other.results,

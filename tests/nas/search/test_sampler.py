@@ -21,7 +21,7 @@ from nas.errors import SearchError, StudyError
 from nas.search.model.belief import Model
 from nas.search.model.encoding import Encoder
 from nas.search.notices import gaps, too_small
-from nas.search.pool import Candidate, Pool, Supply, build_pool, strata_of
+from nas.search.pool import Candidate, CandidatePool, Supply, build_pool, strata_of
 from nas.search.sampler import hub, nni_tuners
 from nas.search.sampler.foreign import ready
 from nas.search.sampler.optuna_samplers import rehearse
@@ -57,11 +57,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def pool(study: Study) -> Pool:
+def pool(study: Study) -> CandidatePool:
     return build_pool(study, num_classes=8)
 
 
-def proposals(study: Study, pool: Pool, sampler: str, count: int, start: Sequence[str] = ()) -> list[str]:
+def proposals(study: Study, pool: CandidatePool, sampler: str, count: int, start: Sequence[str] = ()) -> list[str]:
     """A search in which a network's error is made up from its digest."""
     search = Searched(study, pool)
     for digest in start:
@@ -79,7 +79,7 @@ def _try(search: Searched, candidate: Candidate) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_sampler_tries_every_network_once_and_then_stops(study: Study, pool: Pool, sampler: str) -> None:
+def test_a_sampler_tries_every_network_once_and_then_stops(study: Study, pool: CandidatePool, sampler: str) -> None:
     """Also at the end, when nearly all that the sampler likes was tried: no livelock."""
     assert len(pool.candidates) > 20
     start = proposals(study, pool, "random", len(pool.candidates) - 6)
@@ -88,7 +88,7 @@ def test_a_sampler_tries_every_network_once_and_then_stops(study: Study, pool: P
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_proposal_is_a_function_of_the_ledger(study: Study, pool: Pool, sampler: str) -> None:
+def test_a_proposal_is_a_function_of_the_ledger(study: Study, pool: CandidatePool, sampler: str) -> None:
     assert proposals(study, pool, sampler, 16) == proposals(study, pool, sampler, 16)
 
 
@@ -113,7 +113,7 @@ def test_a_sampler_learns(tmp_path: Path, sampler: str, start: int, count: int) 
     assert sum(late) / len(late) > sum(rest) / len(rest) + 0.2
 
 
-def test_the_start_is_even_over_log_macs(study: Study, pool: Pool) -> None:
+def test_the_start_is_even_over_log_macs(study: Study, pool: CandidatePool) -> None:
     low, high = (math.log(pool.candidates[i].cost.macs) for i in (0, -1))
 
     def part(digest: str) -> int:
@@ -124,7 +124,7 @@ def test_the_start_is_even_over_log_macs(study: Study, pool: Pool) -> None:
     assert len(filled) > 3
 
 
-def test_networks_in_training_are_not_proposed_again(study: Study, pool: Pool) -> None:
+def test_networks_in_training_are_not_proposed_again(study: Study, pool: CandidatePool) -> None:
     seen = proposals(study, pool, "random", 12)
     search = Searched(study, pool)
     for digest in seen[:11]:
@@ -136,7 +136,7 @@ def test_networks_in_training_are_not_proposed_again(study: Study, pool: Pool) -
         assert found.candidate.digest not in seen
 
 
-def test_a_proposal_of_the_model_says_what_it_expects(study: Study, pool: Pool) -> None:
+def test_a_proposal_of_the_model_says_what_it_expects(study: Study, pool: CandidatePool) -> None:
     def error(candidate: Candidate) -> float:
         return 0.9 if "2d" in candidate.params.values() else 0.2
 
@@ -202,7 +202,7 @@ def test_what_a_model_sees_of_a_network_does_not_depend_on_what_was_met_before()
     assert supply.candidate(met) is pool.by_digest[met.digest]
 
 
-def test_the_pool_keeps_the_constraints_and_says_what_they_took(study: Study, pool: Pool) -> None:
+def test_the_pool_keeps_the_constraints_and_says_what_they_took(study: Study, pool: CandidatePool) -> None:
     assert all(candidate.cost.macs <= 900_000 for candidate in pool.candidates)
     assert pool.dropped == {"macs <= 900k": sum(pool.dropped.values())}
     assert pool.whole
@@ -406,7 +406,7 @@ def test_a_hub_that_cannot_be_read_gets_one_line(
 
 
 def test_a_sampler_that_fails_in_the_midst_gets_one_line(
-    study: Study, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    study: Study, pool: CandidatePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(self: object, *given: object) -> None:
         raise RuntimeError("no\nmore")
@@ -456,7 +456,7 @@ def test_a_tuner_says_what_it_is_told() -> None:
     )
 
 
-def test_networks_below_a_constraint_on_accuracy_have_nothing_to_add(study: Study, pool: Pool) -> None:
+def test_networks_below_a_constraint_on_accuracy_have_nothing_to_add(study: Study, pool: CandidatePool) -> None:
     """Networks below half of the MACs are at chance, and nothing is expected of such ones where 0.5 is asked for."""
     search = Searched(study, pool)
     middle = math.sqrt(pool.candidates[0].cost.macs * pool.candidates[-1].cost.macs)

@@ -8,6 +8,8 @@ import sqlite3
 import threading
 import time
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from nas.cli.main import main
 from nas.errors import SearchError, StoreError
 from nas.search.decide import rules_of
 from nas.search.driver import run_search
-from nas.search.record import Record, replay
+from nas.search.ledger import Entry, Ledger
+from nas.search.record import Record
 from nas.search.scheduler import Promote, Start, asha
 from nas.store.database import Store
-from nas.store.records import Row
+from nas.store.records import EventRow, Row
 from nas.study.files import load_study
 from nas.study.front import front
 from nas.study.objectives import minimised
@@ -45,6 +48,27 @@ def results_of(store: Store) -> list[tuple[Any, ...]]:
         (e["number"], e["digest"], e["rung"], e["epochs"], e["top1"], e["top5"], e["loss"], e["num_clips"])
         for e in store.evaluations(row["id"])
     ]
+
+
+def replay(
+    events: Sequence[EventRow], results: Mapping[tuple[int, int], tuple[float, ...]], strata: Mapping[int, int]
+) -> Iterator[tuple[EventRow, Ledger]]:
+    """Every event with the ledger before it.
+
+    Args:
+        events: Rows of `Store.events`.
+        results: Objectives by (trial, rung).
+        strata: Stratum by trial.
+    """
+    ledger = Ledger()
+    for event in events:
+        number, rung, kind = event["trial"], event["rung"], event["kind"]
+        yield event, ledger
+        old = ledger[number] if number < len(ledger) else Entry(number=number, stratum=strata[number])
+        known = (*old.results, results[number, rung]) if kind == "result" else old.results
+        # A pre-empted job still stands for its promotion: it is submitted again before anything is decided.
+        running = kind in ("start", "promote", "resume", "preempt")
+        ledger = ledger.replace(replace(old, results=known, running=running, failed=kind == "fail"))
 
 
 def check_promotions(store: Store, study: Study) -> None:

@@ -16,7 +16,7 @@ from nas.errors import SearchError
 from nas.search import simulation as recorded
 from nas.search.curves import Curve, read_curves, write_curves
 from nas.search.driver import run_search
-from nas.search.simulation import Table, simulate
+from nas.search.simulation import CurveTable, simulate
 from nas.store.database import Store
 from nas.study.files import load_study
 from nas.study.study import Study
@@ -78,7 +78,7 @@ def test_a_search_on_a_table_takes_the_decisions_of_a_real_one(
             super().close()
 
     monkeypatch.setattr(recorded, "Store", Watched)
-    found = simulate(Table(study, read_curves(table)), seed=study.seed, workers=1)
+    found = simulate(CurveTable(study, read_curves(table)), seed=study.seed, workers=1)
     assert events == real
     assert found.epochs == sum(study.search.rungs[rung] - (rung and study.search.rungs[rung - 1])
                                for kind, _, rung in real if kind == "result")  # fmt: skip
@@ -86,7 +86,7 @@ def test_a_search_on_a_table_takes_the_decisions_of_a_real_one(
 
 def test_time_is_that_of_the_table_and_workers_share_it(tmp_path: Path, motion: Path) -> None:
     study = study_at(tmp_path, motion, {"trials": 12})
-    table = Table(study, made_up(study))
+    table = CurveTable(study, made_up(study))
     one, four = (simulate(table, seed=0, workers=workers) for workers in (1, 4))
     assert one.epochs == four.epochs == 12 + 4 + 1
     assert one.seconds / 4 <= four.seconds < one.seconds
@@ -96,7 +96,7 @@ def test_time_is_that_of_the_table_and_workers_share_it(tmp_path: Path, motion: 
 
 def test_a_search_of_everything_finds_the_front(tmp_path: Path, motion: Path) -> None:
     study = study_at(tmp_path, motion, {"trials": 100, "scheduler": "none"})
-    table = Table(study, made_up(study))
+    table = CurveTable(study, made_up(study))
     found = simulate(table, seed=0, workers=3)
     assert found.networks == len(table.pool.candidates)
     assert found.gap == pytest.approx(0.0, abs=1e-9)
@@ -174,9 +174,9 @@ def test_a_table_that_is_cut_off_gets_one_line(tmp_path: Path) -> None:
 def test_a_table_must_have_every_network_and_epoch_of_the_space(tmp_path: Path, motion: Path) -> None:
     study = study_at(tmp_path, motion)
     with pytest.raises(SearchError, match=r"the table lacks [0-9a-f]{10} .* of \d+ networks of the space"):
-        Table(study, made_up(study, without=1))
+        CurveTable(study, made_up(study, without=1))
     with pytest.raises(SearchError, match="must end at most after the 2 epochs that the table has"):
-        Table(study, made_up(study, epochs=2))
+        CurveTable(study, made_up(study, epochs=2))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_what_a_table_does_not_hold_is_refused(
 ) -> None:
     curves = made_up(study_at(tmp_path, motion))
     with pytest.raises(SearchError, match=message):
-        Table(study_at(tmp_path, motion, search), curves)
+        CurveTable(study_at(tmp_path, motion, search), curves)
 
 
 def test_a_table_without_a_front_is_refused_in_true_words(
@@ -216,7 +216,7 @@ def test_a_fault_in_a_simulation_is_not_told_as_damage_of_its_database(
     def failing(*_: Any) -> float:
         raise ZeroDivisionError("made up")
 
-    monkeypatch.setattr(Table, "gap", failing)
+    monkeypatch.setattr(CurveTable, "gap", failing)
     assert main(["simulate", str(tmp_path / "tiny.yaml"), "--table", str(tmp_path / "table.jsonl")]) == 3
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err and "damaged" not in err
@@ -224,10 +224,10 @@ def test_a_fault_in_a_simulation_is_not_told_as_damage_of_its_database(
 
 def test_the_gap_is_of_the_objectives_of_the_study(tmp_path: Path, motion: Path) -> None:
     study = study_at(tmp_path, motion, {"objectives": ["error"]})
-    table = Table(study, made_up(study))
+    table = CurveTable(study, made_up(study))
     best = max(table.points, key=lambda digest: table.mean(digest, 3))
     assert table.gap([best]) == pytest.approx(0.0)
-    three = Table(study_at(tmp_path, motion, {"objectives": ["error", "macs", "params"]}), made_up(study))
+    three = CurveTable(study_at(tmp_path, motion, {"objectives": ["error", "macs", "params"]}), made_up(study))
     assert three.gap([best]) > 0 and three.gap(list(three.points)) == pytest.approx(0.0)
 
 
@@ -247,7 +247,7 @@ def test_the_median_is_the_median(tmp_path: Path, motion: Path, capsys: pytest.C
 def test_a_space_smaller_than_the_budget_is_trained_on(tmp_path: Path, motion: Path, scheduler: str) -> None:
     """That there are fewer networks than trials is as if no more had been asked for."""
     study = study_at(tmp_path, motion, {"scheduler": scheduler, "trials": 500})
-    table = Table(study, made_up(study))
+    table = CurveTable(study, made_up(study))
     found = simulate(table, seed=0, workers=2)
     count = len(table.pool.candidates)
     assert found.counts[0] == count

@@ -21,7 +21,7 @@ from nas.store import migrations
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store
-from nas.store.write import Network
+from nas.store.write import Architecture
 from nas.study.front import front
 
 DATABASES = Path(__file__).parents[2] / "golden" / "databases"
@@ -34,7 +34,7 @@ def filled(path: Path, results: list[tuple[str, int, float, int]]) -> Store:
     trials: dict[str, int] = {}
     with store.write() as connection:
         for number, (digest, rung, accuracy, macs) in enumerate(results):
-            network = Network(
+            network = Architecture(
                 digest=digest,
                 description=f"network {digest}",
                 spec={},

@@ -290,7 +290,7 @@ def test_a_promotion_lays_its_weights_over_those_of_the_search(tmp_path: Path) -
     assert promoted(weights="b.pth") == Init(weights="b.pth", mode="centre")
     assert promoted(weights="b.pth", checksum="2") == Init(weights="b.pth", mode="centre", checksum="2")
     with pytest.raises(
-        StudyError, match=r"promote\.recipe\.init must hold keys \(weights, mode, checksum\), but is .*wei'"
+        StudyError, match=r"key 'promote\.recipe\.init\.wei' is not known; did you mean promote\.recipe\.init\.weights"
     ):
         promoted(wei="b.pth")
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.cli.main import main
-from nas.train.machines import Facts, Seen, alone, facts, look, names, places_of, refusal, room, shown
+from nas.train.machines import Facts, NodeAnswer, alone, facts, look, names, places_of, refusal, room, shown
 from tests.nas.studies import write_study
 from trainer.config import Clip, DataConfig, Init
 
@@ -40,7 +40,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_equal_machines_may_train_together() -> None:
-    assert refusal("b", SAME, Seen(facts=SAME)) is None
+    assert refusal("b", SAME, NodeAnswer(facts=SAME)) is None
     mine = facts()
     assert mine == facts()
     assert mine.precision == ""
@@ -50,7 +50,7 @@ def test_equal_machines_may_train_together() -> None:
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Facts)])
 def test_another_version_is_refused_with_both(name: str) -> None:
     other = dataclasses.replace(SAME, **{name: "9.9"})
-    line = refusal("b", SAME, Seen(facts=other))
+    line = refusal("b", SAME, NodeAnswer(facts=other))
     assert line is not None
     assert "node b" in line
     assert "9.9" in line

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from nas.errors import NasError
 from nas.train.motion_tests import differences, paired_interval, put_motion
 from tests.nas.store.test_store import filled
-from trainer.outcomes import Outcome
+from trainer.outcomes import MotionOutcome
 
 
-def outcome(test: str, correct: str) -> Outcome:
+def outcome(test: str, correct: str) -> MotionOutcome:
     marks = [mark for mark in correct if mark != "-"]
-    return Outcome(test=test, top1=marks.count("1") / len(marks), loss=1.0, num_clips=len(marks), correct=correct)
+    return MotionOutcome(test=test, top1=marks.count("1") / len(marks), loss=1.0, num_clips=len(marks), correct=correct)
 
 
 def test_differences_are_paired_by_clip() -> None:

@@ -23,9 +23,9 @@ from nas.cli.main import main
 from nas.errors import NotFoundError
 from nas.study.views import Views
 from nas.train.folder import read_content, write_content
-from nas.train.network import Network, load_network, save_network
+from nas.train.network import TrainedNetwork, load_network, save_network
+from nas.use.multi_view import kept_scores
 from nas.use.probabilities import Scores, save_scores, scores_file
-from nas.use.testing import kept_scores
 from search_spaces import catalogue as presets
 from search_spaces import codec
 from search_spaces.catalogue import build
@@ -81,7 +81,7 @@ def refused(folder: Path) -> str:
 
 def test_what_was_saved_is_loaded(whole: Path) -> None:
     network = load_network(whole)
-    assert isinstance(network, Network)
+    assert isinstance(network, TrainedNetwork)
     assert (network.class_names, network.data, network.views) == (CLASSES, DATA, Views(clips=1))
     torch.manual_seed(0)
     again = build(network.spec, num_classes=2)

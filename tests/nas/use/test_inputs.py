@@ -193,7 +193,7 @@ def test_a_study_of_differences_runs_and_asks_for_the_order_of_frames(studies: S
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["data.input=flwo"], "data.input must be one of rgb, flow, difference, but is flwo"),
+        (["data.input=flwo"], "data.input 'flwo' is not known; did you mean flow? (choices: rgb, flow, difference)"),
         (["data.input=flow", "data.colour=0.2"], "data.colour must be 0 with data.input flow"),
         (["data.input=flow"], "is a video file; compute it once with `nas data flow"),
         (["data.input=difference", "data.clip.frames=1"], "data.clip.frames must be at least 2"),

@@ -19,11 +19,11 @@ from nas.cli.features import bar
 from nas.cli.main import main
 from nas.study.views import Views
 from nas.train.cutting import plan
-from nas.train.network import Network
+from nas.train.network import TrainedNetwork
 from nas.use import predict
 from nas.use.predict import (
     MOST_FRAMES,
-    Header,
+    Claims,
     Window,
     clock,
     excerpt,
@@ -57,11 +57,11 @@ def written(path: Path, frames: np.ndarray, *, fps: int = 8, gop: int = 12, tick
 
 
 @pytest.fixture(scope="module")
-def network(place: Place) -> Network:
+def network(place: Place) -> TrainedNetwork:
     return nas.load(place.folders[0])
 
 
-def test_a_short_video_is_named_as_the_evaluation_names_it(place: Place, network: Network) -> None:
+def test_a_short_video_is_named_as_the_evaluation_names_it(place: Place, network: TrainedNetwork) -> None:
     path = place.data / "test" / "move left" / "00.mp4"
     found = predict_video(network, path)
     assert found.ranked(1)[0][0] == "move left"
@@ -96,7 +96,7 @@ def main_table(text: str) -> list[str]:
     return [line for line in text.split("most probable")[0].splitlines() if line.strip().startswith(CLASSES)]
 
 
-def test_a_long_video_is_looked_at_here_and_there(place: Place, network: Network, tmp_path: Path) -> None:
+def test_a_long_video_is_looked_at_here_and_there(place: Place, network: TrainedNetwork, tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     half = (MOST_FRAMES + 400) // 2
     left = np.tile(moving("move left", rng), (half // 8, 1, 1, 1))
@@ -117,13 +117,13 @@ def test_a_long_video_is_looked_at_here_and_there(place: Place, network: Network
     assert np.mean([m.probabilities for m in found.timeline], 0).tolist() == pytest.approx(list(found.probabilities))
 
 
-def dense(network: Network, **values: object) -> DataConfig:
+def dense(network: TrainedNetwork, **values: object) -> DataConfig:
     """How clips of four frames, two apart, are taken for a network."""
     clip = dataclasses.replace(network.data.clip, stride=2)
     return dataclasses.replace(network.data, sampling="dense", clip=clip, **values)  # type: ignore[arg-type]
 
 
-def test_an_excerpt_is_the_middle_of_its_window(network: Network, tmp_path: Path) -> None:
+def test_an_excerpt_is_the_middle_of_its_window(network: TrainedNetwork, tmp_path: Path) -> None:
     frames = np.random.default_rng(6).integers(0, 255, (80, 16, 16, 3), dtype=np.uint8)
     path = written(tmp_path / "ten.mp4", frames)
     whole = decode_video(path, short_side=16).frames
@@ -157,7 +157,7 @@ def test_a_clip_lasts_as_long_as_the_frame_rate_of_the_data_says(place: Place, t
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_the_timeline_goes_by_the_times_of_frames_where_their_rate_varies(
-    network: Network, tmp_path: Path, suffix: str
+    network: TrainedNetwork, tmp_path: Path, suffix: str
 ) -> None:
     rng = np.random.default_rng(8)
     left, right = moving("move left", rng, frames=8), moving("move right", rng, frames=72)
@@ -173,7 +173,9 @@ def test_the_timeline_goes_by_the_times_of_frames_where_their_rate_varies(
     assert named == ["move left", "move right"]
 
 
-def test_a_window_without_enough_frames_for_a_dense_clip_is_looked_at_with_those_around_it(network: Network) -> None:
+def test_a_window_without_enough_frames_for_a_dense_clip_is_looked_at_with_those_around_it(
+    network: TrainedNetwork,
+) -> None:
     times = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 30, 31, 32, 33, 34, 35, 36, 37]) / 10
     clips, gap = dense(network), Window(start=1.5, end=2.0)
     assert frames_of(gap, times, 10.0, clips) == slice(6, 13)
@@ -185,7 +187,7 @@ def test_a_window_without_enough_frames_for_a_dense_clip_is_looked_at_with_those
 
 
 def test_an_excerpt_goes_on_until_it_has_the_frames_of_a_clip_where_they_are_rare(
-    network: Network, tmp_path: Path
+    network: TrainedNetwork, tmp_path: Path
 ) -> None:
     frames = np.random.default_rng(9).integers(0, 255, (60, 16, 16, 3), dtype=np.uint8)
     ticks = [*range(40), *range(40, 40 + 16 * 20, 16)]  # 32 frames a second, then 2
@@ -200,7 +202,7 @@ def test_an_excerpt_goes_on_until_it_has_the_frames_of_a_clip_where_they_are_rar
 def test_frames_are_in_the_window_that_they_begin_in(gaps: list[float], count: int, data: st.DataObject) -> None:
     times = np.concatenate([[0.0], np.cumsum(gaps)])
     config = DataConfig(name="", root="", cache="", clip=Clip(frames=8, height=8, width=8), sampling="uniform")
-    seconds = length_of(times, Header(seconds=0.0, fps=8.0))
+    seconds = length_of(times, Claims(seconds=0.0, fps=8.0))
     assert seconds == pytest.approx(times[-1] + np.median(gaps))
     windows = windows_of(seconds, 8.0, config, most=count, length=seconds / count)
     window = data.draw(st.sampled_from(windows))
@@ -212,11 +214,11 @@ def test_frames_are_in_the_window_that_they_begin_in(gaps: list[float], count: i
 
 @pytest.mark.parametrize(("said", "seconds"), [(4.0, 4.0), (3.9, 3.9), (0.0, 4.0), (1.0, 4.0), (60.0, 4.0)])
 def test_a_header_says_how_long_a_video_is_only_where_its_frames_allow_it(said: float, seconds: float) -> None:
-    assert length_of(np.arange(32) / 8, Header(seconds=said, fps=8.0)) == pytest.approx(seconds)
-    assert length_of(np.zeros(1), Header(seconds=0.0, fps=8.0)) == pytest.approx(1 / 8)
+    assert length_of(np.arange(32) / 8, Claims(seconds=said, fps=8.0)) == pytest.approx(seconds)
+    assert length_of(np.zeros(1), Claims(seconds=0.0, fps=8.0)) == pytest.approx(1 / 8)
 
 
-def test_a_video_on_its_side_is_looked_at_upright(place: Place, network: Network, tmp_path: Path) -> None:
+def test_a_video_on_its_side_is_looked_at_upright(place: Place, network: TrainedNetwork, tmp_path: Path) -> None:
     frames = moving("move left", np.random.default_rng(5))
     turned = np.ascontiguousarray(np.rot90(frames, 1, axes=(1, 2)))
     plain, path = written(tmp_path / "plain.mp4", turned), tmp_path / "turned.mp4"
@@ -282,7 +284,7 @@ def test_what_cannot_be_looked_at_is_refused_in_one_line(
 @pytest.mark.parametrize("windows", [False, True])
 @pytest.mark.parametrize("name", [name for name in WHOLE if not name.endswith((".mov", ".ts", ".flv"))])
 def test_a_file_that_the_cache_takes_is_looked_at(
-    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, windows: bool
+    network: TrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, windows: bool
 ) -> None:
     build, count = WHOLE[name]
     path = build(tmp_path)
@@ -300,7 +302,7 @@ def test_a_file_that_the_cache_takes_is_looked_at(
 @pytest.mark.parametrize("windows", [False, True])
 @pytest.mark.parametrize("name", LONG)
 def test_a_file_that_was_cut_off_is_not_looked_at(
-    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, windows: bool
+    network: TrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, windows: bool
 ) -> None:
     path = LONG[name](tmp_path)
     assert predict_video(network, path).probabilities

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nas.study.views import Views
 from nas.use.accuracy import judged
-from nas.use.testing import score
+from nas.use.multi_view import score
 from trainer.config import Clip, DataConfig
 from trainer.data.dataset import open_data
 from trainer.data.motion_clips import write_clip

@@ -14,9 +14,9 @@ from nas.errors import NotFoundError
 from nas.study.views import Views, usual_views
 from nas.train.cutting import clips_of, plan
 from nas.use.accuracy import confused, in_top, judged, over_seeds
+from nas.use.multi_view import match_classes
 from nas.use.networks import backwards_table
 from nas.use.probabilities import Scores, read_scores, save_scores
-from nas.use.testing import match_classes
 from trainer.config import Clip, ConfigError, DataConfig
 from trainer.data.augment import cut, eval_boxes
 from trainer.data.sample import eval_indices

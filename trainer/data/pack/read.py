@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.digests import DamagedError, Seen, check_bytes, digests_before
+from trainer.data.digests import CheckedFrames, DamagedError, check_bytes, digests_before
 from trainer.data.entries import Broken, Entry
 from trainer.data.kinds import PLANES, FlowSettings
 from trainer.data.layouts import DataError
 from trainer.data.pack.jpeg import decode_jpeg
-from trainer.data.split import Reader, Table, TableSplit
+from trainer.data.split import Reader, TableSplit, VideoTable
 from trainer.files import is_as_written, regular_file
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Raw:
     """
 
     planes: int = 3
-    seen: Seen = field(default_factory=Seen, compare=False)
+    seen: CheckedFrames = field(default_factory=CheckedFrames, compare=False)
 
     def __call__(
         self, data: NDArray[np.uint8], entry: Entry, numbers: NDArray[np.int64], box: Box
@@ -167,7 +167,9 @@ def open_packed(folder: str | Path) -> Packed:
         for name, facts in index["splits"].items():
             # What is coded in another way has a reader of its own, which who wrote it knows.
             reader: Reader = Raw(planes) if raw else Jpeg(planes)
-            split = TableSplit(file=folder / f"{name}.bin", table=Table(file=folder / f"{name}.npy"), reader=reader)
+            split = TableSplit(
+                file=folder / f"{name}.bin", table=VideoTable(file=folder / f"{name}.npy"), reader=reader
+            )
             _check(split, key, facts)
             if raw and len(split):
                 last = split.entry(len(split) - 1)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store
-from nas.store.write import Network
+from nas.store.write import Architecture
 from nas.train.folder import FORMAT, write_content
 from search_spaces import codec, edit
 from search_spaces.catalogue import preset
@@ -119,7 +119,7 @@ def _specs(count: int, random_: random.Random) -> list[ArchSpec]:
 
 def _network(connection: Connection, spec: ArchSpec, random_: random.Random, num_classes: int) -> str:
     macs = int(10 ** random_.uniform(6.6, 8.4))
-    network = Network(
+    network = Architecture(
         digest=codec.digest(spec),
         description=spec.describe(),
         spec=codec.encode(spec),

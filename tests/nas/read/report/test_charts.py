@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nas.read.compare import Band, Group, Searched
+from nas.read.compare import Band, Group, SearchFront
 from nas.read.plots import draw_front
 from nas.read.report import axes as words
 from nas.read.report.axes import ROOM, linear, logarithmic
@@ -244,7 +244,7 @@ def test_a_plot_is_the_drawing_of_the_report(tmp_path: Path) -> None:
 
 def test_a_band_goes_along_its_upper_edge_and_back_along_the_lower() -> None:
     band = Band(macs=(10**6, 10**7), median=(0.5, 0.7), low=(0.4, 0.6), high=(0.6, 0.8))
-    one = Searched(
+    one = SearchFront(
         path="a.db",
         study="a",
         seed=0,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.evidence.interval import wilson
-from nas.read.learned import Box
+from nas.read.learned import VolumeBox
 from nas.read.report.gather import gather
 from nas.read.report.parts import TIMM_NOTE, rungs, steps
 from nas.read.report.values import Point, Report
@@ -110,7 +110,7 @@ def test_the_hypervolume_of_a_rung_never_falls_and_ends_at_that_of_all_its_netwo
         line = [(step.epochs, step.share) for step in made if step.rung == rung]
         assert line == sorted(line)
         here = [p for p in found if p.rung == rung]
-        assert line[-1][1] == pytest.approx(Box.of([p.values for p in found]).share([p.values for p in here]))
+        assert line[-1][1] == pytest.approx(VolumeBox.of([p.values for p in found]).share([p.values for p in here]))
         assert -1e-9 <= line[-1][1] <= 1 + 1e-9
     spent = {p.number: 0 for p in found}
     for p in found:
@@ -120,7 +120,7 @@ def test_the_hypervolume_of_a_rung_never_falls_and_ends_at_that_of_all_its_netwo
 
 
 def test_the_most_accurate_network_at_the_lowest_cost_dominates_the_whole_rectangle() -> None:
-    box = Box.of([(0.2, 1.0), (0.9, 3.0), (0.4, 2.0)])
+    box = VolumeBox.of([(0.2, 1.0), (0.9, 3.0), (0.4, 2.0)])
     assert box.share([(0.2, 1.0)]) == pytest.approx(1.0)
     assert box.share([(0.9, 3.0)]) == pytest.approx(0.05**2 / 1.05**2)
     assert box.share([]) == 0.0

@@ -1,4 +1,4 @@
-"""Tests of a network: the mean of its class probabilities over the views of each video, and the test of a promotion."""
+"""Multi-view tests: means of class probabilities over the views of each video; and the test of a promotion."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from trainer.files import make_folder
 Progress = Callable[[int, int], None]
 
 
-class Batch(NamedTuple):
+class ViewBatch(NamedTuple):
     """Views of one size, ready for a network.
 
     Attributes:
@@ -56,7 +56,7 @@ def batches(
     batch_size: int,
     device: torch.device,
     lost: dict[int, Broken] | None = None,
-) -> Iterator[Batch]:
+) -> Iterator[ViewBatch]:
     """Yields the views of a split, video by video.
 
     Args:
@@ -77,9 +77,9 @@ def batches(
     owners: list[int] = []
     times: list[int] = []
 
-    def flush() -> Batch:
+    def flush() -> ViewBatch:
         clips = shown(torch.from_numpy(np.stack(pixels)).to(device), config)
-        batch = Batch(clips, list(owners), list(times))
+        batch = ViewBatch(clips, list(owners), list(times))
         for kept in (pixels, owners, times):
             kept.clear()
         return batch
