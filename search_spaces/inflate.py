@@ -121,7 +121,7 @@ def _part(graph: Graph, twins: Iterable[Twin], *, side: bool) -> Part:
         if site.op.form:
             known |= {name for name in tensors if name.startswith(join(site.path, "temporal."))}
     params = [name for name in tensors if not name.endswith(STATISTICS)]
-    return Part(tuple(needs), tuple(_unknown(params, known)), side)
+    return Part(tuple(needs), tuple(unknown(params, known)), side)
 
 
 def _sources(graph: Graph, twin: Twin) -> list[tuple[str, str]]:
@@ -141,8 +141,8 @@ def _sources(graph: Graph, twin: Twin) -> list[tuple[str, str]]:
     return [(join(path, "conv"), twin.conv), (join(path, "norm"), twin.norm)]
 
 
-def _unknown(params: Sequence[str], known: set[str], path: str = "") -> list[str]:
-    """The largest modules that hold no parameter of `known`, by path."""
+def unknown(params: Sequence[str], known: set[str], path: str = "") -> list[str]:
+    """Returns the largest modules that hold no parameter of `known`, by path."""
     if known.issuperset(params):
         return []
     if known.isdisjoint(params):
@@ -150,7 +150,7 @@ def _unknown(params: Sequence[str], known: set[str], path: str = "") -> list[str
     found: list[str] = []
     depth = path.count(".") + 1 if path else 0
     for name, inside in groupby(params, lambda param: param.split(".")[depth]):
-        found += _unknown(list(inside), known, join(path, name))
+        found += unknown(list(inside), known, join(path, name))
     return found
 
 
@@ -183,7 +183,7 @@ def match(parts: Mapping[str, Part], spec: ArchSpec, shapes: Mapping[str, Shape]
             continue
         known |= {need.key for need in part.needs}
         for need in part.needs:
-            ours, theirs = _trimmed(need.shape), _trimmed(shapes.get(need.key, ()))
+            ours, theirs = trimmed(need.shape), trimmed(shapes.get(need.key, ()))
             if need.key not in shapes:
                 missing.append(need.key)
             elif ours == theirs:
@@ -204,8 +204,8 @@ def match(parts: Mapping[str, Part], spec: ArchSpec, shapes: Mapping[str, Shape]
     return used, tuple(dict.fromkeys(left))
 
 
-def _trimmed(shape: Shape) -> Shape:
-    """The shape without the ones at its end: a linear layer is a 1x1 convolution."""
+def trimmed(shape: Shape) -> Shape:
+    """Returns the shape without the ones at its end: a linear layer is a convolution of kernel 1."""
     while shape and shape[-1] == 1:
         shape = shape[:-1]
     return shape

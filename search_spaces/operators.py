@@ -121,6 +121,12 @@ def canonical_op(op: TemporalOp) -> TemporalOp:
     return TemporalOp(kind=op.kind, kernel=op.kernel, dilation=dilation)
 
 
+def check_order(op: TemporalOp, networks: str) -> None:
+    """Raises SpecError for an operator with time first in networks whose convolutions have space first."""
+    if op.kind == "2plus1d" and op.time_first:
+        raise SpecError(f"temporal.time_first must be false in {networks}, but is true")
+
+
 @lru_cache(maxsize=4096)
 def midplanes(kernel: int, in_planes: int, out_planes: int, spatial: int = 9) -> int:
     """Width M that gives k x h x w and (2+1)D the same number of weights.

@@ -1,4 +1,4 @@
-"""State dicts of image networks, from a file or by name from a hub; what they hold is a sum that can be checked."""
+"""State dicts from a file, or by name from a hub; what they hold is a sum that can be checked."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from search_spaces.errors import SpecError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-_WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights
+_WRAPPERS = ("state_dict", "model_state", "model")  # keys under which training scripts keep the weights
 
 
 def read_weights(source: str) -> dict[str, Tensor]:
-    """Reads the state dict of an image network.
+    """Reads the state dict of a network.
 
     Args:
         source: A file that torch.save or safetensors wrote, or `timm:NAME` or `torchvision:NAME` for the pretrained
@@ -94,7 +94,7 @@ def _models(hub: str) -> tuple[tuple[str, ...], str]:
     spec = find_spec(hub)
     if spec is None or not spec.submodule_search_locations:
         return (), ""
-    files = sorted(Path(spec.submodule_search_locations[0], "models").glob("*.py"))
+    files = sorted(Path(spec.submodule_search_locations[0], "models").rglob("*.py"))
     texts = "\n".join(file.read_text("utf-8", errors="replace") for file in files)
     return tuple(
         re.findall(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n|[ )][^\n]*\n)*def (\w+)", texts, re.MULTILINE)
@@ -134,7 +134,10 @@ def _read_file(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # Not torch's own words, which say how to run such code.
-        raise ValueError("it is damaged, or holds pickled objects other than tensors, which are not loaded") from error
+        raise ValueError(
+            "it is damaged, or holds pickled objects other than tensors, which are not loaded (docs/weights.md says how to "
+            "keep the tensors of a checkpoint alone)"
+        ) from error
 
 
 def _named_tensors(content: Any, source: str) -> dict[str, Tensor]:
@@ -164,9 +167,9 @@ def _from_timm(name: str) -> dict[str, Tensor]:
 def _from_torchvision(name: str) -> dict[str, Tensor]:
     from torchvision import models
 
-    known = models.list_models(module=models)
+    known = [*models.list_models(module=models), *models.list_models(module=models.video)]
     if name not in known:
-        raise SpecError(f"torchvision has no image model {name}{nearest(name, known)}")
+        raise SpecError(f"torchvision has no model of images or videos {name}{nearest(name, known)}")
     return dict(models.get_model(name, weights="DEFAULT").state_dict())
 
 

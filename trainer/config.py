@@ -258,17 +258,28 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Init:
-    """Which 2D weights a network begins with. The trainer gets networks that are initialised; this says how they were.
+    """Which weights a network begins with. The trainer gets networks that are initialised; this says how they were.
 
     `checksum` is empty where the weights were not read yet.
     """
 
     weights: str = setting(
-        "", "2D weights that every network begins with: a file, `timm:NAME` or `torchvision:NAME`. Empty: drawn."
+        "",
+        "What every network begins with: a file, the folder of a promoted network, `timm:NAME` or `torchvision:NAME`."
+        " Weights of images are inflated; those of clips are taken where name and shape agree; see"
+        " [weights](weights.md). Empty: drawn.",
     )
     mode: InitMode = setting("replicate", "How 2D kernels get time: `replicate`, `centre`, `identity`, `random`.")
     checksum: str = setting(
         "", "Which weights it has to be. Recorded in any case, and held to: other weights are another study."
+    )
+    at_least: float = setting(
+        0.0,
+        "Share of the parameters before the classifier that weights of clips have to give; a network that takes less is"
+        " refused.",
+        at_least=0,
+        at_most=1,
+        added=True,
     )
 
     def __post_init__(self) -> None:
@@ -345,7 +356,7 @@ class Recipe:
         at_least=0,
         added=True,
     )
-    init: Init = setting(Init(), "2D weights to begin with.", added=True)
+    init: Init = setting(Init(), "Weights to begin with.", added=True)
     momentum: float | None = setting(
         None,
         "Momentum, of optimisers that have one; null is the optimiser's own (0.9 for timm's `sgd`).",

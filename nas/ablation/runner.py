@@ -256,7 +256,12 @@ def run_plan(
         KeyboardInterrupt: The user stopped it; all that was done is stored.
     """
     for arm in plan.arms.arms:
-        check_networks(arm.variant.recipe.init, [arm.variant.spec], num_classes=study["num_classes"])
+        check_networks(
+            arm.variant.recipe.init,
+            [arm.variant.spec],
+            num_classes=study["num_classes"],
+            planes=arm.variant.data.planes,
+        )
     record = AblationRecord(store, study, plan, kind=kind, name=name)
     crew = Crew(workers, cluster, say=lambda text: listener(News(kind="loaders", text=text)))
     return _Runner(store, study, plan, record, root, crew, listener).run()

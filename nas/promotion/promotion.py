@@ -40,10 +40,9 @@ from nas.train.jobs import JobResult, TrainJob, derived_seed, job_key, pause, st
 from nas.train.network import load_network, save_network
 from nas.train.session import left_out, session_of
 from nas.train.training import first_network, network, opened
-from nas.train.weights import check_networks, settled
+from nas.train.weights import Begun, check_networks, settled, words
 from nas.use.multi_view import tested_once
 from search_spaces import codec
-from search_spaces.inflate import Inflated
 from search_spaces.spec import ArchSpec
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData, without
@@ -207,11 +206,13 @@ def promote(
     old = next((one for one in store.promotions(row["id"]) if key.items() <= one.items()), None)
     done = old is not None and old["state"] == "done"
     folder = _folder(root, job, data.checksum, digest, seed, old)
-    begun: Inflated | None = None
+    begun: list[Begun] | None = None
     if not done:  # one that is done needs neither its initial weights nor its test any more
         check_ready(data, study.data, config.recipe)
         opened(config.test.data(study.data))
-        begun = check_networks(config.recipe.init, [spec], num_classes=job.num_classes)
+        begun = check_networks(config.recipe.init, [spec], num_classes=job.num_classes, planes=study.data.planes)
+        if begun is not None:
+            listener(words(config.recipe.init, begun), 0, config.epochs)
     promotion = _begin(store, row, old, key, config, folder)
 
     def heard(text: str, done: int, total: int) -> None:
@@ -384,7 +385,7 @@ def _report(
     data: VideoData,
     folder: Path,
     spec: Any,
-    begun: Inflated | None,
+    begun: list[Begun] | None,
     *,
     digest: str,
     seed: int,
@@ -409,7 +410,7 @@ def _report(
         "seed": seed,
         "epochs": job.until_epoch,
         "recipe": asdict(job.recipe),
-        "init": asdict(begun) if begun is not None else None,
+        "init": asdict(begun[0]) if begun is not None else None,
         "checksum": data.checksum,
         "multi_label": data.multi_label,
         "broken": broken,

@@ -46,7 +46,7 @@ from nas.train.session import (
     study_row,
     with_budget,
 )
-from nas.train.weights import check_networks, settled_study
+from nas.train.weights import check_networks, settled_study, words
 from search_spaces import codec
 from trainer.optim import check_optimizer
 from trainer.ready import check_ready
@@ -142,11 +142,10 @@ def run_search(
 def _check_weights(study: Study, pool: CandidatePool, num_classes: int, listener: Listener) -> None:
     """Makes sure that every network can begin with the study's initial weights, and says what becomes of them."""
     init = study.recipe.init
-    done = check_networks(init, [candidate.spec for candidate in pool.candidates], num_classes=num_classes)
-    if done is not None:
-        left = f"; {', '.join(done.left)} as drawn" if done.left else ""
-        text = f"networks begin with {done.taken} tensors of {init.weights} ({init.checksum[:10]}), {init.mode}{left}"
-        listener(News(kind="init", text=text))
+    specs = [candidate.spec for candidate in pool.candidates]
+    begun = check_networks(init, specs, num_classes=num_classes, planes=study.data.planes)
+    if begun is not None:
+        listener(News(kind="init", text=words(init, begun)))
 
 
 class Driver:

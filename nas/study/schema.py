@@ -327,4 +327,6 @@ def _yaml(value: Any) -> str:
     """A default as somebody would write it: texts without quotes where they need none."""
     if isinstance(value, list):
         return f"[{', '.join(map(_yaml, value))}]"
+    if isinstance(value, float) and "e" in str(value) and "." not in str(value):
+        return str(value).replace("e", ".0e")  # YAML 1.1 takes 1e-08 for a text
     return value if isinstance(value, str) and value else json.dumps(value)

@@ -142,7 +142,7 @@ def load_network(folder: Path, *, device: str = "cpu") -> TrainedNetwork:
             newer format.
     """
     stored = read_record(folder)
-    weights = _weights(stored)
+    weights = tensors_of(stored)
     try:
         model = build(stored.spec, num_classes=len(stored.classes), planes=stored.data.planes)
     except SpecError as error:
@@ -159,8 +159,12 @@ def load_network(folder: Path, *, device: str = "cpu") -> TrainedNetwork:
     return network.to(device).eval()
 
 
-def _weights(stored: Stored) -> dict[str, Tensor]:
-    """The tensors of a folder by name, once they are known to be those that were written."""
+def tensors_of(stored: Stored) -> dict[str, Tensor]:
+    """The tensors of a folder by name, once they are known to be those that were written.
+
+    Raises:
+        NotFoundError: They were changed or damaged, or cannot be read.
+    """
     old = stored.format == 1
     path = check_file(stored.folder, OLD_WEIGHTS if old else WEIGHTS, stored.files)
     try:

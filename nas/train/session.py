@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from nas.errors import SearchError, StoreError
+from nas.errors import NotFoundError, SearchError, StoreError
 from nas.places import check_file
 from nas.store import tables as m
 from nas.store import write as s
@@ -25,6 +25,7 @@ from nas.store.records import StudyRow
 from nas.study.metric import AUTO, check_choice, few_videos
 from nas.study.objectives import check_objectives
 from nas.study.study import Study, changes
+from nas.train.folder import read_record
 from nas.train.left import Left
 from search_spaces.errors import SpecError
 from search_spaces.weights import check_source
@@ -119,11 +120,15 @@ def check_start(study: Study | None, database: Path) -> None:
 
 
 def check_init(init: Init) -> None:
-    """Raises SearchError where there is no file or name of initial weights; reads none, and imports no torch."""
+    """Raises SearchError where there are no such initial weights; reads none, and imports no torch."""
     if init.weights:
+        folder = Path(init.weights)
         try:
-            check_source(init.weights)
-        except SpecError as error:
+            if folder.is_dir():
+                read_record(folder)
+            else:
+                check_source(init.weights)
+        except (SpecError, NotFoundError) as error:
             raise SearchError(f"recipe.init.weights: {error}") from error
 
 

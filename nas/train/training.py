@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from nas.train.jobs import JobResult, TrainJob, derived_seed
-from nas.train.weights import weights_of
+from nas.train.weights import begin, weights_of
 from search_spaces import codec
 from search_spaces.catalogue import build
-from search_spaces.inflate import inflate
 from trainer.checkpoint import load_weights
 from trainer.config import DataConfig, Init, ZeroInit
 from trainer.data import clips
@@ -127,14 +126,14 @@ def network(
     planes: int = 3,
     zero_init: ZeroInit = "as_published",
 ) -> torch.nn.Module:
-    """Builds the network of a spec with initial values that depend on `seed` and the 2D weights of `init` alone.
+    """Builds the network of a spec with initial values that depend on `seed` and the weights of `init` alone.
 
     Args:
         spec: The architecture as canonical JSON.
         num_classes: Outputs.
         dropout: Share of features dropped before the classifier.
         seed: Of the values that are drawn.
-        init: 2D weights to begin with.
+        init: Weights to begin with.
         planes: Planes of a clip.
         zero_init: Whether residual branches add nothing at first.
 
@@ -142,13 +141,14 @@ def network(
         SearchError: The weights cannot be read, or are not those that they were.
         SpecError: They are of another network.
     """
-    state = weights_of(init) if init.weights else None  # before the seed: a hub may draw numbers
+    if init.weights:
+        weights_of(init)  # before the seed: a hub may draw numbers
     torch.manual_seed(derived_seed(seed, "weights"))
     arch = codec.loads(spec)
     at_zero = zero_init if isinstance(zero_init, bool) else None
     model = build(arch, num_classes=num_classes, dropout=dropout, planes=planes, zero_init=at_zero)
-    if state is not None:
-        inflate(model, arch, state, init.mode)
+    if init.weights:
+        begin(model, arch, init)
     return model
 
 

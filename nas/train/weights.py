@@ -5,16 +5,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from nas.errors import SearchError
+from nas.errors import NotFoundError, SearchError
 from nas.study.study import Study
+from nas.train.folder import read_record
+from nas.train.network import tensors_of
+from search_spaces import inflate
 from search_spaces.errors import SpecError
-from search_spaces.inflate import Inflated, check
+from search_spaces.inflate import Inflated
+from search_spaces.modules import Network
+from search_spaces.pretrained import LAYOUTS, Loaded, check_by_name, is_for_clips, load_by_name
 from search_spaces.spec import ArchSpec
 from search_spaces.weights import checksum, read_weights
 from trainer.config import Init
+
+Begun = Inflated | Loaded
+"""What became of initial weights in a network."""
 
 
 def settled(init: Init) -> Init:
@@ -48,16 +57,17 @@ def weights_of(init: Init) -> Mapping[str, Tensor]:
     return _kept(init if init.checksum else settled(init))
 
 
-def check_networks(init: Init, specs: Sequence[ArchSpec], *, num_classes: int) -> Inflated | None:
+def check_networks(init: Init, specs: Sequence[ArchSpec], *, num_classes: int, planes: int) -> list[Begun] | None:
     """Makes sure that every network can begin with the weights.
 
     Args:
         init: The weights.
         specs: The networks, at least one.
         num_classes: Classes of the data.
+        planes: Planes of a clip.
 
     Returns:
-        What becomes of the weights in the first network; None where there are none.
+        What becomes of the weights in each network, in order; None where there are none.
 
     Raises:
         SearchError: As `settled`, or a network cannot take them.
@@ -65,19 +75,59 @@ def check_networks(init: Init, specs: Sequence[ArchSpec], *, num_classes: int) -
     if not init.weights:
         return None
     shapes = {name: tuple(value.shape) for name, value in weights_of(init).items()}
-    results: list[Inflated] = []
+    results: list[Begun] = []
+    by_name = is_for_clips(shapes)
     refused: list[str] = []
     for spec in specs:
         try:
-            results.append(check(spec, shapes, num_classes=num_classes))
+            results.append(
+                check_by_name(spec, shapes, num_classes=num_classes, planes=planes, at_least=init.at_least)
+                if by_name
+                else inflate.check(spec, shapes, num_classes=num_classes)
+            )
         except SpecError as error:
             refused.append(f"{spec.describe()}: {error}")
+    if by_name and not refused and not any(one.taken for one in results):
+        raise SearchError(
+            f"recipe.init.weights {init.weights} must be of a similar network, but none of its tensors has the name "
+            f"and shape of one of ours; known are the names of {'; '.join(LAYOUTS)}"
+        )
     if refused:
         raise SearchError(
             f"every network must be able to begin with recipe.init.weights {init.weights}, but {len(refused)} of "
             f"{len(specs)} cannot, such as {refused[0]}"
         )
-    return results[0]
+    return results
+
+
+def begin(network: nn.Module, spec: ArchSpec, init: Init) -> Begun:
+    """Gives a network the values that it begins with; in mode `random`, draws from torch's generator.
+
+    Raises:
+        SearchError: As `settled`.
+        SpecError: They are of another network, or fewer than `init.at_least`. Nothing is changed then.
+    """
+    state = weights_of(init)
+    if not is_for_clips({name: tuple(value.shape) for name, value in state.items()}):
+        return inflate.inflate(network, spec, state, init.mode)
+    assert isinstance(network, Network)
+    return load_by_name(network, state, last=network.names[-1], at_least=init.at_least)
+
+
+def words(init: Init, begun: Sequence[Begun]) -> str:
+    """What becomes of the weights in some networks, in one line."""
+    source = f"{init.weights} ({init.checksum[:10]})"
+    first = begun[0]
+    if isinstance(first, Inflated):
+        left = f"; {', '.join(first.left)} as drawn" if first.left else ""
+        return f"networks begin with {first.taken} tensors of {source}, {init.mode}{left}"
+    shares = sorted(one.share for one in begun if isinstance(one, Loaded))
+    some = ", ".join(first.left[:8]) + (f" and {len(first.left) - 8} more" if len(first.left) > 8 else "")
+    if len(begun) == 1:
+        left = f"; {some} as drawn" if first.left else ""
+        return f"the network begins with {first.taken} tensors of {source}, names of {first.layout}{left}"
+    share = f"{100 * shares[0]:.0f} to {100 * shares[-1]:.0f} %"
+    return f"networks begin with {share} of their parameters from {source}, names of {first.layout}"
 
 
 @lru_cache(maxsize=1)
@@ -87,8 +137,9 @@ def _kept(init: Init) -> Mapping[str, Tensor]:
 
 def _read(init: Init) -> tuple[Mapping[str, Tensor], str]:
     try:
-        state = read_weights(init.weights)
-    except SpecError as error:
+        folder = Path(init.weights)
+        state = tensors_of(read_record(folder)) if folder.is_dir() else read_weights(init.weights)
+    except (SpecError, NotFoundError) as error:
         raise SearchError(f"recipe.init.weights: {error}") from error
     found = checksum(state)
     if init.checksum and init.checksum != found:

@@ -20,6 +20,9 @@ def test_the_family_of_the_guide_passes_by_itself(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / place).write_text(text)
+    linter = [sys.executable, "-m", "ruff", "check", "--no-cache", place]
+    done = subprocess.run(linter, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
     catalogue = tmp_path / "search_spaces/catalogue.py"
     name = Path(place).stem
     lines = catalogue.read_text()

@@ -17,14 +17,11 @@ from search_spaces.families.inception.v3_spec import Aux
 from search_spaces.inflate import inflate
 from search_spaces.modules import Network
 from search_spaces.operators import FLAT, TemporalOp
+from search_spaces.pretrained import load_by_name
 from search_spaces.spec import ArchSpec
 
 V1 = {preset.name: preset for preset in inception_v1.FAMILY.presets}
 V3 = {preset.name: preset for preset in inception_v3.FAMILY.presets}
-
-# torchvision's `features` by index.
-FEATURES = {"0": "conv1", "2": "conv2b", "3": "conv2c", "5": "stages.0.0", "6": "stages.0.1"}
-FEATURES |= {str(8 + b): f"stages.1.{b}" for b in range(5)} | {"14": "stages.2.0", "15": "stages.2.1"}
 
 
 def build(spec: ArchSpec, num_classes: int) -> Network:
@@ -43,26 +40,12 @@ def shaken(network: nn.Module) -> nn.Module:
     return network
 
 
-def s3d_name(key: str) -> str:
-    """Our name of a tensor of torchvision's s3d."""
-    if key.startswith("classifier.1."):
-        return key.replace("classifier.1", "head.fc")
-    _, index, *steps, which, name = key.split(".")
-    path = [FEATURES[index]]
-    if steps and steps[0].startswith("branch"):
-        # Branch 0 is a convolution, not a chain of them.
-        path += [steps.pop(0), steps.pop(0) if steps else "0"]
-    path += [("spatial", "temporal")[int(half)] for half in steps]
-    return ".".join([*path, ("conv", "norm")[int(which)], name])
-
-
 def test_s3d_v1_equals_torchvision():
     torch.manual_seed(0)
     theirs = shaken(video.s3d(num_classes=17)).eval()
     ours = build(V1["s3d_v1"].make(16), num_classes=17).eval()
-    state = {s3d_name(key): value for key, value in theirs.state_dict().items()}
-    assert len(state) == len(theirs.state_dict())
-    ours.load_state_dict({k: v.flatten(1) if k == "head.fc.weight" else v for k, v in state.items()})
+    loaded = load_by_name(ours, theirs.state_dict(), last="head")
+    assert (loaded.layout, loaded.share, loaded.left, loaded.unused) == ("torchvision: s3d", 1, (), 0)
     for layer in ours.modules():
         if isinstance(layer, nn.BatchNorm3d):
             assert (layer.eps, layer.momentum) == (1e-3, 1e-3)

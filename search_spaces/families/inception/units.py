@@ -22,7 +22,7 @@ from search_spaces.graph import (
     ValidAvgPool,
     join,
 )
-from search_spaces.operators import FLAT, Attention, TemporalOp, canonical_op, midplanes
+from search_spaces.operators import FLAT, Attention, TemporalOp, canonical_op, check_order, midplanes
 from search_spaces.parts import Attend, Branches, Chain, Conv, NormConfig, conv_norm, relu
 
 Separable = Literal["norm_both", "norm_spatial"]
@@ -231,6 +231,7 @@ def check_op(op: TemporalOp, kinds: tuple[str, ...]) -> None:
     convolutions without an order, so none is "the first".
     """
     one_of("temporal.kind", op.kind, kinds)
+    check_order(op, "Inception networks")
 
 
 def op_text(op: TemporalOp) -> str:

@@ -25,6 +25,7 @@ from search_spaces.operators import (
     Attention,
     TemporalOp,
     canonical_op,
+    check_order,
 )
 from search_spaces.parts import Attend, Pool
 from search_spaces.spec import ArchSpec, number_text
@@ -183,6 +184,7 @@ class TimmStage:
     def __post_init__(self) -> None:
         """Raises SpecError where a value is out of range."""
         one_of("temporal.kind", self.temporal.kind, TIMM_KINDS)
+        check_order(self.temporal, "timm's networks")
         if self.temporal.midplanes != "per_conv":
             raise SpecError(f"temporal.midplanes must be per_conv in timm's networks, but is {self.temporal.midplanes}")
         at_least("pool", self.pool, 1)

@@ -92,7 +92,12 @@ def test_every_training_begins_with_the_weights(searched: Any) -> None:
 def test_the_record_names_the_weights_by_what_they_are(searched: Any) -> None:
     folder, state, _ = searched
     init = Store(folder / "study.db").study()["config"]["recipe"]["init"]
-    assert init == {"weights": str(folder / "weights.pth"), "mode": "centre", "checksum": checksum(state)}
+    assert init == {
+        "weights": str(folder / "weights.pth"),
+        "mode": "centre",
+        "checksum": checksum(state),
+        "at_least": 0.0,
+    }
 
 
 def test_a_network_is_a_function_of_seed_and_weights(tmp_path: Path) -> None:
@@ -156,9 +161,9 @@ def test_a_promotion_begins_with_the_weights_and_says_so(searched: Any, motion: 
     other = weights_for(study_at(folder), folder / "other.pth", seed=1)
     assert main([*command, f"promote.recipe.init.weights='{folder / 'other.pth'}'"]) == 0
     stored = Store(folder / "study.db").promotions(1)
-    init = {"weights": str(source / "weights.pth"), "mode": "centre", "checksum": checksum(state)}
-    empty = {"weights": "", "mode": "centre", "checksum": ""}
-    own = {"weights": str(folder / "other.pth"), "mode": "centre", "checksum": checksum(other)}
+    init = {"weights": str(source / "weights.pth"), "mode": "centre", "checksum": checksum(state), "at_least": 0.0}
+    empty = {**init, "weights": "", "checksum": ""}
+    own = {**init, "weights": str(folder / "other.pth"), "checksum": checksum(other)}
     assert [row["recipe"]["init"] for row in stored] == [init, {**init, "mode": "random"}, empty, own]
     first, _, drawn, _ = (load_file(Path(row["folder"]) / "weights.safetensors") for row in stored)
     torch.testing.assert_close(first["stem.conv.weight"][:, :, 0], state["conv1.weight"], rtol=1e-4, atol=1e-4)
@@ -166,6 +171,54 @@ def test_a_promotion_begins_with_the_weights_and_says_so(searched: Any, motion: 
     record = json.loads((Path(stored[0]["folder"]) / "network.json").read_text())["record"]
     assert record["recipe"]["init"] == init
     assert record["init"] == {"taken": 30, "left": ["head.fc"]}
+
+
+def test_a_promotion_goes_on_from_a_promoted_network(
+    searched: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, _, _ = searched
+    folder = copied(source, tmp_path)
+    command = ["promote", str(folder / "study.db"), "--best-under", "1T", "promote.epochs=1"]
+    assert main(command) == 0
+    (first,) = Store(folder / "study.db").promotions(1)
+    tuned = [*command, f"promote.recipe.init.weights='{first['folder']}'"]
+    capsys.readouterr()
+    assert main([*tuned, "promote.recipe.lr=1.0e-9", "promote.recipe.weight_decay=0", "--json"]) == 0
+    assert "names of video-nas" in capsys.readouterr().err
+    _, second = Store(folder / "study.db").promotions(1)
+    before, after = (load_file(Path(row["folder"]) / "weights.safetensors") for row in (first, second))
+    for name, value in before.items():
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(after[name], value, rtol=1e-4, atol=1e-5)
+    record = json.loads((Path(second["folder"]) / "network.json").read_text())["record"]
+    taken = sum(not name.endswith("num_batches_tracked") for name in before)
+    assert record["init"] == {"layout": "video-nas", "taken": taken, "share": 1.0, "left": [], "unused": 0}
+    (Path(first["folder"]) / "weights.safetensors").write_bytes(b"\0" * 100)
+    _kept.cache_clear()
+    assert main([*tuned, "promote.recipe.lr=2.0e-9"]) == 2
+    assert "weights.safetensors was changed or damaged" in capsys.readouterr().err
+    (Path(first["folder"]) / "network.json").unlink()
+    assert main([*tuned, "promote.recipe.lr=2.0e-9"]) == 2
+    assert "recipe.init.weights: " in capsys.readouterr().err
+    assert len(Store(folder / "study.db").promotions(1)) == 2
+
+
+def test_a_search_says_how_much_of_the_weights_fits(
+    searched: Any, tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, _, _ = searched
+    state = torch.load(next((source / "trials").glob("*/last.pt")), weights_only=True)["model"]
+    torch.save(state, tmp_path / "clips.pth")
+    study = study_at(tmp_path, motion, weights=str(tmp_path / "clips.pth"))
+    news: list[News] = []
+    run_search(study, tmp_path / "study.db", workers=0, listener=news.append)
+    (text,) = [item.text for item in news if item.kind == "init"]
+    assert re.fullmatch(
+        r"networks begin with \d+ to 100 % of their parameters from \S+ \(\w+\), names of video-nas", text
+    )
+    config = ["recipe.init.at_least=1"]
+    assert main(["search", str(tmp_path / "tiny.yaml"), "--db", str(tmp_path / "other.db"), *config]) == 2
+    assert "at_least 1 of the network's parameters" in capsys.readouterr().err
 
 
 def test_a_promotion_that_is_done_needs_its_weights_no_more(searched: Any, tmp_path: Path) -> None:
@@ -198,6 +251,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "recipe.init.mode must be one of .* is center",
     ),
     "checksum": ({"recipe": {"init": {"weights": "GOOD", "checksum": "ab"}}}, "must hold the weights with checksum ab"),
+    "clips": (
+        {"recipe": {"init": {"weights": "CLIPS"}}},
+        "must be of a similar network, but none of its tensors has the name and shape of one of ours",
+    ),
+    "folder": ({"recipe": {"init": {"weights": "."}}}, "must be a folder that `nas promote` wrote"),
     "hub": ({"recipe": {"init": {"weights": "timm:resnet81"}}}, "timm has no model resnet81; did you mean resnet18"),
     "key": ({"recipe": {"init": {"weight": "GOOD"}}}, "did you mean recipe.init.weights"),
 }
@@ -208,9 +266,10 @@ def test_unusable_weights_are_found_before_the_search(
     tmp_path: Path, motion: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over, message = BAD[name]
-    places = {key: str(tmp_path / f"{key}.pth") for key in ("GOOD", "OTHER", "DAMAGED")}
+    places = {key: str(tmp_path / f"{key}.pth") for key in ("GOOD", "OTHER", "DAMAGED", "CLIPS")}
     state = weights_for(study_at(tmp_path), Path(places["GOOD"]))
     torch.save({name.replace("layer", "block"): value for name, value in state.items()}, places["OTHER"])
+    torch.save({"layer1.0.conv1.0.weight": torch.zeros(1, 2, 3, 3, 3)}, places["CLIPS"])
     Path(places["DAMAGED"]).write_bytes(b"no weights")
     text = json.dumps(merged(over, {"data": {"root": str(motion), "cache": str(motion.parent / "cache")}}))
     for key, place in places.items():
@@ -232,7 +291,7 @@ def test_a_stated_checksum_holds_the_weights_to_it(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="must hold the weights with checksum 000, but holds those with"):
         settled(dataclasses.replace(init, checksum="000"))
     assert settled(Init()) == Init()
-    assert check_networks(Init(), [], num_classes=8) is None
+    assert check_networks(Init(), [], num_classes=8, planes=3) is None
 
 
 def job(**recipe: Any) -> TrainJob:
