@@ -25,11 +25,12 @@ import numpy as np
 import torch
 from av.video.reformatter import Interpolation
 
-from trainer.config import Clip, DataConfig, Recipe
+from trainer.config import Clip, DataConfig
 from trainer.data.augment import Box, place
 from trainer.data.clips import VideoData, open_data, train_batches
 from trainer.data.layouts import find_videos
 from trainer.data.pack.write import write_pack
+from trainer.recipe import Recipe
 
 SHORT, SIZE, FRAMES, RATE = 128, 112, 16, 30
 

@@ -37,9 +37,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces.catalogue import build, preset
-from trainer.config import Recipe
 from trainer.device import computes_bf16
 from trainer.learner import Learner, Losses, blocks_of, recomputed
+from trainer.recipe import Recipe
 
 Step = Callable[[], None]
 

@@ -135,8 +135,8 @@ def _read_file(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         # Not torch's own words, which say how to run such code.
         raise ValueError(
-            "it is damaged, or holds pickled objects other than tensors, which are not loaded (docs/weights.md says how to "
-            "keep the tensors of a checkpoint alone)"
+            "it is damaged, or holds pickled objects other than tensors, which are not loaded (docs/weights.md says "
+            "how to keep the tensors of a checkpoint alone)"
         ) from error
 
 

@@ -15,8 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 from torch.overrides import TorchFunctionMode
 
-from trainer.config import Recipe
 from trainer.device import autocast
+from trainer.recipe import Recipe
 
 
 def freeze_statistics(model: nn.Module) -> None:

@@ -15,8 +15,9 @@ from lightning_fabric.plugins.precision import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
-from trainer.config import ConfigError, Precision
+from trainer.config import ConfigError
 from trainer.processes import ALONE, Team
+from trainer.recipe import Precision
 
 
 def computes_bf16(device: torch.device) -> bool:

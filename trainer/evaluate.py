@@ -9,12 +9,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ConfigError, DataConfig, Recipe
+from trainer.config import ConfigError, DataConfig
 from trainer.data import clips as video_clips
 from trainer.device import autocast
 from trainer.failures import named
 from trainer.metrics import Metrics, confusion_of, measure, measure_several
 from trainer.processes import ALONE, WHOLE, Part, Team
+from trainer.recipe import Recipe
 
 
 class Batches(Protocol):

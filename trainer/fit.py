@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from trainer.checkpoint import RunFolder
-from trainer.config import ConfigError, DataConfig, Log, Recipe
+from trainer.config import ConfigError, DataConfig, Log
 from trainer.data import clips as video_clips
 from trainer.evaluate import Batches
 from trainer.logs import check_logs
 from trainer.loop import FitResult, Run, run
 from trainer.metrics import EpochResult
 from trainer.parallel import run_together
+from trainer.recipe import Recipe
 
 __all__ = ["FitResult", "check_team", "fit"]
 

@@ -20,13 +20,14 @@ from torch.utils.checkpoint import checkpoint
 
 from trainer.batchnorm import SyncedStatistics, freeze_statistics, norms_of, without_update
 from trainer.checkpoint import Checkpoint, Partial
-from trainer.config import Recipe
 from trainer.device import channels_last, compile_errors, compiled, fabric_for
 from trainer.evaluate import check_classes
 from trainer.failures import NonFiniteLoss
 from trainer.losses import Cut, cutmix, loss_of, mixup
 from trainer.optim import average_of, make_optimizer, set_lr
 from trainer.processes import ALONE, Team
+from trainer.recipe import Recipe
+from trainer.tuning import frozen_layers, is_frozen
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -137,6 +138,8 @@ class Learner:
         network = compiled(self.raw) if recipe.compile else self.raw
         self.model, self.stepper = self.fabric.setup(network, self.optimizer)
         self.blocks = blocks_of(self.raw) if recipe.checkpointing else []
+        self.frozen = frozen_layers(self.raw, recipe)
+        self.idle: list[nn.Parameter] = []  # parameters whose gradients are dropped
 
     @property
     def evaluated(self) -> nn.Module:
@@ -146,11 +149,20 @@ class Learner:
         averaged: nn.Module = self.average.module
         return averaged
 
-    def training(self) -> None:
-        """Puts the network into training mode."""
+    def training(self, epoch: int) -> None:
+        """Puts the network into training mode; in an epoch in which layers are frozen, all of it but these."""
         self.model.train()
         if self.recipe.frozen_bn:
             freeze_statistics(self.raw)
+        frozen = is_frozen(self.recipe, epoch)
+        params = [param for layer in self.frozen for param in layer.parameters()]
+        if self.team.size == 1:
+            for param in params:
+                param.requires_grad_(not frozen)
+        # Processes agree on gradients once, when they begin: which tensors have one must not change.
+        self.idle = params if frozen and self.team.size > 1 else []
+        for layer in self.frozen if frozen else ():
+            freeze_statistics(layer)
 
     def step(
         self,
@@ -199,6 +211,8 @@ class Learner:
             if recipe.compile:
                 around.enter_context(compile_errors())
             loss = self._learn(clips, targets, smoothing=smoothing, num_classes=num_classes)
+        for param in self.idle:
+            param.grad = None
         if recipe.clip_grad:
             nn.utils.clip_grad_norm_(self.raw.parameters(), recipe.clip_grad)
         self.stepper.step()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.checkpoint import Partial, RunFolder, check_network
-from trainer.config import CheckpointError, ConfigError, DataConfig, Log, Recipe
+from trainer.config import CheckpointError, ConfigError, DataConfig, Log
 from trainer.data.dataset import with_share
 from trainer.evaluate import Batches, evaluate
 from trainer.failures import NonFiniteLoss, Stopped, named
@@ -32,6 +32,7 @@ from trainer.optim import lr_at
 from trainer.phases import check_phases, data_at
 from trainer.processes import ALONE, Team
 from trainer.ready import check_loss
+from trainer.recipe import Recipe
 
 
 def seed_generators(seed: int, epoch: int, device: torch.device, *, rank: int = 0, step: int = 0) -> None:
@@ -266,7 +267,7 @@ def _epoch(this: _Run, epoch: int, partial: Partial | None) -> EpochResult:
         )
         for _ in range(first):
             next(mixing)
-        learner.training()
+        learner.training(epoch)
         for step, (clips, labels) in enumerate(source, start=first):
             if this.stop():
                 raise Stopped(this.saved)

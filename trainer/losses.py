@@ -15,7 +15,7 @@ from timm.data.mixup import mixup_target
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.config import ClassWeights, Recipe
+from trainer.recipe import ClassWeights, Recipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ConfigError, DataConfig, Recipe
+from trainer.config import ConfigError, DataConfig
 from trainer.data import clips as video_clips
 from trainer.data.augment import reordered
 from trainer.data.kinds import Input
 from trainer.evaluate import Batches, Evaluation, evaluate
 from trainer.outcomes import TESTS, MotionOutcome
 from trainer.processes import WHOLE, Part
+from trainer.recipe import Recipe
 
 # A stream of random numbers of its own, apart from those of trainer.data.clips.
 _SHUFFLE = 3

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from trainer.config import ConfigError, DataConfig, Phase, Recipe
+from trainer.config import ConfigError, DataConfig
+from trainer.recipe import Phase, Recipe
 
 
 def phase_at(recipe: Recipe, epoch: int) -> tuple[Phase | None, int]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from trainer.config import ConfigError, DataConfig, Recipe
+from trainer.config import ConfigError, DataConfig
 from trainer.data.clips import VideoData, num_batches
 from trainer.optim import check_optimizer
 from trainer.phases import check_phases
+from trainer.recipe import Recipe
 
 
 def check_ready(data: VideoData, config: DataConfig, recipe: Recipe) -> None:

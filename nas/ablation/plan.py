@@ -25,8 +25,9 @@ from search_spaces.codec import digest
 from search_spaces.errors import ClipError, SpecError
 from search_spaces.settings import network_of, settings_in, settings_of
 from search_spaces.spec import ArchSpec
-from trainer.config import ConfigError, Recipe
+from trainer.config import ConfigError
 from trainer.outcomes import TESTS
+from trainer.recipe import Recipe
 
 CONTROL_SEEDS = 1_000_000  # added to the seeds of a control's runs
 

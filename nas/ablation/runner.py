@@ -24,7 +24,7 @@ from nas.train.crew import Crew
 from nas.train.jobs import ENVIRONMENT, JobResult, pause, step_after_cut, stopped, told_again
 from nas.train.motion_tests import put_motion
 from nas.train.session import Heartbeat, Listener, News, close_session, left_out, open_session
-from nas.train.weights import check_networks
+from nas.train.weights import check_layers, check_networks
 from search_spaces import codec
 from trainer.config import ConfigError
 from trainer.data.clips import VideoData
@@ -256,6 +256,7 @@ def run_plan(
         KeyboardInterrupt: The user stopped it; all that was done is stored.
     """
     for arm in plan.arms.arms:
+        check_layers(arm.variant.recipe, [arm.variant.spec], num_classes=study["num_classes"])
         check_networks(
             arm.variant.recipe.init,
             [arm.variant.spec],

@@ -15,7 +15,8 @@ from search_spaces.edit import leaves, put
 from search_spaces.errors import SpecError
 from search_spaces.settings import check_domain, network_of, normal
 from search_spaces.spec import ArchSpec
-from trainer.config import PLACES, ConfigError, DataConfig, Recipe
+from trainer.config import PLACES, ConfigError, DataConfig
+from trainer.recipe import Recipe
 
 # Where data lies and how it is read is nothing to compare; what is a class or a split would not be one comparison.
 _FIXED_DATA = (*PLACES, "name", "eval_clips", "layout", "definition", "per_class")

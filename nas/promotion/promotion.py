@@ -40,7 +40,7 @@ from nas.train.jobs import JobResult, TrainJob, derived_seed, job_key, pause, st
 from nas.train.network import load_network, save_network
 from nas.train.session import left_out, session_of
 from nas.train.training import first_network, network, opened
-from nas.train.weights import Begun, check_networks, settled, words
+from nas.train.weights import Begun, check_layers, check_networks, settled, words
 from nas.use.multi_view import tested_once
 from search_spaces import codec
 from search_spaces.spec import ArchSpec
@@ -210,6 +210,7 @@ def promote(
     if not done:  # one that is done needs neither its initial weights nor its test any more
         check_ready(data, study.data, config.recipe)
         opened(config.test.data(study.data))
+        check_layers(config.recipe, [spec], num_classes=job.num_classes)
         begun = check_networks(config.recipe.init, [spec], num_classes=job.num_classes, planes=study.data.planes)
         if begun is not None:
             listener(words(config.recipe.init, begun), 0, config.epochs)

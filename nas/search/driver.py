@@ -46,7 +46,7 @@ from nas.train.session import (
     study_row,
     with_budget,
 )
-from nas.train.weights import check_networks, settled_study, words
+from nas.train.weights import check_layers, check_networks, settled_study, words
 from search_spaces import codec
 from trainer.optim import check_optimizer
 from trainer.ready import check_ready
@@ -143,6 +143,7 @@ def _check_weights(study: Study, pool: CandidatePool, num_classes: int, listener
     """Makes sure that every network can begin with the study's initial weights, and says what becomes of them."""
     init = study.recipe.init
     specs = [candidate.spec for candidate in pool.candidates]
+    check_layers(study.recipe, specs, num_classes=num_classes)
     begun = check_networks(init, specs, num_classes=num_classes, planes=study.data.planes)
     if begun is not None:
         listener(News(kind="init", text=words(init, begun)))

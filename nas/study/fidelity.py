@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from nas.errors import StudyError
-from trainer.config import Clip, DataConfig, Recipe
+from trainer.config import Clip, DataConfig
+from trainer.recipe import Recipe
 
 FIDELITIES = ("epochs", "data", "frames", "size")
 _UNITS = {"epochs": "epochs", "data": "of-data", "frames": "frames", "size": "pixels"}

@@ -1,7 +1,7 @@
 """The keys of a study file, each with its type, default, range and meaning.
 
 Hydra needs mutable classes with loose types; `nas.study.study` makes frozen values of them once. The keys of data and
-recipe are those of the frozen classes of `trainer.config`.
+recipe are those of the frozen classes of `trainer.config` and `trainer.recipe`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from nas.study.fidelity import FIDELITIES
 from nas.study.metric import CHOICES
 from nas.study.plain import kinds_of, schema_of
 from nas.study.views import Views
-from trainer.config import DataConfig, Recipe
+from trainer.config import DataConfig
+from trainer.recipe import Recipe
 from trainer.settings import declared, setting
 
 SCHEDULERS = ("asha", "freeze_thaw", "hyperband", "iepoch", "none")

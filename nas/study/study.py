@@ -22,7 +22,8 @@ from nas.study.schema import DataSchema, OrderBy, PromoteSchema, RecipeSchema, S
 from nas.study.views import Views
 from search_spaces.errors import SpecError
 from search_spaces.space import SearchSpace, parse_space
-from trainer.config import PLACES, ConfigError, DataConfig, Log, Recipe
+from trainer.config import PLACES, ConfigError, DataConfig, Log
+from trainer.recipe import Recipe
 
 LOGS: tuple[Log, ...] = get_args(Log)
 LIMITED = ("macs", "params", "activation_bytes")

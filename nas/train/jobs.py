@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from nas.errors import SearchError
-from trainer.config import DataConfig, Recipe
+from trainer.config import DataConfig
 from trainer.outcomes import MotionOutcome
+from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     from trainer.metrics import EpochResult

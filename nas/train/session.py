@@ -29,8 +29,8 @@ from nas.train.folder import read_record
 from nas.train.left import Left
 from search_spaces.errors import SpecError
 from search_spaces.weights import check_source
-from trainer.config import Init
 from trainer.files import make_folder
+from trainer.recipe import Init
 
 if TYPE_CHECKING:
     from trainer.data.clips import Broken, VideoData

@@ -23,8 +23,9 @@ from nas.train.training import opened
 from search_spaces import codec
 from search_spaces.catalogue import build
 from trainer.checkpoint import load_weights, run_of
-from trainer.config import PLACES, ConfigError, DataConfig, Recipe
+from trainer.config import PLACES, ConfigError, DataConfig
 from trainer.data.clips import VideoData
+from trainer.recipe import Recipe
 
 # What a checkpoint says of its data, but where the files lie, and what only names them.
 _ELSEWHERE = {"name", *PLACES}

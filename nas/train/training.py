@@ -19,7 +19,7 @@ from nas.train.weights import begin, weights_of
 from search_spaces import codec
 from search_spaces.catalogue import build
 from trainer.checkpoint import load_weights
-from trainer.config import DataConfig, Init, ZeroInit
+from trainer.config import DataConfig
 from trainer.data import clips
 from trainer.data.clips import VideoData, open_data
 from trainer.data.layouts import DataError
@@ -30,6 +30,7 @@ from trainer.fit import fit
 from trainer.metrics import EpochResult
 from trainer.order_tests import motion_tests, outcomes
 from trainer.outcomes import TESTS, MotionOutcome
+from trainer.recipe import Init, ZeroInit
 
 T = TypeVar("T")
 

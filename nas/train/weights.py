@@ -20,7 +20,9 @@ from search_spaces.modules import Network
 from search_spaces.pretrained import LAYOUTS, Loaded, check_by_name, is_for_clips, load_by_name
 from search_spaces.spec import ArchSpec
 from search_spaces.weights import checksum, read_weights
-from trainer.config import Init
+from trainer.config import ConfigError
+from trainer.recipe import Init, Recipe
+from trainer.tuning import num_frozen
 
 Begun = Inflated | Loaded
 """What became of initial weights in a network."""
@@ -55,6 +57,22 @@ def weights_of(init: Init) -> Mapping[str, Tensor]:
         SearchError: As `settled`.
     """
     return _kept(init if init.checksum else settled(init))
+
+
+def check_layers(recipe: Recipe, specs: Sequence[ArchSpec], *, num_classes: int) -> None:
+    """Makes sure that every network has the layer that `recipe.freeze` names.
+
+    Raises:
+        ConfigError: One has not.
+    """
+    if recipe.freeze == "none":
+        return
+    for spec in specs:
+        names = [link.name for link in spec.links(num_classes=num_classes)]
+        try:
+            num_frozen(names, recipe.freeze)
+        except ConfigError as error:
+            raise ConfigError(f"{error} ({spec.describe()})") from error
 
 
 def check_networks(init: Init, specs: Sequence[ArchSpec], *, num_classes: int, planes: int) -> list[Begun] | None:

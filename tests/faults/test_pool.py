@@ -19,7 +19,8 @@ from nas.train.crew import Crew
 from nas.train.executors import InProcess, LocalPool, WorkerLost
 from nas.train.jobs import JobResult, TrainJob, job_key
 from tests.faults.calls import die, double, fail, hang, lasting, lock_and_hang, stubborn
-from trainer.config import Clip, DataConfig, Recipe
+from trainer.config import Clip, DataConfig
+from trainer.recipe import Recipe
 
 PATIENCE = 120.0
 

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainer.config import ConfigError, Recipe
+from trainer.config import ConfigError
 from trainer.evaluate import evaluate
 from trainer.learner import Learner
 from trainer.losses import loss_of, mixup
+from trainer.recipe import Recipe
 
 
 class Sided(nn.Module):

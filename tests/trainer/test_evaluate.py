@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from trainer.batchnorm import estimate_statistics
-from trainer.config import ConfigError, Recipe
+from trainer.config import ConfigError
 from trainer.evaluate import evaluate
 from trainer.metrics import EpochResult, Metrics, from_line, measure, to_line
+from trainer.recipe import Recipe
 
 
 class Given(nn.Module):

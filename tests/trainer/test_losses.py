@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from trainer.config import ConfigError, Recipe
+from trainer.config import ConfigError
 from trainer.losses import bce, class_weights, cross_entropy, loss_of, lsep, warp
+from trainer.recipe import Recipe
 
 
 def plain_lsep(logits, targets):

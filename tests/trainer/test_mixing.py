@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.config import Recipe
 from trainer.losses import Cut, cutmix, cuts, mixup
+from trainer.recipe import Recipe
 
 
 @given(area=st.floats(0, 1), top=st.floats(0, 1), left=st.floats(0, 1), labels=st.lists(st.integers(0, 3), min_size=2))

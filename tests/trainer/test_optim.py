@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
-from trainer.config import Recipe
 from trainer.learner import Learner
 from trainer.losses import mixup, mixup_shares
 from trainer.optim import average_of, lr_at, make_optimizer, set_lr
+from trainer.recipe import Recipe
 
 
 def rates(recipe, epochs, num_steps):
@@ -245,7 +245,7 @@ def test_mixed_targets_are_smoothed_once(toy):
 def test_the_average_warms_up_once_in_a_run_and_not_in_each_epoch(toy, tmp_path):
     recipe = toy.recipe(ema_decay=0.99)
     learner = Learner(toy.network(dropout=0.0), recipe, torch.device("cpu"))
-    learner.training()
+    learner.training(1)
     done = 0
     for epoch in (1, 2):
         batches = toy.ToyBatches().train_batches(

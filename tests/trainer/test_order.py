@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from trainer.config import Clip, ConfigError, DataConfig, Recipe
+from trainer.config import Clip, ConfigError, DataConfig
 from trainer.data.clips import open_data
 from trainer.data.motion_clips import OPPOSITE, make_motion
 from trainer.evaluate import Evaluation, evaluate
@@ -16,6 +16,7 @@ from trainer.fit import fit
 from trainer.metrics import Metrics
 from trainer.order_tests import Reordered, correct_of, motion_tests, orders, outcomes, reorder
 from trainer.outcomes import TESTS
+from trainer.recipe import Recipe
 
 sizes = {"num_frames": st.integers(2, 9), "seed": st.integers(0, 50)}
 numbers = st.lists(st.integers(0, 40), min_size=1, max_size=8)

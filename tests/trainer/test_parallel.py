@@ -135,6 +135,18 @@ def test_processes_with_unlike_numbers_of_clips_accumulate_as_many_parts(toy, vi
     assert_close(one, two)
 
 
+def test_frozen_layers_stay_in_all_processes_and_learn_behind_the_freeze(toy, videos, tmp_path):
+    options = EXACT | {"freeze": "backbone", "freeze_epochs": 1, "frozen_bn": True}
+    first = train(toy, videos, tmp_path / "first", 1, devices=2, **options)
+    kept = toy.tensors(tmp_path / "first")
+    one = train(toy, videos, tmp_path / "one", 2, **options)
+    two = train(toy, videos, tmp_path / "two", 2, devices=2, **options)
+    assert_close(one, two)
+    assert torch.equal(kept["/model/0.weight"], toy.network().state_dict()["0.weight"])
+    assert not torch.equal(toy.tensors(tmp_path / "two")["/model/0.weight"], kept["/model/0.weight"])
+    assert first.epochs[0].train_loss == two.epochs[0].train_loss
+
+
 def test_a_failure_of_all_is_that_of_one(toy, videos, tmp_path):
     with pytest.raises(NonFiniteLoss, match="loss must be finite, but is nan at step") as caught:
         train(toy, videos, tmp_path, 2, devices=2, batch_size=4, optimizer="sgd", lr=1e30, ema_decay=0.0)

@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 
-from trainer.config import Clip, ConfigError, Phase, Recipe
+from trainer.config import Clip, ConfigError
 from trainer.optim import lr_at
 from trainer.phases import data_at
+from trainer.recipe import Phase, Recipe
 
 
 def rates(recipe, epochs, num_steps):

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainer.config import ConfigError, Recipe
+from trainer.config import ConfigError
 from trainer.learner import Learner, blocks_of, recomputed
+from trainer.recipe import Recipe
 
 
 class Block(nn.Module):
@@ -117,7 +118,7 @@ def test_frozen_norms_keep_their_statistics_and_learn_their_weights(toy, tmp_pat
 
 def step_of(recipe, model):
     learner = Learner(model, recipe, torch.device("cpu"))
-    learner.training()
+    learner.training(1)
     generator = torch.Generator().manual_seed(0)
     clips, labels = torch.randn(4, 3, 4, 8, 8, generator=generator), torch.arange(4)
     return [learner.step(clips, labels, lr=0.1, share=None, num_classes=4, done=n).item() for n in (1, 2, 3)]

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from trainer.config import Clip, ConfigError, DataConfig, Init, Phase, Recipe
+from trainer.config import Clip, ConfigError, DataConfig
+from trainer.recipe import Init, Phase, Recipe
 from trainer.settings import declared, faults, setting, values_of
 
 

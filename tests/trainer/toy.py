@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from trainer.config import Clip, DataConfig, Recipe
+from trainer.config import Clip, DataConfig
 from trainer.data.dataset import Met
 from trainer.fit import fit
+from trainer.recipe import Recipe
 
 CLIP = Clip(frames=4, height=8, width=8)
 CONFIG = DataConfig(name="toy", root="toy", cache="toy", clip=CLIP, eval_clips=2)

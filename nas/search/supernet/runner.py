@@ -34,13 +34,13 @@ from nas.train.weights import settled_study
 from search_spaces.catalogue import build
 from trainer.batchnorm import estimate_statistics
 from trainer.checkpoint import load_weights
-from trainer.config import Init, Recipe
 from trainer.data.clips import VideoData, train_batches, without
 from trainer.evaluate import evaluate
 from trainer.files import content_of
 from trainer.fit import fit
 from trainer.metrics import EpochResult
 from trainer.ready import check_ready
+from trainer.recipe import Init, Recipe
 
 SCORES: Mapping[Strategy, str] = MappingProxyType({"random": "supernet", "darts": "supernet_darts"})
 """Names of the accuracies with shared weights in `nas_score`, by strategy."""

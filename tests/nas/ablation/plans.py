@@ -8,7 +8,8 @@ from nas.ablation.config import AblationConfig, ablation_of
 from nas.ablation.designs import Arms, arms_of
 from nas.ablation.variants import Lookup, Variant, resolve
 from search_spaces.catalogue import preset
-from trainer.config import Clip, DataConfig, Recipe
+from trainer.config import Clip, DataConfig
+from trainer.recipe import Recipe
 
 SMALL = {"family": "resnet", "depth": "1-1-1", "stem_width": 8, "stem": "1x3x3/2", "kind": "2plus1d"}
 

@@ -36,7 +36,8 @@ from search_spaces.catalogue import FAMILIES as CATALOGUE
 from search_spaces.settings import network_of
 from tests.nas.ablation.plans import LOOKUP
 from tests.nas.studies import TINY, content_of, merged, write_study
-from trainer.config import Clip, DataConfig, Recipe
+from trainer.config import Clip, DataConfig
+from trainer.recipe import Recipe
 
 ROOT = Path(__file__).parents[3]
 BASE = {"family": "resnet", "depth": "1-1", "stem_width": 8, "stem": "1x3x3/2", "kind": "3d"}

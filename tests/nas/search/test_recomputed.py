@@ -7,8 +7,8 @@ import torch
 
 from search_spaces.catalogue import build, preset
 from tests.conformance.test_networks import clip_of, narrow_preset
-from trainer.config import Recipe
 from trainer.learner import Learner, blocks_of
+from trainer.recipe import Recipe
 
 NETWORKS = ("r2plus1d_18", "p3d_50", "besnet_50", "s3d_g", "s3d_v3", "slowfast_4x16_r50", "x3d_xs", "tin_r50", "c3d")
 

@@ -16,7 +16,7 @@ from nas.study.metric import parse_number, short_number
 from nas.study.plain import kinds_of, schema_of
 from nas.study.study import changes, limit, study_of
 from tests.nas.studies import write_study
-from trainer.config import Phase
+from trainer.recipe import Phase
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 

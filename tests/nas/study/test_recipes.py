@@ -11,8 +11,8 @@ import yaml
 
 from nas.study.files import load_study
 from tests.nas.studies import write_study
-from trainer.config import Phase, Recipe
 from trainer.optim import lr_at
+from trainer.recipe import Phase, Recipe
 
 TEXT = Path(__file__).parents[3] / "docs" / "recipes.md"
 OVERLAYS = [yaml.safe_load(body) for body in re.findall(r"^```yaml\n(.*?)^```", TEXT.read_text("utf-8"), re.M | re.S)]

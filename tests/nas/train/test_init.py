@@ -31,7 +31,8 @@ from search_spaces.settings import network_of
 from search_spaces.spec import ArchSpec
 from search_spaces.weights import checksum
 from tests.nas.studies import TINY, merged, write_study
-from trainer.config import Clip, DataConfig, Init, InitMode, Recipe
+from trainer.config import Clip, DataConfig
+from trainer.recipe import Init, InitMode, Recipe
 
 OLD = Path(__file__).parents[2] / "golden" / "databases" / "schema_1.db"
 # One epoch that moves nothing, so that a checkpoint shows what training began with.

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from nas.cli.main import main
 from nas.train.machines import Facts, NodeAnswer, alone, facts, look, names, places_of, refusal, room, shown
 from tests.nas.studies import write_study
-from trainer.config import Clip, DataConfig, Init
+from trainer.config import Clip, DataConfig
+from trainer.recipe import Init
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "machines.md").read_text(encoding="utf-8")
 SAME = Facts(python="3.11.9", torch="2.15.0", video_nas="0.1.0 (source 01234567)", precision="bf16")

@@ -29,11 +29,12 @@ from search_spaces import codec
 from search_spaces.catalogue import build
 from tests.conformance.test_networks import clip_of, narrow_preset
 from tests.nas.studies import write_study
-from trainer.config import Clip, DataConfig, Recipe
+from trainer.config import Clip, DataConfig
 from trainer.data.motion_clips import make_motion
 from trainer.evaluate import evaluate
 from trainer.order_tests import motion_tests
 from trainer.outcomes import TESTS
+from trainer.recipe import Recipe
 
 NUM_CLASSES = 7
 

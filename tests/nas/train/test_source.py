@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.train.source import _data_of, _recipe_of
-from trainer.config import Clip, ConfigError, DataConfig, Recipe
+from trainer.config import Clip, ConfigError, DataConfig
+from trainer.recipe import Recipe
 
 SHARE = st.floats(0.01, 1)
 CONFIGS = st.builds(

@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.config import Clip, ConfigError, DataConfig, Recipe
+from trainer.config import Clip, ConfigError, DataConfig
 from trainer.data.clips import eval_batches, open_data, train_batches
 from trainer.data.dataset import chosen, with_share
 from trainer.data.entries import Entry
 from trainer.fit import fit
+from trainer.recipe import Recipe
 
 SHARES = st.floats(0.001, 1.0)
 
