@@ -210,7 +210,7 @@ def _goodness(row: ClassRow) -> float:
 
 
 def evaluate(
-    path: str = typer.Argument(..., metavar="PATH", help="A folder that `nas promote` left."),
+    path: str = typer.Argument(..., metavar="PATH", help="A folder that `nas promote` left, or an .onnx of it."),
     data: str = DATA,
     overrides: list[str] = OVERRIDES,
     split: str = typer.Option("val", "--split", help="val, test or train; test is only read if it is named here."),

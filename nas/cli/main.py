@@ -17,6 +17,7 @@ from nas.cli import (
     ablate,
     compare,
     data,
+    deploy,
     doctor,
     ensemble,
     evaluate,
@@ -97,6 +98,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
     "Trained networks": {
         "promote": (promote.promote, "Train chosen networks in full, and report the test split once."),
         "evaluate": (evaluate.evaluate, "Test a trained network on any videos of its classes."),
+        "deploy": (deploy.deploy, "Write a trained network as ONNX, .pt2 or plain source."),
         "predict": (features.predict, "Name the classes of video files, as a whole and over time."),
         "ensemble": (ensemble.ensemble, "Average networks' probabilities with weights chosen on val."),
         "features": (features.features, "Write what a network's classifier sees of each video."),

@@ -55,6 +55,11 @@ class TrainedNetwork(nn.Module):
         return normalisation(self.data)
 
     @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(self.parameters()).device
+
+    @property
     def multi_label(self) -> bool:
         """Whether a video may have several classes, so that each has a probability of its own."""
         return bool(self.record.get("multi_label", False))

@@ -14,6 +14,7 @@ from nas.errors import NotFoundError, one_of
 from nas.study.views import Views, usual_views
 from nas.train.network import TrainedNetwork, load_network
 from nas.use.accuracy import Judged, judged
+from nas.use.deploy import OnnxNetwork
 from nas.use.features import Features, check_kind, extract
 from nas.use.multi_view import Progress, match_classes, score
 from nas.use.probabilities import Scores
@@ -122,7 +123,7 @@ def judged_network(
     """Tests an exported network on a split of some data.
 
     Args:
-        folder: What `nas.load` opens.
+        folder: What `nas.load` opens, or an ONNX file of `nas deploy`.
         data_of: Says where the videos lie, given how clips are taken for this network.
         views_for: Says how each video is looked at, given how the network was tested.
         split: Name of the split.
@@ -134,7 +135,7 @@ def judged_network(
         ConfigError: The data has classes that the network does not know, or no video that can be used.
         DataError: The data cannot be read.
     """
-    network = load_network(Path(folder), device=usual_device())
+    network = opened_network(Path(folder))
     config, views = data_of(network.data), views_for(network.views)
     views.sides(config)
     data = _opened(views.data(config), (split,))
@@ -207,7 +208,7 @@ def network_features(
         kind=kind,
         name=str(network.record.get("digest", folder)),
         batch_size=int(network.record.get("recipe", {}).get("batch_size", 16)),
-        device=next(network.parameters()).device,
+        device=network.device,
         progress=progress,
     )
 
@@ -266,7 +267,7 @@ def preset_features(
 
 
 def score_network(
-    network: TrainedNetwork,
+    network: TrainedNetwork | OnnxNetwork,
     data: VideoData,
     config: DataConfig,
     views: Views,
@@ -285,10 +286,20 @@ def score_network(
         classes=network.class_names,
         batch_size=int(recipe.get("batch_size", 16)),
         channels_last=bool(recipe.get("channels_last", True)),
-        device=next(network.parameters()).device,
+        device=network.device,
         several=network.multi_label,
         progress=progress,
     )
+
+
+def opened_network(path: Path) -> TrainedNetwork | OnnxNetwork:
+    """Opens a folder of a promoted network, or an ONNX file that was made of one.
+
+    Raises:
+        NotFoundError: It is neither.
+        NasError: onnxruntime is missing.
+    """
+    return OnnxNetwork(path) if path.suffix == ".onnx" else load_network(path, device=usual_device())
 
 
 def _opened(config: DataConfig, splits: Sequence[str]) -> VideoData:

@@ -23,6 +23,7 @@ from tests.nas.studies import content_of, write_study
 from trainer.data.dataset import open_data
 
 COMMANDS = [
+    ["deploy"],
     ["ablate"],
     ["versus"],
     ["verdict"],
