@@ -5,20 +5,25 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import socket
 import stat
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from search_spaces.errors import SpecError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_PATIENCE = 5  # seconds until a hub that does not answer counts as away
 _WRAPPERS = ("state_dict", "model_state", "model")  # keys under which training scripts keep the weights
 
 
@@ -161,7 +166,36 @@ def _from_timm(name: str) -> dict[str, Tensor]:
 
     if not timm.is_model(name):
         raise SpecError(f"timm has no model {name}{nearest(name, timm.list_models())}")
-    return dict(timm.create_model(name, pretrained=True).state_dict())
+    with _hub_as_it_is():
+        return dict(timm.create_model(name, pretrained=True).state_dict())
+
+
+@contextmanager
+def _hub_as_it_is() -> Iterator[None]:
+    """Lets the hub's client know where the hub cannot be reached, which it would find out by a minute of retries.
+
+    What this machine has of it is used all the same.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _reachable(address: str) -> bool:
+    """Whether a server answers at all; of what lies behind a proxy nothing is known, so it is taken to."""
+    place = urlsplit(address)
+    if getproxies():
+        return True
+    try:
+        socket.create_connection((place.hostname or "", place.port or 443), timeout=_PATIENCE).close()
+    except OSError:
+        return False
+    return True
 
 
 def _from_torchvision(name: str) -> dict[str, Tensor]:
@@ -170,6 +204,12 @@ def _from_torchvision(name: str) -> dict[str, Tensor]:
     known = [*models.list_models(module=models), *models.list_models(module=models.video)]
     if name not in known:
         raise SpecError(f"torchvision has no model of images or videos {name}{nearest(name, known)}")
+    from torch import hub
+
+    address = models.get_model_weights(name).DEFAULT.url
+    kept = Path(hub.get_dir(), "checkpoints", Path(urlsplit(address).path).name)
+    if not kept.exists() and not _reachable(address):  # torchvision's own client waits without end
+        raise SpecError(f"the weights torchvision:{name} cannot be had: their hub cannot be reached")
     return dict(models.get_model(name, weights="DEFAULT").state_dict())
 
 

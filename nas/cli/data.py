@@ -1,4 +1,4 @@
-"""`nas data`: `make`, `check` and `get`; `pack` and `flow` are in `nas.cli.pack`."""
+"""`nas data`: `make`, `check`, `split` and `get`; `pack` and `flow` are in `nas.cli.pack`."""
 
 from __future__ import annotations
 
@@ -116,6 +116,45 @@ def check(
         raise NasError(report.problem)
     if not report.clean:
         raise typer.Exit(1)
+
+
+@app.command("split")
+def split(
+    root: str = typer.Argument(..., metavar="ROOT", help="A folder with one folder a class."),
+    output: str = typer.Option(..., "-o", "--output", metavar="FOLDER", help="Where the lists go; a new folder."),
+    val: float = typer.Option(0.15, "--val", min=0.01, max=0.9, help="Share of the videos for val."),
+    test: float = typer.Option(0.15, "--test", min=0.0, max=0.9, help="Share for test; 0 makes none."),
+    group: str | None = typer.Option(
+        None, "--group", metavar="REGEX", help="What a path matches stays together, such as 'scene_[0-9]+'."
+    ),
+    seed: int = typer.Option(0, "--seed", help="Draws who goes where."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Draw train, val and test from folders of classes, as lists: no file is moved.
+
+    Classes are even over the splits. What --group takes for one thing (a scene, a person, a recording) is never in two.
+
+    Example: nas data split data/motion/train -o runs/lists --val 0.2 --group '[0-9]+'
+    """
+    from trainer.data.partition import grouped, partition, videos_by_class, write_lists
+
+    if val + test >= 0.99:
+        raise NasError(f"--val and --test must leave something for train, but are {val:g} and {test:g}")
+    classes = videos_by_class(Path(root))
+    groups = grouped(sorted(classes), group or "")
+    shares = {"train": 1 - val - test, "val": val, **({"test": test} if test else {})}
+    splits = partition(classes, groups, shares, seed=seed)
+    write_lists(Path(output), splits, classes)
+    names = sorted(set(classes.values()))
+    counts = {name: {part: sum(classes[p] == name for p in paths) for part, paths in splits.items()} for name in names}
+    study = {"root": root, "layout": "slowfast", "annotations": output}
+    if as_json:
+        print_json({"classes": counts, "groups": len(set(groups.values())), "seed": seed, "data": study})
+        return
+    rows = [{"class": name, **counts[name]} for name in names]
+    print_table(rows, {"class": "class", **{part: part for part in splits}}, f"{root}: videos")
+    print_line(f"{len(classes):,} videos in {len(set(groups.values())):,} groups; lists in {output}")
+    print_line(f"in a study: data: {{root: {root}, layout: slowfast, annotations: {output}}}")
 
 
 @app.command("get")

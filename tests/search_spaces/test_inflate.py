@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import socket
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import timm
 import torch
+import torchvision
+from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.models.resnet import BasicBlock, Bottleneck
@@ -488,13 +492,47 @@ def test_names_are_asked_of_their_hub(monkeypatch):
     ("source", "message"),
     [
         ("timm:resnet51", "timm has no model resnet51; did you mean resnet5"),
-        ("torchvision:resnet51", "torchvision has no image model resnet51; did you mean resnet5"),
-        ("torchvision:r3d_18", "torchvision has no image model r3d_18"),
+        ("torchvision:resnet51", "torchvision has no model of images or videos resnet51; did you mean resnet5"),
+        ("torchvision:r3d_19", "torchvision has no model of images or videos r3d_19; did you mean r3d_18"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest(source, message):
     with pytest.raises(SpecError, match=message):
         read_weights(source)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch, answers):
+    """Its client would try five times, for a minute; what this machine has is taken all the same."""
+    offline: list[bool] = []
+
+    def create(name: str, *, pretrained: bool) -> nn.Module:
+        offline.append(constants.is_offline_mode())
+        return nn.Linear(2, 3)
+
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        if not answers:
+            server.close()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(weights, "getproxies", dict)
+        monkeypatch.setattr(timm, "create_model", create)
+        read_weights("timm:resnet18")
+    assert offline == [not answers]
+    assert not constants.is_offline_mode()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "r3d_18"])
+def test_weights_of_torchvision_are_taken_or_refused_at_once(monkeypatch, tmp_path, name):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(weights, "_reachable", lambda address: False)
+    with pytest.raises(SpecError, match=rf"the weights torchvision:{name} cannot be had: their hub cannot be reached"):
+        read_weights(f"torchvision:{name}")
+    theirs = torchvision.models.get_model(name)
+    file = torchvision.models.get_model_weights(name).DEFAULT.url.rpartition("/")[2]
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(theirs.state_dict(), tmp_path / "hub" / "checkpoints" / file)
+    assert read_weights(f"torchvision:{name}").keys() == theirs.state_dict().keys()
 
 
 @pytest.mark.parametrize("hub", ["timm", "torchvision"])

@@ -57,6 +57,7 @@ COMMANDS = [
     ["doctor"],
     ["data", "make"],
     ["data", "check"],
+    ["data", "split"],
     ["data", "get"],
 ]
 
