@@ -1,4 +1,4 @@
-"""`nas deploy`: a trained network as a file for other programs."""
+"""`nas deploy` and `nas latency`: a network as a file for other programs, and how long networks take."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.cli.evaluate import CACHE, located
-from nas.cli.options import JSON
-from nas.cli.output import Progress, print_json, print_line
-from nas.errors import NasError
+from nas.cli.networks import CLASSES, CLIP, STUDY, clip_and_classes, clip_name
+from nas.cli.options import DB, JSON
+from nas.cli.output import Progress, print_json, print_line, print_table
+from nas.cli.resolve import find_spec
+from nas.errors import NasError, one_of
 
 if TYPE_CHECKING:
     from nas.train.network import TrainedNetwork
@@ -93,3 +95,116 @@ def _videos(network: TrainedNetwork, data: str | None, cache: str | None) -> Any
     except (DataError, OSError):
         return None
     return (opened, network.data) if "val" in opened.splits else None
+
+
+def latency(
+    names: list[str] = typer.Argument(
+        ..., metavar="NAME…", help="Presets, digests, settings, folders of promoted networks, .onnx files."
+    ),
+    device: str = typer.Option("cpu", "--device", help="cpu or cuda."),
+    threads: int = typer.Option(1, "--threads", min=1, max=1024, help="Threads on a CPU."),
+    batch: int = typer.Option(1, "--batch", min=1, max=4096, help="Clips at once."),
+    engine: str = typer.Option("torch", "--engine", help="torch, or onnxruntime (extra deploy), on a CPU."),
+    seconds: float = typer.Option(2.0, "--seconds", min=0.1, max=3600, help="To spend on each network."),
+    clip: str = CLIP,
+    num_classes: int = CLASSES,
+    study: str = STUDY,
+    db: str = DB,
+    as_json: bool = JSON,
+) -> None:
+    """Time networks on this machine, taking turns: median and quartiles of a forward pass.
+
+    Example: nas latency r2d_18 mc3_18 r3d_18 --clip 8x112x112
+    """
+    import platform
+
+    from nas.use.latency import ENGINES
+
+    if engine not in ENGINES:
+        raise NasError(one_of("engine", engine, ENGINES))
+    if device not in ("cpu", "cuda"):
+        raise NasError(one_of("device", device, ("cpu", "cuda")))
+    if engine == "onnxruntime" and device != "cpu":
+        raise NasError("--engine onnxruntime is timed on a CPU; leave out --device cuda")
+    import torch
+
+    from nas.use import latency as timing
+
+    progress = Progress("rounds")
+    with timing.threads(threads):
+        rows, runs = [], []
+        for name in names:
+            row, run = _timed(name, device, threads, batch, engine, clip, num_classes, study, db)
+            rows.append(row)
+            runs.append(run)
+        try:
+            found = timing.latencies(runs, seconds=seconds, progress=progress.update)
+        finally:
+            progress.close()
+    for row, times in zip(rows, found, strict=True):
+        row |= {"ms": times.median, "low": times.low, "high": times.high, "runs": times.runs}
+    place = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {threads} threads"
+    machine = {"device": place, "batch": batch, "torch": str(torch.__version__)}
+    order = _rank_correlation(rows)
+    if as_json:
+        print_json({"networks": rows, **machine, "rank_correlation": order})
+        return
+    columns = {"network": "network", "clip": "clip", "engine": "engine", "macs": "MACs", "ms": "ms, median"}
+    columns |= {"low": "1st quartile", "high": "3rd quartile", "runs": "runs"}
+    print_table(rows, columns, f"{place}, batch {batch}, float32, torch {torch.__version__}")
+    if order is not None:
+        print_line(f"rank correlation of MACs with latency (Spearman): {order:.2f}")
+
+
+def _timed(
+    name: str,
+    device: str,
+    threads: int,
+    batch: int,
+    engine: str,
+    clip: str | None,
+    num_classes: int | None,
+    study: str | None,
+    db: str | None,
+) -> tuple[dict[str, Any], Any]:
+    """A network's row, and what runs it once."""
+    from nas.use import latency as timing
+
+    path = Path(name)
+    if path.suffix == ".onnx":
+        if not path.is_file():
+            raise NasError(f"there is no file {name}")
+        row: dict[str, Any] = {"network": path.name, "clip": "", "engine": "onnxruntime", "macs": None}
+        return row, timing.in_onnxruntime(path, batch=batch, number=threads)
+    from nas.cost.cost import cost as cost_of
+    from search_spaces.catalogue import build
+
+    if path.is_dir():
+        from nas.train.network import load_network
+
+        network = load_network(path)
+        data = network.data
+        spec, model, classes = network.spec, network.model, len(network.class_names)
+        shape = (data.planes, data.clip.frames, data.clip.height, data.clip.width)
+    else:
+        shape, classes = clip_and_classes(name, clip, num_classes, study, db)
+        spec = find_spec(name, study=study, db=db, frames=shape[1])
+        model = build(spec, num_classes=classes, planes=shape[0])
+    planes, frames, height, width = shape
+    price = cost_of(spec, frames=frames, height=height, width=width, num_classes=classes, planes=planes)
+    row = {"network": name, "clip": clip_name(shape), "engine": engine, "macs": price.macs}
+    if engine == "torch":
+        return row, timing.in_torch(model, shape, batch=batch, device=device)
+    from nas.use.deploy import onnx_bytes
+
+    return row, timing.in_onnxruntime(onnx_bytes(model, shape, batch), batch=batch, number=threads)
+
+
+def _rank_correlation(rows: list[dict[str, Any]]) -> float | None:
+    """Of MACs with latency; None of fewer than three networks that have MACs, or of equal ones."""
+    known = [(row["macs"], row["ms"]) for row in rows if row["macs"] is not None]
+    if len(known) < 3 or len({macs for macs, _ in known}) < 2:
+        return None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(*zip(*known, strict=True)).statistic)

@@ -113,6 +113,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
     "Networks": {
         "presets": (networks.presets, "List the published networks with cost and cited accuracy."),
         "show": (networks.show, "Show a network block by block."),
+        "latency": (deploy.latency, "Time networks on this machine, taking turns."),
         "cost": (networks.cost, "Count params, MACs and activation memory of a network."),
         "diff": (networks.diff, "Show the settings in which two networks differ."),
         "path": (networks.path, "List the way from one network to another, change by change."),

@@ -262,19 +262,39 @@ def _write_onnx(
         import onnxruntime  # noqa: F401  # looked for before the export, which takes longer
     except ImportError as error:
         raise NasError(f"--onnx needs {error.name}: pip install 'video-nas[deploy]'") from error
-    exported = _exported(module, example, form)
-    try:
-        program = torch.onnx.export(exported, dynamo=True, input_names=["clip"], output_names=["logits"], verbose=False)
-        assert program is not None
-        model = program.model_proto
-    except Exception as error:
-        raise NasError(f"the network cannot be written as ONNX: {_line(error)}; try --pt2") from error
+    model = _onnx_of(module, example, form)
     if model.ByteSize() > _MOST_BYTES:
         size = model.ByteSize() / 2**30
         raise NasError(f"an ONNX file holds at most 2 GiB, but this one is {size:.1f} GiB; try --pt2")
     onnx.helper.set_model_props(model, {KEY: json.dumps(facts)})
     part.write_bytes(model.SerializeToString())
     return _session(part.read_bytes())
+
+
+def _onnx_of(module: nn.Module, example: Tensor, form: Form) -> Any:
+    exported = _exported(module, example, form)
+    try:
+        program = torch.onnx.export(exported, dynamo=True, input_names=["clip"], output_names=["logits"], verbose=False)
+        assert program is not None
+        return program.model_proto
+    except Exception as error:
+        raise NasError(f"the network cannot be written as ONNX: {_line(error)}; try --pt2") from error
+
+
+def onnx_bytes(model: nn.Module, shape: tuple[int, int, int, int], batch: int) -> bytes:
+    """A network as ONNX for a number of clips (C, T, H, W) at once, unchecked; to be timed.
+
+    Raises:
+        NasError: A package is missing, or it cannot be written.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise NasError(f"--engine onnxruntime needs {error.name}: pip install 'video-nas[deploy]'") from error
+    with _quiet(), torch.no_grad():
+        content: bytes = _onnx_of(model.eval(), torch.zeros(batch, *shape), Form(batch=batch)).SerializeToString()
+    return content
 
 
 def _session(content: bytes) -> Run:

@@ -24,6 +24,7 @@ from trainer.data.dataset import open_data
 
 COMMANDS = [
     ["deploy"],
+    ["latency"],
     ["ablate"],
     ["versus"],
     ["verdict"],
