@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,16 @@ import typer
 from nas.cli.options import JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.resolve import folder_settings, load_target
+from nas.errors import NasError
 from nas.places import is_database, path_of
 from nas.study.metric import interval_text
 
 if TYPE_CHECKING:
     from nas.study.views import Views
     from nas.use.accuracy import ClassRow, Judged, Share
+    from nas.use.detection import AtThreshold
     from nas.use.networks import BackwardsRow
+    from nas.use.probabilities import Scores
     from trainer.config import DataConfig
 
 
@@ -111,8 +115,6 @@ def views_asked(
     """
     import dataclasses
 
-    from nas.errors import NasError
-
     over: dict[str, Any] = {}
     if clips is not None:
         over["clips"] = clips
@@ -149,7 +151,7 @@ def show_test(result: Judged, title: str) -> None:
         *([share_row("mAP over videos", result.map_sample)] if result.map_sample is not None else []),
         share_row("clip@1", result.clip1),
         share_row("video@1", result.video1),
-        share_row("video@5", result.video5),
+        *([share_row("video@5", result.video5)] if len(result.classes) > 5 else []),
     ]
     columns = {"measure": "", "share": "accuracy", "interval": "95 % over videos", "videos": "videos"}
     print_line(title)
@@ -158,7 +160,7 @@ def show_test(result: Judged, title: str) -> None:
         print_line(f"balanced accuracy: {result.balanced:.3f}, the mean over classes of video@1")
     if result.map_class is not None:
         print_line(
-            f"mAP over classes: {result.map_class:.3f}; clip@1 to video@5 count one of a video's labels as right"
+            f"mAP over classes: {result.map_class:.3f}; clip@1 and video@ count one of a video's labels as right"
         )
     print_line(f"{result.num_videos} videos, {result.num_clips} views: {result.views}; loss {result.loss:.3f}")
     with_videos = [row for row in result.classes if row.accuracy is not None]
@@ -222,15 +224,27 @@ def evaluate(
     videos: str | None = typer.Option(
         None, "--videos", metavar="FILE", help="Write path, label and probabilities of each video (.csv or .jsonl)."
     ),
+    detect: str | None = typer.Option(
+        None,
+        "--detect",
+        metavar="CLASS",
+        help="Call this class at a threshold that val chooses; with one of the next two.",
+    ),
+    recall: float | None = typer.Option(None, "--recall", min=0.001, max=1.0, help="With --detect: the recall on val."),
+    precision: float | None = typer.Option(None, "--precision", min=0.001, max=1.0, help="Or the precision on val."),
     cache: str | None = CACHE,
     as_json: bool = JSON,
 ) -> None:
     """Test a trained network on any videos of its classes: clip@1, video@1, video@5, classes, confusions.
 
+    With two classes or several labels a video: AUC, average precision and calibration, too.
+
     Example: nas evaluate runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 data/motion --clips 10 --crops 3
     """
     from dataclasses import asdict
 
+    if (detect is None) != (recall is None and precision is None) or (recall is not None and precision is not None):
+        raise NasError("--detect CLASS goes with one of --recall and --precision")
     if videos is not None:
         from nas.use.probabilities import check_videos_file
 
@@ -239,14 +253,18 @@ def evaluate(
     try:
         from nas.use.networks import judged_network
 
-        found = judged_network(
+        test = partial(
+            judged_network,
             path,
             lambda config: located(config, data, overrides or [], cache),
             lambda usual: views_asked(usual, clips, crops, short_sides, full),
-            split=split,
-            backwards=backwards,
             progress=progress.update,
         )
+        found = test(split=split, backwards=backwards)
+        chosen = None
+        if detect is not None:
+            chooser = found if split == "val" else test(split="val")
+            chosen = _called(chooser.scores, found.scores, detect, recall, precision)
     finally:
         progress.close()
     if videos is not None:
@@ -264,11 +282,15 @@ def evaluate(
                 "checksum": found.checksum,
                 "left_out": [asdict(one) for one in found.left_out],
                 **as_plain(found.result),
+                **_as_detection(found.scores, chosen),
                 "backwards": [asdict(row) for row in found.backwards],
             }
         )
         return
     show_test(found.result, f"{path}: {split} of {found.root}")
+    _show_detection(found.scores)
+    if chosen is not None and detect is not None:
+        _show_called(detect, chosen, split)
     if found.left_out:
         first = found.left_out[0]
         print_line(f"left out: {len(found.left_out)} videos (the first: {first.path}: {first.reason})")
@@ -276,6 +298,59 @@ def evaluate(
         show_backwards(found.backwards)
     if videos is not None:
         print_line(f"{len(found.scores.paths):,} videos written to {videos}")
+
+
+def _called(chooser: Scores, scores: Scores, name: str, recall: float | None, precision: float | None) -> AtThreshold:
+    """What a class comes to at the threshold that other videos choose."""
+    from nas.use.detection import at_threshold, class_of, threshold_for
+
+    k = class_of(scores, name)
+    return at_threshold(scores, k, threshold_for(chooser, k, recall=recall, precision=precision))
+
+
+def _as_detection(scores: Scores, chosen: AtThreshold | None) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from nas.use.detection import calibration_error, detections, is_detection
+
+    return {
+        "detection": [asdict(row) for row in detections(scores)] if is_detection(scores) else [],
+        "calibration_error": calibration_error(scores),
+        "threshold": None if chosen is None else asdict(chosen),
+    }
+
+
+def _show_detection(scores: Scores) -> None:
+    """Prints how well each class is told from the others, where classes are questions of yes or no."""
+    from nas.use.detection import calibration_error, detections, is_detection
+
+    if is_detection(scores):
+        rows = [
+            {
+                "class": row.name,
+                "videos": f"{row.positives} of {row.positives + row.negatives}",
+                "auc": row.auc,
+                "auc_interval": "" if row.auc_interval is None else interval_text(*row.auc_interval),
+                "precision": row.precision,
+                "interval": "" if row.precision_interval is None else interval_text(*row.precision_interval),
+            }
+            for row in detections(scores)
+        ]
+        titles = {"auc": "AUC", "auc_interval": "95 % over videos", "precision": "average precision"}
+        titles |= {"interval": "95 % over videos"}
+        if rows:
+            print_table(rows, {key: titles.get(key, key) for key in rows[0]}, "each class against the rest")
+    print_line(f"calibration error: {calibration_error(scores):.3f}, of probabilities in 15 bins")
+
+
+def _show_called(name: str, chosen: AtThreshold, split: str) -> None:
+    """Prints what a class comes to at its threshold."""
+    parts = {"recall": chosen.recall, "precision": chosen.precision, "false alarms": chosen.false_alarms}
+    rows = [share_row(measure, value) for measure, value in parts.items() if value is not None]
+    columns = {"measure": "", "share": "share", "interval": "95 % over videos", "videos": "videos"}
+    print_table(rows, columns, f"{name} where its probability is at least {chosen.threshold:.4g}, a threshold of val")
+    if split == "val":
+        print_line("note: the threshold was chosen on these very videos, so its figures are a little too good")
 
 
 def show_backwards(rows: tuple[BackwardsRow, ...]) -> None:
