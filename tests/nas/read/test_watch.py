@@ -238,7 +238,7 @@ def test_a_driver_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.Monkey
         def seen() -> str:
             return str(store.sessions(1)[-1]["seen_at"])
 
-        monkeypatch.setattr("nas.store.database.now", lambda: "2030-01-01T00:00:00+00:00")
+        monkeypatch.setattr("nas.store.write.now", lambda: "2030-01-01T00:00:00+00:00")
         beat()
         assert not seen().startswith("2030")  # it has been opened just now
         monkeypatch.setattr("nas.train.session.BEAT_SECONDS", 0.0)

@@ -29,7 +29,7 @@ def test_a_network_learns_the_same(name):
         spec = narrow_preset(name)
         model = build(spec, num_classes=4, dropout=0.5)
         learner = Learner(model, Recipe(precision="fp32", checkpointing=checkpointing), torch.device("cpu"))
-        learner.training()
+        learner.training(1)
         clips = torch.randn(2, 3, *clip_of(spec))
         for done in (1, 2):
             learner.step(clips, torch.tensor([0, 3]), lr=1e-3, share=None, num_classes=4, done=done)

@@ -64,7 +64,7 @@ def test_a_class_without_a_usable_video_is_an_error(root):
     for index in range(2):
         (root / "val" / "two" / f"{index}.mp4").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"all of two in val of .* \(the first, val/two/0.mp4: the file is empty\)"
+        DataError, match=r"of two in val of .* all are broken or short \(the first, val/two/0.mp4: the file is empty\)"
     ) as error:
         open_data(config(root))
     assert "\n" not in str(error.value)
