@@ -57,8 +57,17 @@ def folder_of(place: Path, spec: ArchSpec, clip: tuple[int, int], **record: Any)
     return place
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("kind", KINDS)
+LARGE = ("inception_v1", "inception_v3", "slowfast")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=pytest.mark.slow if name in LARGE and kind != "onnx" else ())
+        for name in NETWORKS
+        for kind in KINDS
+    ],
+)
 def test_a_file_computes_what_the_network_does(name: str, kind: str, tmp_path: Path) -> None:
     network = load_network(folder_of(tmp_path / "net", *NETWORKS[name]))
     found = deploy(network, tmp_path / "net.py", kind, Form(uint8=kind == "onnx"), data=None)
