@@ -81,7 +81,7 @@ def ours(model: nn.Module, clips: Tensor, labels: Tensor, num_classes: int, **op
     """What `fit` does for each batch."""
     recipe = Recipe(**{"lr": 1e-4, "batch_size": len(clips), "ema_decay": 0.0, "warmup_epochs": 0.0} | options)
     learner = Learner(model.train(), recipe, clips.device)
-    learner.training()
+    learner.training(1)
     losses = Losses(1)
     done = 0
 

@@ -7,8 +7,9 @@ stays as drawn. Each layout is held to outputs of the package's own networks in 
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -326,13 +327,13 @@ def is_for_clips(shapes: Mapping[str, Shape]) -> bool:
 
 
 def match_by_name(
-    tensors: Mapping[str, Shape], last: str, shapes: Mapping[str, Shape], *, at_least: float = 0.0
+    tensors: Mapping[str, Shape], heads: Collection[str], shapes: Mapping[str, Shape], *, at_least: float = 0.0
 ) -> tuple[Loaded, dict[str, str]]:
     """Finds tensors of a network in a state dict.
 
     Args:
         tensors: Shapes of the network's parameters and statistics, by name, in order.
-        last: Path of its classifier, which is drawn anew for other classes.
+        heads: Paths of its head and side heads, whose last layers are drawn anew for other classes.
         shapes: Shape of each tensor of the state dict.
         at_least: The share of parameters before the classifier that has to be found, 0..1.
 
@@ -342,22 +343,27 @@ def match_by_name(
     Raises:
         SpecError: Fewer of the network's parameters are there than `at_least`.
     """
+    classifiers = _classifiers(tensors, heads)
     best, most = (LAYOUTS["video-nas"], dict[str, str]()), (0, 0)
     for layout in _layouts(frozenset(shapes)):
         found = {name: key for name in tensors if (key := layout.their_name(name)) in shapes}
         found = {name: key for name, key in found.items() if trimmed(tensors[name]) == trimmed(shapes[key])}
-        inside = sum(not name.startswith(f"{last}.") for name in found)
+        # A classifier is taken whole or not at all: a bias without its weight is of no use.
+        for path in classifiers:
+            if any(name.startswith(path) and name not in found for name in tensors):
+                found = {name: key for name, key in found.items() if not name.startswith(path)}
+        inside = sum(not name.startswith(classifiers) for name in found)
         if (inside, len(found)) > most:
             best, most = (layout, found), (inside, len(found))
     layout, found = best
-    body = {name: shape for name, shape in tensors.items() if not name.startswith(f"{last}.") and _is_parameter(name)}
+    body = {name: shape for name, shape in tensors.items() if not name.startswith(classifiers) and _is_parameter(name)}
     share = sum(prod(body[name]) for name in found if name in body) / max(1, sum(map(prod, body.values())))
     if share < at_least:
         raise SpecError(
             f"recipe.init.at_least {at_least:g} of the network's parameters must be among the weights, but "
-            f"{100 * share:.0f} % of them are"
+            f"{math.floor(1000 * share) / 10:g} % of them are"
         )
-    folded = {key for biases in _cancelled(tensors, layout.name).values() for key in biases}
+    folded = {key for biases in _cancelled(found, layout.name).values() for key in biases}
     unused = {key for key in shapes if not key.endswith("num_batches_tracked")} - {*found.values(), *folded}
     params = [name for name in tensors if _is_parameter(name)]
     loaded = Loaded(
@@ -370,13 +376,15 @@ def match_by_name(
     return loaded, found
 
 
-def load_by_name(network: nn.Module, state: Mapping[str, Tensor], *, last: str, at_least: float = 0.0) -> Loaded:
+def load_by_name(
+    network: nn.Module, state: Mapping[str, Tensor], *, heads: Collection[str] = ("head",), at_least: float = 0.0
+) -> Loaded:
     """Sets values of a network from those of another where names and shapes agree.
 
     Args:
         network: Ours.
         state: Of a network for clips, as a package of `LAYOUTS` names its tensors.
-        last: Path of our classifier.
+        heads: Paths of our head and side heads.
         at_least: As for `match_by_name`.
 
     Raises:
@@ -387,13 +395,13 @@ def load_by_name(network: nn.Module, state: Mapping[str, Tensor], *, last: str, 
     own = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     loaded, found = match_by_name(
-        {name: tuple(value.shape) for name, value in own.items()}, last, shapes, at_least=at_least
+        {name: tuple(value.shape) for name, value in own.items()}, heads, shapes, at_least=at_least
     )
     with torch.no_grad():
         for name, key in found.items():
             own[name].copy_(state[key].reshape(own[name].shape))
-        for path, (_, value, out) in _cancelled(own, loaded.layout).items():
-            if value in state and out in state and f"{path}.norm.running_mean" in found:
+        for path, (_, value, out) in _cancelled(found, loaded.layout).items():
+            if value in state and out in state:
                 weight = own[f"{path}.out.weight"].flatten(1)
                 own[f"{path}.norm.running_mean"] -= weight @ state[value].to(weight) + state[out].to(weight)
     return loaded
@@ -415,16 +423,22 @@ def check_by_name(
         SpecError: As `match_by_name`.
     """
     links = spec.canonical().links(num_classes=num_classes, planes=planes)
-    last = links[-1].name
+    heads = (links[-1].name, *(link.name for link in links if link.unit.aside))
     tensors: dict[str, Shape] = {}
     for name, unit in links:
         if not isinstance(unit, Unit):
-            return match_by_name(_built(spec, num_classes, planes), last, shapes, at_least=at_least)[0]
+            return match_by_name(_built(spec, num_classes, planes), heads, shapes, at_least=at_least)[0]
         tensors |= {join(name, inner): shape for inner, shape in unit.graph().tensors().items()}
-    return match_by_name(tensors, last, shapes, at_least=at_least)[0]
+    return match_by_name(tensors, heads, shapes, at_least=at_least)[0]
 
 
-def _cancelled(tensors: Iterable[str], layout: str) -> dict[str, tuple[str, str, str]]:
+def _classifiers(tensors: Mapping[str, Shape], heads: Collection[str]) -> tuple[str, ...]:
+    """The last layer with parameters of each head, as the beginning of its tensors' names."""
+    last = [[name for name in tensors if name.startswith(f"{head}.") and _is_parameter(name)][-1:] for head in heads]
+    return tuple(f"{name.rpartition('.')[0]}." for names in last for name in names)
+
+
+def _cancelled(tensors: Collection[str], layout: str) -> dict[str, tuple[str, str, str]]:
     """Biases of a non-local block's keys, values and output, by the block's path, as a layout that has them calls them.
 
     Ours have none: that of the keys is the same for all that a query looks at, which softmax cancels; the other two are
@@ -434,6 +448,8 @@ def _cancelled(tensors: Iterable[str], layout: str) -> dict[str, tuple[str, str,
         return {}
     inside, end, their_name = ("key", "value", "out"), ".query.weight", LAYOUTS[layout].their_name
     paths = [name.removesuffix(end) for name in tensors if name.endswith(end)]
+    needed = [f"{conv}.weight" for conv in inside] + ["norm.running_mean"]
+    paths = [path for path in paths if all(f"{path}.{name}" in tensors for name in needed)]
     biases = {
         path: [their_name(f"{path}.{conv}.weight").removesuffix("weight") + "bias" for conv in inside] for path in paths
     }

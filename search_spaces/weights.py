@@ -154,8 +154,13 @@ def _named_tensors(content: Any, source: str) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not content:
         raise SpecError(f"{source} must hold tensors by name, but holds {type(content).__name__}")
     for name, value in content.items():
+        if not isinstance(name, str) or not name.isprintable():
+            raise SpecError(f"{source} must hold tensors by name, but one name is {ascii(name)[:50]}")
         if not isinstance(value, torch.Tensor):
             raise SpecError(f"{source} must hold tensors by name, but {name} is {type(value).__name__}")
+        odd = value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex()
+        if odd or value.is_conj() or value.is_neg():
+            raise SpecError(f"{source} must hold tensors of plain numbers, but {name} is none")
     # DataParallel's prefix
     cut = len("module.") if all(name.startswith("module.") for name in content) else 0
     return {name[cut:]: value for name, value in content.items()}

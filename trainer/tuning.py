@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,9 +14,13 @@ _UNTIL = "until:"
 
 
 def layers_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The layers of a network by name, from input to classifier: those that it names itself, else its children."""
+    """The layers of a network by name, from input to classifier: those that it names itself, else its children.
+
+    Side heads are not among them.
+    """
     names: Sequence[str] = getattr(model, "names", ()) or [name for name, _ in model.named_children()]
-    return [(name, model.get_submodule(name)) for name in names]
+    sides: Collection[str] = getattr(model, "sides", ())
+    return [(name, model.get_submodule(name)) for name in names if name not in sides]
 
 
 def num_frozen(names: Sequence[str], freeze: str) -> int:
@@ -38,6 +42,8 @@ def num_frozen(names: Sequence[str], freeze: str) -> int:
     if found is None:
         known = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
         raise ConfigError(f"recipe.freeze must name a layer of the network, but is {freeze}; it has {known}")
+    if not found:
+        raise ConfigError(f"recipe.freeze must leave a layer before the one that it names, but {freeze} is the first")
     return found
 
 
@@ -60,17 +66,19 @@ def groups_by_depth(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Groups of parameters with a `lr_scale` each, for an optimiser; norms and biases have no weight decay.
 
     The rate of a layer is `recipe.layer_decay` times that of the one behind it (Clark et al. 2020, ELECTRA, section A),
-    and the classifier's is multiplied by `recipe.head_lr`.
+    layers without parameters aside; that of the classifier and of side heads is multiplied by `recipe.head_lr`.
+    Parameters of no layer learn as the first one does.
     """
-    return [group for group in _groups(model, recipe) if group["params"]]
-
-
-def _groups(model: nn.Module, recipe: Recipe) -> Iterator[dict[str, Any]]:
-    for depth, (_, layer) in enumerate(reversed(layers_of(model))):
-        scale = recipe.layer_decay**depth * (recipe.head_lr if depth == 0 else 1.0)
-        params = list(layer.parameters())
-        for decay, own in (
-            (recipe.weight_decay, [p for p in params if p.ndim > 1]),
-            (0.0, [p for p in params if p.ndim <= 1]),
-        ):
-            yield {"params": own, "weight_decay": decay, "lr_scale": scale}
+    layers = [layer for _, layer in layers_of(model) if any(True for _ in layer.parameters())]
+    scales: dict[nn.Parameter, float] = {}
+    for depth, layer in enumerate(reversed(layers)):
+        for param in layer.parameters():
+            scales.setdefault(param, recipe.layer_decay**depth * (recipe.head_lr if depth == 0 else 1.0))
+    for name in getattr(model, "sides", ()):
+        scales |= dict.fromkeys(model.get_submodule(name).parameters(), recipe.head_lr)
+    rest = recipe.layer_decay ** max(0, len(layers) - 1)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for param in model.parameters():
+        key = (scales.get(param, rest), recipe.weight_decay if param.ndim > 1 else 0.0)
+        groups.setdefault(key, []).append(param)
+    return [{"params": own, "weight_decay": decay, "lr_scale": scale} for (scale, decay), own in groups.items()]

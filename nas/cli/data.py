@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,7 @@ def split(
 
     if val + test >= 0.99:
         raise NasError(f"--val and --test must leave something for train, but are {val:g} and {test:g}")
-    classes = videos_by_class(Path(root))
+    classes, left_out = videos_by_class(Path(root))
     groups = grouped(sorted(classes), group or "")
     shares = {"train": 1 - val - test, "val": val, **({"test": test} if test else {})}
     splits = partition(classes, groups, shares, seed=seed)
@@ -154,7 +155,9 @@ def split(
     rows = [{"class": name, **counts[name]} for name in names]
     print_table(rows, {"class": "class", **{part: part for part in splits}}, f"{root}: videos")
     print_line(f"{len(classes):,} videos in {len(set(groups.values())):,} groups; lists in {output}")
-    print_line(f"in a study: data: {{root: {root}, layout: slowfast, annotations: {output}}}")
+    if left_out:
+        print_line(f"left out: {len(left_out)} (the first: {left_out[0].path}: {left_out[0].reason})")
+    print_line(f"in a study: data: {{root: {json.dumps(root)}, layout: slowfast, annotations: {json.dumps(output)}}}")
 
 
 @app.command("get")

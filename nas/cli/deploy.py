@@ -45,7 +45,19 @@ def deploy(
     from trainer.files import check_replaceable, make_folder
 
     files = {kind: Path(file) for kind, file in wanted.items()}
+    own = Path(path).resolve()
+    outputs = [*files.values(), *(file.with_suffix(".pt") for kind, file in files.items() if kind == "source")]
+    places = [file.resolve() for file in outputs]
+    for number, place in enumerate(places):
+        if own == place or own in place.parents:
+            raise NasError(f"{outputs[number]} lies in {path}, whose files are the network's; name another place")
+        if place in places[:number]:
+            raise NasError(f"two outputs would be {outputs[number]}; name another file")
     for kind, file in files.items():
+        if kind == "source" and file.with_suffix(".pt").exists() and not file.exists():
+            raise NasError(
+                f"--source {file} would write over {file.with_suffix('.pt')}, which is not of it; name another file"
+            )
         if kind == "source" and file.suffix != ".py":
             raise NasError(f"--source must be a file that ends in .py, but is {file}")
         try:
@@ -77,7 +89,7 @@ def deploy(
                 f"probabilities within {checked.difference:.1g}"
             )
             if not checked.videos:
-                print_line("note: the videos of the training are not where they were; --data DATA checks on others")
+                print_line("note: the videos of the training are not there as they were; --data DATA checks on others")
     if as_json:
         print_json(rows)
 
@@ -90,9 +102,13 @@ def _videos(network: TrainedNetwork, data: str | None, cache: str | None) -> Any
     if data is not None:
         config = located(network.data, data, [], cache)
         return open_usable(config), config
+    from nas.use.multi_view import match_classes
+    from trainer.config import ConfigError
+
     try:
         opened = open_usable(network.data)
-    except (DataError, OSError):
+        match_classes(network.class_names, opened.classes)
+    except (DataError, ConfigError, OSError):  # gone, or others by now
         return None
     return (opened, network.data) if "val" in opened.splits else None
 
@@ -174,12 +190,14 @@ def _timed(
     if path.suffix == ".onnx":
         if not path.is_file():
             raise NasError(f"there is no file {name}")
+        if device != "cpu":
+            raise NasError(f"{name} is timed on a CPU; leave out --device {device}")
         row: dict[str, Any] = {"network": path.name, "clip": "", "engine": "onnxruntime", "macs": None}
         return row, timing.in_onnxruntime(path, batch=batch, number=threads)
     from nas.cost.cost import cost as cost_of
     from search_spaces.catalogue import build
 
-    if path.is_dir():
+    if not name.lstrip().startswith("{") and path.is_dir():
         from nas.train.network import load_network
 
         network = load_network(path)

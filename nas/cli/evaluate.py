@@ -340,7 +340,9 @@ def _show_detection(scores: Scores) -> None:
         titles |= {"interval": "95 % over videos"}
         if rows:
             print_table(rows, {key: titles.get(key, key) for key in rows[0]}, "each class against the rest")
-    print_line(f"calibration error: {calibration_error(scores):.3f}, of probabilities in 15 bins")
+    error = calibration_error(scores)
+    if error is not None:
+        print_line(f"calibration error: {error:.3f}, of probabilities in 15 bins")
 
 
 def _show_called(name: str, chosen: AtThreshold, split: str) -> None:

@@ -68,7 +68,7 @@ def check_layers(recipe: Recipe, specs: Sequence[ArchSpec], *, num_classes: int)
     if recipe.freeze == "none":
         return
     for spec in specs:
-        names = [link.name for link in spec.links(num_classes=num_classes)]
+        names = [link.name for link in spec.links(num_classes=num_classes) if not link.unit.aside]
         try:
             num_frozen(names, recipe.freeze)
         except ConfigError as error:
@@ -105,7 +105,7 @@ def check_networks(init: Init, specs: Sequence[ArchSpec], *, num_classes: int, p
             )
         except SpecError as error:
             refused.append(f"{spec.describe()}: {error}")
-    if by_name and not refused and not any(one.taken for one in results):
+    if by_name and not refused and not any(isinstance(one, Loaded) and one.share > 0 for one in results):
         raise SearchError(
             f"recipe.init.weights {init.weights} must be of a similar network, but none of its tensors has the name "
             f"and shape of one of ours; known are the names of {'; '.join(LAYOUTS)}"
@@ -129,7 +129,7 @@ def begin(network: nn.Module, spec: ArchSpec, init: Init) -> Begun:
     if not is_for_clips({name: tuple(value.shape) for name, value in state.items()}):
         return inflate.inflate(network, spec, state, init.mode)
     assert isinstance(network, Network)
-    return load_by_name(network, state, last=network.names[-1], at_least=init.at_least)
+    return load_by_name(network, state, heads=(network.names[-1], *network.sides), at_least=init.at_least)
 
 
 def words(init: Init, begun: Sequence[Begun]) -> str:
@@ -144,8 +144,9 @@ def words(init: Init, begun: Sequence[Begun]) -> str:
     if len(begun) == 1:
         left = f"; {some} as drawn" if first.left else ""
         return f"the network begins with {first.taken} tensors of {source}, names of {first.layout}{left}"
+    layouts = ", ".join(sorted({one.layout for one in begun if isinstance(one, Loaded) and one.layout}))
     share = f"{100 * shares[0]:.0f} to {100 * shares[-1]:.0f} %"
-    return f"networks begin with {share} of their parameters from {source}, names of {first.layout}"
+    return f"networks begin with {share} of their parameters from {source}, names of {layouts}"
 
 
 @lru_cache(maxsize=1)

@@ -90,8 +90,8 @@ class Shipped(nn.Module):
 def facts_of(network: TrainedNetwork, form: Form) -> dict[str, Any]:
     """What a file says of itself: classes, how clips are taken from a video, what its input is."""
     mean, std = normalisation(network.data)
-    data = {**asdict(network.data), "root": "", "cache": "", "annotations": "", "exclude": ""}
-    kept = ("digest", "multi_label", "seed", "epochs", "checksum", "tests")
+    data = {**asdict(network.data), "root": "", "cache": "", "annotations": "", "exclude": "", "definition": ""}
+    kept = ("digest", "multi_label", "seed", "epochs", "checksum")
     return {
         "format": _FORMAT,
         "made_by": f"video-nas {version('video-nas')}, torch {torch.__version__}",
@@ -151,7 +151,7 @@ def deploy(
     if form.uint8 and network.data.input == "difference":
         raise ConfigError("--uint8 takes frames, but the network sees their differences; leave it out")
     if form.half and kind == "source":
-        raise ConfigError("--half is of --onnx and --pt2; in plain source, call .half() on the network")
+        raise ConfigError("--half is of --onnx and --pt2")
     facts = facts_of(network, form)
     expected = _outputs(network, Form(), network, data, progress)
     shipped = Shipped(network, form).eval()
@@ -164,14 +164,18 @@ def deploy(
     try:
         with _quiet(), torch.no_grad():
             run = _WRITERS[kind](shipped, example, form, facts, part, extra)
-        found = _outputs(run, form, network, data, lambda done, total: None)
+        try:
+            found = _outputs(run, form, network, data, lambda done, total: None)
+        except (RuntimeError, NotImplementedError) as error:  # such as float16 that the CPU cannot compute
+            raise NasError(f"the {kind} file cannot be run here, so it was not kept: {_line(error)}") from error
         agreement = _compared(expected, found, videos=data is not None)
-        if agreement.difference > (_CLOSE_HALF if form.half else _CLOSE):
+        if not agreement.difference <= (_CLOSE_HALF if form.half else _CLOSE):  # NaN is no agreement
             raise NasError(
                 f"the {kind} file must compute what the network does, but a probability differs by "
                 f"{agreement.difference:.2g}; nothing was written"
             )
         if kind == "source":
+            file.unlink(missing_ok=True)  # never beside weights of another network
             extra.replace(file.with_suffix(".pt"))
         part.replace(file)
         return agreement
@@ -247,11 +251,21 @@ def _bytes_of(clips: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def _exported(module: nn.Module, example: Tensor, form: Form) -> torch.export.ExportedProgram:
-    shapes = None if form.batch else ({0: torch.export.Dim("batch", min=1, max=4096)},)
+    shapes = None if form.batch else ({0: torch.export.Dim("batch", min=1)},)
     try:
-        return torch.export.export(module, (example,), dynamic_shapes=shapes)
+        exported = torch.export.export(module, (example,), dynamic_shapes=shapes)
+        _forget_places(exported.graph_module)
+        return exported
     except Exception as error:  # of what the network is made of
         raise NasError(f"torch cannot export the network: {_line(error)}; try --batch 1") from error
+
+
+def _forget_places(graph: torch.fx.GraphModule) -> None:
+    """Takes out where each line of code lies on this machine."""
+    for module in graph.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):
+                node.meta.pop(key, None)
 
 
 def _write_onnx(
@@ -276,7 +290,10 @@ def _onnx_of(module: nn.Module, example: Tensor, form: Form) -> Any:
     try:
         program = torch.onnx.export(exported, dynamo=True, input_names=["clip"], output_names=["logits"], verbose=False)
         assert program is not None
-        return program.model_proto
+        model = program.model_proto
+        for node in model.graph.node:
+            del node.metadata_props[:]
+        return model
     except Exception as error:
         raise NasError(f"the network cannot be written as ONNX: {_line(error)}; try --pt2") from error
 
@@ -329,12 +346,16 @@ def _write_source(
         # Checks of the input's shape, and counts of batches, which nothing needs in evaluation.
         if node.op in ("call_module", "get_attr") and not node.users:
             graph.graph.erase_node(node)
+        elif node.op == "call_function" and "_assert_tensor_metadata" in str(node.target):
+            graph.graph.erase_node(node)  # of the device that it was exported on
         elif node.op == "output":
             node.args = (node.args[0][0],)  # the logits alone, not a tuple of them
     graph.recompile()
     body = re.sub(r";  .* = None$", "", graph.code, flags=re.MULTILINE)
     body = body[body.index("def forward") :]
     body = re.sub(r"\bgetattr\(", "_part(", body)
+    body = re.sub(r"device\(type='cpu'\)", "clip.device", body)
+    body = re.sub(r";  clip = None$", "", body, flags=re.MULTILINE)
     used = dict.fromkeys(str(node.target) for node in graph.graph.nodes if node.op == "get_attr")
     state: dict[str, Tensor] = {name: attrgetter(name)(graph) for name in used}
     text = _SOURCE.format(
@@ -345,7 +366,9 @@ def _write_source(
         forward="".join(f"    {line}\n" if line.strip() else "\n" for line in body.strip().splitlines()),
     )
     part.write_text(text, encoding="utf-8")
-    torch.save({name: value.detach().clone() for name, value in state.items()}, extra)
+    content = io.BytesIO()
+    torch.save({name: value.detach().clone() for name, value in state.items()}, content)
+    extra.write_bytes(content.getvalue())
     names: dict[str, Any] = {"__name__": "deployed"}
     exec(compile(text, part.name, "exec"), names)  # what was written a moment ago
     network = names["load"](extra)
@@ -428,13 +451,17 @@ class OnnxNetwork(nn.Module):
             content = content_of(file, largest=_MOST_BYTES)
             meta = ort.InferenceSession(content, providers=["CPUExecutionProvider"]).get_modelmeta()
             facts = json.loads(meta.custom_metadata_map[KEY])
-            if facts["format"] != _FORMAT:
+            if facts["format"] is True or facts["format"] != _FORMAT:
                 raise ValueError(f"it has format {facts['format']}, and this version reads format {_FORMAT}")
             self.class_names = tuple(str(name) for name in facts["classes"])
             self.data = from_plain(DataConfig, {**facts["data"], "root": str(file), "cache": "cache"}, "data")
             self.views: Views = from_plain(Views, facts["views"], "views")
             form = from_plain(Form, facts["form"], "form")
-            self.record: Mapping[str, Any] = dict(facts["record"])
+            self.record = _record_of(facts["record"])
+            if len(set(self.class_names)) != len(self.class_names) or not isinstance(facts["classes"], list):
+                raise ValueError("its classes are no list of different names")
+            if form.batch < 0:
+                raise ValueError(f"it takes {form.batch} clips at once")
         except OSError as error:
             raise NotFoundError(f"there is no file {file} that can be read: {error.strerror}") from error
         except (KeyError, TypeError, ValueError, SpecError) as error:
@@ -456,9 +483,18 @@ class OnnxNetwork(nn.Module):
         except Exception as error:
             size = "x".join(map(str, clips.shape[1:]))
             raise ConfigError(
-                f"the file cannot take clips of {size} ({_line(error)}); leave out --full and --short-sides"
+                f"the file cannot take clips of {size} ({_line(error)}); give --no-full, and no other --short-sides"
             ) from error
         return logits
+
+
+def _record_of(stated: Any) -> dict[str, Any]:
+    """What a file says of the training of its network, of the types that it must have."""
+    kinds = {"digest": str, "multi_label": bool, "seed": int, "epochs": int, "checksum": str}
+    for key, kind in kinds.items():
+        if type(stated.get(key, kind())) is not kind:
+            raise ValueError(f"its {key} is {type(stated[key]).__name__}")
+    return {key: stated[key] for key in kinds if key in stated}
 
 
 @contextlib.contextmanager

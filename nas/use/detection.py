@@ -71,7 +71,9 @@ def truth_of(scores: Scores, k: int) -> NDArray[np.bool_]:
 def detections(scores: Scores) -> tuple[Detection, ...]:
     """One row a class that some videos have and others have not."""
     few = len(scores.classes) <= _MOST_CLASSES
-    rows = []
+    rows: list[Detection] = []
+    if not np.isfinite(scores.probabilities).all():
+        return ()
     for k, name in enumerate(scores.classes):
         truth, given = truth_of(scores, k), scores.probabilities[:, k]
         positives = int(truth.sum())
@@ -132,12 +134,14 @@ def _middle(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def calibration_error(scores: Scores) -> float:
+def calibration_error(scores: Scores) -> float | None:
     """Expected calibration error over bins of equal width (Naeini et al. 2015; Guo et al. 2017, section 2).
 
     Of one label a video, the probability of the most probable class is held against how often that is right; of
-    several, each probability against how often the class is there.
+    several, each probability against how often the class is there. None where a probability is not finite.
     """
+    if not np.isfinite(scores.probabilities).all():
+        return None
     if scores.targets is None:
         given, right = scores.probabilities.max(1), scores.right
     else:
@@ -166,6 +170,8 @@ def threshold_for(scores: Scores, k: int, *, recall: float | None = None, precis
     from sklearn.metrics import precision_recall_curve
 
     truth, given = truth_of(scores, k), scores.probabilities[:, k]
+    if not np.isfinite(given).all():
+        raise ConfigError(f"a threshold needs probabilities, but some of {scores.classes[k]} are not finite")
     if not truth.any():
         raise ConfigError(f"a threshold needs videos of {scores.classes[k]} in {scores.split}, but there is none")
     precisions, recalls, thresholds = precision_recall_curve(truth, given)

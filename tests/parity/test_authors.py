@@ -129,7 +129,7 @@ def test_outputs_equal_the_authors(golden, make, layout):
         for path, (key, value, out) in biases.items():
             planes, width = network.get_submodule(path).out.weight.shape[:2]
             shapes |= {key: (width,), value: (width,), out: (planes,)}
-        loaded = load_by_name(network, {name: weight(name, shape) for name, shape in shapes.items()}, last="head")
+        loaded = load_by_name(network, {name: weight(name, shape) for name, shape in shapes.items()})
         assert (loaded.layout, loaded.share, loaded.unused) == (layout, 1, 0)
     with torch.no_grad():
         found = network(clip(recorded["clip"]))

@@ -44,7 +44,7 @@ def test_s3d_v1_equals_torchvision():
     torch.manual_seed(0)
     theirs = shaken(video.s3d(num_classes=17)).eval()
     ours = build(V1["s3d_v1"].make(16), num_classes=17).eval()
-    loaded = load_by_name(ours, theirs.state_dict(), last="head")
+    loaded = load_by_name(ours, theirs.state_dict())
     assert (loaded.layout, loaded.share, loaded.left, loaded.unused) == ("torchvision: s3d", 1, (), 0)
     for layer in ours.modules():
         if isinstance(layer, nn.BatchNorm3d):

@@ -30,7 +30,7 @@ def test_outputs_equal_torchvision(name, make, layout):
             nn.init.uniform_(layer.bias, -0.2, 0.2)
     nn.init.normal_(theirs.fc.bias)
     ours = build(preset(name), num_classes=17)
-    loaded = load_by_name(ours, theirs.state_dict(), last="head")
+    loaded = load_by_name(ours, theirs.state_dict())
     assert (loaded.layout, loaded.share, loaded.left, loaded.unused) == (layout, 1, (), 0)
 
     clips = torch.randn(2, 3, 8, 40, 48)

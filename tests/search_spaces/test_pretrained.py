@@ -75,7 +75,7 @@ def test_a_file_of_another_package_gives_its_outputs(wrapper: str | None, tmp_pa
         state = {wrapper: {f"module.{name}": value for name, value in theirs.state_dict().items()}, "epoch": 3}
     torch.save(state, tmp_path / "weights.pth")
     ours = build(preset("r2plus1d_18_torchvision"), num_classes=5).eval()
-    load_by_name(ours, read_weights(str(tmp_path / "weights.pth")), last="head")
+    load_by_name(ours, read_weights(str(tmp_path / "weights.pth")))
     clips = torch.randn(1, 3, 4, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(ours(clips), theirs(clips), rtol=1e-5, atol=1e-5)
@@ -85,10 +85,62 @@ def test_a_classifier_of_other_classes_is_drawn_anew() -> None:
     spec = network_of("resnet", SMALL)
     theirs, ours = build(spec, num_classes=9), build(spec, num_classes=4)
     drawn = ours.get_submodule("head.fc").weight.clone()
-    loaded = load_by_name(ours, theirs.state_dict(), last="head")
+    loaded = load_by_name(ours, theirs.state_dict())
     assert (loaded.share, loaded.left, loaded.unused) == (1, ("head",), 2)
     assert torch.equal(ours.get_submodule("head.fc").weight, drawn)
     assert torch.equal(ours.get_submodule("stem.conv").weight, theirs.get_submodule("stem.conv").weight)
+
+
+def test_auxiliary_classifiers_are_classifiers() -> None:
+    spec = network_of("inception_v3", {"width": 0.125, "aux": True})
+    state = shapes_of(on_meta(spec, 9))
+    found = check_by_name(spec, state, num_classes=4, at_least=1)
+    assert found.share == 1
+    assert {path.partition(".")[0] for path in found.left} == {"aux", "head"}
+
+
+def test_a_bias_alone_is_no_likeness() -> None:
+    """Another network with as many classes shares the shape of the classifier's bias, and nothing else."""
+    found = check_by_name(network_of("resnet", SMALL), {"head.fc.bias": (4,), "head.fc.weight": (4, 99)}, num_classes=4)
+    assert (found.taken, found.share) == (0, 0)
+
+
+def test_hidden_layers_of_a_head_are_taken_for_other_classes() -> None:
+    spec = preset("c3d")
+    found = check_by_name(spec, shapes_of(on_meta(spec, 9)), num_classes=4)
+    assert found.share == 1
+    assert found.left == ("head.8",)
+
+
+def test_biases_of_a_non_local_block_that_does_not_fit_are_left_alone() -> None:
+    spec = preset("i3d_nln_r50", frames=8)
+    network = on_meta(spec)
+    state = shapes_of(network, "SlowFast")
+    (path,) = [name for name in state if name.endswith("s3.pathway0_nonlocal1.conv_out.weight")]
+    for conv, planes in (("theta", 64), ("phi", 64), ("g", 64)):
+        state[path.replace("conv_out.weight", f"conv_{conv}.bias")] = (planes,)
+    whole = check_by_name(spec, state, num_classes=7)
+    del state[path]
+    less = check_by_name(spec, state, num_classes=7)
+    assert less.taken == whole.taken - 1
+    assert less.unused > whole.unused
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {1: torch.zeros(1)},
+        {"a": torch.zeros(2, 2).to_sparse()},
+        {"a": torch.zeros(2, dtype=torch.complex64)},
+        {"a": torch.zeros(2, device="meta")},
+        {"\ud800": torch.zeros(1)},
+    ],
+    ids=["number", "sparse", "complex", "meta", "surrogate"],
+)
+def test_what_is_no_plain_tensor_by_name_is_refused(state: dict[object, Tensor], tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(SpecError, match="must hold tensors"):
+        read_weights(str(tmp_path / "w.pth"))
 
 
 def test_of_another_network_what_fits_is_taken() -> None:
@@ -97,7 +149,7 @@ def test_of_another_network_what_fits_is_taken() -> None:
     mixed = network_of("resnet", {**SMALL, "placement": "mc2"})
     theirs, ours = build(spec, num_classes=4), build(mixed, num_classes=4)
     before = {name: value.clone() for name, value in ours.state_dict().items()}
-    loaded = load_by_name(ours, theirs.state_dict(), last="head")
+    loaded = load_by_name(ours, theirs.state_dict())
     assert 0.05 < loaded.share < 0.95
     after, there = ours.state_dict(), theirs.state_dict()
     for name, value in after.items():
@@ -113,8 +165,8 @@ def test_too_small_a_share_is_refused_and_nothing_is_changed() -> None:
     state = build(network_of("resnet", SMALL), num_classes=4).state_dict()
     ours = build(mixed, num_classes=4)
     before = {name: value.clone() for name, value in ours.state_dict().items()}
-    with pytest.raises(SpecError, match=r"at_least 0\.9 of the network's parameters .*, but \d+ % of them are"):
-        load_by_name(ours, state, last="head", at_least=0.9)
+    with pytest.raises(SpecError, match=r"at_least 0\.9 of the network's parameters .*, but [\d.]+ % of them are"):
+        load_by_name(ours, state, at_least=0.9)
     with pytest.raises(SpecError, match=r"at_least 0\.9"):
         check_by_name(mixed, {name: tuple(value.shape) for name, value in state.items()}, num_classes=4, at_least=0.9)
     assert all(torch.equal(before[name], value) for name, value in ours.state_dict().items())
@@ -138,7 +190,7 @@ def test_weights_of_images_are_told_from_those_of_clips() -> None:
 def test_a_twin_of_other_planes_keeps_its_first_kernel() -> None:
     spec = network_of("resnet", SMALL)
     rgb, flow = build(spec, num_classes=4), build(spec, num_classes=4, planes=2)
-    loaded = load_by_name(flow, rgb.state_dict(), last="head")
+    loaded = load_by_name(flow, rgb.state_dict())
     assert loaded.left == ("stem.conv",)
     assert loaded == check_by_name(spec, shapes_of(rgb), num_classes=4, planes=2)
 
@@ -147,4 +199,4 @@ def test_a_network_of_timm_is_checked_as_it_is_loaded() -> None:
     spec = preset("tsm_r50", frames=8)
     state = {name: torch.zeros(shape) for name, shape in shapes_of(on_meta(spec, 3)).items()}
     shapes = {name: tuple(value.shape) for name, value in state.items()}
-    assert load_by_name(on_meta(spec, 5), state, last="head") == check_by_name(spec, shapes, num_classes=5)
+    assert load_by_name(on_meta(spec, 5), state) == check_by_name(spec, shapes, num_classes=5)

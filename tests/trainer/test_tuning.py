@@ -23,7 +23,6 @@ NAMES = ["stem", "stages.0.0", "stages.0.1", "stages.1.0", "head"]
     [
         ("none", 0),
         ("backbone", 4),
-        ("until:stem", 0),
         ("until:stages.0.1", 2),
         ("until:stages.1", 3),
         ("until:head", 4),
@@ -31,6 +30,11 @@ NAMES = ["stem", "stages.0.0", "stages.0.1", "stages.1.0", "head"]
 )
 def test_layers_are_counted_from_the_input(freeze: str, count: int) -> None:
     assert num_frozen(NAMES, freeze) == count
+
+
+def test_the_first_layer_has_none_before_it() -> None:
+    with pytest.raises(ConfigError, match="until:stem is the first"):
+        num_frozen(NAMES, "until:stem")
 
 
 def test_a_layer_that_is_not_there_is_named_with_those_that_are() -> None:
@@ -110,6 +114,12 @@ def test_rates_fall_towards_the_input() -> None:
 
 def test_every_parameter_is_in_one_group() -> None:
     model = build(network_of("inception_v3", {"width": 0.125, "aux": True}), num_classes=4)
-    groups = groups_by_depth(model, Recipe(layer_decay=0.9))
+    model.scale = torch.nn.Parameter(torch.ones(()))
+    groups = groups_by_depth(model, Recipe(layer_decay=0.9, head_lr=3.0))
+    rate = {id(param): group["lr_scale"] for group in groups for param in group["params"]}
+    heads = [*model.get_submodule("head").parameters(), *model.get_submodule("aux").parameters()]
+    assert {rate[id(param)] for param in heads} == {3.0}
+    assert rate[id(model.scale)] == min(rate.values())
+    assert "aux" not in [name for name, _ in layers_of(model)]
     params = [id(param) for group in groups for param in group["params"]]
     assert sorted(params) == sorted(id(param) for param in model.parameters())

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainer.data.layouts import DataError
-from trainer.data.layouts.files import Listing
-from trainer.data.layouts.values import SUFFIXES
+from trainer.data.layouts.files import Listing, class_names
+from trainer.data.layouts.values import SUFFIXES, LeftOut
 from trainer.files import make_folder, write_whole
 
 CLASSES = "classes.txt"
 
 
-def videos_by_class(root: Path) -> dict[str, str]:
-    """The class of each video of `root/<class>/*`, by its path below the root.
+def videos_by_class(root: Path) -> tuple[dict[str, str], list[LeftOut]]:
+    """The class of each video of `root/<class>/*`, by its path below the root, and what is left out.
 
     Raises:
         DataError: There are fewer than two class folders, or one has no video.
@@ -29,12 +29,14 @@ def videos_by_class(root: Path) -> dict[str, str]:
     if len(folders) < 2:
         raise DataError(f"two folders of classes at least must lie in {root}, but {len(folders)} do")
     found: dict[str, str] = {}
+    left_out: list[LeftOut] = []
     for folder in folders:
-        paths, _ = listing.videos(folder, split="")
+        paths, unusable = listing.videos(folder, split="")
+        left_out += [*unusable, *listing.passed_over(folder, split="")]
         if not paths:
             raise DataError(f"a class must have a video ({' '.join(SUFFIXES)}), but {root / folder} has none")
         found |= dict.fromkeys(paths, folder)
-    return found
+    return found, left_out
 
 
 def grouped(paths: Sequence[str], pattern: str) -> dict[str, str]:
@@ -115,27 +117,29 @@ def _fill(
     classes: Sequence[str],
 ) -> None:
     """Moves small groups to where a class is missing, as long as none is missing behind them then."""
-
-    def count(split: str, name: str) -> int:
-        return sum(inside[group][name] for group, where in place.items() if where == split)
+    counts = {split: Counter[str]() for split in shares}
+    for group, split in place.items():
+        counts[split] += inside[group]
 
     for name in classes:
         for split in shares:
-            if count(split, name):
+            if counts[split][name]:
                 continue
             able = (
                 group
                 for group in reversed_order
-                if inside[group][name] and all(count(place[group], one) > inside[group][one] for one in inside[group])
+                if inside[group][name] and all(counts[place[group]][one] > n for one, n in inside[group].items())
             )
-            group = next(able, None)
-            if group is None:
+            moved = next(able, None)
+            if moved is None:
                 number = sum(1 for one in inside.values() if one[name])
                 raise DataError(
                     f"each class must have a group of videos for each of {', '.join(shares)}, but {name} has "
                     f"{number}, which cannot be shared out so; leave the class or a split out, or take another --group"
                 )
-            place[group] = split
+            counts[place[moved]] -= inside[moved]
+            counts[split] += inside[moved]
+            place[moved] = split
 
 
 def write_lists(folder: Path, splits: Mapping[str, Sequence[str]], classes: Mapping[str, str]) -> None:
@@ -159,4 +163,7 @@ def write_lists(folder: Path, splits: Mapping[str, Sequence[str]], classes: Mapp
     for split, paths in splits.items():
         rows = "".join(f"{path}\t{names.index(classes[path])}\n" for path in paths)
         write_whole(folder / f"{split}.csv", rows.encode())
-    write_whole(folder / CLASSES, "".join(f"{name}\n" for name in names).encode())
+    # With their numbers, so that names which begin or end with one are not taken to say it.
+    write_whole(folder / CLASSES, "".join(f"{label} {name}\n" for label, name in enumerate(names)).encode())
+    if class_names(folder / CLASSES) != tuple(names):
+        raise DataError(f"the class folders have names that a list cannot hold, such as {names[0]!r}; rename them")

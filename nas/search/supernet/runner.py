@@ -190,6 +190,10 @@ def recipe_of(recipe: Recipe, epochs: int) -> Recipe:
         compile=False,
         checkpointing=False,
         frozen_bn=False,
+        freeze="none",
+        freeze_epochs=0,
+        layer_decay=1.0,
+        head_lr=1.0,
     )
 
 

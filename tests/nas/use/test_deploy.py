@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,41 @@ def test_what_computes_something_else_is_not_kept(tmp_path: Path, monkeypatch: p
     assert {path.name for path in tmp_path.iterdir()} == {"net", "net.onnx"}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_gives_no_numbers_is_not_kept(kind: str, tmp_path: Path) -> None:
+    network = load_network(folder_of(tmp_path / "net", *NETWORKS["resnet"]))
+    with torch.no_grad():
+        network.model.get_submodule("head.fc").weight.fill_(float("nan"))
+    with pytest.raises(NasError, match="a probability differs by nan"):
+        deploy(network, tmp_path / "net.py", kind, Form(), data=None)
+    assert {path.name for path in tmp_path.iterdir()} == {"net"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_place_of_this_machine_is_in_a_file(kind: str, tmp_path: Path) -> None:
+    network = load_network(folder_of(tmp_path / "net", *NETWORKS["timm, TSM"]))
+    definition = str(tmp_path / "classes.txt")
+    object.__setattr__(network, "data", replace(network.data, definition=definition))
+    deploy(network, tmp_path / "net.py", kind, Form(), data=None)
+    for file in tmp_path.glob("net.*"):
+        content = file.read_bytes()
+        assert all(
+            place.encode() not in content for place in (str(tmp_path), "site-packages", "search_spaces/", "nas/")
+        )
+
+
+def test_source_runs_on_the_device_that_its_clips_are_on(tmp_path: Path) -> None:
+    for name in ("resnet", "timm, TRN"):
+        network = load_network(folder_of(tmp_path / name, *NETWORKS[name]))
+        deploy(network, tmp_path / "net.py", "source", Form(), data=None)
+        names: dict[str, Any] = {}
+        exec((tmp_path / "net.py").read_text(), names)
+        clip = network.data.clip
+        with torch.device("meta"):
+            clips = torch.zeros(2, 3, clip.frames, clip.height, clip.width)
+        assert names["load"](tmp_path / "net.pt").to("meta")(clips).device.type == "meta"
+
+
 def test_differences_of_frames_are_not_computed_inside(tmp_path: Path) -> None:
     spec, clip = NETWORKS["resnet"]
     network = load_network(folder_of(tmp_path / "net", spec, clip))
@@ -170,6 +206,10 @@ BAD: list[tuple[list[str], str]] = [
     (["--source", "{out}"], "--source must be a file that ends in .py"),
     (["--source", "{out}.py", "--half"], "--half is of --onnx and --pt2"),
     (["--onnx", "/proc/net.onnx"], "No such file or directory"),
+    (["--onnx", "{out}", "--pt2", "{out}"], "two outputs would be"),
+    (["--pt2", "{out}.pt", "--source", "{out}.py"], "two outputs would be"),
+    (["--pt2", "{net}/weights.safetensors"], "whose files are the network's; name another place"),
+    (["--source", "{net}/training/best.py"], "whose files are the network's; name another place"),
     (["--onnx", "{out}", "--data", "nothing"], "DATA must be a folder, a study file or a database"),
 ]
 
@@ -178,7 +218,9 @@ BAD: list[tuple[list[str], str]] = [
 def test_bad_input_is_one_line(
     place: Place, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [option.replace("{out}", str(tmp_path / "out")) for option in options]
+    places = {"{out}": str(tmp_path / "out"), "{net}": str(place.folders[0])}
+    for key, value in places.items():
+        options = [option.replace(key, value) for option in options]
     assert main(["deploy", str(place.folders[0]), *options]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said[-1].startswith("error: ") and message in said[-1]

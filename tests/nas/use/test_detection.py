@@ -92,6 +92,14 @@ def test_a_class_that_all_or_none_have_is_no_question() -> None:
     assert detections(scores) == ()
 
 
+def test_probabilities_that_are_none_have_no_figures() -> None:
+    scores = scores_of(np.full((4, 2), np.nan, dtype=np.float32), np.arange(4) % 2)
+    assert detections(scores) == ()
+    assert calibration_error(scores) is None
+    with pytest.raises(ConfigError, match="some of b are not finite"):
+        threshold_for(scores, 1, recall=0.5)
+
+
 def test_what_a_detection_is() -> None:
     assert is_detection(drawn(0))
     assert not is_detection(drawn(0, classes=3))
