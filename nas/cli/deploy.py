@@ -69,8 +69,9 @@ def deploy(
 
     from nas.train.network import load_network
     from nas.use import deploy as deployed
+    from nas.use.onnx_network import Form
 
-    form = deployed.Form(batch=0 if batch == "dynamic" else int(batch), uint8=uint8, half=half)
+    form = Form(batch=0 if batch == "dynamic" else int(batch), uint8=uint8, half=half)
     rows: list[dict[str, Any]] = []
     for kind, file in files.items():
         network = load_network(Path(path))

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from operator import attrgetter
@@ -25,40 +25,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas.errors import NasError, NotFoundError
-from nas.study.views import Views, usual_views
+from nas.errors import NasError
+from nas.study.views import usual_views
 from nas.train.network import TrainedNetwork
 from nas.use.multi_view import Progress, score
-from search_spaces.codec import from_plain
-from search_spaces.errors import SpecError
+from nas.use.onnx_network import FORMAT, KEY, MOST_BYTES, Called, Form, Run, bytes_of, line_of, session_of
 from trainer.config import ConfigError, DataConfig
 from trainer.data.augment import normalisation
 from trainer.data.clips import VideoData
-from trainer.files import content_of, part_of
+from trainer.files import part_of
 
-KEY = "video-nas"
-"""Key of a file's metadata that holds `facts_of` as JSON."""
-
-_FORMAT = 1
-_MOST_BYTES = 2**31 - 2**20  # of an ONNX file, which is one message of protobuf
 _CLOSE, _CLOSE_HALF = 1e-4, 2e-2  # what probabilities may differ by
 _NOISE = 4  # clips, where there are no videos
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Form:
-    """How a network is deployed.
-
-    Attributes:
-        batch: Clips at once; 0 leaves it open.
-        uint8: It takes frames as bytes (N, T, H, W, C) and normalises them itself; otherwise normalised (N, C, T, H,
-            W), float32.
-        half: It computes in float16; inputs and logits are float32 all the same.
-    """
-
-    batch: int = 0
-    uint8: bool = False
-    half: bool = False
 
 
 class Shipped(nn.Module):
@@ -93,7 +71,7 @@ def facts_of(network: TrainedNetwork, form: Form) -> dict[str, Any]:
     data = {**asdict(network.data), "root": "", "cache": "", "annotations": "", "exclude": "", "definition": ""}
     kept = ("digest", "multi_label", "seed", "epochs", "checksum")
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "made_by": f"video-nas {version('video-nas')}, torch {torch.__version__}",
         "network": network.spec.describe(),
         "classes": list(network.class_names),
@@ -167,7 +145,7 @@ def deploy(
         try:
             found = _outputs(run, form, network, data, lambda done, total: None)
         except (RuntimeError, NotImplementedError) as error:  # such as float16 that the CPU cannot compute
-            raise NasError(f"the {kind} file cannot be run here, so it was not kept: {_line(error)}") from error
+            raise NasError(f"the {kind} file cannot be run here, so it was not kept: {line_of(error)}") from error
         agreement = _compared(expected, found, videos=data is not None)
         if not agreement.difference <= (_CLOSE_HALF if form.half else _CLOSE):  # NaN is no agreement
             raise NasError(
@@ -184,9 +162,6 @@ def deploy(
         extra.unlink(missing_ok=True)
 
 
-Run = Callable[[Tensor], Tensor]
-
-
 def _outputs(
     run: Run, form: Form, network: TrainedNetwork, data: tuple[VideoData, DataConfig] | None, progress: Progress
 ) -> NDArray[np.float64]:
@@ -194,7 +169,7 @@ def _outputs(
     if data is not None:
         opened, config = data
         found = score(
-            _Called(run, form, network.data),
+            Called(run, form, network.data),
             opened,
             config,
             usual_views(config),
@@ -208,9 +183,9 @@ def _outputs(
     generator, clip = torch.Generator().manual_seed(0), network.data.clip
     clips = torch.randn(_NOISE, network.data.planes, clip.frames, clip.height, clip.width, generator=generator)
     mean, std = (torch.tensor(values).reshape(1, -1, 1, 1, 1) for values in normalisation(network.data))
-    clips = (_bytes_of(clips, mean, std).float() / 255 - mean) / std  # such as frames can give
+    clips = (bytes_of(clips, mean, std).float() / 255 - mean) / std  # such as frames can give
     with torch.inference_mode():
-        logits = torch.cat([_Called(run, form, network.data)(one[None]) for one in clips]).float()
+        logits = torch.cat([Called(run, form, network.data)(one[None]) for one in clips]).float()
     return np.asarray((logits.sigmoid() if network.multi_label else logits.softmax(1)).double())
 
 
@@ -224,32 +199,6 @@ def _compared(expected: NDArray[np.float64], found: NDArray[np.float64], *, vide
     )
 
 
-class _Called(nn.Module):
-    """Something that maps the input of a form to logits, as a network that takes normalised clips."""
-
-    def __init__(self, run: Run, form: Form, config: DataConfig) -> None:
-        super().__init__()
-        self._run, self._form = run, form
-        self._mean, self._std = (torch.tensor(values).reshape(1, -1, 1, 1, 1) for values in normalisation(config))
-
-    def forward(self, clips: Tensor) -> Tensor:
-        if self._form.uint8:
-            clips = _bytes_of(clips, self._mean, self._std).permute(0, 2, 3, 4, 1).contiguous()
-        count, size = len(clips), self._form.batch
-        if not size:
-            return self._run(clips)
-        out = []
-        for some in torch.split(clips, size):  # a file for a number of clips takes that number alone
-            full = torch.cat([some, some[-1:].expand(size - len(some), *some.shape[1:])])
-            out.append(self._run(full)[: len(some)])
-        return torch.cat(out)[:count]
-
-
-def _bytes_of(clips: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """The bytes that normalised clips were made of."""
-    return ((clips * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-
-
 def _exported(module: nn.Module, example: Tensor, form: Form) -> torch.export.ExportedProgram:
     shapes = None if form.batch else ({0: torch.export.Dim("batch", min=1)},)
     try:
@@ -257,7 +206,7 @@ def _exported(module: nn.Module, example: Tensor, form: Form) -> torch.export.Ex
         _forget_places(exported.graph_module)
         return exported
     except Exception as error:  # of what the network is made of
-        raise NasError(f"torch cannot export the network: {_line(error)}; try --batch 1") from error
+        raise NasError(f"torch cannot export the network: {line_of(error)}; try --batch 1") from error
 
 
 def _forget_places(graph: torch.fx.GraphModule) -> None:
@@ -277,12 +226,12 @@ def _write_onnx(
     except ImportError as error:
         raise NasError(f"--onnx needs {error.name}: pip install 'video-nas[deploy]'") from error
     model = _onnx_of(module, example, form)
-    if model.ByteSize() > _MOST_BYTES:
+    if model.ByteSize() > MOST_BYTES:
         size = model.ByteSize() / 2**30
         raise NasError(f"an ONNX file holds at most 2 GiB, but this one is {size:.1f} GiB; try --pt2")
     onnx.helper.set_model_props(model, {KEY: json.dumps(facts)})
     part.write_bytes(model.SerializeToString())
-    return _session(part.read_bytes())
+    return session_of(part.read_bytes())
 
 
 def _onnx_of(module: nn.Module, example: Tensor, form: Form) -> Any:
@@ -295,7 +244,7 @@ def _onnx_of(module: nn.Module, example: Tensor, form: Form) -> Any:
             del node.metadata_props[:]
         return model
     except Exception as error:
-        raise NasError(f"the network cannot be written as ONNX: {_line(error)}; try --pt2") from error
+        raise NasError(f"the network cannot be written as ONNX: {line_of(error)}; try --pt2") from error
 
 
 def onnx_bytes(model: nn.Module, shape: tuple[int, int, int, int], batch: int) -> bytes:
@@ -312,18 +261,6 @@ def onnx_bytes(model: nn.Module, shape: tuple[int, int, int, int], batch: int) -
     with _quiet(), torch.no_grad():
         content: bytes = _onnx_of(model.eval(), torch.zeros(batch, *shape), Form(batch=batch)).SerializeToString()
     return content
-
-
-def _session(content: bytes) -> Run:
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-    def run(clips: Tensor) -> Tensor:
-        (logits,) = session.run(None, {"clip": clips.contiguous().numpy()})
-        return torch.from_numpy(logits)
-
-    return run
 
 
 def _write_pt2(
@@ -423,80 +360,6 @@ _WRITERS = {"onnx": _write_onnx, "pt2": _write_pt2, "source": _write_source}
 KINDS = tuple(_WRITERS)
 
 
-class OnnxNetwork(nn.Module):
-    """An ONNX file that `nas deploy` wrote, as a network on normalised clips.
-
-    Attributes:
-        class_names: Names of the outputs, in order.
-        data: How clips are taken from a video; its places are empty.
-        views: How each video was looked at when the network was tested.
-        record: What is known of its training.
-        multi_label: Whether each class has a probability of its own.
-        device: The CPU.
-    """
-
-    def __init__(self, file: Path) -> None:
-        """Opens a file.
-
-        Raises:
-            NotFoundError: It is none that `nas deploy` wrote, or is damaged.
-            NasError: onnxruntime is missing.
-        """
-        super().__init__()
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise NasError(f"an ONNX file needs {error.name}: pip install 'video-nas[deploy]'") from error
-        try:
-            content = content_of(file, largest=_MOST_BYTES)
-            meta = ort.InferenceSession(content, providers=["CPUExecutionProvider"]).get_modelmeta()
-            facts = json.loads(meta.custom_metadata_map[KEY])
-            if facts["format"] is True or facts["format"] != _FORMAT:
-                raise ValueError(f"it has format {facts['format']}, and this version reads format {_FORMAT}")
-            self.class_names = tuple(str(name) for name in facts["classes"])
-            self.data = from_plain(DataConfig, {**facts["data"], "root": str(file), "cache": "cache"}, "data")
-            self.views: Views = from_plain(Views, facts["views"], "views")
-            form = from_plain(Form, facts["form"], "form")
-            self.record = _record_of(facts["record"])
-            if len(set(self.class_names)) != len(self.class_names) or not isinstance(facts["classes"], list):
-                raise ValueError("its classes are no list of different names")
-            if form.batch < 0:
-                raise ValueError(f"it takes {form.batch} clips at once")
-        except OSError as error:
-            raise NotFoundError(f"there is no file {file} that can be read: {error.strerror}") from error
-        except (KeyError, TypeError, ValueError, SpecError) as error:
-            raise NotFoundError(f"{file} must be an ONNX file that `nas deploy` wrote, but {_line(error)}") from error
-        except Exception as error:  # of onnxruntime, which has no class of its own for a file that is none
-            raise NotFoundError(f"{file} must be an ONNX file that `nas deploy` wrote, but {_line(error)}") from error
-        self.multi_label = bool(self.record.get("multi_label", False))
-        self.device = torch.device("cpu")
-        self._call = _Called(_session(content), form, self.data)
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """Logits (N, K) of normalised clips (N, C, T, H, W).
-
-        Raises:
-            ConfigError: The file takes clips of another size.
-        """
-        try:
-            logits: Tensor = self._call(clips)
-        except Exception as error:
-            size = "x".join(map(str, clips.shape[1:]))
-            raise ConfigError(
-                f"the file cannot take clips of {size} ({_line(error)}); give --no-full, and no other --short-sides"
-            ) from error
-        return logits
-
-
-def _record_of(stated: Any) -> dict[str, Any]:
-    """What a file says of the training of its network, of the types that it must have."""
-    kinds = {"digest": str, "multi_label": bool, "seed": int, "epochs": int, "checksum": str}
-    for key, kind in kinds.items():
-        if type(stated.get(key, kind())) is not kind:
-            raise ValueError(f"its {key} is {type(stated[key]).__name__}")
-    return {key: stated[key] for key in kinds if key in stated}
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what exporters say of their own insides."""
@@ -511,8 +374,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -14,9 +14,9 @@ from nas.errors import NotFoundError, one_of
 from nas.study.views import Views, usual_views
 from nas.train.network import TrainedNetwork, load_network
 from nas.use.accuracy import Judged, judged
-from nas.use.deploy import OnnxNetwork
 from nas.use.features import Features, check_kind, extract
 from nas.use.multi_view import Progress, match_classes, score
+from nas.use.onnx_network import OnnxNetwork
 from nas.use.probabilities import Scores
 from search_spaces.catalogue import build
 from search_spaces.inflate import inflate

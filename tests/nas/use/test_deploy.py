@@ -17,7 +17,8 @@ from nas.cli.main import main
 from nas.errors import NasError, NotFoundError
 from nas.train.network import load_network, save_network
 from nas.use import deploy as deployed
-from nas.use.deploy import KINDS, Form, OnnxNetwork, deploy
+from nas.use.deploy import KINDS, deploy
+from nas.use.onnx_network import Form, OnnxNetwork
 from search_spaces.catalogue import build, preset
 from search_spaces.settings import network_of
 from search_spaces.spec import ArchSpec
@@ -96,7 +97,7 @@ def test_forms(kind: str, form: Form, tmp_path: Path) -> None:
 def test_what_computes_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = load_network(folder_of(tmp_path / "net", *NETWORKS["resnet"]))
     (tmp_path / "net.onnx").write_bytes(b"of before")
-    monkeypatch.setattr(deployed, "_session", lambda content: lambda clips: torch.ones(len(clips), 5))
+    monkeypatch.setattr(deployed, "session_of", lambda content: lambda clips: torch.ones(len(clips), 5))
     with pytest.raises(NasError, match=r"a probability differs by .*; nothing was written"):
         deploy(network, tmp_path / "net.onnx", "onnx", Form(), data=None)
     assert (tmp_path / "net.onnx").read_bytes() == b"of before"
