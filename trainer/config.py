@@ -11,6 +11,7 @@ from trainer.settings import declared, faults, setting, values_of
 
 Log = Literal["csv", "tensorboard"]
 Sampling = Literal["dense", "uniform"]
+Balance = Literal["none", "even", "sqrt"]
 Reversal = Literal["none", "eval", "always"]
 ShortClips = Literal["skip", "loop"]
 Source = Literal["cache", "pack", "decode"]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ConfigError, DataConfig
+from trainer.config import Balance, ConfigError, DataConfig
 from trainer.data import clips as video_clips
 from trainer.device import autocast
 from trainer.failures import named
@@ -36,10 +36,12 @@ class Batches(Protocol):
         device: torch.device,
         start_batch: int = 0,
         part: Part = WHOLE,
+        balance: Balance = "none",
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Clips (N, C, T, H, W) and labels (N,), or 0/1 of each class (N, K).
 
-        A function of seed and epoch alone; the batches from `start_batch` on, and of each the process's part.
+        A function of seed and epoch alone; the batches from `start_batch` on, and of each the process's part. `balance`
+        says how often the videos of a class are drawn.
         """
         ...
 

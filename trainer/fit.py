@@ -39,6 +39,7 @@ def fit(
     devices: int = 1,
     keep_best: bool = False,
     best_by: str = "",
+    patience: int = 0,
     logs: Sequence[Log] = (),
     batches: Batches = video_clips,
     network: str = "",
@@ -72,7 +73,10 @@ def fit(
         keep_best: Whether the weights of the epoch that is most accurate on val are kept too, in `best.pt` (where two
             are alike, those of the smaller loss). What an epoch reports is of its own weights in any case. Weights of
             an epoch before this was asked for, or of a file that is damaged, are gone: an epoch has to be better.
-        best_by: The metric by which `keep_best` compares epochs, such as `balanced`; empty for the data's own.
+        best_by: The metric by which `keep_best` and `patience` compare epochs, such as `balanced`; empty for the data's
+            own.
+        patience: Epochs in a row that are not more accurate on val than one before, after which training ends early and
+            `best.pt` holds the best; 0 trains to `until_epoch` in any case.
         logs: Logs beside the lines: `csv` (`progress.csv`) and `tensorboard` (`tensorboard/`).
         batches: Where clips come from.
         network: What tells the network from others whose weights have the same shapes, such as its digest; a checkpoint
@@ -87,6 +91,8 @@ def fit(
     """
     device = torch.device(device)
     devices = check_team(recipe, device, devices)
+    if patience < 0:
+        raise ConfigError(f"patience must be at least 0, but is {patience}")
     _check(recipe, until_epoch=until_epoch, checkpoint_every=checkpoint_every, checkpoint_steps=checkpoint_steps)
     check_logs(logs)
     plan = Run(
@@ -103,6 +109,7 @@ def fit(
         checkpoint_steps=checkpoint_steps,
         keep_best=keep_best,
         best_by=best_by,
+        patience=patience,
         logs=tuple(logs),
         network=network,
     )

@@ -98,7 +98,7 @@ class FitResult:
     """What `fit` gives back.
 
     Attributes:
-        epochs: Epochs 1 to `until_epoch`, also those of earlier calls.
+        epochs: Epochs 1 to `until_epoch`, or to the one in which patience ended; also those of earlier calls.
         resumed_from: Epoch of the checkpoint that this call went on from; 0 if it began anew.
         damaged: A line for every checkpoint that could not be read and was passed over.
         resumed_step: Steps of the epoch after `resumed_from` that were done; 0 unless the call before ended within it.
@@ -129,6 +129,7 @@ class Run:
     checkpoint_steps: int = 0
     keep_best: bool = False
     best_by: str = ""
+    patience: int = 0
     logs: tuple[Log, ...] = ()
     network: str = ""
 
@@ -207,7 +208,8 @@ def run(
         start = this.saved = len(this.lines)
         partial = None if kept is None else kept.partial
         best = held = None
-        if plan.keep_best and leads:
+        keep_best = plan.keep_best or plan.patience > 0
+        if keep_best and leads:
             line, harm = files.best_line()
             damaged += harm
             best = held = None if line is None else from_line(line)
@@ -218,11 +220,13 @@ def run(
                 files.write_best(learner.weights_only(start, identity, this.lines[-1]))
         with logs:
             for epoch in range(start + 1, plan.until_epoch + 1):
+                if plan.patience and _unimproved(this.lines, plan.best_by) >= plan.patience:
+                    break
                 result = _epoch(this, epoch, partial if epoch == start + 1 else None)
                 this.lines.append(to_line(result))
                 if leads:
                     files.append(this.lines[-1])
-                    if plan.keep_best and _better(result, best, plan.best_by):
+                    if keep_best and _better(result, best, plan.best_by):
                         best = held = result
                         files.write_best(learner.weights_only(epoch, identity, this.lines[-1]))
                     if epoch % plan.checkpoint_every == 0 or epoch == plan.until_epoch:
@@ -231,6 +235,8 @@ def run(
                     logs.add(result)
                     if on_epoch is not None:
                         on_epoch(result)
+            if leads and this.saved < len(this.lines):
+                files.write(learner.checkpoint(len(this.lines), identity, this.lines))
     return FitResult(
         epochs=tuple(from_line(line) for line in this.lines[: plan.until_epoch]),
         resumed_from=start,
@@ -261,6 +267,7 @@ def _epoch(this: _Run, epoch: int, partial: Partial | None) -> EpochResult:
             device=device,
             start_batch=first,
             part=this.team.part,
+            balance=recipe.balance,
         )
         mixing = zip(
             mixup_shares(recipe, seed=plan.seed, epoch=epoch), cuts(recipe, seed=plan.seed, epoch=epoch), strict=True
@@ -326,6 +333,14 @@ def _better(result: EpochResult, best: EpochResult | None, by: str) -> bool:
     if best is None or best.val is None:
         return True
     return (result.val.by(by), -result.val.loss) > (best.val.by(by), -best.val.loss)
+
+
+def _unimproved(lines: Sequence[str], by: str) -> int:
+    """Epochs since the one that was most accurate on val; 0 before the first."""
+    best: EpochResult | None = None
+    for result in map(from_line, lines):
+        best = result if _better(result, best, by) else best
+    return 0 if best is None else len(lines) - best.epoch
 
 
 def _weights(plan: Run) -> Tensor | None:

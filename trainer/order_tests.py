@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ConfigError, DataConfig
+from trainer.config import Balance, ConfigError, DataConfig
 from trainer.data import clips as video_clips
 from trainer.data.augment import reordered
 from trainer.data.kinds import Input
@@ -121,6 +121,7 @@ class Reordered:
         device: torch.device,
         start_batch: int = 0,
         part: Part = WHOLE,
+        balance: Balance = "none",
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The source's own clips (N, C, T, H, W) and labels (N,)."""
         return self.source.train_batches(
@@ -132,6 +133,7 @@ class Reordered:
             device=device,
             start_batch=start_batch,
             part=part,
+            balance=balance,
         )
 
     def eval_batches(

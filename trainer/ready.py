@@ -34,8 +34,13 @@ def check_ready(data: VideoData, config: DataConfig, recipe: Recipe) -> None:
 
 
 def check_loss(data: VideoData, recipe: Recipe) -> None:
-    """Raises ConfigError where the loss takes one label a video, and the data has several."""
+    """Raises ConfigError where the loss or the balance takes one label a video, and the data has several."""
     if data.multi_label and recipe.loss == "cross_entropy":
         raise ConfigError(
             "recipe.loss must be bce, lsep or warp for data with several labels a video, but is cross_entropy"
+        )
+    if data.multi_label and recipe.balance != "none":
+        raise ConfigError(
+            f"recipe.balance must be none for data with several labels a video, but is {recipe.balance};"
+            " recipe.class_weights takes them"
         )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trainer.config import ConfigError, check_fields, identity_of
+from trainer.config import Balance, ConfigError, check_fields, identity_of
 from trainer.settings import setting
 
 Schedule = Literal["anytime", "cosine", "onecycle", "steps"]
@@ -150,6 +150,12 @@ class Recipe:
         "none",
         "What the loss of a class is multiplied by. With N videos of it in training and N̄ in the mean one: `balanced`"
         " N̄/N, `sqrt` its root; `frequency` N/N̄, `sqrt_frequency` its root.",
+        added=True,
+    )
+    balance: Balance = setting(
+        "none",
+        "How often the videos of a class are drawn in training: `none`, each once an epoch; `even`, all classes equally"
+        " often; `sqrt`, by the root of their videos. An epoch has as many clips in any case.",
         added=True,
     )
     cutmix: float = setting(

@@ -168,7 +168,7 @@ def frame_lines(frame: Frame, *, columns_wide: int) -> list[str]:
     def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> list[str]:
         return [*table_lines(rows, columns, title, columns_wide=columns_wide), ""]
 
-    lines = [_head(frame)]
+    lines = words_lines(_head(frame), columns_wide)
     if frame.quiet_for is not None and frame.quiet_for > QUIET_SECONDS and not frame.ended:
         ago = duration(frame.quiet_for)
         lines.append(f"its driver is there, but has said nothing for {ago}")

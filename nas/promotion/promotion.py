@@ -189,7 +189,9 @@ def promote(
     if not config.recipe.init.checksum:
         recipe = dataclasses.replace(config.recipe, init=settled(config.recipe.init))
         config = dataclasses.replace(config, recipe=recipe)
-    recipe_digest = hashlib.sha256(json.dumps(config.recipe.identity(), sort_keys=True).encode()).hexdigest()
+    patience = {"patience": config.patience} if config.patience else {}  # other weights are tested then
+    identity = config.recipe.identity() | patience
+    recipe_digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     split = "test" if "test" in data.splits else "val"
     job = TrainJob(
         spec=codec.dumps(spec),
@@ -205,7 +207,7 @@ def promote(
     key = {"digest": digest, "seed": seed, "recipe_digest": recipe_digest, "epochs": config.epochs}
     old = next((one for one in store.promotions(row["id"]) if key.items() <= one.items()), None)
     done = old is not None and old["state"] == "done"
-    folder = _folder(root, job, data.checksum, digest, seed, old)
+    folder = _folder(root, job, data.checksum, digest, seed, old, config.patience)
     begun: list[Begun] | None = None
     if not done:  # one that is done needs neither its initial weights nor its test any more
         check_ready(data, study.data, config.recipe)
@@ -222,7 +224,7 @@ def promote(
         listener(text, done, total)
 
     def carry_out() -> None:
-        broken = _train(store, row, promotion, job, data, folder, config, heard)
+        broken, best = _train(store, row, promotion, job, data, folder, config, heard)
         listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
         with named(f"the test on {split}"), disk_space(folder):
             lost = _report(
@@ -239,6 +241,7 @@ def promote(
                 split=split,
                 views=config.test,
                 broken=broken,
+                best_epoch=best,
                 devices=team,
             )
         for name, videos in lost.items():
@@ -286,7 +289,9 @@ def _cut_short(
     raise SearchError(f"the promotion of {digest[:10]} failed: {reason}: {detail}") from error
 
 
-def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, old: PromotionRow | None) -> Path:
+def _folder(
+    root: Path, job: TrainJob, checksum: str, digest: str, seed: int, old: PromotionRow | None, patience: int
+) -> Path:
     """Where a promotion lies: a new one by its name; one that was begun, where it was, or beside the moved database.
 
     Raises:
@@ -296,6 +301,7 @@ def _folder(root: Path, job: TrainJob, checksum: str, digest: str, seed: int, ol
         name = f"{digest[:10]}-seed{seed}-{job_key(job, checksum)}"
         if job.recipe.epochs != job.until_epoch:  # else the recipe says how long, which is part of the key
             name += f"-{job.until_epoch}"
+        name += f"-patience{patience}" if patience else ""
         return root / "promoted" / name
     if old["state"] != "done":  # goes on here, never in the folder of a study that this one is a copy of
         return root / "promoted" / Path(old["folder"]).name
@@ -322,7 +328,7 @@ def _begin(
             connection,
             m.promotion,
             study_id=row["id"],
-            recipe=asdict(config.recipe),
+            recipe=asdict(config.recipe) | ({"patience": config.patience} if config.patience else {}),
             folder=str(folder),
             state="running",
             started_at=s.now(),
@@ -339,8 +345,12 @@ def _train(
     folder: Path,
     config: PromoteConfig,
     listener: Listener,
-) -> dict[str, Any] | None:
-    """Trains to the end; returns the clips that could not be read, which are stored at once."""
+) -> tuple[dict[str, Any] | None, int | None]:
+    """Trains to the end.
+
+    Returns:
+        The clips that could not be read, which are stored at once; and with patience the epoch whose weights count.
+    """
     model = first_network(job)
     data.met.reset()
 
@@ -350,7 +360,7 @@ def _train(
             text += f", val {told(epoch.val, study['accuracy'])} of {epoch.val.num_clips} clips"
         listener(text, epoch.epoch, job.until_epoch)
 
-    fit(
+    result = fit(
         model,
         data,
         job.data,
@@ -363,6 +373,7 @@ def _train(
         checkpoint_steps=config.checkpoint_steps,
         keep_best=config.keep_best,
         best_by=field_of(study["accuracy"]),
+        patience=config.patience,
         logs=config.logs,
         on_epoch=say,
         network=codec.digest(codec.loads(job.spec)),
@@ -375,7 +386,17 @@ def _train(
     summary = broken_text(broken)
     if summary:
         listener(f"in training, {summary}", job.until_epoch, job.until_epoch)
-    return broken
+    if not config.patience:
+        return broken, None
+    last = len(result.epochs)
+    if last < job.until_epoch:
+        text = f"training ended after epoch {last}: {config.patience} in a row were not better on val"
+        listener(text, job.until_epoch, job.until_epoch)
+    if result.best_epoch is None:
+        listener(
+            f"the weights of the best epoch are gone, so those of epoch {last} count", job.until_epoch, job.until_epoch
+        )
+    return broken, result.best_epoch
 
 
 def _report(
@@ -393,6 +414,7 @@ def _report(
     split: str,
     views: Views,
     broken: dict[str, Any] | None,
+    best_epoch: int | None,
     devices: int,
 ) -> dict[str, dict[str, str]]:
     """Exports the trained network, then measures what was exported, in float32 as it will be used.
@@ -403,7 +425,7 @@ def _report(
     model = network(
         job.spec, num_classes=job.num_classes, dropout=job.recipe.dropout, seed=job.seed, planes=job.data.planes
     )
-    load_weights(folder / "training" / "last.pt", model)
+    load_weights(folder / "training" / ("last.pt" if best_epoch is None else "best.pt"), model)
     model.to(job.device).eval()
     splits = tuple(dict.fromkeys(("val", split)))
     record: dict[str, Any] = {
@@ -416,6 +438,7 @@ def _report(
         "multi_label": data.multi_label,
         "broken": broken,
         "devices": devices,
+        **({"best_epoch": best_epoch} if best_epoch is not None else {}),
         **({"flow": asdict(data.flow)} if data.flow is not None else {}),
     }
     rows = tested_once(model, job, folder, splits, views, record)

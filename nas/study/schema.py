@@ -188,6 +188,13 @@ class PromoteSchema:
         False,
         "Also keep `training/best.pt`, the weights of the epoch that is best on val. What is tested are the last ones.",
     )
+    patience: int = setting(
+        0,
+        "Epochs in a row that are not better on val than one before, after which training ends; the weights of the best"
+        " epoch are tested then. 0 trains for all epochs.",
+        at_least=0,
+        at_most=MOST,
+    )
     logs: list[str] = setting([], "Beside `progress.jsonl`: `csv`, `tensorboard`.")
 
 

@@ -89,6 +89,7 @@ class PromoteConfig:
     devices: int
     checkpoint_steps: int
     keep_best: bool
+    patience: int
     logs: tuple[Log, ...]
 
 
@@ -182,6 +183,7 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
                 devices=promote["devices"],
                 checkpoint_steps=promote["checkpoint_steps"],
                 keep_best=promote["keep_best"],
+                patience=promote["patience"],
                 logs=_logs(promote["logs"]),
             ),
             config=recorded,

@@ -168,6 +168,14 @@ def test_cross_entropy_on_several_labels_is_refused(toy, tmp_path):
         toy.train(tmp_path, 1, batches=batches, data=data)
 
 
+def test_a_balance_of_classes_with_several_labels_is_refused(toy, tmp_path):
+    batches, data = several(toy)
+    with pytest.raises(
+        ConfigError, match=r"recipe.balance must be none for data with several labels a video, but is even"
+    ):
+        toy.train(tmp_path, 1, batches=batches, data=data, loss="bce", balance="even")
+
+
 def test_metrics_of_one_label_are_recorded_as_before():
     metrics = Metrics(top1=0.5, top5=1.0, loss=1.0, num_clips=4)
     assert metrics.plain() == {"top1": 0.5, "top5": 1.0, "loss": 1.0, "num_clips": 4}

@@ -184,3 +184,26 @@ def test_a_run_begun_anew_has_no_best_of_before(toy, tmp_path):
 def test_no_best_checkpoint_unless_asked_for(toy, tmp_path):
     assert toy.train(tmp_path, 1).best_epoch is None
     assert not (tmp_path / "best.pt").exists()
+
+
+@pytest.mark.parametrize("epoch", [0, 2, 4, 5])
+def test_patience_ends_a_run_after_epochs_without_a_better_one(toy, tmp_path, epoch):
+    """Whenever it was interrupted; a rate that is too large, so that the last epoch is not the best."""
+    options = {"optimizer": "sgd", "lr": 0.3, "ema_decay": 0.0, "weight_decay": 0.0}
+    whole = [rank(one) for one in toy.train(tmp_path / "whole", 12, **options).epochs]
+    best = next(last for last in range(12) if all(whole[later] <= whole[last] for later in (last + 1, last + 2)))
+    assert best + 3 < 12
+    folder, options = tmp_path / "patient", {**options, "patience": 2, "checkpoint_every": 4}
+    if epoch:
+        interrupted(toy, folder, epoch, 1, 12, **options)
+    for _ in range(2):  # it is over, too, where it is asked for again
+        result = toy.train(folder, 12, **options)
+        assert [rank(one) for one in result.epochs] == whole[: best + 3]
+        assert result.best_epoch == best + 1
+        assert load_weights(folder / "best.pt", toy.network()) == best + 1
+        assert load_weights(folder / "last.pt", toy.network()) == best + 3
+
+
+def test_patience_below_zero_is_refused(toy, tmp_path):
+    with pytest.raises(ConfigError, match="patience must be at least 0, but is -1"):
+        toy.train(tmp_path, 1, patience=-1)

@@ -48,7 +48,9 @@ class ToyBatches:
         assert split == "train"
         return data.num_train // batch_size
 
-    def train_batches(self, data, config, *, batch_size, seed, epoch, device, start_batch=0, part=(0, 1)):
+    def train_batches(
+        self, data, config, *, batch_size, seed, epoch, device, start_batch=0, part=(0, 1), balance="none"
+    ):
         generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
         order = torch.randperm(data.num_train, generator=generator)
         for step in range(data.num_train // batch_size):
@@ -101,6 +103,7 @@ def train(folder, until_epoch, *, seed=0, batches=None, model=None, data=None, c
         "device",
         "devices",
         "keep_best",
+        "patience",
         "logs",
         "network",
     )

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trainer.config import DataConfig
+from trainer.config import Balance, DataConfig
 from trainer.data.augment import Box, eval_boxes, place, shown, train_box, turned
 from trainer.data.dataset import VideoData, open_data
 from trainer.data.decode import DecodeError
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 # Streams of random numbers that must not meet.
-_ORDER, _SAMPLE, _CHANGE = 1, 2, 4  # 3 is that of trainer.order_tests
+_ORDER, _SAMPLE, _CHANGE, _DRAW = 1, 2, 4, 5  # 3 is that of trainer.order_tests
 _TRAIN = "train"
 _ATTEMPTS = 10  # videos in a row that cannot be read before that is no matter of single files
 
@@ -70,7 +70,7 @@ def num_batches(data: VideoData, config: DataConfig, *, split: str, batch_size: 
         Number of batches.
     """
     if split == _TRAIN:
-        return len(_epoch(len(data.split(split)), batch_size, seed=0, epoch=0, parts=parts))
+        return len(_batches(list(range(len(data.split(split)))), batch_size, parts))
     return -(-len(data.split(split)) * config.eval_clips * config.eval_crops // batch_size)
 
 
@@ -84,8 +84,9 @@ def train_batches(
     device: torch.device | str = "cpu",
     start_batch: int = 0,
     part: Part = WHOLE,
+    balance: Balance = "none",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields one epoch of the training split: one clip of each video, in random order.
+    """Yields one epoch of the training split: one clip of each video, or as many clips in all, in random order.
 
     A last batch that is not full is kept if it has two clips or more for each process, since batch normalisation
     cannot learn from one.
@@ -99,6 +100,7 @@ def train_batches(
         device: Where the batches are wanted.
         start_batch: Batches of the epoch to pass over, at least 0; those that follow are the same as without it.
         part: The process's number and the number of processes; the parts of all are the batch (`trainer.processes`).
+        balance: How often the videos of a class are drawn; other than `none` for one label a video only.
 
     Yields:
         Clips (N, C, T, H, W), float32, normalised, in channels_last_3d order; and labels (N,), int64, or where the data
@@ -109,7 +111,7 @@ def train_batches(
             be read.
     """
     split = data.split(_TRAIN)
-    batches = _epoch(len(split), batch_size, seed=seed, epoch=epoch, parts=part[1])
+    batches = _batches(_order(split.labels, balance, seed=seed, epoch=epoch), batch_size, part[1])
     if not batches:
         raise DataError(f"train must have at least 2 usable videos, but has {len(split)}")
     if not 0 <= start_batch <= len(batches):
@@ -235,10 +237,39 @@ class _Count:
             )
 
 
-def _epoch(num_videos: int, batch_size: int, *, seed: int, epoch: int, parts: int = 1) -> tuple[tuple[int, ...], ...]:
-    """The numbers of the videos of each training batch."""
-    order = np.random.default_rng([_ORDER, seed, epoch]).permutation(num_videos).tolist()
-    batches = [tuple(order[start : start + batch_size]) for start in range(0, num_videos, batch_size)]
+def _order(labels: Indices, balance: Balance, *, seed: int, epoch: int) -> list[int]:
+    """The samples of a training epoch in their order, as many as there are videos.
+
+    A sample is the number of a video; where one is drawn again, that and a multiple of the number of videos, so that
+    its clip is another.
+    """
+    samples = np.arange(len(labels))
+    if balance != "none":
+        samples = _drawn(labels, balance, np.random.default_rng([_DRAW, seed, epoch]))
+    order: list[int] = samples[np.random.default_rng([_ORDER, seed, epoch]).permutation(len(samples))].tolist()
+    return order
+
+
+def _drawn(labels: Indices, balance: Balance, rng: np.random.Generator) -> Indices:
+    """Samples of each class by its share, all videos of a class equally often but for one.
+
+    The shares of an epoch are whole numbers whose means over epochs are exact (systematic sampling).
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    shares = counts**0.5 if balance == "sqrt" else np.ones(len(counts))
+    ends = np.floor(np.cumsum(shares) / shares.sum() * len(labels) + rng.random()).astype(np.int64)
+    ends[-1] = len(labels)
+    found = []
+    for label, number in zip(classes, np.diff(ends, prepend=0), strict=True):
+        own = np.flatnonzero(labels == label)
+        turns = [rng.permutation(own) + turn * len(labels) for turn in range(-(-int(number) // len(own)))]
+        found.append(np.concatenate([own[:0], *turns])[:number])
+    return np.concatenate(found)
+
+
+def _batches(order: Sequence[int], batch_size: int, parts: int) -> tuple[tuple[int, ...], ...]:
+    """The samples of each training batch."""
+    batches = [tuple(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
     if batches and len(batches[-1]) < min(2 * parts, batch_size):
         batches.pop()
     return tuple(batches)
@@ -315,11 +346,12 @@ class _TrainClips(_Clips):
 
     def videos(self, sample: int) -> Iterator[int]:
         """The video itself, then those that stand in for it."""
-        yield sample
-        yield from islice(_standins(self.split.labels, sample), _ATTEMPTS - 1)
+        video = sample % len(self.split)
+        yield video
+        yield from islice(_standins(self.split.labels, video), _ATTEMPTS - 1)
         raise DataError(
             f"a video must be readable now and then, but {_ATTEMPTS} of train in a row were not, the first of them"
-            f" {self.split.entry(sample).path}; is the disk of {self.config.root} still there?"
+            f" {self.split.entry(video).path}; is the disk of {self.config.root} still there?"
         )
 
     def write(self, sample: int, video: int, out: Pixels) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import nas
 from nas.cli.main import main
 from nas.store.database import Store
 from nas.train.training import opened
@@ -76,9 +77,31 @@ def test_best_weights_checkpoints_within_epochs_and_logs_are_kept_as_asked(
     assert (before["epoch"], before["partial"]["step"]) == (1, 3)
 
 
+def test_patience_ends_a_promotion_and_its_best_epoch_is_tested(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast = ["promote.epochs=30", "promote.recipe.lr=0.1", "promote.recipe.ema_decay=0"]
+    patient, said = promoted(capsys, searched, *fast, "promote.patience=1")
+    folder = Path(patient["folder"])
+    lines = [json.loads(line)["val"] for line in (folder / "training" / "progress.jsonl").read_text().splitlines()]
+    ranks = [(line["top1"], -line["loss"]) for line in lines]
+    best = len(ranks) - 2
+    assert len(ranks) < 30 and ranks[-1] <= ranks[best] == max(ranks)
+    assert ranks == sorted(ranks[:-1]) + ranks[-1:]
+    assert f"training ended after epoch {len(ranks)}: 1 in a row were not better on val" in said
+    assert json.loads((folder / "network.json").read_text("utf-8"))["record"]["best_epoch"] == best + 1
+    kept = torch.load(folder / "training" / "best.pt", weights_only=True)["model"]
+    assert all(torch.equal(value, kept[name]) for name, value in nas.load(folder).model.state_dict().items())
+    again, _ = promoted(capsys, searched, *fast, "promote.patience=1")
+    assert not again["fresh"] and again["folder"] == patient["folder"]
+    (row,) = [one for one in Store(searched / "study.db").promotions(1) if one["folder"] == str(folder)]
+    assert row["recipe"]["patience"] == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (["promote.patience=-1"], "promote.patience must be at least 0, but is -1"),
         (["--devices", "0"], "devices must be at least 1, or 0 for all visible GPUs on cuda, but is 0 on cpu"),
         (["--devices", "5"], "recipe.batch_size must be at least 2 for each of 5 devices, but is 8"),
         (["promote.devices=-1"], "promote.devices must be at least 0, but is -1"),

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.trainer.data.built import frames_of
-from trainer.config import Clip, DataConfig
+from trainer.config import Balance, Clip, DataConfig
 from trainer.data.cache import open_frames
-from trainer.data.clips import eval_batches, num_batches, open_data, train_batches
+from trainer.data.clips import _order, eval_batches, num_batches, open_data, train_batches
 from trainer.data.dataset import VideoData
 from trainer.data.layouts import DataError, DataGoneError, Layout, Video, find_videos
+from trainer.data.motion_clips import make_motion
 from trainer.data.pack.write import write_pack
 from trainer.failures import BrokenClip, named
 
@@ -386,3 +390,66 @@ def test_labels_of_multi_label_data_are_rows_of_0_and_1(root):
     data = open_data(config(root.parent / "pack", source="pack"))
     found = torch.cat([labels for _, labels, _ in evaluation(data, config(root))])
     assert found.dtype == torch.float32 and found.tolist() == [[0, 1, 0], [1, 0, 1]] * 2
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packed motion with 1, 4 and 9 videos of its first three classes in train."""
+    root = tmp_path_factory.mktemp("uneven")
+    make_motion(root, train_per_class=9, val_per_class=1, frames=8, size=16)
+    for label, kept in zip(sorted((root / "train").iterdir()), (1, 4, 9), strict=False):
+        for video in sorted(label.iterdir())[kept:]:
+            video.unlink()
+    for split in ("train", "val", "test"):
+        for label in sorted((root / split).iterdir())[3:]:
+            shutil.rmtree(label)
+    return root
+
+
+@pytest.mark.parametrize(("balance", "shares"), [("none", (1, 4, 9)), ("even", (1, 1, 1)), ("sqrt", (1, 2, 3))])
+def test_classes_are_drawn_by_their_share(uneven: Path, balance: Balance, shares: tuple[int, ...]) -> None:
+    c = config(uneven, clip=Clip(frames=2, height=8, width=8), short_side=8)
+    data = open_data(c)
+    totals, kinds = np.zeros(3), set()
+    for number in range(60):
+        labels = [
+            label
+            for _, labels in train_batches(data, c, batch_size=7, seed=0, epoch=number, balance=balance)
+            for label in labels.tolist()
+        ]
+        assert len(labels) == 14
+        counts = np.bincount(labels, minlength=3)
+        assert np.abs(counts - 14 * np.array(shares) / sum(shares)).max() < 1  # no epoch is far from the shares
+        totals += counts
+        kinds.add(tuple(labels))
+    assert len(kinds) > 50
+    assert totals / totals.sum() == pytest.approx(np.array(shares) / sum(shares), abs=0.02)
+
+
+def test_a_video_that_is_drawn_again_gives_other_clips_and_no_other_is_left_out(uneven: Path) -> None:
+    c = config(uneven, clip=Clip(frames=2, height=8, width=8), short_side=16)
+    data = open_data(c)
+    for number in range(5):
+        batches = list(train_batches(data, c, batch_size=14, seed=1, epoch=number, balance="even"))
+        (clips, labels) = batches[0]
+        rare = [clip.numpy().tobytes() for clip in clips[labels == 0]]
+        assert len(rare) >= 4 and len(set(rare)) > 1  # one video, drawn so often
+        assert len({clip.numpy().tobytes() for clip in clips[labels == 1]}) >= 4  # each of the four, before one again
+        again = list(train_batches(data, c, batch_size=7, seed=1, epoch=number, start_batch=1, balance="even"))
+        assert torch.equal(again[0][0], clips[7:])
+
+
+@settings(deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 5), min_size=1, max_size=60),
+    balance=st.sampled_from(["even", "sqrt"]),
+    data=st.data(),
+)
+def test_the_draws_of_an_epoch_are_whole_and_fair(labels: list[int], balance: Balance, data: st.DataObject) -> None:
+    seed = data.draw(st.integers(0, 99))
+    order = _order(np.array(labels), balance, seed=seed, epoch=3)
+    assert len(order) == len(set(order)) == len(labels)
+    drawn = np.bincount(np.array(order) % len(labels), minlength=len(labels))
+    for label in set(labels):
+        of_class = drawn[np.array(labels) == label]
+        assert of_class.max() - of_class.min() <= 1
