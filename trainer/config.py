@@ -9,7 +9,7 @@ from typing import Any, Literal
 from trainer.data.kinds import PLANES, Input, clip_text, problem_of
 from trainer.settings import declared, faults, setting, values_of
 
-Log = Literal["csv", "tensorboard"]
+Log = Literal["csv", "tensorboard", "mlflow", "wandb"]
 Sampling = Literal["dense", "uniform"]
 Balance = Literal["none", "even", "sqrt"]
 Reversal = Literal["none", "eval", "always"]

@@ -77,7 +77,7 @@ def fit(
             own.
         patience: Epochs in a row that are not more accurate on val than one before, after which training ends early and
             `best.pt` holds the best; 0 trains to `until_epoch` in any case.
-        logs: Logs beside the lines: `csv` (`progress.csv`) and `tensorboard` (`tensorboard/`).
+        logs: Logs beside the lines: `csv` (`progress.csv`), `tensorboard` (`tensorboard/`), `mlflow` and `wandb`.
         batches: Where clips come from.
         network: What tells the network from others whose weights have the same shapes, such as its digest; a checkpoint
             of another one is refused.

@@ -25,7 +25,7 @@ from trainer.data.dataset import with_share
 from trainer.evaluate import Batches, evaluate
 from trainer.failures import NonFiniteLoss, Stopped, named
 from trainer.learner import Learner, Losses
-from trainer.logs import Logs
+from trainer.logs import Logs, row_of
 from trainer.losses import class_weights, cuts, mixup_shares
 from trainer.metrics import EpochResult, Metrics, from_line, to_line
 from trainer.optim import lr_at
@@ -194,7 +194,6 @@ def run(
             _check_same(identity, kept.run, files.last, unused=() if recipe.has_horizon else ("recipe.epochs",))
             check_network(learner.raw, kept.model, files.last)
             learner.load(kept)
-        logs = Logs.open(plan.folder, plan.logs if leads else (), lines=[] if kept is None else kept.lines)
         this = _Run(
             plan=plan,
             team=team,
@@ -218,7 +217,9 @@ def run(
             if best is not None and best is not held and best.epoch == start and partial is None:
                 held = best
                 files.write_best(learner.weights_only(start, identity, this.lines[-1]))
-        with logs:
+        logged = [] if not plan.logs else [row_of(from_line(line)) for line in this.lines]
+        title = plan.folder.parent.name
+        with Logs(plan.folder, plan.logs if leads else (), logged, title=title, settings=identity) as logs:
             for epoch in range(start + 1, plan.until_epoch + 1):
                 if plan.patience and _unimproved(this.lines, plan.best_by) >= plan.patience:
                     break
@@ -232,7 +233,7 @@ def run(
                     if epoch % plan.checkpoint_every == 0 or epoch == plan.until_epoch:
                         files.write(learner.checkpoint(epoch, identity, this.lines))
                         this.saved = epoch
-                    logs.add(result)
+                    logs.add(row_of(result))
                     if on_epoch is not None:
                         on_epoch(result)
             if leads and this.saved < len(this.lines):

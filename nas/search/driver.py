@@ -18,7 +18,7 @@ from nas.search.decide import LITTLE, Begin, Decider, Exhausted, GoOn, Settled, 
 from nas.search.notices import SearchProgress, check_rungs, gaps, too_small
 from nas.search.optuna_copies import OptunaCopies
 from nas.search.pool import Candidate, CandidatePool, Supply, build_pool
-from nas.search.record import Record, as_recorded
+from nas.search.record import LOGGED, Record, as_recorded, logged
 from nas.search.rows import Job
 from nas.search.sampler import STARTUP, History
 from nas.search.sampler.foreign import ready
@@ -48,6 +48,7 @@ from nas.train.session import (
 )
 from nas.train.weights import check_layers, check_networks, settled_study, words
 from search_spaces import codec
+from trainer.logs import Logs, check_logs
 from trainer.optim import check_optimizer
 from trainer.ready import check_ready
 
@@ -102,6 +103,7 @@ def run_search(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_optimizer(study.recipe)  # before videos are decoded, which may take hours
+    check_logs(study.search.logs)
     note = ready(study.search.sampler, study.search.objectives)
     if note:
         listener(News(kind="pack", text=note))
@@ -133,10 +135,23 @@ def run_search(
                 checksum=data.checksum,
                 progress=lambda done, total: listener(News(kind="score", done=done, total=total)),
             )
-            with joined(machines, database, study, listener) as cluster:
+            with joined(machines, database, study, listener) as cluster, _logs(study, database) as logs:
                 crew = Crew(workers, cluster, say=lambda text: listener(News(kind="loaders", text=text)))
-                driver = Driver(study, database, store, row, pool, crew, listener, scores)
+                driver = Driver(study, database, store, row, pool, crew, listener, scores, logs)
                 return driver.run()
+
+
+def _logs(study: Study, database: Path) -> Logs:
+    """The logs that the study asks for, beside its database."""
+    return Logs(
+        database.parent,
+        study.search.logs,
+        (),
+        columns=LOGGED,
+        table="search",
+        title=study.name,
+        settings=study.config,
+    )
 
 
 def _check_weights(study: Study, pool: CandidatePool, num_classes: int, listener: Listener) -> None:
@@ -161,6 +176,7 @@ class Driver:
         crew: Who trains.
         listener: Hears of progress.
         scores: Of networks, where the study has features.
+        logs: That get the results, too.
     """
 
     def __init__(
@@ -173,10 +189,11 @@ class Driver:
         crew: Crew,
         listener: Listener,
         scores: StudyScores | None = None,
+        logs: Logs | None = None,
     ) -> None:
         """Reads what the record holds."""
         self.study, self.database, self.store, self.row, self.pool = study, database, store, row, pool
-        self.listener = listener
+        self.listener, self.logs = listener, logs
         search = study.search
         assert scores is not None or not search.features
         self.rules = rules_of(search)
@@ -347,9 +364,12 @@ class Driver:
         )
 
     def _copy(self) -> None:
-        """Copies results for Optuna; where they come fast, many at a time."""
+        """Copies results for Optuna and for logs; where they come fast, many at a time."""
         self.copied_at = time.monotonic()
-        self.copies.sync(self.record.fresh())
+        rows = self.record.fresh()
+        self.copies.sync(rows)
+        if self.logs is not None:
+            self.logs.extend([logged(row) for row in sorted(rows, key=lambda row: row["id"])])
 
     def _cut_short(self, job: Job, result: JobResult) -> None:
         """Records that a job was cut short for a reason that is not its own, and submits it once more."""

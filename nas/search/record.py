@@ -18,6 +18,7 @@ from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store
 from nas.store.records import StudyRow, TrialRow
+from nas.study.metric import accuracy_of
 from nas.study.objectives import MOTION_GAP, measured, minimised
 from nas.study.study import Study
 from nas.train.jobs import JobResult
@@ -298,6 +299,39 @@ def _entry(trial: Trial, results: tuple[tuple[float, ...], ...]) -> Entry:
         running=trial.state in UNDER_WAY,
         failed=trial.state == "failed",
     )
+
+
+LOGGED = (
+    "trial",
+    "digest",
+    "network",
+    "seed",
+    "rung",
+    "epochs",
+    "accuracy",
+    "top1",
+    "top5",
+    "balanced",
+    "map_sample",
+    "map_class",
+    "shuffled",
+    "loss",
+    "num_clips",
+    "macs",
+    "params",
+    "activation_bytes",
+)
+"""What a log holds of a result."""
+
+
+def logged(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation as a row of `LOGGED`; what was not measured is missing.
+
+    Args:
+        row: Of `Record.fresh`.
+    """
+    found = {**row, "trial": row["number"], "network": row["description"], "accuracy": accuracy_of(row)}
+    return {name: found[name] for name in LOGGED if found.get(name) is not None}
 
 
 _MEASURED = ("top1", "top5", "loss", "num_clips", "map_sample", "map_class", "balanced")

@@ -161,6 +161,9 @@ class SearchSchema:
         at_least=0,
         at_most=100,
     )
+    logs: list[str] = setting(
+        [], "Results of the search for other programs: `csv` (`search.csv`), `tensorboard`, `mlflow`, `wandb`."
+    )
 
 
 @dataclass
@@ -195,7 +198,7 @@ class PromoteSchema:
         at_least=0,
         at_most=MOST,
     )
-    logs: list[str] = setting([], "Beside `progress.jsonl`: `csv`, `tensorboard`.")
+    logs: list[str] = setting([], "Beside `progress.jsonl`: `csv`, `tensorboard`, `mlflow`, `wandb`.")
 
 
 @dataclass

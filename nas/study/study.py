@@ -70,6 +70,7 @@ class SearchConfig:
     patience: int
     features: tuple[str, ...]
     repeats: int
+    logs: tuple[Log, ...]
     floors: tuple[Floor, ...]
 
     @property
@@ -184,7 +185,7 @@ def study_of(config: Mapping[str, Any], where: str) -> Study:
                 checkpoint_steps=promote["checkpoint_steps"],
                 keep_best=promote["keep_best"],
                 patience=promote["patience"],
-                logs=_logs(promote["logs"]),
+                logs=_logs("promote.logs", promote["logs"]),
             ),
             config=recorded,
         )
@@ -206,10 +207,10 @@ def _views(values: Mapping[str, Any]) -> Views:
         raise StudyError(f"promote.test: {error}") from error
 
 
-def _logs(names: Sequence[str]) -> tuple[Log, ...]:
+def _logs(key: str, names: Sequence[str]) -> tuple[Log, ...]:
     for name in names:
         if name not in LOGS:
-            raise StudyError(one_of("promote.logs", name, LOGS))
+            raise StudyError(one_of(key, name, LOGS))
     return tuple(log for log in LOGS if log in names)
 
 
@@ -236,7 +237,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[A
     `search.trials` and `search.workers` may change as well, since the same search can go on with more of either. A key
     that a record lacks, because it is newer, has its default there.
     """
-    free = {*TEXTS, "search.trials", "search.workers", "promote", "ablation"}
+    free = {*TEXTS, "search.trials", "search.workers", "search.logs", "promote", "ablation"}
     free |= {f"data.{name}" for name in PLACES}
     usual = dict(_leaves(asdict(StudySchema())))
     a, b = ({**usual, **dict(_leaves(normal(config)))} for config in (old, new))
@@ -315,6 +316,7 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity, floors: Sequence[str]) -
         patience=raw["patience"],
         features=_features(raw["features"], sampler),
         repeats=_repeats(raw["repeats"], raw["scheduler"]),
+        logs=_logs("search.logs", raw["logs"]),
         floors=floors_of(floors, objectives, accuracy),
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import warnings
 
 import pytest
 
 from trainer.config import ConfigError
-from trainer.logs import COLUMNS, check_logs, to_csv
+from trainer.logs import COLUMNS, Logs, check_logs, row_of, to_csv
 
 
 def table(folder):
@@ -34,7 +35,7 @@ def test_the_table_is_the_lines(toy, tmp_path):
     assert [float(row["train_loss"]) for row in rows] == [e.train_loss for e in result.epochs]
     assert [row["val_top1"] for row in rows] == ["", *(str(e.val.top1) for e in result.epochs[1:])]
     assert {row["val_map_class"] for row in rows} == {""}  # one label a clip
-    assert (tmp_path / "progress.csv").read_text() == to_csv(result.epochs)
+    assert (tmp_path / "progress.csv").read_text() == to_csv(map(row_of, result.epochs), COLUMNS)
 
 
 def test_tensorboard_shows_every_epoch_once_after_an_interruption(toy, tmp_path):
@@ -66,9 +67,104 @@ def test_logs_change_nothing_in_the_run_and_may_come_later(toy, tmp_path):
 
 
 def test_logs_that_cannot_be_written_are_refused(monkeypatch):
-    with pytest.raises(ConfigError, match=r"logs must be one of csv, tensorboard, but is wandb"):
-        check_logs(["wandb"])
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"logs must be one of csv, tensorboard, mlflow, wandb, but is aim"):
+        check_logs(["aim"])
+    there = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: there(name) if name == "csv" else None)
     check_logs(["csv"])
-    with pytest.raises(ConfigError, match=r"needs the package tensorboard.*install video-nas\[logs\]"):
-        check_logs(["tensorboard"])
+    for log, extra in (("tensorboard", "logs"), ("mlflow", "mlflow"), ("wandb", "wandb")):
+        with pytest.raises(ConfigError, match=rf"needs the package {log},.*pip install 'video-nas\[{extra}\]'"):
+            check_logs([log])
+
+
+def interrupted(toy, folder, log):
+    """Four epochs, of which the first two are trained twice since their checkpoint was not written."""
+
+    def stop(result):
+        if result.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(folder, 4, logs=[log], on_epoch=stop, checkpoint_every=3)
+    return toy.train(folder, 4, logs=[log], checkpoint_every=3)
+
+
+def test_mlflow_has_one_run_with_every_epoch_once(toy, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "toys")
+    folder = tmp_path / "toy-seed0" / "training"
+    result = interrupted(toy, folder, "mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("toys").experiment_id])
+    assert (run.info.run_name, run.info.status) == ("toy-seed0", "FINISHED")
+    assert run.data.params["recipe.lr"] == str(toy.recipe().lr)
+    for name, values in (
+        ("train_loss", [e.train_loss for e in result.epochs]),
+        ("val_top1", [e.val.top1 for e in result.epochs]),
+    ):
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [one.step for one in history] == [1, 2, 3, 4]
+        assert [one.value for one in history] == pytest.approx(values)
+
+
+def test_a_tracker_that_is_away_ends_nothing_and_gets_what_it_lacks_later(toy, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    place = tmp_path / "away"
+    place.write_text("a file where a folder should be")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
+    with pytest.warns(UserWarning, match="the log mlflow cannot be written, and is tried again later") as said:
+        toy.train(tmp_path / "run", 2, logs=["mlflow", "csv"])
+    assert len([one for one in said if "the log mlflow" in str(one.message)]) == 1
+    assert len(table(tmp_path / "run")) == 2
+    place.unlink()
+    place.mkdir()
+    toy.train(tmp_path / "run", 3, logs=["mlflow"])
+    client = mlflow.MlflowClient(f"sqlite:///{place}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("video-nas").experiment_id])
+    assert [one.step for one in client.get_metric_history(run.info.run_id, "train_loss")] == [1, 2, 3]
+
+
+def records(content):
+    """The records of a `.wandb` file: a log of LevelDB's form behind seven bytes."""
+    position, part, block = 7, b"", 32768
+    while position + 7 <= len(content):
+        if block - position % block < 7:
+            position += block - position % block
+            continue
+        length, kind = int.from_bytes(content[position + 4 : position + 6], "little"), content[position + 6]
+        part += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield part
+            part = b""
+
+
+def test_wandb_leaves_a_folder_to_sync_with_every_epoch_once(toy, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    from wandb.proto import wandb_internal_pb2
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder = tmp_path / "toy" / "training"
+    result = interrupted(toy, folder, "wandb")
+    found, names = {}, set()
+    for file in sorted((folder / "wandb").glob("offline-run-*/run-*.wandb")):
+        for data in records(file.read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "run":
+                names.add((record.run.run_id, record.run.display_name))
+            for item in record.history.item:
+                key = item.key or "/".join(item.nested_key)
+                if key == "train_loss":
+                    assert record.history.step.num not in found
+                    found[record.history.step.num] = float(item.value_json)
+    assert found == pytest.approx({e.epoch: e.train_loss for e in result.epochs})
+    assert len(names) == 1 and next(iter(names))[1] == "toy"
+
+
+def test_rows_of_any_kind_go_into_a_table(tmp_path):
+    rows = [{"trial": 0, "digest": "ab", "top1": 0.5, "other": 1}, {"trial": 1, "digest": "cd"}]
+    with Logs(tmp_path, ["csv"], rows[:1], columns=("trial", "digest", "top1"), table="search") as logs:
+        logs.extend(rows[1:])
+    assert (tmp_path / "search.csv").read_text() == "trial,digest,top1\n0,ab,0.5\n1,cd,\n"

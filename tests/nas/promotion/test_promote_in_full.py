@@ -106,7 +106,7 @@ def test_patience_ends_a_promotion_and_its_best_epoch_is_tested(
         (["--devices", "5"], "recipe.batch_size must be at least 2 for each of 5 devices, but is 8"),
         (["promote.devices=-1"], "promote.devices must be at least 0, but is -1"),
         (["promote.checkpoint_steps=-1"], "promote.checkpoint_steps must be at least 0, but is -1"),
-        (["promote.logs=[tensorbord]"], "did you mean tensorboard? (choices: csv, tensorboard)"),
+        (["promote.logs=[tensorbord]"], "did you mean tensorboard? (choices: csv, tensorboard, mlflow, wandb)"),
         (["promote.keepbest=true"], "promote.keep_best"),
     ],
 )
