@@ -17,6 +17,7 @@ from search_spaces.errors import SpecError, nearest
 from search_spaces.family_space import FamilySpace, Point, Size, Suggests, mapping, parse_domain, parse_rule
 
 _KEYS = ("family", "domains", "forbid")
+_OF_FAMILY = ("domains", "forbid")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,7 +181,11 @@ def parse_space(obj: Mapping[str, Any]) -> SearchSpace:
             raise SpecError(f"unknown key {key}{nearest(key, (*_KEYS, 'families'))}")
     several = obj.get("families")
     if not several:
-        return SearchSpace(families=(_parse_family(str(obj.get("family") or "resnet"), obj),))
+        return SearchSpace(
+            families=(
+                _parse_family(str(obj.get("family") or "resnet"), {k: v for k, v in obj.items() if k in _OF_FAMILY}),
+            )
+        )
     if obj.get("domains") or obj.get("forbid"):
         raise SpecError("with families, domains and forbid belong to each of them, but stand beside it")
     families = []
@@ -197,8 +202,8 @@ def parse_space(obj: Mapping[str, Any]) -> SearchSpace:
 def _parse_family(name: str, obj: Mapping[str, Any]) -> FamilySpace:
     family(name)
     for key in obj:
-        if key not in (*_KEYS, "families"):
-            raise SpecError(f"unknown key {key}{nearest(key, _KEYS)}")
+        if key not in _OF_FAMILY:
+            raise SpecError(f"unknown key {key}{nearest(key, _OF_FAMILY)}")
     if "domains" not in obj:
         raise SpecError("key domains is missing")
     listed = mapping("domains", obj["domains"])

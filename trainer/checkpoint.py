@@ -284,7 +284,9 @@ def load_weights(path: Path, model: nn.Module, *, averaged: bool = True) -> int:
             f"{checkpoint.epoch + 1}; let the run go on to the end of that epoch"
         )
     weights = checkpoint.model if checkpoint.ema is None or not averaged else checkpoint.ema
-    check_network(model, weights, path)
+    difference = _difference(model, weights)
+    if difference:
+        raise CheckpointError(f"weights must be of this network, but in {path} {difference}")
     model.load_state_dict(weights)
     return checkpoint.epoch
 
@@ -300,15 +302,20 @@ def run_of(path: Path) -> Mapping[str, str]:
 
 
 def check_network(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Raises ConfigError, naming the first difference, unless the weights are those of such a network."""
+    """Raises CheckpointError, naming the first difference, unless a run goes on with the network that it began with."""
+    difference = _difference(model, weights)
+    if difference:
+        raise CheckpointError(f"a run must go on with the same network, but in {path} {difference}; use another folder")
+
+
+def _difference(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """The first tensor that is another, in words; empty where all agree."""
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     kept = {name: tuple(value.shape) for name, value in weights.items()}
     for name in {**own, **kept}:
         if own.get(name) != kept.get(name):
-            raise CheckpointError(
-                f"a run must go on with the same network, but {name} is {own.get(name, 'absent')} and was "
-                f"{kept.get(name, 'absent')} in {path}; use another folder"
-            )
+            return f"{name} is {kept.get(name, 'absent')}, and {own.get(name, 'absent')} in the network"
+    return ""
 
 
 def _readable(path: Path) -> Checkpoint:

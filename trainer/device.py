@@ -20,6 +20,11 @@ from trainer.processes import ALONE, Team
 from trainer.recipe import Precision
 
 
+def usual_device() -> str:
+    """`cuda` where torch can use a GPU, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def computes_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 numbers in hardware.
 

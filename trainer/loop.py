@@ -88,8 +88,8 @@ def _seed_of(seed: int, epoch: int, rank: int, step: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-# What may change between two calls on one folder: what does not reach the weights.
-_FREE = {"eval_every", "checkpointing"}
+FREE = frozenset({"eval_every", "checkpointing"})
+"""Fields of a recipe that may change between two calls on one folder: what does not reach the weights."""
 _NETWORK = "network"
 
 
@@ -362,7 +362,7 @@ def _weights(plan: Run) -> Tensor | None:
 
 def _identity(plan: Run) -> dict[str, str]:
     """What must not change for a run to go on, by name. The number of processes may."""
-    fields = {f"recipe.{name}": value for name, value in plan.recipe.identity().items() if name not in _FREE}
+    fields = {f"recipe.{name}": value for name, value in plan.recipe.identity().items() if name not in FREE}
     fields |= {f"data.{name}": value for name, value in plan.data_config.identity().items()}
     fields |= {"seed": plan.seed, "data checksum": plan.data.checksum, "classes": tuple(plan.data.classes)}
     fields |= {_NETWORK: plan.network} if plan.network else {}

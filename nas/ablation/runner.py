@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,9 @@ from nas.store.database import Store
 from nas.store.records import RunRow, StudyRow
 from nas.study.metric import told
 from nas.train.crew import Crew
-from nas.train.jobs import ENVIRONMENT, JobResult, pause, step_after_cut, stopped, told_again
+from nas.train.jobs import ENVIRONMENT, JobResult, after_cut
 from nas.train.motion_tests import put_motion
-from nas.train.session import Heartbeat, Listener, News, close_session, left_out, open_session
+from nas.train.session import Heartbeat, Listener, News, left_out, session_of
 from nas.train.weights import check_layers, check_networks
 from search_spaces import codec
 from trainer.config import ConfigError
@@ -282,15 +281,25 @@ class _Runner:
         self.store, self.study, self.plan, self.record = store, study, plan, record
         self.root, self.crew, self.listener = root, crew, listener
         self.under_way: dict[int, Training] = {}  # run id -> what it is
-        self.beat: Callable[[], None] = lambda: None
+        self.beat: Heartbeat
         self.found: set[int] = set()  # run ids that had all their epochs before they were submitted
         self.trained = self.reused = self.failed = 0
 
     def run(self) -> AblationOutcome:
-        began = time.perf_counter()
-        session = open_session(self.store, self.study, workers=self.crew.workers)
-        self.beat = Heartbeat(self.store, session)
-        waiting = self._missing()
+        session = session_of(self.store, self.study, workers=self.crew.workers, busy=lambda: self.crew.busy_seconds)
+        with session as self.beat:
+            answer = self._train(self._missing())
+        return AblationOutcome(
+            ablation=self.record.id,
+            answer=answer,
+            trained=self.trained,
+            reused=self.reused,
+            failed=self.failed,
+            wall_seconds=self.beat.wall_seconds,
+            busy_seconds=self.crew.busy_seconds,
+        )
+
+    def _train(self, waiting: list[Training]) -> Answer:
         self.reused = len(self._distinct()) - len({(t.key, t.job.until_epoch) for t in waiting})
         answer = answer_of(self.store, self.record.id, self.plan.config)
         try:
@@ -315,17 +324,7 @@ class _Runner:
             self.crew.close()
             for run in self.under_way:
                 self.record.preempt(run, "stopped", "")
-            wall = time.perf_counter() - began
-            close_session(self.store, session, wall_seconds=wall, busy_seconds=self.crew.busy_seconds)
-        return AblationOutcome(
-            ablation=self.record.id,
-            answer=answer,
-            trained=self.trained,
-            reused=self.reused,
-            failed=self.failed,
-            wall_seconds=wall,
-            busy_seconds=self.crew.busy_seconds,
-        )
+        return answer
 
     def _distinct(self) -> dict[tuple[str, int], Training]:
         return {(training.key, training.job.until_epoch): training for training in self.plan.trainings}
@@ -375,14 +374,12 @@ class _Runner:
         if result.reason in ENVIRONMENT:
             place = f"after epoch {lines_of(self.root / 'runs' / f'{training.key}-{training.job.until_epoch}')}"
             tries = self.record.preempt(run, result.reason, place)
-            step = step_after_cut(result.reason, tries)
-            if step == "stop":
-                raise stopped(result)
-            if step == "again":
-                self._say("preempt", f"a training was cut short: {told_again(result)}")
-                pause(result.reason, tries)
+            failed = after_cut(
+                result, tries, place, lambda text: self._say("preempt", f"a training was cut short: {text}")
+            )
+            if failed is None:
                 return training
-            result = dataclasses.replace(result, detail=f"cut short {tries} times {place}: {result.detail}")
+            result = failed
         self.record.finish(run, result)
         for other in self.plan.trainings:  # another arm may need the very same training
             if (other.key, other.job.until_epoch) == (training.key, training.job.until_epoch):
@@ -419,7 +416,8 @@ class _Runner:
 
     def _pair_is_whole(self) -> bool:
         """Whether no run of the pairs begun so far is missing."""
-        return not any(t.pair < self._whole() for t in self.under_way.values()) and self._whole() > 0
+        whole = self._whole()
+        return whole > 0 and not any(training.pair < whole for training in self.under_way.values())
 
     def _whole(self) -> int:
         """Pairs of which every arm has its run."""

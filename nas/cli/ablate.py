@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.options import CPUS, JSON, RAY, machines_of
+from nas.cli.options import CPUS, DB, JSON, NEW_DB, OVERRIDES, RAY, machines_of
 from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line, print_table, print_words
 from nas.study.metric import few_videos, in_points, intervals, recorded_counts
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 DRY = typer.Option(False, "--dry-run", help="Print the plan with its cost, and train nothing.")
 WORKERS = typer.Option(None, "--workers", min=0, help="Processes that train; 0 trains in this one.")
-DB = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default.")
-OVERRIDES = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file.")
 
 EFFECTS = {
     "factor": "factor",
@@ -55,7 +53,7 @@ def ablate(
     base: str = typer.Option(
         None, "--base", metavar="SPEC", help="The network that is changed: preset, digest, .json."
     ),
-    db: str = DB,
+    db: str = NEW_DB,
     workers: int = WORKERS,
     ray: str = RAY,
     cpus: int = CPUS,
@@ -82,7 +80,7 @@ def versus(
     of: str = typer.Option(..., "--study", metavar="STUDY", help="The study file or database: data, recipe, seed."),
     seeds: int = typer.Option(8, "--seeds", min=2, help="Pairs of trainings at most."),
     epochs: int = typer.Option(0, "--epochs", min=0, help="Epochs of each training; the study's last rung by default."),
-    db: str = DB,
+    db: str = NEW_DB,
     workers: int = WORKERS,
     ray: str = RAY,
     cpus: int = CPUS,
@@ -360,9 +358,9 @@ COLUMNS = {
 
 def verdict(
     study: str = typer.Argument(..., metavar="STUDY", help="The study file, whose claims are asked about."),
-    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
-    db: str = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    overrides: list[str] = OVERRIDES,
+    db: str = DB,
+    as_json: bool = JSON,
 ) -> None:
     """Say which claims of a study's documents were reproduced, contradicted or left undecided.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.cli.options import JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.pack import flow, pack
 from nas.cli.resolve import videos_of
@@ -34,7 +35,7 @@ def make(
     name: str = typer.Argument("motion", help="The data set to make; motion is the one there is."),
     root: str = typer.Option("data/motion", "--root", help="Where its class folders go."),
     seed: int = typer.Option(0, "--seed", help="Seeds shapes, textures and motions."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Write MP4 files in which only motion tells the classes apart.
 
@@ -65,7 +66,7 @@ def check(
     exclude: str = typer.Option(None, "--exclude", metavar="FILE", help="Write what a study should leave out."),
     workers: int = typer.Option(None, "--workers", help="Processes; as many as there are cores unless given.", min=0),
     fresh: bool = typer.Option(False, "--fresh", help="Read everything again, whatever earlier checks have read."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Read the header of every video; say what is wrong with which, and what is there twice.
 
@@ -129,7 +130,7 @@ def split(
         None, "--group", metavar="REGEX", help="What a path matches stays together, such as 'scene_[0-9]+'."
     ),
     seed: int = typer.Option(0, "--seed", help="Draws who goes where."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Draw train, val and test from folders of classes, as lists: no file is moved.
 
@@ -180,7 +181,7 @@ def get(
         max=1e6,
         help="Largest unpacked size of an archive; by default 4 times its size, and at most 64 GiB.",
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Fetch Kinetics-400 from CVDF, unpack and arrange it; exit code 1 if an archive is broken.
 

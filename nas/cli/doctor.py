@@ -13,10 +13,11 @@ from pathlib import Path
 
 import typer
 
+from nas.cli.options import JSON
 from nas.cli.output import print_json, print_table
 
 
-def doctor(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+def doctor(as_json: bool = JSON) -> None:
     """Check versions, devices, decoding, database and disk; exit code 1 if something is missing.
 
     Example: nas doctor
@@ -66,9 +67,9 @@ def _devices() -> str:
 def _precision() -> str:
     import torch
 
-    from trainer.device import uses_bf16
+    from trainer.device import uses_bf16, usual_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(usual_device())
     return f"auto is {'bf16' if uses_bf16('auto', device) else 'fp32'} on {device.type}"
 
 

@@ -114,7 +114,7 @@ def dashboard(
 def report(
     study: str = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database."),
     output: str = typer.Option(None, "-o", "--output", metavar="FILE", help="The page; report.html by the database."),
-    db: str = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db."),
+    db: str = DB,
     open_it: bool = typer.Option(False, "--open", help="Open it in the browser."),
 ) -> None:
     """Write a study as one HTML file: question, front, how it was found, evidence, data, costs.

@@ -214,7 +214,7 @@ def predict(
     top: int = typer.Option(5, "--top", min=1, help="Number of most probable classes to print."),
     windows: int = typer.Option(10, "--windows", min=1, help="Windows of the timeline, at most."),
     window: float | None = typer.Option(None, "--window", min=0.01, metavar="SECONDS", help="Length of a window."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Name the classes of video files, as a whole and over time.
 
@@ -235,8 +235,8 @@ def predict(
         if not stat.S_ISREG(state):  # a pipe or a device may never end
             raise NotFoundError(f"VIDEO must be a file, but {name} is {'a folder' if stat.S_ISDIR(state) else 'none'}")
     from nas.train.network import load_network
-    from nas.use.networks import usual_device
     from nas.use.predict import predict_video
+    from trainer.device import usual_device
 
     network = load_network(folder, device=usual_device())
     plain = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nas.cli.options import DB, JSON, STUDY
 from nas.cli.output import print_json, print_line, print_table
 from nas.cli.resolve import open_study
-from nas.study.metric import metric_of
+from nas.study.metric import interval_text, metric_of
 
 if TYPE_CHECKING:
     from nas.search.fanova import RungImportances
@@ -104,9 +104,9 @@ def _print_effects(effects: Sequence[PartialEffect], metric: str, fidelity: Fide
             "level": effect.level,
             "networks": effect.networks,
             "mean": effect.mean,
-            "interval": _interval(effect.low, effect.high),
+            "interval": interval_text(effect.low, effect.high),
             "adjusted": effect.adjusted,
-            "adjusted_interval": _interval(effect.adjusted_low, effect.adjusted_high),
+            "adjusted_interval": interval_text(effect.adjusted_low, effect.adjusted_high),
         }
         for effect in effects
     ]
@@ -147,7 +147,3 @@ def _print_fronts(fronts: Sequence[MarginalFront], metric: str, fidelity: Fideli
     place = fidelity.at_epochs(fronts[0].epochs)
     title = f"the front if only one level were allowed, {place} (rung {fronts[0].rung})"
     print_table(rows, columns, title)
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"

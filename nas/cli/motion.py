@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.cli.options import DB, JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.resolve import database_of
 from nas.study.metric import MAP
@@ -26,8 +27,8 @@ def motion(
     source: str | None = typer.Option(
         None, "--source", help="promotion, run or trial; otherwise the first of these that has trained weights."
     ),
-    db: str | None = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    db: str | None = DB,
+    as_json: bool = JSON,
 ) -> None:
     """Measure what trained networks make of clips played backwards, shuffled, frozen, and frame by frame.
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 STUDY = typer.Argument(..., metavar="STUDY|DB", help="A study file, or a database.")
 DB = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db.")
+NEW_DB = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default.")
+OVERRIDES = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
 RAY = typer.Option(None, "--ray", metavar="ADDRESS", help="Train on a Ray cluster: auto, local or HOST:PORT.")
 CPUS = typer.Option(None, "--cpus", min=1, help="With --ray: CPUs of each job; 1 by default.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.cli.options import JSON
 from nas.cli.output import Progress, duration, print_json, print_line
 from nas.cli.resolve import videos_of
 from nas.errors import NasError, one_of
@@ -33,7 +34,7 @@ def pack(
     coding: str = typer.Option("jpeg", "--coding", help="jpeg, or raw for exact frames in about ten times the room."),
     quality: int = typer.Option(90, "--quality", help="JPEG quality, 1 to 100."),
     workers: int = typer.Option(-1, "--workers", help="Processes that decode; -1: as many as there are cores."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Decode every video once into a folder of few large files, for `data.source=pack data.root=FOLDER`.
 
@@ -152,7 +153,7 @@ def flow(
     coding: str = typer.Option("jpeg", "--coding", help="jpeg, or raw for exact bytes."),
     quality: int = typer.Option(90, "--quality", help="Of JPEGs, 1 to 100."),
     workers: int = typer.Option(-1, "--workers", help="Processes; -1: as many as there are cores."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Compute the optical flow of every video once, for `data.input=flow data.source=pack data.root=FOLDER`.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.cli.options import DB, JSON
 from nas.cli.output import Progress, SearchProgress, print_json, print_line, print_table
 from nas.cli.resolve import database_of, find_spec, has_name, needs_search, not_a_preset
 from nas.study.metric import interval_text
@@ -37,8 +38,8 @@ def promote(
     devices: int = typer.Option(
         None, "--devices", min=0, help="GPUs that train together, 0 for all; without a GPU, processes."
     ),
-    db: str = typer.Option(None, "--db", help="The database, where it is not runs/<study>/study.db."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    db: str = DB,
+    as_json: bool = JSON,
 ) -> None:
     """Train chosen networks in full, and report the test split once.
 

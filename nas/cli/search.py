@@ -9,15 +9,15 @@ from statistics import median
 
 import typer
 
-from nas.cli.options import CPUS, DB, RAY, STUDY, machines_of
+from nas.cli.options import CPUS, DB, NEW_DB, OVERRIDES, RAY, STUDY, machines_of
 from nas.cli.output import Progress, SearchProgress, duration, print_error, print_json, print_line, print_table
 from nas.cli.resolve import database_for, open_study
 
 
 def search(
     study: str = typer.Argument(..., metavar="STUDY", help="The study file, such as studies/kinetics_small.yaml."),
-    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
-    db: str = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default."),
+    overrides: list[str] = OVERRIDES,
+    db: str = NEW_DB,
     workers: int = typer.Option(None, "--workers", min=0, help="Processes that train; 0 trains in this one."),
     ray: str = RAY,
     cpus: int = CPUS,
@@ -108,7 +108,7 @@ def record(
 
 def simulate(
     study: str = typer.Argument(..., metavar="STUDY", help="The study file that the table is of."),
-    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    overrides: list[str] = OVERRIDES,
     table: str = typer.Option(..., "--table", metavar="FILE", help="Learning curves, as `nas record` writes them."),
     sampler: str = typer.Option(None, "--sampler", help="In the place of search.sampler."),
     scheduler: str = typer.Option(None, "--scheduler", help="In the place of search.scheduler."),

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from nas.cli.options import JSON, STUDY
+from nas.cli.options import JSON, OVERRIDES, STUDY
 from nas.cli.output import Progress, print_json, print_line, print_table, print_words
 from nas.cli.resolve import load_target
 from nas.errors import NotFoundError, StudyError, one_of
@@ -39,7 +39,7 @@ def keys(
 
 def space(
     study: str = STUDY,
-    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    overrides: list[str] = OVERRIDES,
     as_json: bool = JSON,
 ) -> None:
     """Show a study's space: its domains, its size, and what its constraints leave of it.

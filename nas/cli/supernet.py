@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.cli.options import JSON, NEW_DB, OVERRIDES
 from nas.cli.output import Progress, SearchProgress, print_error, print_json, print_line, print_table
 from nas.cli.resolve import database_for
 
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
 
 def supernet(
     study: str = typer.Argument(..., metavar="STUDY", help="The study file, such as studies/kinetics_small.yaml."),
-    overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the file."),
+    overrides: list[str] = OVERRIDES,
     strategy: str = typer.Option("random", "--strategy", help="NNI's RandomOneShot (random) or DARTS (darts)."),
     epochs: int = typer.Option(
         None, "--epochs", min=1, max=10**9, help="Epochs of training; those of the last rung by default."
     ),
     networks: int = typer.Option(200, "--networks", min=1, help="Networks of the pool to measure, at most."),
     top: int = typer.Option(20, "--top", min=1, help="Networks to print."),
-    db: str = typer.Option(None, "--db", help="The database; runs/<study>/study.db by default."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    db: str = NEW_DB,
+    as_json: bool = JSON,
 ) -> None:
     """Train the residual networks of a study's pool as one supernet with shared weights, and rank them by it.
 

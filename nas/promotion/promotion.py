@@ -12,8 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nas.cost.cost import cost_of
 from nas.errors import NotFoundError, SearchError, StoreError
 from nas.places import lines_of, moved
@@ -36,7 +34,7 @@ from nas.study.objectives import no_front
 from nas.study.study import PromoteConfig, Study
 from nas.study.views import Views
 from nas.train.folder import check_promotion
-from nas.train.jobs import JobResult, TrainJob, derived_seed, job_key, pause, step_after_cut, stopped, told_again
+from nas.train.jobs import JobResult, TrainJob, after_cut, derived_seed, job_key
 from nas.train.network import load_network, save_network
 from nas.train.session import left_out, session_of
 from nas.train.training import first_network, network, opened
@@ -46,6 +44,7 @@ from search_spaces import codec
 from search_spaces.spec import ArchSpec
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData, without
+from trainer.device import usual_device
 from trainer.failures import EnvironmentFailed, TrainingFailed, disk_space, environment_failure, named
 from trainer.fit import check_team, fit
 from trainer.logs import check_logs
@@ -181,7 +180,7 @@ def promote(
         )
     lost = left_out(row)
     data = without(data, "val", lost)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usual_device()
     team = check_team(config.recipe, device, config.devices)
     check_logs(config.logs)
     found = store.find(digest)
@@ -249,15 +248,18 @@ def promote(
             text = f"left out of the test on {name}: {len(videos)} of its videos (the first, {path}: {reason})"
             listener(text, config.epochs, config.epochs)
 
-    tries: Counter[tuple[str, int]] = Counter()
+    def cut(text: str) -> None:
+        listener(f"cut short: {text}", 0, config.epochs)
+
+    tries: Counter[tuple[str, str]] = Counter()
     with nullcontext() if done else session_of(store, row, workers=0) as beat:
         while not done:
             try:
                 carry_out()
                 break
             except Exception as error:
-                again = _cut_short(store, promotion, error, digest, lines_of(folder / "training"), tries)
-                listener(f"cut short: {again}", 0, config.epochs)
+                place = f"after epoch {lines_of(folder / 'training')}"
+                _cut_short(store, promotion, error, digest, place, tries, cut)
     result = next(
         e for e in store.evaluations(row["id"], purpose="promotion", split=split) if e["promotion_id"] == promotion
     )
@@ -267,24 +269,31 @@ def promote(
 
 
 def _cut_short(
-    store: Store, promotion: int, error: Exception, digest: str, epoch: int, tries: Counter[tuple[str, int]]
-) -> str:
-    """Records what ended a promotion; returns what is said where it goes on at once, and raises otherwise."""
+    store: Store,
+    promotion: int,
+    error: Exception,
+    digest: str,
+    place: str,
+    tries: Counter[tuple[str, str]],
+    say: Callable[[str], None],
+) -> None:
+    """Records what ended a promotion, and raises it unless it goes on at once."""
     failure = environment_failure(error) or error
     if not isinstance(failure, TrainingFailed):
         raise error
     reason, detail = failure.reason, " ".join(str(failure).split())
     if isinstance(failure, EnvironmentFailed):
-        tries[reason, epoch] += 1
+        tries[reason, place] += 1
         result = JobResult(epochs=(), seconds=0.0, reason=reason, detail=detail)
-        step = step_after_cut(reason, tries[reason, epoch])
-        if step == "again":
-            pause(reason, tries[reason, epoch])
-            return told_again(result)
-        if step == "stop":
+        try:
+            failed = after_cut(result, tries[reason, place], place, say)
+        except SearchError as stop:
             with suppress(StoreError):  # the disk may be full; a promotion that is under way goes on all the same
                 _state(store, promotion, "preempted", reason=reason, detail=detail)
-            raise stopped(result) from error
+            raise stop from error
+        if failed is None:
+            return
+        detail = str(failed.detail)
     _state(store, promotion, "failed", reason=reason, detail=detail)
     raise SearchError(f"the promotion of {digest[:10]} failed: {reason}: {detail}") from error
 
@@ -378,6 +387,8 @@ def _train(
         on_epoch=say,
         network=codec.digest(codec.loads(job.spec)),
     )
+    for text in result.damaged:
+        listener(text, len(result.epochs), job.until_epoch)
     before = store.row(m.promotion, promotion)["broken"]  # of an earlier start
     broken = joined(before, data.met.num_clips, data.met.videos)
     if broken is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -32,17 +31,16 @@ from nas.study.metric import told
 from nas.study.objectives import MOTION_GAP
 from nas.study.study import Study
 from nas.train.crew import Crew, joined
-from nas.train.jobs import ENVIRONMENT, JobResult, TrainJob, job_key, pause, step_after_cut, stopped, told_again
+from nas.train.jobs import ENVIRONMENT, JobResult, TrainJob, after_cut, job_key
 from nas.train.machines import Machines
 from nas.train.session import (
     Heartbeat,
     Listener,
     News,
-    close_session,
     left_out,
     locked,
-    open_session,
     opened_data,
+    session_of,
     study_row,
     with_budget,
 )
@@ -208,15 +206,32 @@ class Driver:
         self.num_known = 0  # trials that were looked at for that
         self.progress = SearchProgress(self.record, budget_of(search), search.fidelity)
         self.copied_at = -inf
-        self.beat: Callable[[], None] = lambda: None
+        self.beat: Heartbeat
 
     def run(self) -> Summary:
         """Searches to the end of the budget; see `run_search`."""
-        began = time.perf_counter()
-        session = open_session(self.store, self.row, workers=self.crew.workers)
-        self.progress.session = self.store.sessions(self.row["id"])[-1]
-        self.beat = Heartbeat(self.store, session, lambda: {"decide_seconds": self.summary.decide_seconds})
-        waiting = self._take_over()
+        session = session_of(
+            self.store,
+            self.row,
+            workers=self.crew.workers,
+            busy=lambda: self.crew.busy_seconds,
+            also=lambda: {"decide_seconds": self.summary.decide_seconds},
+        )
+        with session as self.beat:
+            self.progress.session = self.store.sessions(self.row["id"])[-1]
+            self._search(self._take_over())
+        self.summary.wall_seconds = self.beat.wall_seconds
+        self.summary.busy_seconds = self.crew.busy_seconds
+        tried = [trial.settings for trial in self.record.trials]
+        for text in gaps([candidate.params for candidate in self.pool.candidates], tried):
+            self._say("coverage", f"note: {text}")
+        ledger = self.record.ledger()
+        self.summary.counts = ledger.counts(self.rules.num_rungs)
+        self.summary.failed = ledger.num_failed
+        return self.summary
+
+    def _search(self, waiting: list[Job]) -> None:
+        """Takes up the jobs of an earlier driver, then decides and collects until nothing is left to do."""
         self._copy()
         try:
             while True:
@@ -243,22 +258,6 @@ class Driver:
             with suppress(StoreError):  # what is missing is copied at the next start
                 self._copy()
             self.copies.close()
-            self.summary.wall_seconds = time.perf_counter() - began
-            self.summary.busy_seconds = self.crew.busy_seconds
-            close_session(
-                self.store,
-                session,
-                wall_seconds=self.summary.wall_seconds,
-                busy_seconds=self.summary.busy_seconds,
-                decide_seconds=self.summary.decide_seconds,
-            )
-        tried = [trial.settings for trial in self.record.trials]
-        for text in gaps([candidate.params for candidate in self.pool.candidates], tried):
-            self._say("coverage", f"note: {text}")
-        ledger = self.record.ledger()
-        self.summary.counts = ledger.counts(self.rules.num_rungs)
-        self.summary.failed = ledger.num_failed
-        return self.summary
 
     def _decide(self) -> bool:
         """Takes one decision; returns whether a job was submitted."""
@@ -377,19 +376,16 @@ class Driver:
         place = f"after epoch {self.progress.epoch_of(job)}"
         self.record.preempt(job, reason, place)
         tries = self.record.times_preempted(job, reason, place)
-        step = step_after_cut(reason, tries)
-        if step == "stop":
-            raise stopped(result)
-        self._say("preempt", f"trial {job.number} was cut short: {told_again(result)}")
+        failed = after_cut(
+            result, tries, place, lambda text: self._say("preempt", f"trial {job.number} was cut short: {text}")
+        )
         again = self.record.resubmit(job)
-        if step == "fail":
-            detail = f"cut short {tries} times {place}: {result.detail}"
-            self.record.finish(again, dataclasses.replace(result, detail=detail))
-            self._say("fail", f"trial {job.number} failed: {detail}")
-            self._give_up_if_hopeless()
-        else:
-            pause(reason, tries)
+        if failed is None:
             self._submit(again)
+            return
+        self.record.finish(again, failed)
+        self._say("fail", f"trial {job.number} failed: {failed.detail}")
+        self._give_up_if_hopeless()
 
     def _give_up_if_hopeless(self, few: int = 3) -> None:
         """A mistake that meets every network alike is not searched to the end of the budget, nor called a success."""

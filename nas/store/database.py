@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
 
-from sqlalchemy import Connection, String, Table, bindparam, case, func, select, text
+from sqlalchemy import ColumnElement, Connection, String, Table, and_, bindparam, case, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from nas.errors import NotFoundError, StoreError
@@ -189,9 +189,7 @@ class Store:
             .join(m.study, m.study.c.id == m.evaluation.c.study_id)
             .join(
                 m.cost,
-                (m.cost.c.digest == m.evaluation.c.digest)
-                & (m.cost.c.clip == m.study.c.clip)
-                & (m.cost.c.num_classes == m.study.c.num_classes),
+                _cost_of(m.evaluation),
             )
             .outerjoin(m.trial, m.trial.c.id == m.evaluation.c.trial_id)
             .where(
@@ -227,9 +225,7 @@ class Store:
             .join(m.study, m.study.c.id == m.trial.c.study_id)
             .outerjoin(
                 m.cost,
-                (m.cost.c.digest == m.trial.c.digest)
-                & (m.cost.c.clip == m.study.c.clip)
-                & (m.cost.c.num_classes == m.study.c.num_classes),
+                _cost_of(m.trial),
             )
             .where(m.trial.c.study_id == study_id, *([m.job.c.state == state] if state else []))
             .order_by(m.job.c.id)
@@ -344,14 +340,14 @@ class Store:
             select(func.avg(m.epoch.c.seconds).label("seconds"), m.cost.c.train_macs)
             .join(m.trial, m.trial.c.id == m.epoch.c.trial_id)
             .join(m.study, m.study.c.id == m.trial.c.study_id)
-            .join(m.cost, (m.cost.c.digest == m.trial.c.digest) & (m.cost.c.clip == m.study.c.clip))
+            .join(m.cost, _cost_of(m.trial))
             .where(m.trial.c.study_id == study_id, m.epoch.c.epoch > beyond)
             .group_by(m.trial.c.id, m.cost.c.train_macs)
         )
         by_run = (
             select((m.run.c.seconds / m.run.c.epochs).label("seconds"), m.cost.c.train_macs)
             .join(m.study, m.study.c.id == m.run.c.study_id)
-            .join(m.cost, (m.cost.c.digest == m.run.c.digest) & (m.cost.c.clip == m.study.c.clip))
+            .join(m.cost, _cost_of(m.run))
             .where(m.run.c.study_id == study_id, m.run.c.state == "done")
         )
         return [*self.rows(by_trial), *self.rows(by_run)]
@@ -424,12 +420,7 @@ class Store:
             .add_columns(m.cost.c.activation_bytes)
             .join(m.architecture, m.architecture.c.digest == table.c.digest)
             .join(m.study, m.study.c.id == table.c.study_id)
-            .outerjoin(
-                m.cost,
-                (m.cost.c.digest == table.c.digest)
-                & (m.cost.c.clip == m.study.c.clip)
-                & (m.cost.c.num_classes == m.study.c.num_classes),
-            )
+            .outerjoin(m.cost, _cost_of(table))
             .where(table.c.study_id == study_id)
             .order_by(table.c.id)
         )
@@ -450,3 +441,12 @@ class Store:
             .order_by(a.c.id, run.c.state)
         )
         return self.rows(query)
+
+
+def _cost_of(table: Table) -> ColumnElement[bool]:
+    """Which row of `nas_cost` is that of a table's network, for the clip and the classes of its study."""
+    return and_(
+        m.cost.c.digest == table.c.digest,
+        m.cost.c.clip == m.study.c.clip,
+        m.cost.c.num_classes == m.study.c.num_classes,
+    )

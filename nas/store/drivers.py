@@ -140,7 +140,7 @@ def _kind(session: SessionRow) -> str:
     """What a driver was started for, by the command that is recorded with it."""
     command = (session["environment"] or {}).get("command") or []
     words = [word for word in command[1:] if not str(word).startswith("-")]
-    kinds = {"ablate": "ablation", "versus": "ablation", "promote": "promotion"}
+    kinds = {"ablate": "ablation", "versus": "ablation", "promote": "promotion", "supernet": "supernet"}
     return kinds.get(str(words[0]), "search") if words else "search"
 
 

@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Table, inspect, select, text
 
 from nas.errors import StoreError
 from nas.store import tables as m
-from nas.study.metric import ACCURACY_SQL
 from search_spaces.errors import SpecError
 
 # The front at the highest fidelity that the search has reached: accuracy against MACs, one row a network.
@@ -33,12 +32,18 @@ WHERE {measured}NOT EXISTS (
       AND (q.accuracy > p.accuracy OR q.macs < p.macs))
 ORDER BY p.study, p.macs, p.digest
 """
+# As `nas.study.metric.accuracy_of`, since version 4; `e` is a row of nas_evaluation, `s` its study.
+CHOSEN = (
+    "CASE s.accuracy WHEN 'balanced' THEN e.balanced WHEN 'map' THEN e.map_sample WHEN 'top1' THEN e.top1 "
+    "WHEN 'top5' THEN e.top5 "
+    "ELSE COALESCE(e.map_sample, e.top1) END"
+)
 _ONE_SEED = {"clips": "e.num_clips", "count": "", "group": "", "seeds": ""}
 # Up to version 3, then versions 4 and 5, then with the mean of a network's seeds.
 _OLD_FRONT = _PARETO_FRONT.format(accuracy="COALESCE(e.map_sample, e.top1)", measured="", **_ONE_SEED)
-_FRONT = _PARETO_FRONT.format(accuracy=ACCURACY_SQL, measured="p.accuracy IS NOT NULL AND ", **_ONE_SEED)
+_FRONT = _PARETO_FRONT.format(accuracy=CHOSEN, measured="p.accuracy IS NOT NULL AND ", **_ONE_SEED)
 _FRONT_OF_MEANS = _PARETO_FRONT.format(
-    accuracy=f"AVG({ACCURACY_SQL})",
+    accuracy=f"AVG({CHOSEN})",
     measured="p.accuracy IS NOT NULL AND ",
     clips="MIN(e.num_clips) AS num_clips",
     count=", COUNT(*) AS seeds",

@@ -16,14 +16,6 @@ BALANCED = "balanced accuracy"  # mean over classes of top-1
 VIDEO1 = "video@1"  # top-1 of a test, from several views of each video
 MANY, MANY_OF_A_CLASS = 100, 30  # videos of val; of fewer there is a warning
 
-# The same in SQL, for the view `pareto_front`; `e` is a row of nas_evaluation, `s` its study.
-ACCURACY_SQL = (
-    "CASE s.accuracy WHEN 'balanced' THEN e.balanced WHEN 'map' THEN e.map_sample WHEN 'top1' THEN e.top1 "
-    "WHEN 'top5' THEN e.top5 "
-    "ELSE COALESCE(e.map_sample, e.top1) END"
-)
-
-
 # `search.accuracy`: what networks are chosen by; with `auto`, mAP where videos have several labels, else top-1.
 AUTO = "auto"
 CHOICES = (AUTO, "top1", "top5", "balanced", "map")

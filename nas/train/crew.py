@@ -20,6 +20,7 @@ from nas.train.jobs import JobResult, TrainJob
 from nas.train.machines import Machines, places_of
 from nas.train.session import Listener, News
 from nas.train.training import run_job
+from trainer.device import usual_device
 
 if TYPE_CHECKING:
     from nas.train.ray import RayPool
@@ -65,7 +66,7 @@ class Crew:
         """Starts no process yet."""
         self.executor = cluster if cluster is not None else executor(workers)
         self.workers = cluster.slots if cluster is not None else workers
-        self.device = cluster.device if cluster is not None else device()
+        self.device = cluster.device if cluster is not None else usual_device()
         self._say: Callable[[str], None] | None = say
         self.busy_seconds = 0.0  # with at least one job under way
         self._under_way: dict[Future[JobResult], _UnderWay] = {}
@@ -165,11 +166,6 @@ def executor(workers: int) -> InProcess | LocalPool:
     if workers == 0:
         return InProcess()
     return LocalPool(workers, num_gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
-
-
-def device() -> str:
-    """Where networks are trained on this machine."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _lost(reason: str, detail: str) -> JobResult:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from nas.errors import SearchError
@@ -142,6 +143,32 @@ def stopped(result: JobResult) -> SearchError:
     """The one line that is said where a command cannot go on."""
     what, remedy = ENVIRONMENT[str(result.reason)]
     return SearchError(f"{what}: {result.detail}; {remedy} and give the same command again to go on")
+
+
+def after_cut(result: JobResult, tries: int, place: str, say: Callable[[str], None]) -> JobResult | None:
+    """Decides on a training that its environment has cut short, and waits where that may help.
+
+    Args:
+        result: With a reason of `ENVIRONMENT`.
+        tries: How often that was so at this place.
+        place: Such as `after epoch 3`.
+        say: Hears that it goes on.
+
+    Returns:
+        None where it is to be tried again now; else the failure that it counts as.
+
+    Raises:
+        SearchError: Nothing can be trained before that is put right.
+    """
+    reason = str(result.reason)
+    step = step_after_cut(reason, tries)
+    if step == "stop":
+        raise stopped(result)
+    if step == "fail":
+        return replace(result, detail=f"cut short {tries} times {place}: {result.detail}")
+    say(told_again(result))
+    pause(reason, tries)
+    return None
 
 
 def told_again(result: JobResult) -> str:

@@ -109,9 +109,8 @@ def measure_motion(
         StoreError: The videos are not those that the network was trained on.
         ConfigError: A clip has fewer than two frames, or the checkpoint is damaged.
     """
-    import torch
-
     from nas.train.source import find_trained, load_trained
+    from trainer.device import usual_device
     from trainer.order_tests import motion_tests, outcomes
 
     if split not in SPLITS:
@@ -122,7 +121,7 @@ def measure_motion(
         known = _stored(store, training, split, seed)
         fresh = not known
         if fresh:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = usual_device()
             at = load_trained(training, study, row, found["spec"], device)
             training = dataclasses.replace(training, epochs=at.epochs)
             results = motion_tests(at.model, at.data, at.data_config, at.recipe, split, device, seed=seed)

@@ -317,13 +317,16 @@ class Heartbeat:
 
     Args:
         store: The database, open for writing.
-        session: Of the driver.
+        session: Of the driver, which has just been opened.
         also: Columns of the session that are written with it.
+
+    Attributes:
+        wall_seconds: Of the session, once it is over.
     """
 
     def __init__(self, store: Store, session: int, also: Callable[[], Mapping[str, Any]] = dict) -> None:
-        """The session has just been opened."""
         self._store, self._session, self._also, self._last = store, session, also, time.monotonic()
+        self.wall_seconds = 0.0
 
     def __call__(self) -> None:
         """Writes when it is time."""
@@ -337,22 +340,31 @@ class Heartbeat:
 
 
 @contextmanager
-def session_of(store: Store, study: StudyRow, *, workers: int) -> Iterator[Heartbeat]:
-    """A session for the time of a `with` block, all of which is training."""
+def session_of(
+    store: Store,
+    study: StudyRow,
+    *,
+    workers: int,
+    busy: Callable[[], float] | None = None,
+    also: Callable[[], Mapping[str, Any]] = dict,
+) -> Iterator[Heartbeat]:
+    """A session for the time of a `with` block, recorded with what the driver did with its time.
+
+    Args:
+        store: The database, open for writing.
+        study: The study's row.
+        workers: Processes that train.
+        busy: Seconds with a training under way; by default, all of the block is that.
+        also: Further columns of the session.
+    """
     began = time.perf_counter()
     session = open_session(store, study, workers=workers)
+    beat = Heartbeat(store, session, also)
     try:
-        yield Heartbeat(store, session)
+        yield beat
     finally:
-        seconds = time.perf_counter() - began
-        close_session(store, session, wall_seconds=seconds, busy_seconds=seconds)
-
-
-def close_session(
-    store: Store, session: int, *, wall_seconds: float, busy_seconds: float, decide_seconds: float | None = None
-) -> None:
-    """Records that a driver has ended, and what it did with its time; only that of a search decides anything."""
-    values = {"ended_at": s.now(), "wall_seconds": wall_seconds, "busy_seconds": busy_seconds}
-    values |= {} if decide_seconds is None else {"decide_seconds": decide_seconds}
-    with store.write() as connection:
-        connection.execute(m.session.update().where(m.session.c.id == session).values(**values))
+        beat.wall_seconds = time.perf_counter() - began
+        values = {"ended_at": s.now(), "wall_seconds": beat.wall_seconds, **also()}
+        values["busy_seconds"] = beat.wall_seconds if busy is None else busy()
+        with store.write() as connection:
+            connection.execute(m.session.update().where(m.session.c.id == session).values(**values))

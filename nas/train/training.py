@@ -69,7 +69,7 @@ def run_job(job: TrainJob, on_epoch: Callable[[EpochResult], None] | None = None
         return JobResult(
             epochs=result.epochs,
             seconds=time.perf_counter() - start,
-            detail=data.met.summary(),
+            detail="; ".join((*result.damaged, *filter(None, [data.met.summary()]))) or None,
             correct=measured[0].correct if job.by_clip else "",
             motion=measured if job.motion else (),
         )

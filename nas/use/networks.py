@@ -26,6 +26,7 @@ from search_spaces.weights import read_weights
 from trainer.config import ConfigError, DataConfig
 from trainer.data.clips import Broken, VideoData
 from trainer.data.dataset import open_usable
+from trainer.device import usual_device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -308,8 +309,3 @@ def _opened(config: DataConfig, splits: Sequence[str]) -> VideoData:
         if split not in data.splits:
             raise NotFoundError(f"{one_of('split', split, data.splits)} in {config.root}")
     return data
-
-
-def usual_device() -> str:
-    """A GPU where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"

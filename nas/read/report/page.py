@@ -23,12 +23,12 @@ from nas.errors import NasError
 from nas.read.learned import objectives_text, worst_text
 from nas.read.report import axes as words
 from nas.read.report import charts
-from nas.read.report.parts import TESTS
 from nas.read.report.values import Confusion, Point, Promotion, Report
 from nas.search.importance import MIN_NETWORKS
 from nas.study.metric import intervals
 from nas.train.recipe_names import DIGITS, recipe_lines
 from trainer.files import check_replaceable, make_folder
+from trainer.outcomes import TESTS
 
 TEMPLATE = Path(__file__).parent / "template"
 MANY_CLASSES = 40  # above which a confusion matrix becomes a list of the pairs that are taken for each other most

@@ -52,8 +52,7 @@ from nas.train.folder import read_content
 from search_spaces import codec
 from search_spaces.errors import SpecError
 from search_spaces.families.timm.spec import TimmSpec
-
-TESTS = ("forward", "reversed", "shuffled", "frozen", "single")
+from trainer.outcomes import TESTS
 
 
 def importances(rows: Sequence[Row]) -> tuple[Importance, ...]:

@@ -19,7 +19,7 @@ from nas.search.sampler.pool import proposed
 from nas.study.samplers import Sampler
 from search_spaces.space import SearchSpace
 
-__all__ = ["STARTUP", "Observation", "PoolSampler", "Proposal", "Seen", "distributions_of", "propose"]
+__all__ = ["STARTUP", "History", "Observation", "PoolSampler", "Proposal", "distributions_of", "propose"]
 
 STARTUP = 10  # results before a sampler learns from them
 

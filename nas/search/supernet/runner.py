@@ -35,9 +35,11 @@ from search_spaces.catalogue import build
 from trainer.batchnorm import estimate_statistics
 from trainer.checkpoint import load_weights
 from trainer.data.clips import VideoData, train_batches, without
+from trainer.device import usual_device
 from trainer.evaluate import evaluate
 from trainer.files import content_of
 from trainer.fit import fit
+from trainer.loop import FREE
 from trainer.metrics import EpochResult
 from trainer.ready import check_ready
 from trainer.recipe import Init, Recipe
@@ -207,7 +209,7 @@ def _pool(study: Study, data: VideoData, listener: Listener) -> CandidatePool:
 
 def _key(study: Study, data: VideoData, recipe: Recipe, places: Cover, strategy: Strategy) -> str:
     """Twelve letters that name the training: networks, strategy, recipe, data and seed."""
-    free = {"eval_every"} if recipe.has_horizon else {"eval_every", "epochs"}  # as `trainer.loop` has it
+    free = FREE if recipe.has_horizon else FREE | {"epochs"}
     same = {key: value for key, value in recipe.identity().items() if key not in free}
     content = [_VERSION, strategy, sorted(places.paths), study.data.identity(), same, study.seed, data.checksum]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
@@ -239,7 +241,7 @@ def _train(
         seed=derived_seed(study.seed, "supernet"),
         until_epoch=epochs,
         folder=folder,
-        device=_device(),
+        device=usual_device(),
         on_epoch=say,
         network=folder.name,
     )
@@ -251,10 +253,6 @@ def _train(
         )
     load_weights(folder / "last.pt", net)
     return result.resumed_from
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _chosen(candidates: Sequence[Candidate], first: set[str], most: int, seed: int) -> list[Candidate]:
@@ -323,7 +321,7 @@ def _clips(study: Study, data: VideoData, recipe: Recipe) -> list[Tensor]:
     """Clips of training for the statistics of norms, the same for all networks."""
     seed, found = derived_seed(study.seed, "supernet statistics"), list[Tensor]()
     source = train_batches(
-        data, study.data, batch_size=recipe.batch_size, seed=seed, epoch=0, device=torch.device(_device())
+        data, study.data, batch_size=recipe.batch_size, seed=seed, epoch=0, device=torch.device(usual_device())
     )
     for clips, _ in source:
         found.append(clips)
@@ -344,7 +342,7 @@ def _measure(
     """A network by itself with the shared weights, its norms' statistics estimated anew, on val."""
     model = build(candidate.spec, num_classes=len(data.classes), dropout=recipe.dropout, planes=study.data.planes)
     model.load_state_dict(net.weights(places.paths[candidate.digest]))
-    device = _device()
+    device = usual_device()
     model.to(device)
     estimate_statistics(model, clips, recipe, device, seed=derived_seed(study.seed, "supernet statistics"))
     metrics = evaluate(model, data, study.data, recipe, "val", device).metrics

@@ -26,8 +26,9 @@ from nas.read.report.gather import gather
 from nas.read.report.values import Curve, Point
 from nas.store import tables
 from nas.store.database import Store
+from nas.store.migrations import CHOSEN
 from nas.study.metric import (
-    ACCURACY_SQL,
+    CHOICES,
     accuracy_of,
     broken_text,
     check_choice,
@@ -65,14 +66,19 @@ def test_a_row_decides_by_what_training_decides_by(top1: float, found: float | N
     top1=SHARES,
     balanced=st.one_of(st.none(), SHARES),
     found=st.one_of(st.none(), SHARES),
-    stated=st.sampled_from([None, "auto", "top1", "balanced", "map"]),
+    stated=st.sampled_from([None, *CHOICES]),
 )
 def test_a_row_is_chosen_by_what_the_study_says(
     top1: float, balanced: float | None, found: float | None, stated: str | None
 ) -> None:
     metrics = Metrics(top1=top1, top5=1.0, loss=0.0, num_clips=8, map_sample=found, balanced=balanced)
     row = {**asdict(metrics), "chosen_by": stated}
-    names = {"top1": (top1, "top-1"), "balanced": (balanced, "balanced accuracy"), "map": (found, "mAP")}
+    names = {
+        "top1": (top1, "top-1"),
+        "top5": (1.0, "top-5"),
+        "balanced": (balanced, "balanced accuracy"),
+        "map": (found, "mAP"),
+    }
     value, name = names.get(stated or "auto", names["top1" if found is None else "map"])
     assert metric_of([row]) == name
     if value is None:  # never another number in its place
@@ -88,7 +94,7 @@ def test_a_row_is_chosen_by_what_the_study_says(
         connection.execute("INSERT INTO s VALUES (?)", (None if stated == "auto" else stated,))
         connection.execute("CREATE TABLE e (top1, top5, balanced, map_sample)")
         connection.execute("INSERT INTO e VALUES (?, ?, ?, ?)", (top1, 1.0, balanced, found))
-        assert connection.execute(f"SELECT {ACCURACY_SQL} FROM s, e").fetchone() == (value,)
+        assert connection.execute(f"SELECT {CHOSEN} FROM s, e").fetchone() == (value,)
     connection.close()
 
 
