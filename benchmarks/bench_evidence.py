@@ -1,6 +1,6 @@
 """How often the statistics of ablations are right: false alarms, coverage, early stopping and power, by simulation.
 
-    python benchmarks/bench_evidence.py [studies] [seed]
+    python -m benchmarks.bench_evidence [studies] [seed]
 
 With 400 studies a share of 5 % or of 95 % is known to 1.1 points (one standard error). Takes some minutes.
 """
@@ -15,8 +15,8 @@ from importlib.metadata import version
 
 import numpy as np
 
+from benchmarks.simulated import GESTURES, MOTION, Noise, count, count_stops, simulate
 from nas.evidence.paired import power_curve, visible_difference
-from nas.evidence.simulate import GESTURES, MOTION, Noise, count, count_stops, simulate
 from nas.evidence.words import Looks
 
 NOISES = {"gestures": GESTURES, "motion": MOTION}

@@ -3,7 +3,7 @@
     python benchmarks/bench_loader.py                         speed, a share of a step, memory over 5,000 clips
     python benchmarks/bench_loader.py memory --clips 100000   memory alone, over so many
 
-Sources are generated: 240x320, 30 frames a second, 3 to 10 s, H.264 with x264's usual distance of key frames. Each
+Sources are generated: 240x320, 30 frames per second, 3 to 10 s, H.264 with x264's usual distance of key frames. Each
 contender makes the same clips (16 frames in a row from a random start, short side 128, a crop of 112x112, bytes) in one
 process on one thread, and they take turns, so that a busy machine slows all alike. decord2 is measured where it is
 installed (`pip install decord2`).
@@ -119,7 +119,7 @@ def config_of(work: Path, source: str, **changes: object) -> DataConfig:
 
 
 def speed(work: Path, rounds: int) -> None:
-    """Clips a second of each contender, and their ratios to PyAV with a seek and to decord2."""
+    """Clips per second of each contender, and their ratios to PyAV with a seek and to decord2."""
     data = {source: open_data(config_of(work, source)) for source in ("cache", "raw", "jpeg", "decode")}
     entries = data["cache"].split("train").entries
     paths = [str(work / "videos" / entry.path) for entry in entries]

@@ -1,4 +1,4 @@
-"""Our networks beside those of torchvision and timm: time to build, and clips a second in evaluation, as ratios.
+"""Our networks beside those of torchvision and timm: time to build, and clips per second in evaluation, as ratios.
 
     python benchmarks/bench_networks.py [threads]
 

@@ -1,8 +1,8 @@
-"""Clips a second of the trainer's step against a plain loop over torchvision's network, and bf16 against fp32.
+"""Clips per second of the trainer's step against a plain loop over torchvision's network, and bf16 against fp32.
 
     python benchmarks/bench_trainer.py [--threads 1] [--rounds 7] [--only big|small|memory|gpu]
 
-`gpu` (where there is one) compares with torchvision's references/video_classification, in clips a second and in
+`gpu` (where there is one) compares with torchvision's references/video_classification, in clips per second and in
 peak memory; `memory` says what gradient accumulation and activation checkpointing save, and what they cost.
 
 Every variant trains on clips that are already in memory. Variants take turns, one step each, so that whatever else
@@ -95,7 +95,7 @@ def ours(model: nn.Module, clips: Tensor, labels: Tensor, num_classes: int, **op
 
 
 def compare(title: str, variants: Mapping[str, Step], *, num_clips: int, rounds: int) -> None:
-    """Prints the median clips a second of each variant, and its ratio to the first by wall and by processor time."""
+    """Prints the median clips per second of each variant, and its ratio to the first by wall and by processor time."""
     walls: dict[str, list[float]] = {name: [] for name in variants}
     works: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(rounds + 1):

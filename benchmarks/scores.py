@@ -76,7 +76,7 @@ def main() -> None:
         rows.append(
             line("another seed", pairs[:, 1], pairs[:, 0], logs[[len(v) > 1 for v in accuracies.values()]], 0.0)
         )
-    print("| score | all networks | best fifth | given MACs | seconds a network |\n|---|---|---|---|---|")
+    print("| score | all networks | best fifth | given MACs | seconds per network |\n|---|---|---|---|---|")
     print("\n".join(rows))
 
 

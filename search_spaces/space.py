@@ -169,7 +169,7 @@ def parse_space(obj: Mapping[str, Any]) -> SearchSpace:
         obj: `family` (`resnet` unless given), `domains` (name to a list of values, or to `values` and `per`) and
             `forbid` (optional list of mappings from domain to a value or a list of values); or `families`, from a
             family's name to its `domains` and `forbid`. A list as a value is a set of dilations, blocks or widths a
-            stage, block indices, or strides a stage; it becomes a label such as `1|2|4`.
+            stage, block indices, or strides per stage; it becomes a label such as `1|2|4`.
 
     Raises:
         SpecError: A key, family, domain, value or scope is unknown; the message names the place and the nearest valid

@@ -1,4 +1,4 @@
-"""A run's folder: `progress.jsonl`, one line an epoch, and `last.pt` with `prev.pt` behind it, to go on from.
+"""A run's folder: `progress.jsonl`, one line per epoch, and `last.pt` with `prev.pt` behind it, to go on from.
 
 The checkpoint is the truth. It carries the lines of all epochs up to its own: after a kill at any instant the
 file of lines is made equal to them, and the epochs after it are trained again, with the same result.

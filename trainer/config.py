@@ -123,7 +123,7 @@ class DataConfig:
     )
     fps: float = setting(
         0.0,
-        "Frames a second that the stride counts in: videos of other rates are seen as if they had this one, by frames"
+        "Frames per second that the stride counts in: videos of other rates are seen as if they had this one, by frames"
         " left out or shown twice. 0 takes all as they are, as a video that does not say its rate always is.",
         at_least=0,
         at_most=MOST_FPS,

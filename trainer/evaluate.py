@@ -72,7 +72,7 @@ class Evaluation:
         labels: (V,) true classes; of a video with several, the predicted one if it is among them, else the first.
         predictions: (V,) most probable classes.
         confusion: (K, K) counts; rows are true classes, columns predicted ones.
-        probabilities: (V, K) means over the clips of each video; with several labels a video, each class for itself.
+        probabilities: (V, K) means over the clips of each video; with several labels per video, each class for itself.
         targets: (V, K) 0 or 1 where a video has several labels, else `None`.
     """
 
@@ -130,7 +130,7 @@ def evaluate(
                 with autocast(recipe.precision, device):
                     logits = model(clips)
                 check_classes(logits, num_classes)
-                # Losses of several labels a video train a sigmoid a class, or an order, which it keeps.
+                # Losses of several labels per video train a sigmoid a class, or an order, which it keeps.
                 rows.append((logits.float().softmax(1) if labels.ndim == 1 else logits.float().sigmoid()).cpu())
                 truths.append(labels.cpu())
                 owners.append(videos.cpu())

@@ -348,7 +348,7 @@ def _weights(plan: Run) -> Tensor | None:
     """Of the classes, by the number of training videos of each.
 
     Raises:
-        ConfigError: The loss takes one label a video, and the data has several.
+        ConfigError: The loss takes one label per video, and the data has several.
     """
     recipe, data = plan.recipe, plan.data
     check_loss(data, recipe)

@@ -1,4 +1,4 @@
-"""Losses of classification with one label a video and with several, and mixing of clips (mixup and cutmix).
+"""Losses of classification with one label per video and with several, and mixing of clips (mixup and cutmix).
 
 Each is a mean over clips, so that the loss of a batch is the mean of those of its parts, weighted by their sizes.
 """
@@ -46,7 +46,7 @@ def mixup(clips: Tensor, labels: Tensor, *, share: float, num_classes: int, smoo
         labels: (N,), or 0/1 of each class (N, num_classes).
         share: Share of the clip itself, in 0..1.
         num_classes: Width of the targets.
-        smoothing: Share of the target that is spread over all classes; only with one label a clip.
+        smoothing: Share of the target that is spread over all classes; only with one label per clip.
 
     Returns:
         Mixed clips (N, C, T, H, W) and soft targets (N, num_classes).
@@ -65,7 +65,7 @@ def cutmix(clips: Tensor, labels: Tensor, *, cut: Cut, num_classes: int, smoothi
         labels: (N,), or 0/1 of each class (N, num_classes).
         cut: The box.
         num_classes: Width of the targets.
-        smoothing: Share of the target that is spread over all classes; only with one label a clip.
+        smoothing: Share of the target that is spread over all classes; only with one label per clip.
 
     Returns:
         Mixed clips (N, C, T, H, W) and soft targets (N, num_classes); a class counts by its share of the pixels.

@@ -18,18 +18,18 @@ class Metrics:
     """Accuracy of a network on one split.
 
     Attributes:
-        top1: Share of videos whose class is the most probable one, in 0..1; with several labels a video, of videos
+        top1: Share of videos whose class is the most probable one, in 0..1; with several labels per video, of videos
             whose most probable class is one of theirs.
         top5: Share of videos whose class is among the five most probable ones (or among all, if fewer); with several
             labels, one of theirs.
         loss: Mean cross-entropy of the videos' mean probabilities, in nats; with several labels the binary one, a mean
             over videos and classes.
         num_clips: Videos that were evaluated.
-        map_sample: With several labels a video, the mean over videos of the average precision of their classes' order;
-            what is called mAP in Multi-Moments in Time. `None` with one label.
-        map_class: With several labels a video, the mean over classes of the average precision of the videos' order;
+        map_sample: With several labels per video, the mean over videos of the average precision of their classes'
+            order; what is called mAP in Multi-Moments in Time. `None` with one label.
+        map_class: With several labels per video, the mean over classes of the average precision of the videos' order;
             what is called mAP elsewhere. `None` with one label.
-        balanced: With one label a video, the mean over classes of the share of their videos whose class is the most
+        balanced: With one label per video, the mean over classes of the share of their videos whose class is the most
             probable one (balanced accuracy; Brodersen et al. 2010); classes without a video do not count. Always naming
             one class earns 1 / K, however frequent it is. `None` with several labels.
     """
@@ -44,7 +44,7 @@ class Metrics:
 
     @property
     def accuracy(self) -> float:
-        """What networks and epochs are chosen by: top-1, or with several labels a video `map_sample`."""
+        """What networks and epochs are chosen by: top-1, or with several labels per video `map_sample`."""
         return self.top1 if self.map_sample is None else self.map_sample
 
     def by(self, name: str) -> float:

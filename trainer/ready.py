@@ -18,7 +18,7 @@ def check_ready(data: VideoData, config: DataConfig, recipe: Recipe) -> None:
         recipe: How to train.
 
     Raises:
-        ConfigError: There is no such optimiser, the loss takes one label a video and these have several, there are
+        ConfigError: There is no such optimiser, the loss takes one label per video and these have several, there are
             fewer than two classes, or too few videos for a batch; the message says which.
     """
     check_optimizer(recipe)
@@ -34,13 +34,13 @@ def check_ready(data: VideoData, config: DataConfig, recipe: Recipe) -> None:
 
 
 def check_loss(data: VideoData, recipe: Recipe) -> None:
-    """Raises ConfigError where the loss or the balance takes one label a video, and the data has several."""
+    """Raises ConfigError where the loss or the balance takes one label per video, and the data has several."""
     if data.multi_label and recipe.loss == "cross_entropy":
         raise ConfigError(
-            "recipe.loss must be bce, lsep or warp for data with several labels a video, but is cross_entropy"
+            "recipe.loss must be bce, lsep or warp for data with several labels per video, but is cross_entropy"
         )
     if data.multi_label and recipe.balance != "none":
         raise ConfigError(
-            f"recipe.balance must be none for data with several labels a video, but is {recipe.balance};"
+            f"recipe.balance must be none for data with several labels per video, but is {recipe.balance};"
             " recipe.class_weights takes them"
         )

@@ -75,7 +75,7 @@ class Phase:
 class Recipe:
     """How a network is trained."""
 
-    batch_size: int = setting(16, "Clips a step.", at_least=1)
+    batch_size: int = setting(16, "Clips per step.", at_least=1)
     optimizer: str = setting("adamw", "Any optimiser of timm by name, such as `adamw` or `sgd`.")
     lr: float = setting(1e-3, "Peak learning rate.", above=0)
     weight_decay: float = setting(0.05, "Weight decay; not applied to norms and biases.", at_least=0)
@@ -136,8 +136,8 @@ class Recipe:
     )
     loss: Loss = setting(
         "cross_entropy",
-        "`cross_entropy` for one label a video. For several labels `bce`, `lsep` (Li et al. 2017) or `warp` (Weston et"
-        " al. 2011).",
+        "`cross_entropy` for one label per video. For several labels `bce`, `lsep` (Li et al. 2017) or `warp` (Weston"
+        " et al. 2011).",
         added=True,
     )
     bce_scale: float = setting(
@@ -251,7 +251,9 @@ class Recipe:
                     f"{self.class_weights}; bce takes them"
                 )
         if self.freeze not in ("none", "backbone") and not self.freeze.removeprefix("until:").strip("."):
-            raise ConfigError("recipe.freeze must name a layer after until:, such as until:stages.2")
+            raise ConfigError(
+                f"recipe.freeze must name a layer after until:, such as until:stages.2, but is {self.freeze}"
+            )
         if self.freeze not in ("none", "backbone") and not self.freeze.startswith("until:"):
             raise ConfigError(
                 f"recipe.freeze must be none, backbone or until:LAYER, such as until:stages.2, but is {self.freeze}"
@@ -260,7 +262,8 @@ class Recipe:
             raise ConfigError(f"recipe.freeze_epochs must be 0 with recipe.freeze none, but is {self.freeze_epochs}")
         if self.compile and self.checkpointing:
             raise ConfigError(
-                "recipe.checkpointing must be off with recipe.compile, which chooses itself what to compute again"
+                "recipe.checkpointing must be false with recipe.compile, which chooses itself what to compute again, "
+                "but is true"
             )
         length = sum(phase.epochs for phase in self.phases)
         if self.phases and self.has_horizon and length != self.epochs:

@@ -25,7 +25,7 @@ class Entry:
         title: In tables.
         run: None where a script of `peers` runs it.
         rungs: It uses lower fidelities, so a table without them says nothing new about it.
-        slow: Seconds a proposal: only so many seeds are run; None for all.
+        slow: Seconds per proposal: only so many seeds are run; None for all.
         quick: Cheap enough for `--quick`.
     """
 

@@ -205,8 +205,7 @@ def _factorial(
     arms: Sequence[ArmRow], results: Mapping[int, Arm], config: AblationConfig, confidence: float
 ) -> tuple[list[Any], list[tuple[ArmRow, ArmRow] | None]]:
     """Main effects and interactions of a factorial design, and its control against the base."""
-    from nas.evidence.factorial import Combination as Combination
-    from nas.evidence.factorial import factorial
+    from nas.evidence.factorial import Combination, factorial
 
     cells = [
         Combination(levels=dict(arm["levels"]), results=results.get(arm["position"], {}))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 DRY = typer.Option(False, "--dry-run", help="Print the plan with its cost, and train nothing.")
-WORKERS = typer.Option(None, "--workers", min=0, help="Processes that train; 0 trains in this one.")
+WORKERS = typer.Option(None, "--workers", min=0, help="Worker processes; 0 trains in the driver.")
 
 EFFECTS = {
     "factor": "factor",

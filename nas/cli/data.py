@@ -122,14 +122,14 @@ def check(
 
 @app.command("split")
 def split(
-    root: str = typer.Argument(..., metavar="ROOT", help="A folder with one folder a class."),
+    root: str = typer.Argument(..., metavar="ROOT", help="A folder with one folder per class."),
     output: str = typer.Option(..., "-o", "--output", metavar="FOLDER", help="Where the lists go; a new folder."),
     val: float = typer.Option(0.15, "--val", min=0.01, max=0.9, help="Share of the videos for val."),
     test: float = typer.Option(0.15, "--test", min=0.0, max=0.9, help="Share for test; 0 makes none."),
     group: str | None = typer.Option(
         None, "--group", metavar="REGEX", help="What a path matches stays together, such as 'scene_[0-9]+'."
     ),
-    seed: int = typer.Option(0, "--seed", help="Draws who goes where."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the split."),
     as_json: bool = JSON,
 ) -> None:
     """Draw train, val and test from folders of classes, as lists: no file is moved.

@@ -122,7 +122,7 @@ def latency(
     threads: int = typer.Option(1, "--threads", min=1, max=1024, help="Threads on a CPU."),
     batch: int = typer.Option(1, "--batch", min=1, max=4096, help="Clips at once."),
     engine: str = typer.Option("torch", "--engine", help="torch, or onnxruntime (extra deploy), on a CPU."),
-    seconds: float = typer.Option(2.0, "--seconds", min=0.1, max=3600, help="To spend on each network."),
+    seconds: float = typer.Option(2.0, "--seconds", min=0.1, max=3600, help="Seconds per network."),
     clip: str = CLIP,
     num_classes: int = CLASSES,
     study: str = STUDY,

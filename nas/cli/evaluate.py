@@ -29,8 +29,10 @@ DATA = typer.Argument(..., metavar="DATA", help="A folder of splits and classes,
 OVERRIDES = typer.Argument(
     None, metavar="[key=value …]", help="Settings of the data, such as data.root=… or data.layout=…."
 )
-CLIPS = typer.Option(None, "--clips", min=1, help="Clips over the length of a video; those of the network's own test.")
-CROPS = typer.Option(None, "--crops", help="1 for the middle, 3 for both ends of the longer side, too.")
+CLIPS = typer.Option(
+    None, "--clips", min=1, help="Clips per video, over its length; by default as in the network's own test."
+)
+CROPS = typer.Option(None, "--crops", help="1 for the centre, 3 for both ends of the longer side, too.")
 SIDES = typer.Option(None, "--short-sides", metavar="a,b,c", help="Short sides to resize frames to, in pixels.")
 FULL = typer.Option(None, "--full/--no-full", help="Crops span the whole short side.")
 CACHE = typer.Option(None, "--cache", metavar="FOLDER", help="For decoded frames, where DATA is a folder.")
@@ -230,14 +232,18 @@ def evaluate(
         metavar="CLASS",
         help="Call this class at a threshold that val chooses; with one of the next two.",
     ),
-    recall: float | None = typer.Option(None, "--recall", min=0.001, max=1.0, help="With --detect: the recall on val."),
-    precision: float | None = typer.Option(None, "--precision", min=0.001, max=1.0, help="Or the precision on val."),
+    recall: float | None = typer.Option(
+        None, "--recall", min=0.001, max=1.0, help="With --detect: choose the threshold for this recall on val."
+    ),
+    precision: float | None = typer.Option(
+        None, "--precision", min=0.001, max=1.0, help="With --detect: for this precision on val."
+    ),
     cache: str | None = CACHE,
     as_json: bool = JSON,
 ) -> None:
     """Test a trained network on any videos of its classes: clip@1, video@1, video@5, classes, confusions.
 
-    With two classes or several labels a video: AUC, average precision and calibration, too.
+    With two classes or several labels per video: AUC, average precision and calibration, too.
 
     Example: nas evaluate runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 data/motion --clips 10 --crops 3
     """

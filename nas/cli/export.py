@@ -92,7 +92,7 @@ def dashboard(
     host: str = typer.Option("127.0.0.1", "--host", help="Which address it listens on; this machine only by default."),
     db: str = DB,
 ) -> None:
-    """Start optuna-dashboard on a study's own database, one study a rung; Ctrl-C ends it.
+    """Start optuna-dashboard on a study's own database, one study per rung; Ctrl-C ends it.
 
     Example: nas dashboard runs/kinetics_small/study.db --port 8080
     """

@@ -29,7 +29,7 @@ def features(
     path: str = NETWORK,
     data: str = DATA,
     overrides: list[str] = OVERRIDES,
-    output: str = typer.Option(..., "-o", "--output", metavar="FILE.npz", help="Where to."),
+    output: str = typer.Option(..., "-o", "--output", metavar="FILE.npz", help="Output file."),
     split: list[str] = typer.Option(None, "--split", help="train, val or test; may be given again. Train and val."),
     frames: bool = FRAMES,
     weights: str | None = WEIGHTS,

@@ -65,7 +65,7 @@ def print_words(text: str) -> None:
 
 
 def words_lines(text: str, wide: int) -> list[str]:
-    """A sentence as lines of at most `width` characters, broken between words."""
+    """A sentence as lines of at most `wide` characters, broken between words."""
     return _wrapped(visible(text), wide)
 
 

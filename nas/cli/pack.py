@@ -27,7 +27,7 @@ def pack(
     overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the study file."),
     output: str = typer.Option(..., "--output", "-o", help="Folder that the pack goes into."),
     short_side: int = typer.Option(0, "--short-side", help="Short side of the frames in pixels; 0: as the study says."),
-    fps: float = typer.Option(0.0, "--fps", help="Frames a second at most, evenly spaced; 0 keeps all."),
+    fps: float = typer.Option(0.0, "--fps", help="Frames per second at most, evenly spaced; 0 keeps all."),
     max_frames: int = typer.Option(
         -1, "--max-frames", help="Frames of a video at most; 0: all; -1: as the study says."
     ),
@@ -145,7 +145,7 @@ def flow(
     overrides: list[str] = typer.Argument(None, metavar="[key=value …]", help="Settings laid over the study file."),
     output: str = typer.Option(..., "--output", "-o", help="Folder that the pack goes into."),
     method: str = typer.Option("dis", "--method", help="dis (Kroeger et al. 2016) or farneback (2003), of OpenCV."),
-    bound: float = typer.Option(20.0, "--bound", help="Pixels a frame that flow is cut off at."),
+    bound: float = typer.Option(20.0, "--bound", help="Pixels per frame that flow is cut off at."),
     short_side: int = typer.Option(0, "--short-side", help="Short side of the frames in pixels; 0: as the study says."),
     max_frames: int = typer.Option(
         -1, "--max-frames", help="Frames of a video at most; 0: all; -1: as the study says."
@@ -170,7 +170,7 @@ def flow(
     if method not in _METHODS:
         raise NasError(one_of("method", method, _METHODS))
     if not 0 < bound < 1000:
-        raise NasError(f"--bound must be pixels a frame above 0 and below 1000, but is {bound:g}")
+        raise NasError(f"--bound must be pixels per frame above 0 and below 1000, but is {bound:g}")
     check_packing(coding, quality, short_side=short_side, max_frames=max_frames, workers=workers)
     config = videos_of(target, overrides or [])
     if config.source == "pack":

@@ -34,17 +34,15 @@ def promote(
         help="The most accurate network of the front with at most these MACs, such as 2G.",
     ),
     front: bool = typer.Option(False, "--front", help="Every network of the front."),
-    seeds: int = typer.Option(None, "--seeds", min=1, help="Trainings a network."),
-    devices: int = typer.Option(
-        None, "--devices", min=0, help="GPUs that train together, 0 for all; without a GPU, processes."
-    ),
+    seeds: int = typer.Option(None, "--seeds", min=1, help="Trainings per network."),
+    devices: int = typer.Option(None, "--devices", min=0, help="GPUs per training, 0 for all; on a CPU, processes."),
     db: str = DB,
     as_json: bool = JSON,
 ) -> None:
     """Train chosen networks in full, and report the test split once.
 
     The network is one that a search found, or any other: a preset, a .json file, or settings such as
-    '{preset: rmc3_18, width: 0.5}'. That one needs no search before it.
+    '{preset: rmc3_18, width: 0.5}'. A network that is named so needs no search.
 
     Example: nas promote studies/kinetics_small.yaml --best-under 100M
     """

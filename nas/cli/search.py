@@ -18,7 +18,7 @@ def search(
     study: str = typer.Argument(..., metavar="STUDY", help="The study file, such as studies/kinetics_small.yaml."),
     overrides: list[str] = OVERRIDES,
     db: str = NEW_DB,
-    workers: int = typer.Option(None, "--workers", min=0, help="Processes that train; 0 trains in this one."),
+    workers: int = typer.Option(None, "--workers", min=0, help="Worker processes; 0 trains in the driver."),
     ray: str = RAY,
     cpus: int = CPUS,
     as_json: bool = typer.Option(False, "--json", help="Print the front as JSON."),

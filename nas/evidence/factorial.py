@@ -22,7 +22,7 @@ class Columns:
     """A design matrix and which of its columns belong to what.
 
     Attributes:
-        design: (runs, columns) of full column rank: one column a seed, then those of each term.
+        design: (runs, columns) of full column rank: one column per seed, then those of each term.
         terms: First and last (exclusive) column of each main effect and interaction that can be estimated.
         aliased: Terms that cannot be told from others here, and those others.
     """
@@ -102,30 +102,12 @@ class Combination:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Term:
-    """The F test of a main effect or interaction over all of its levels, over seeds.
-
-    Attributes:
-        factors: One for a main effect, two for an interaction.
-        df: Degrees of freedom of the term.
-        f: The statistic.
-        p: Of no effect at any level.
-    """
-
-    factors: tuple[str, ...]
-    df: int
-    f: float
-    p: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Factorial:
     """What a factorial design says.
 
     Attributes:
         effects: Each level of each factor against its reference, averaged over the other factors; then interactions:
             what two changes earn together beyond the sum of what each earns alone. To be given to `judge`.
-        terms: F tests of whole factors and interactions.
         aliased: Sentences on what this fraction cannot tell apart.
         runs: Trainings used.
         left_out: Combinations of arm and seed that are missing.
@@ -135,7 +117,6 @@ class Factorial:
     """
 
     effects: tuple[Effect, ...]
-    terms: tuple[Term, ...]
     aliased: tuple[str, ...]
     runs: int
     left_out: int
@@ -152,7 +133,7 @@ def factorial(
     confidence: float = 0.95,
     margin: float = 0.01,
 ) -> Factorial:
-    """Fits top-1 = seed + main effects + interactions of two factors, by least squares (statsmodels OLS).
+    """Fits top-1 = seed + main effects + interactions of two factors, by least squares.
 
     The design may be full or a fraction of it, and runs may be missing as long as every factor can be told from the
     others. Interactions of three factors and more are taken as noise. As for pairs, intervals speak for new seeds and
@@ -184,7 +165,7 @@ def factorial(
         )
     table = table_of([result for _, _, result in runs])
     values = np.array([result.top1 for _, _, result in runs]) if table is None else table.mean(axis=1)
-    terms, residual = _tests(values, coded, df)
+    residual = _residual(values, coded.design, df)
     effects = [
         _effect(
             values,
@@ -204,7 +185,6 @@ def factorial(
     ]
     return Factorial(
         effects=tuple(effects),
-        terms=terms,
         aliased=tuple(_alias(term, others) for term, others in coded.aliased.items()),
         runs=len(runs),
         left_out=len(arms) * len(seeds) - len(runs),
@@ -231,19 +211,11 @@ def _check(arms: Sequence[Combination], factors: Factors) -> None:
         seen.add(key)
 
 
-def _tests(values: NDArray[np.float64], coded: Columns, df: int) -> tuple[tuple[Term, ...], float]:
-    """F tests of all terms, and the residual standard deviation."""
-    from statsmodels.regression.linear_model import OLS  # type: ignore[import-untyped]
-
-    fit = OLS(values, coded.design).fit()
-    residual = float(np.sqrt(fit.ssr / df))
-    if residual < 1e-12:  # runs that fit the model exactly say nothing of noise
-        return (), 0.0
-    terms = []
-    for term, (start, end) in coded.terms.items():
-        test = fit.f_test(np.eye(coded.design.shape[1])[start:end])
-        terms.append(Term(factors=term, df=end - start, f=float(test.fvalue), p=float(test.pvalue)))
-    return tuple(terms), residual
+def _residual(values: NDArray[np.float64], design: NDArray[np.float64], df: int) -> float:
+    """Standard deviation of a run about the model; 0 where all runs fit it, which says nothing of noise."""
+    coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
+    residual = float(np.sqrt(((values - design @ coefficients) ** 2).sum() / df))
+    return residual if residual >= 1e-12 else 0.0
 
 
 def _contrasts(coded: Columns, factors: Factors) -> list[tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]]:

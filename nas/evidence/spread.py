@@ -206,7 +206,7 @@ def spread_of(
     """The spread of a contrast of a linear model of runs.
 
     For paired differences the design is a column of ones. Each clip's answers follow the same linear model as the means
-    do, so the contrast splits into one value a clip, whose variance over clips is the noise of clips.
+    do, so the contrast splits into one value per clip, whose variance over clips is the noise of clips.
 
     Args:
         values: (runs,) measured values, used where there is no table.

@@ -98,7 +98,9 @@ class Result:
         if self.correct is not None:
             values = np.asarray(self.correct)
             if values.ndim != 1 or values.size == 0 or not np.isin(values, (0, 1, LEFT_OUT)).all():
-                raise EvidenceError("correct must be one entry a clip: 1 right, 0 wrong or -1 left out, and not empty")
+                raise EvidenceError(
+                    "correct must be one entry per clip: 1 right, 0 wrong or -1 left out, and not empty"
+                )
             object.__setattr__(self, "correct", values.astype(np.int8))
 
     @classmethod

@@ -428,7 +428,7 @@ def _report(
     best_epoch: int | None,
     devices: int,
 ) -> dict[str, dict[str, str]]:
-    """Exports the trained network, then measures what was exported, in float32 as it will be used.
+    """Measures the trained network in float32, as it will be used, then writes its folder and opens that once.
 
     Returns:
         The videos that could not be read: of each split the reason by path.

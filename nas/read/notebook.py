@@ -36,7 +36,7 @@ class Opened:
         path: The database.
         name: The study's name.
         config: The study as it was run: its file, variant and overrides merged.
-        data: Classes, clips a split, checksum.
+        data: Classes, clips per split, checksum.
 
     Raises:
         StoreError: There is no such database, or it is not one of nas.

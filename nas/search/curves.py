@@ -125,7 +125,8 @@ def curves_of(store: Store, study: StudyRow) -> tuple[list[Curve], int]:
     """
     if not recorded_fidelity(study).continues:
         raise SearchError(
-            f"a table is of epochs of one training, but the rungs of {study['name']} are other fidelities"
+            "search.fidelity must be epochs for a table of learning curves, but the rungs of "
+            f"{study['name']} are other fidelities"
         )
     whole, lacking = [], 0
     last = max((row["epochs"] for row in store.evaluations(study["id"])), default=0)

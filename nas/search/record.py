@@ -1,4 +1,4 @@
-"""The search's side of the store: what the driver writes, one transaction an event, and the ledger of it in memory."""
+"""The search's side of the store: what the driver writes, one transaction per event, and the ledger of it in memory."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Job:
 
 
 class Histories:
-    """What a sampler may learn from at each rung: one observation a trial, in order of the trials' numbers.
+    """What a sampler may learn from at each rung: one observation per trial, in order of the trials' numbers.
 
     Args:
         num_rungs: Rungs.

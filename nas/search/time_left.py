@@ -1,7 +1,7 @@
 """Time that a search still needs, as a range, and its progress: epochs done of how many.
 
 The scheduler gives most epochs to few networks, and networks of a space differ in cost by orders of magnitude, so that
-epochs an hour say little. Here the seconds of jobs that have ended are explained by a + b x MACs an epoch. What is to
+epochs an hour say little. Here the seconds of jobs that have ended are explained by a + b x MACs per epoch. What is to
 come is the rest of the jobs under way, the networks that are still to be drawn, and those that are still to go on to a
 higher rung, each rung with the costs of the networks that it has had. Where a model decides who trains on, nothing is
 known of who is to come: the epochs that are left then take what an epoch took on average. The range is of the mean of

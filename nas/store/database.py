@@ -330,7 +330,7 @@ class Store:
         return self.rows(select(m.effect).where(m.effect.c.ablation_id == ablation_id).order_by(m.effect.c.id))
 
     def epoch_seconds(self, study_id: int, *, beyond: int = 0) -> list[r.SecondsRow]:
-        """How long epochs of the study took: `seconds` and the network's `train_macs`, one row a training.
+        """How long epochs of the study took: `seconds` and the network's `train_macs`, one row per training.
 
         Args:
             study_id: Of the study.

@@ -11,7 +11,7 @@ from nas.errors import StoreError
 from nas.store import tables as m
 from search_spaces.errors import SpecError
 
-# The front at the highest fidelity that the search has reached: accuracy against MACs, one row a network.
+# The front at the highest fidelity that the search has reached: accuracy against MACs, one row per network.
 _PARETO_FRONT = """
 CREATE VIEW pareto_front AS
 WITH point AS (
@@ -81,7 +81,7 @@ JOIN nas_study s ON s.id = i.study_id
 ORDER BY s.name, i.rung, i.method, i.objective, i.importance DESC, i.factor, i.other
 """
 
-# A network's motion tests, one row a network and seed.
+# A network's motion tests, one row per network and seed.
 _MOTION_TESTS = """
 CREATE VIEW motion_tests AS
 SELECT s.name AS study, t.digest, a.description, t.source, t.seed, t.epochs, t.split, t.num_clips,
@@ -166,7 +166,7 @@ VIEWS = {
 STEPS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("first schema", _first_schema),
     ("ablations, motion tests, importances, verdicts", _ablations),
-    ("several labels a video, views and intervals of tests", _several_labels),
+    ("several labels per video, views and intervals of tests", _several_labels),
     ("balanced accuracy, what networks are chosen by, heartbeat of the driver", _balanced_accuracy),
     ("what a model expected of a training, scores of networks", _expectations),
     ("the front by means over seeds", _seeds),

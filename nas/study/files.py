@@ -214,7 +214,9 @@ def _check_references(raw: Any, where: str) -> None:
         else:
             left.extend(at.values() if isinstance(at, Mapping) else at if isinstance(at, list | tuple) else ())
     if count and (count / 3) * log(3) + log(size) > log(_LARGEST_RESOLVED):
-        raise StudyError(f"a study must be far smaller for its {count} references by ${{...}} (in {where})")
+        raise StudyError(
+            f"a study may have few references by ${{...}} where it is large, but has {count} of them (in {where})"
+        )
 
 
 _LARGEST_RESOLVED = 2**28  # characters and values, once references are resolved

@@ -12,11 +12,6 @@ CORNER = 1.05
 """The reference of a hypervolume on axes that are scaled to 0..1: just beyond the worst, so that extremes count."""
 
 
-def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether `a` is nowhere worse than `b` and somewhere better."""
-    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
-
-
 def front_ranks(values: ArrayLike) -> NDArray[np.int64]:
     """Non-dominated sorting.
 

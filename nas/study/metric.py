@@ -103,19 +103,19 @@ def told(metrics: MetricsLike, chosen_by: str | None = None) -> str:
 
 
 def check_choice(chosen_by: str, *, multi_label: bool) -> None:
-    """Refuses what the data has no sense for.
+    """Refuses an accuracy that makes no sense for the data.
 
     Raises:
         SearchError: With the choices that it has.
     """
     if chosen_by == "map" and not multi_label:
         raise SearchError(
-            "search.accuracy is map, which is of data with several labels a video, but these videos have one (choices: "
-            "auto, top1, top5, balanced)"
+            "search.accuracy is map, which is of data with several labels per video, but these videos have one "
+            "(choices: auto, top1, top5, balanced)"
         )
     if chosen_by == "balanced" and multi_label:
         raise SearchError(
-            "search.accuracy is balanced, which is of data with one label a video, but these videos have several "
+            "search.accuracy is balanced, which is of data with one label per video, but these videos have several "
             "(choices: auto, top1, top5, map)"
         )
 

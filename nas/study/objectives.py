@@ -261,7 +261,7 @@ def recorded_floors(study: Mapping[str, Any]) -> tuple[Floor, ...]:
 
 
 def check_objectives(names: Sequence[str], *, multi_label: bool, frames: int) -> None:
-    """Refuses what the data has no sense for.
+    """Refuses objectives that make no sense for the data.
 
     Args:
         names: Of the search.
@@ -271,10 +271,15 @@ def check_objectives(names: Sequence[str], *, multi_label: bool, frames: int) ->
     Raises:
         SearchError: In one line.
     """
+    key = "search.objectives"
     for name in names:
         if name == "map" and not multi_label:
-            raise SearchError("search.objectives has map, which is of data with several labels a video")
+            raise SearchError(f"{key} may have map only for videos of several labels, but these have one; leave it out")
         if name in ("balanced", MOTION_GAP) and multi_label:
-            raise SearchError(f"search.objectives has {name}, which is of data with one label a video")
+            raise SearchError(
+                f"{key} may have {name} only for videos of one label, but these have several; leave it out"
+            )
         if name == MOTION_GAP and frames < 2:
-            raise SearchError(f"search.objectives has {MOTION_GAP}, which needs clips of at least 2 frames")
+            raise SearchError(
+                f"{key} may have {MOTION_GAP} only for clips of 2 frames or more, but these have {frames}"
+            )

@@ -160,7 +160,7 @@ def _scalar(value: Any, kind: Any, where: str) -> Any:
 
 @lru_cache(maxsize=64)
 def kinds_of(schema: Hashable) -> dict[str, Any]:
-    """The types of the keys of a class of this module."""
+    """The types of the keys of a class of `nas.study.schema`."""
     hints = get_type_hints(schema)
     return {f.name: hints[f.name] for f in fields(schema)}  # type: ignore[arg-type]
 
@@ -252,7 +252,7 @@ def _frozen(kind: Any, value: Any, where: str) -> Any:
 
 
 def check(of: type, values: Mapping[str, Any], place: str) -> None:
-    """Raises StudyError where a value of a class of this module breaks the rule of its key.
+    """Raises StudyError where a value of a class of `nas.study.schema` breaks the rule of its key.
 
     Args:
         of: The class.

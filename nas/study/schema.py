@@ -144,7 +144,7 @@ class SearchSchema:
     accuracy: str = setting(
         "auto",
         "What networks are chosen by: `top1`; `balanced`, the mean over classes of top-1, for data with frequent and"
-        " rare classes; `top5`; `map`, for several labels a video; `auto` is `map` with several labels, else `top1`.",
+        " rare classes; `top5`; `map`, for several labels per video; `auto` is `map` with several labels, else `top1`.",
         choices=CHOICES,
     )
     features: list[str] = setting(

@@ -64,7 +64,7 @@ def plan(
         width: Columns.
         config: Clip, sampling and order.
         views: What is asked for.
-        rate: Frames a second of the video; 0 if unknown.
+        rate: Frames per second of the video; 0 if unknown.
 
     Returns:
         Distinct views; their `times` add up to `views.per_video`.
@@ -94,7 +94,7 @@ def clips_of(
         frames: (F, H, W, C) as they were decoded, or their flow; only what is needed is read.
         config: Clip, sampling and order.
         views: What is asked for.
-        rate: Frames a second of the video; 0 if unknown.
+        rate: Frames per second of the video; 0 if unknown.
 
     Yields:
         A clip (T, h, w, C), and how many of the views it stands for.

@@ -111,7 +111,7 @@ def shown(file: Path, places: Sequence[str], *, precision: bool) -> Iterator[Nod
     Args:
         file: In the study's folder.
         places: Files and folders of the data.
-        precision: As in `Probe`.
+        precision: As in `NodeProbe`.
 
     Raises:
         SearchError: The file system has no locks.

@@ -81,7 +81,7 @@ class TrainedNetwork(nn.Module):
         Args:
             frames: RGB (F, H, W, 3), or flow (F, H, W, 2) as `flowing` gives it.
             views: Over which the mean is taken; those of the network's test by default.
-            rate: Frames a second; 0 if unknown.
+            rate: Frames per second; 0 if unknown.
         """
         views = self.views if views is None else views
         frames = self.flowing(frames)

@@ -1,4 +1,4 @@
-"""Jobs on the machines of a Ray cluster, one task a job; the only module that imports Ray.
+"""Jobs on the machines of a Ray cluster, one task per job; the only module that imports Ray.
 
 Ray is a way to start processes elsewhere and to hear of their end, nothing more: what is tried again is the driver's
 to decide, what is stored lies in the job's folder, and where a job trains is chosen here.

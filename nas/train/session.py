@@ -209,7 +209,7 @@ def environment() -> dict[str, Any]:
 
 
 def data_record(study: Study, data: VideoData, lost: Sequence[Broken] = ()) -> dict[str, Any]:
-    """What is recorded of the data: classes, clips a split, checksum, broken videos, layout and definition.
+    """What is recorded of the data: classes, clips per split, checksum, broken videos, layout and definition.
 
     `left_out`, where there is such, are the videos of val that were found to be unreadable after that.
     """

@@ -70,7 +70,7 @@ class Judged:
         clip1: Share of single views whose most probable class is right (clip@1, "clip hit@1").
         video1: Share of videos whose class is the most probable one of the mean over views (video@1).
         video5: Share of videos whose class is among the five most probable ones, or among all if fewer (video@5).
-        loss: Mean cross-entropy of the means over views, in nats; with several labels a video the binary one, a mean
+        loss: Mean cross-entropy of the means over views, in nats; with several labels per video the binary one, a mean
             over videos and classes.
         confidence: Of the intervals.
         classes: One row a class, in the order of the network's outputs.

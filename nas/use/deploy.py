@@ -129,7 +129,7 @@ def deploy(
     if form.uint8 and network.data.input == "difference":
         raise ConfigError("--uint8 takes frames, but the network sees their differences; leave it out")
     if form.half and kind == "source":
-        raise ConfigError("--half is of --onnx and --pt2")
+        raise ConfigError("--half must go with --onnx or --pt2, but not with --source; leave it out")
     facts = facts_of(network, form)
     expected = _outputs(network, Form(), network, data, progress)
     shipped = Shipped(network, form).eval()

@@ -137,7 +137,7 @@ def _middle(values: NDArray[np.float64]) -> tuple[float, float]:
 def calibration_error(scores: Scores) -> float | None:
     """Expected calibration error over bins of equal width (Naeini et al. 2015; Guo et al. 2017, section 2).
 
-    Of one label a video, the probability of the most probable class is held against how often that is right; of
+    Of one label per video, the probability of the most probable class is held against how often that is right; of
     several, each probability against how often the class is there. None where a probability is not finite.
     """
     if not np.isfinite(scores.probabilities).all():

@@ -185,7 +185,7 @@ def aligned(names: Sequence[str], scores: Sequence[Scores]) -> list[Scores]:
         columns = np.array([other.classes.index(name) for name in first.classes])
         if (other.targets is None) != (first.targets is None):
             raise NasError(
-                f"an ensemble's networks all give one label a video or several, but {names[0]} or {name} not"
+                f"an ensemble's networks all give one label per video or several, but {names[0]} or {name} not"
             )
         odd_ones = _differ(first, other, rows, columns)
         if odd_ones.any():

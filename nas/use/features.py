@@ -211,7 +211,7 @@ def extract(
         SpecError: The network has no classifier, or does not take clips of this size.
     """
     if data.multi_label:
-        raise ConfigError(f"features are kept with one label a video, but the videos of {config.root} have several")
+        raise ConfigError(f"features are kept with one label per video, but the videos of {config.root} have several")
     total = sum(len(data.split(split)) for split in splits)
     if not total:
         raise ConfigError(f"features need a video, but {', '.join(splits)} of {config.root} hold none")

@@ -154,7 +154,7 @@ def score(
     several = data.multi_label if several is None else several
     if data.multi_label and not several:
         raise ConfigError(
-            f"a network trained on one label a video is tested on such videos, but those of {config.root} have several"
+            f"a network trained on one label per video must be tested on such, but videos of {config.root} have several"
         )
     names = tuple(data.classes if classes is None else classes)
     videos = data.split(split)

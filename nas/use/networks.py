@@ -144,7 +144,7 @@ def judged_network(
     rows: tuple[BackwardsRow, ...] = ()
     if backwards:
         if network.multi_label:
-            raise ConfigError("what becomes of a class backwards is told of networks with one label a video")
+            raise ConfigError("what becomes of a class backwards is told of networks with one label per video")
         turned = dataclasses.replace(config, reversal="eval" if config.reversal == "none" else "none")
         rows = backwards_table(scores, score_network(network, data, turned, views, split, progress=progress))
     return NetworkTest(

@@ -35,7 +35,7 @@ class Claims:
 
     Attributes:
         seconds: Length; 0 if it does not say.
-        fps: Frames a second; 0 if it does not say.
+        fps: Frames per second; 0 if it does not say.
     """
 
     seconds: float
@@ -72,7 +72,7 @@ def windows_of(
 
     Args:
         seconds: Length of the video, above 0.
-        fps: Frames a second, above 0.
+        fps: Frames per second, above 0.
         config: Clip and sampling.
         most: Largest number of parts.
         length: Of a part in seconds, where the user says it.
@@ -94,7 +94,7 @@ def frames_of(window: Window, times: NDArray[np.float64], fps: float, config: Da
     Args:
         window: Of the video.
         times: (F,) when each frame is shown, in seconds, ascending.
-        fps: Frames a second, in the mean.
+        fps: Frames per second, in the mean.
         config: Clip and sampling.
     """
     first, end = np.searchsorted(times, [window.start - _INSTANT, window.end - _INSTANT]).tolist()

@@ -62,7 +62,7 @@ PARENTS = {kind: image_resnet(kind) for kind in ("basic", "bottleneck")}
 
 
 def resnet(kind: str, ops: list[TemporalOp], *, stem: int = 3, strides=(1, 1, 1, 1), **options: Any) -> ResNetSpec:
-    """A network of one block a stage whose parent is PARENTS[kind]."""
+    """A network of one block per stage whose parent is PARENTS[kind]."""
     return ResNetSpec(
         stem=Stem(width=64, temporal_kernel=stem, spatial_kernel=7, spatial_stride=2, pool="max"),
         stages=tuple(

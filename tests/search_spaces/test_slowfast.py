@@ -196,8 +196,8 @@ def test_settings_are_offered_only_where_they_do_something(domains, networks):
 @pytest.mark.parametrize(
     ("domains", "message"),
     [
-        ({"depth": [34]}, "depth must be one of 50, 101, 152, 200 or blocks a stage as 1-2-1, but is 34"),
-        ({"depth": ["1-0"]}, "depth must be one of 50, 101, 152, 200 or blocks a stage as 1-2-1, but is 1-0"),
+        ({"depth": [34]}, "depth must be one of 50, 101, 152, 200 or blocks per stage as 1-2-1, but is 34"),
+        ({"depth": ["1-0"]}, "depth must be one of 50, 101, 152, 200 or blocks per stage as 1-2-1, but is 1-0"),
         ({"alpha": [0]}, "alpha must be a whole number of at least 1, but is 0"),
         ({"beta": [2.5]}, "beta must be a whole number of at least 1, but is 2.5"),
         ({"width": ["wide"]}, "width must be a number above 0, but is wide"),

@@ -206,7 +206,7 @@ def test_lists_become_labels():
         ({"domains": {"placement": ["mc7"]}}, "domains.placement: placement must have a form such as all"),
         ({"domains": {"dilation": [[0, 1]]}}, "domains.dilation: dilation must be whole numbers"),
         ({"domains": {"temporal_stride": ["1-x"]}}, "domains.temporal_stride"),
-        ({"domains": {"depth": ["b1"]}}, "blocks a stage as 1-2-1 (basic) or b1-2-1 (bottlenecks), but is b1"),
+        ({"domains": {"depth": ["b1"]}}, "blocks per stage as 1-2-1 (basic) or b1-2-1 (bottlenecks), but is b1"),
         ({"domains": {"cut": [-1]}}, "domains.cut: cut must be a whole number of at least 0, but is -1"),
         ({"domains": {"cut": [3, 9], "depth": [10, 18]}}, "cut must be 0 to 8, the number of blocks, but is 9"),
         ({"domains": {"placement": ["top_heavy:9"]}}, "placement top_heavy:9 must cut at 0 to 8 in 8 blocks"),

@@ -188,8 +188,8 @@ def test_settings_are_offered_only_where_they_do_something(domains, networks):
 @pytest.mark.parametrize(
     ("domains", "message"),
     [
-        ({"depth": [0]}, "depth must be a factor above 0, such as 2.2, or blocks a stage as 3-5-11-7, but is 0"),
-        ({"depth": ["3-0"]}, "or blocks a stage as 3-5-11-7, but is 3-0"),
+        ({"depth": [0]}, "depth must be a factor above 0, such as 2.2, or blocks per stage as 3-5-11-7, but is 0"),
+        ({"depth": ["3-0"]}, "or blocks per stage as 3-5-11-7, but is 3-0"),
         ({"bottleneck": ["2x"]}, "bottleneck must be a number above 0, but is 2x"),
         ({"features": [1.5]}, "features must be a whole number of at least 1, but is 1.5"),
         ({"kind": ["3d"]}, "kind must be one of its choices, but is 3d"),

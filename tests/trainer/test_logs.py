@@ -34,7 +34,7 @@ def test_the_table_is_the_lines(toy, tmp_path):
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
     assert [float(row["train_loss"]) for row in rows] == [e.train_loss for e in result.epochs]
     assert [row["val_top1"] for row in rows] == ["", *(str(e.val.top1) for e in result.epochs[1:])]
-    assert {row["val_map_class"] for row in rows} == {""}  # one label a clip
+    assert {row["val_map_class"] for row in rows} == {""}  # one label per clip
     assert (tmp_path / "progress.csv").read_text() == to_csv(map(row_of, result.epochs), COLUMNS)
 
 

@@ -183,7 +183,7 @@ def test_class_weights_follow_the_number_of_videos():
         ({"schedule": "steps", "steps": (3.0, 2.0)}, r"recipe.steps must be ascending and above 0"),
         ({"steps": (3.0,)}, "but is .* with schedule anytime"),
         ({"accumulate": 17}, "recipe.accumulate must be at most recipe.batch_size = 16, but is 17"),
-        ({"compile": True, "checkpointing": True}, "recipe.checkpointing must be off with recipe.compile"),
+        ({"compile": True, "checkpointing": True}, "recipe.checkpointing must be false with recipe.compile"),
     ],
 )
 def test_settings_out_of_range_are_refused_in_one_line(options, words):

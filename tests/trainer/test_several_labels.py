@@ -171,7 +171,7 @@ def test_cross_entropy_on_several_labels_is_refused(toy, tmp_path):
 def test_a_balance_of_classes_with_several_labels_is_refused(toy, tmp_path):
     batches, data = several(toy)
     with pytest.raises(
-        ConfigError, match=r"recipe.balance must be none for data with several labels a video, but is even"
+        ConfigError, match=r"recipe.balance must be none for data with several labels per video, but is even"
     ):
         toy.train(tmp_path, 1, batches=batches, data=data, loss="bce", balance="even")
 

@@ -32,7 +32,7 @@ def interrupted(toy, folder, epoch, step, until_epoch, **options):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lion"])
 @pytest.mark.parametrize("checkpoint_steps", [1, 2, 4])
 def test_going_on_within_an_epoch_equals_never_stopping(toy, tmp_path, optimizer, checkpoint_steps):
-    """Six steps an epoch; dropout, mixup, cutmix and averaged weights included."""
+    """Six steps per epoch; dropout, mixup, cutmix and averaged weights included."""
     options = OPTIONS | {"optimizer": optimizer, "batch_size": 4}
     toy.train(tmp_path / "whole", 3, **options)
     interrupted(toy, tmp_path / "parts", 2, 5, 3, checkpoint_steps=checkpoint_steps, **options)

@@ -265,10 +265,10 @@ def _gathered(clips: Tensor, order: Tensor) -> Tensor:
 
 
 def to_bytes(flow: NDArray[np.float32], bound: float = BOUND) -> NDArray[np.uint8]:
-    """Flow in pixels a frame, of any shape, as bytes."""
+    """Flow in pixels per frame, of any shape, as bytes."""
     return np.asarray(np.clip(np.rint(flow * (ZERO / bound)) + ZERO, 0, 255), dtype=np.uint8)
 
 
 def to_pixels(flow: NDArray[np.uint8], bound: float = BOUND) -> NDArray[np.float32]:
-    """Bytes of flow, of any shape, in pixels a frame."""
+    """Bytes of flow, of any shape, in pixels per frame."""
     return (flow.astype(np.float32) - ZERO) * np.float32(bound / ZERO)

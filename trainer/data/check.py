@@ -86,7 +86,7 @@ class SplitReport:
         frames: Frames of the usable videos; None if there is none.
         height: Rows, upright, in pixels.
         width: Columns, upright, in pixels.
-        fps: Frames a second, of those that say so.
+        fps: Frames per second, of those that say so.
         seconds: Lengths, of those that say so.
     """
 

@@ -100,7 +100,7 @@ def train_batches(
         device: Where the batches are wanted.
         start_batch: Batches of the epoch to pass over, at least 0; those that follow are the same as without it.
         part: The process's number and the number of processes; the parts of all are the batch (`trainer.processes`).
-        balance: How often the videos of a class are drawn; other than `none` for one label a video only.
+        balance: How often the videos of a class are drawn; other than `none` for one label per video only.
 
     Yields:
         Clips (N, C, T, H, W), float32, normalised, in channels_last_3d order; and labels (N,), int64, or where the data

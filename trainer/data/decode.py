@@ -40,7 +40,7 @@ class Decoded:
 
     Attributes:
         frames: RGB frames (F, H, W, 3), F at least 1.
-        fps: Frames a second of what is in `frames`, in the mean; 0 if the file does not say.
+        fps: Frames per second of what is in `frames`, in the mean; 0 if the file does not say.
         times: (F,) when each frame is shown, in seconds from the first one of the file; empty if it does not say.
         seconds: Length, to where the last frame of the file ends; 0 if it does not say.
     """

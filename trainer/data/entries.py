@@ -40,7 +40,7 @@ class Entry:
         height: Rows.
         width: Columns.
         offset: First byte of what is kept of it, such as raw frames of F * height * width * C bytes.
-        fps: Frames a second; 0 if unknown.
+        fps: Frames per second; 0 if unknown.
         labels: Indices of all its classes, of multi-label data alone; `label` is the first of them.
         digested: Whether digests lie before `offset`; not in what was written before there were any.
     """

@@ -1,6 +1,6 @@
-"""Videos that are folders of images, as TSN and TSM keep them: RGB, and flow in two images a frame.
+"""Videos that are folders of images, as TSN and TSM keep them: RGB, and flow in two images per frame.
 
-The images of flow are cut off at 20 pixels a frame (TSN's extraction; `trainer.data.kinds.BOUND`), scaled as pictures
+The images of flow are cut off at 20 pixels per frame (TSN's extraction; `trainer.data.kinds.BOUND`), scaled as pictures
 are and left with their numbers. There may be one image of each axis fewer than frames, since the last frame has no next
 one: the last flow then stands for it, too.
 """

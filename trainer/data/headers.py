@@ -42,7 +42,7 @@ class Needed:
 
     Attributes:
         frames: Frames of a clip.
-        fps: Frames a second that the clip is taken at; 0 for those of the video.
+        fps: Frames per second that the clip is taken at; 0 for those of the video.
         max_frames: Frames that are kept of a longer video; 0 keeps all.
     """
 
@@ -70,7 +70,7 @@ class Header:
         reason: Of that, in a few words.
         frames: Number of frames; 0 if the header does not say.
         seconds: Length; 0 if it does not say.
-        fps: Frames a second; 0 if it does not say.
+        fps: Frames per second; 0 if it does not say.
         height: Rows, upright.
         width: Columns, upright.
         remarks: What is unusual, though training can use it: `cut off`, `variable rate`, `rotated`, `10-bit`,

@@ -18,7 +18,7 @@ ZERO = 128
 """The byte that stands for no motion; 0 and 256 would be the two ends of the bound."""
 
 BOUND = 20.0
-"""Pixels a frame that flow is cut off at, as TSN cuts it off (Wang et al. 2016)."""
+"""Pixels per frame that flow is cut off at, as TSN cuts it off (Wang et al. 2016)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,7 @@ class FlowSettings:
 
     Attributes:
         method: `dis` or `farneback` of OpenCV; `images` were there already.
-        bound: Pixels a frame that the ends of a byte stand for.
+        bound: Pixels per frame that the ends of a byte stand for.
     """
 
     method: FlowMethod

@@ -194,7 +194,7 @@ def write_flow(
         short_side: Short side of the frames that flow is computed on, in pixels.
         max_frames: Frames of a video at most, evenly spaced; 0 keeps all.
         method: `dis` or `farneback`.
-        bound: Pixels a frame that flow is cut off at.
+        bound: Pixels per frame that flow is cut off at.
         coding: `jpeg`, or `raw` for exact bytes.
         quality: Of JPEGs, 1 to 100.
         num_workers: Processes; `None` takes as many as there are cores, but none for small data.

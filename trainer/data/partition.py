@@ -25,7 +25,7 @@ def videos_by_class(root: Path) -> tuple[dict[str, str], list[LeftOut]]:
     listing = Listing(root)
     folders = listing.folders("")
     if {"train", "val"} <= set(folders):
-        raise DataError(f"{root} has train and val already; name the folder that holds one folder a class")
+        raise DataError(f"{root} has train and val already; name the folder that holds one folder per class")
     if len(folders) < 2:
         raise DataError(f"two folders of classes at least must lie in {root}, but {len(folders)} do")
     found: dict[str, str] = {}

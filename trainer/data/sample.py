@@ -11,7 +11,7 @@ Indices = NDArray[np.int64]
 
 
 def needed_frames(clip: Clip, sampling: Sampling) -> int:
-    """Says how many frames a video must have so that no frame of a clip repeats."""
+    """Says how many frames per video must have so that no frame of a clip repeats."""
     return clip.span if sampling == "dense" else clip.frames
 
 
@@ -60,12 +60,12 @@ def eval_indices(num_frames: int, clip: Clip, sampling: Sampling, *, number: int
 
 
 def frames_at(num_frames: int, rate: float, fps: float) -> int:
-    """Says how many frames a video has at another frame rate; at least 1.
+    """Says how many frames per video has at another frame rate; at least 1.
 
     Args:
         num_frames: Frames of the video.
-        rate: Frames a second of the video; 0 if unknown.
-        fps: Frames a second that are wanted; 0 takes the video as it is, as an unknown rate does.
+        rate: Frames per second of the video; 0 if unknown.
+        fps: Frames per second that are wanted; 0 takes the video as it is, as an unknown rate does.
     """
     return max(1, round(num_frames * fps / rate)) if fps > 0 and rate > 0 else num_frames
 

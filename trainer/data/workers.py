@@ -59,7 +59,7 @@ def each(
 ) -> Generator[Done | str, None, None]:
     """Does something to each of many files and yields the results in the order of the files.
 
-    Only a few videos a process are under way at a time, so memory stays bounded however many there are. If
+    Only a few videos per process are under way at a time, so memory stays bounded however many there are. If
     a video makes the decoder crash, the ones that were under way are tried again, each in a process of its
     own.
 

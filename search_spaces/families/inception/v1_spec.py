@@ -227,7 +227,7 @@ class InceptionV1Spec(ArchSpec):
         return (*links, Link("head", LocalHead(planes, num_classes, dropout)))
 
     def describe(self) -> str:
-        """Returns one line that differs wherever specs differ; see `inception_v1_show`."""
+        """Returns one line that differs wherever specs differ."""
         return describe(self)
 
     def rows(self) -> list[dict[str, object]]:

@@ -283,7 +283,7 @@ class InceptionV3Spec(ArchSpec):
         return (*links, Link("head", Head(in_planes=planes, num_classes=num_classes, dropout=dropout)))
 
     def describe(self) -> str:
-        """Returns one line that differs wherever specs differ; see `inception_v3_show`."""
+        """Returns one line that differs wherever specs differ."""
         return describe(self)
 
     def rows(self) -> list[dict[str, object]]:

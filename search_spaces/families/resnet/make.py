@@ -188,7 +188,7 @@ def depth_blocks(depth: Scalar) -> tuple[BlockKind, tuple[int, ...]]:
     """Returns kind and number of blocks of each stage.
 
     Args:
-        depth: 10, 18, 26, 34 (basic blocks), 50, 101, 152 (bottlenecks), or blocks a stage: `1-2-1` of basic ones,
+        depth: 10, 18, 26, 34 (basic blocks), 50, 101, 152 (bottlenecks), or blocks per stage: `1-2-1` of basic ones,
             `b1-2-1` of bottlenecks.
 
     Raises:
@@ -199,7 +199,7 @@ def depth_blocks(depth: Scalar) -> tuple[BlockKind, tuple[int, ...]]:
     if isinstance(depth, str) and (match := _BLOCKS.fullmatch(depth)) and 0 not in (counts := ints(match[2])):
         return ("bottleneck" if match[1] else "basic"), counts
     raise SpecError(
-        f"depth must be one of {', '.join(map(str, DEPTHS))}, or blocks a stage as 1-2-1 (basic) or b1-2-1"
+        f"depth must be one of {', '.join(map(str, DEPTHS))}, or blocks per stage as 1-2-1 (basic) or b1-2-1"
         f" (bottlenecks), but is {depth}"
     )
 
@@ -316,7 +316,7 @@ def time_pools(label: str, num_stages: int) -> tuple[int, ...]:
     """Returns how many frames the pool behind each stage makes one.
 
     Args:
-        label: `none`, or frames a stage such as `2-2-2-1`.
+        label: `none`, or frames per stage such as `2-2-2-1`.
         num_stages: Stages.
 
     Raises:

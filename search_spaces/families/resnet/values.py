@@ -58,7 +58,7 @@ def first_temporal_stride(label: Scalar) -> int:
 
 
 def stage_strides(label: Scalar | tuple[Scalar, ...], groups_3d: list[bool] | tuple[bool, ...]) -> tuple[int, ...]:
-    """Returns a stride a stage from one label, or from one value a stage."""
+    """Returns a stride a stage from one label, or from one value per stage."""
     if not isinstance(label, tuple):
         return (int(label),) * len(groups_3d) if label in (1, 2) else temporal_strides(str(label), groups_3d)
     named = {name: temporal_strides(name, groups_3d) for name in ("none", "as_paper")}

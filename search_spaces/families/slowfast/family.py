@@ -63,7 +63,7 @@ def depths(depth: Scalar) -> tuple[int, ...]:
         return DEPTHS[depth]
     if isinstance(depth, str) and _INTS.fullmatch(depth) and 0 not in (counts := ints(depth)):
         return counts
-    raise SpecError(f"depth must be one of {', '.join(map(str, DEPTHS))} or blocks a stage as 1-2-1, but is {depth}")
+    raise SpecError(f"depth must be one of {', '.join(map(str, DEPTHS))} or blocks per stage as 1-2-1, but is {depth}")
 
 
 def make_slowfast(

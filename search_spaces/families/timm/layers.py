@@ -4,7 +4,7 @@ timm's modules see frames as a batch of images (N*T, C, H, W). In channels-last 
 (N, C, T, H, W), so going from one to the other moves nothing. Batch norm over N*T images is batch norm over N clips;
 squeeze-excitation stays with each frame.
 
-An operator inside a part needs to know how many frames a clip has. All operators of a part share a `Clock`, which the
+An operator inside a part needs to know how many frames per clip has. All operators of a part share a `Clock`, which the
 part sets before it runs.
 """
 

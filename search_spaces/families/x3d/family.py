@@ -66,7 +66,7 @@ def depths(depth: float | str) -> tuple[int, ...]:
         return tuple(math.ceil(depth * count) for count in _BASE_DEPTHS)
     if isinstance(depth, str) and _INTS.fullmatch(depth) and 0 not in (counts := ints(depth)):
         return counts
-    raise SpecError(f"depth must be a factor above 0, such as 2.2, or blocks a stage as 3-5-11-7, but is {depth}")
+    raise SpecError(f"depth must be a factor above 0, such as 2.2, or blocks per stage as 3-5-11-7, but is {depth}")
 
 
 def make_x3d(

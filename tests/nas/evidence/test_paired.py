@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.weightstats import DescrStatsW
 
+from benchmarks.simulated import GESTURES, results, simulate
 from nas.evidence.paired import bootstrap_interval, paired
-from nas.evidence.simulate import GESTURES, results, simulate
 from nas.evidence.spread import Spread, spread_of
 from nas.evidence.values import Effect, EvidenceError, Result
 

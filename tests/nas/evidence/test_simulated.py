@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas.evidence.simulate import GESTURES, MOTION, Noise, count, count_stops, results, simulate
+from benchmarks.simulated import GESTURES, MOTION, Noise, count, count_stops, results, simulate
 from nas.evidence.values import EvidenceError
 from nas.evidence.words import Looks
 
@@ -69,7 +69,7 @@ def test_answers_by_clip_can_be_held_back() -> None:
 
 def test_importing_the_room_is_cheap() -> None:
     code = (
-        "import sys; from nas.evidence import paired, words, factorial, spread, simulate; "
+        "import sys; from nas.evidence import paired, words, factorial, spread; "
         "print(sorted({'scipy', 'statsmodels', 'pandas', 'torch', 'sqlalchemy'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -268,7 +268,11 @@ def test_a_search_that_is_not_over_is_recorded_as_far_as_it_got(
 @pytest.mark.parametrize(
     ("search", "recipe", "message"),
     [
-        ({"fidelity": "data", "rungs": [0.5, 1.0], "epochs": 1}, {}, "a table is of epochs of one training"),
+        (
+            {"fidelity": "data", "rungs": [0.5, 1.0], "epochs": 1},
+            {},
+            "search.fidelity must be epochs for a table of learning curves",
+        ),
         ({"rungs": [2]}, {"eval_every": 2}, "was measured after each epoch (recipe.eval_every)"),
     ],
 )

@@ -205,7 +205,7 @@ BAD: list[tuple[list[str], str]] = [
     (["--onnx", "{out}", "--batch", "0"], "--batch must be dynamic or 1 to 4096, but is 0"),
     (["--onnx", "{out}", "--batch", "²"], "--batch must be dynamic or 1 to 4096"),
     (["--source", "{out}"], "--source must be a file that ends in .py"),
-    (["--source", "{out}.py", "--half"], "--half is of --onnx and --pt2"),
+    (["--source", "{out}.py", "--half"], "--half must go with --onnx or --pt2, but not with --source"),
     (["--onnx", "/proc/net.onnx"], "No such file or directory"),
     (["--onnx", "{out}", "--pt2", "{out}"], "two outputs would be"),
     (["--pt2", "{out}.pt", "--source", "{out}.py"], "two outputs would be"),

@@ -31,7 +31,7 @@ FRAMES, SIZE = 8, 32
 
 
 def moving(name: str, rng: np.random.Generator) -> np.ndarray:
-    """A speckled square on a still ground, which moves two pixels a frame as its class says."""
+    """A speckled square on a still ground, which moves two pixels per frame as its class says."""
     video = np.broadcast_to(rng.integers(0, 60, (SIZE, SIZE, 3), dtype=np.uint8), (FRAMES, SIZE, SIZE, 3)).copy()
     square = rng.integers(120, 255, (12, 12, 3), dtype=np.uint8)
     top = int(rng.integers(0, SIZE - 12))
@@ -212,7 +212,7 @@ def test_bad_settings_are_one_line(
     ("options", "message"),
     [
         (["--method", "dsi"], "method 'dsi' is not known; did you mean dis?"),
-        (["--bound", "0"], "--bound must be pixels a frame above 0"),
+        (["--bound", "0"], "--bound must be pixels per frame above 0"),
         (["--coding", "png"], "coding 'png' is not known; did you mean jpeg? (choices: jpeg, raw)"),
         (["--quality", "0"], "--quality must be from 1 to 100"),
         (["--short-side", "-1"], "--short-side must be from 0 to 16,384, but is -1"),

@@ -190,7 +190,7 @@ def test_an_excerpt_goes_on_until_it_has_the_frames_of_a_clip_where_they_are_rar
     network: TrainedNetwork, tmp_path: Path
 ) -> None:
     frames = np.random.default_rng(9).integers(0, 255, (60, 16, 16, 3), dtype=np.uint8)
-    ticks = [*range(40), *range(40, 40 + 16 * 20, 16)]  # 32 frames a second, then 2
+    ticks = [*range(40), *range(40, 40 + 16 * 20, 16)]  # 32 frames per second, then 2
     path = written(tmp_path / "rare.mp4", frames, fps=32, ticks=ticks)
     found, _ = excerpt(path, Window(start=4.0, end=5.0), dense(network))
     assert len(found) == 7

@@ -222,7 +222,7 @@ def test_what_takes_one_label_says_so_in_one_line(
     more = {"features": ["-o", str(tmp_path / "f.npz")], "evaluate": ["--backwards"]}.get(command, [])
     assert main([command, str(place.folders[0]), str(place.data), *more]) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert len(error) == 1 and "one label a video" in error[0]
+    assert len(error) == 1 and "one label per video" in error[0]
 
 
 def test_an_ablation_compares_average_precision_by_seeds(place: Place) -> None:

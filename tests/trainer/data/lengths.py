@@ -29,7 +29,7 @@ def written(
     size: int = 24,
     **options: str,
 ) -> Path:
-    """Writes a video at ten frames a second.
+    """Writes a video at ten frames per second.
 
     Args:
         path: The file; its suffix says the container.

@@ -116,7 +116,7 @@ def test_lists_of_another_size_are_not_mini_kinetics(plain: Path, tmp_path: Path
         find_videos(plain, name="mine", definition=f"ids:{tmp_path / 'lists'}")
     (tmp_path / "lists" / "val_more.txt").unlink()
     built.write_lines(tmp_path / "lists" / "val_ids.txt", ["short"])
-    with pytest.raises(DataError, match=r"one YouTube ID of 11 characters a line, but line 1"):
+    with pytest.raises(DataError, match=r"one YouTube ID of 11 characters per line, but line 1"):
         find_videos(plain, name="mine", definition=f"ids:{tmp_path / 'lists'}")
     built.write_lines(tmp_path / "lists" / "val_ids.txt", ["nobodynobod"])
     with pytest.raises(DataError, match=r"none of the 1 val IDs"):

@@ -125,7 +125,7 @@ class TestBytesOfFlow:
 
 
 def sliding(frames: int = 6, across: int = 3, down: int = 1) -> np.ndarray:
-    """Soft specks that slide to the right and down by so many pixels a frame."""
+    """Soft specks that slide to the right and down by so many pixels per frame."""
     noise = np.random.default_rng(4).normal(size=(80, 120, 1))
     for axis in (0, 1):
         noise = sum(np.roll(noise, shift, axis) for shift in range(-3, 4))

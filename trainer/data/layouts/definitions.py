@@ -217,8 +217,8 @@ def _of_ids(layout: Layout, name: str, folder: Path, record: dict[str, Any]) -> 
         for number, line in lines:
             if len(line) != ID_LENGTH:
                 raise DataError(
-                    f"an ID list must hold one YouTube ID of 11 characters a line, but line {number} of {files[0]} is "
-                    f"{line[:60]!r}"
+                    f"an ID list must hold one YouTube ID of 11 characters per line, but line {number} of {files[0]} "
+                    f"is {line[:60]!r}"
                 )
         wanted[split] = {line for _, line in lines}
         if name == "mini-kinetics-200" and len(wanted[split]) != _MINI[split]:

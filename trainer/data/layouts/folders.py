@@ -52,7 +52,7 @@ def read_tree(listing: Listing, kind: str, *, names: Path | None, remedy: str) -
     if kind != "folders" and not folders.get("test", True):
         del folders["test"]  # the downloader makes it, whatever is asked for
     if not folders["train"]:
-        raise DataError(f"a split must have one folder a class, but {root / bases['train']} has none; {remedy}")
+        raise DataError(f"a split must have one folder per class, but {root / bases['train']} has none; {remedy}")
     for split in folders:
         _check_same(root, split, folders["train"], folders[split])
     names_of = sorted(folders["train"], key=lambda name: unicodedata.normalize("NFC", name))

@@ -32,7 +32,7 @@ class Coded:
         num_frames: Frames, F.
         height: Rows.
         width: Columns.
-        fps: Frames a second; 0 if unknown.
+        fps: Frames per second; 0 if unknown.
         digests: Of the parts of `data` that are read at once; see `trainer.data.digests`.
     """
 

@@ -1,6 +1,6 @@
 """Frames as JPEG, by libjpeg-turbo through simplejpeg.
 
-Measured on one core (milliseconds a frame, decoded into an array (H, W, 3) that is there already):
+Measured on one core (milliseconds per frame, decoded into an array (H, W, 3) that is there already):
 
 | frame   | simplejpeg | torchvision.io | Pillow | PyAV mjpeg |
 |---------|------------|----------------|--------|------------|

@@ -98,7 +98,7 @@ class Jpeg:
             number = int(numbers[place])
             if number != last:  # a looped video shows a frame more than once
                 if not 0 < edges[number + 1] - edges[number] <= len(data) - start - edges[number]:
-                    raise DamagedError(f"frame {number} is damaged: it does not lie")
+                    raise DamagedError(f"frame {number} is damaged: its bytes lie outside of the file")
                 coded = data[start + edges[number] : start + edges[number + 1]]
                 if digests is not None:
                     check_bytes(coded, digests[number], "frame", number)
@@ -162,7 +162,7 @@ def open_packed(folder: str | Path) -> Packed:
         planes = PLANES["rgb" if flow is None else "flow"]
         raw = settings["coding"] == "raw"
         if settings["coding"] not in ("jpeg", "raw", "times") or not _are_names(index["classes"]):
-            raise ValueError("its coding or its classes are none")
+            raise ValueError("its coding or its classes are not valid")
         splits: dict[str, Split] = {}
         for name, facts in index["splits"].items():
             # What is coded in another way has a reader of its own, which who wrote it knows.

@@ -105,7 +105,7 @@ def write_pack(
         layout: The videos.
         folder: Where the pack goes; made if absent.
         short_side: Short side of the frames, in pixels.
-        fps: Frames a second at most, evenly spaced; 0 keeps all.
+        fps: Frames per second at most, evenly spaced; 0 keeps all.
         max_frames: Frames of a video at most, evenly spaced; 0 keeps all.
         coding: `jpeg`, or `raw` for exact frames in about ten times the room.
         quality: Of JPEGs, 1 to 100.

@@ -130,7 +130,7 @@ def test_what_always_naming_the_largest_class_earns_is_drawn_where_it_is_more_th
     assert rules("top-1", 1 / 3) == rules("top-1", None) == ["chance 33.3 %"]
     assert rules("balanced accuracy", 40 / 48) == ["chance 33.3 %"]  # which is what it earns there, too
     assert rules("mAP", 40 / 48) == []
-    assert front_chart([point()], 0).rules == ()  # of several labels a video there is no one chance
+    assert front_chart([point()], 0).rules == ()  # of several labels per video there is no one chance
 
 
 def effect(difference: float, low: float | None, high: float | None) -> Effect:
