@@ -29,7 +29,7 @@ class SearchError(NasError):
     """A search cannot start or go on."""
 
 
-def one_of(what: str, value: object, choices: Iterable[object]) -> str:
+def unknown(what: str, value: object, choices: Iterable[object]) -> str:
     """Says that `value` is not a valid `what`, names the nearest valid one, and lists all of them."""
     names = [str(choice) for choice in choices]
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)

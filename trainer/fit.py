@@ -14,7 +14,7 @@ from trainer.config import ConfigError, DataConfig, Log
 from trainer.data import clips as video_clips
 from trainer.evaluate import Batches
 from trainer.logs import check_logs
-from trainer.loop import FitResult, Run, run
+from trainer.loop import FitResult, RunPlan, run
 from trainer.metrics import EpochResult
 from trainer.parallel import run_together
 from trainer.recipe import Recipe
@@ -95,7 +95,7 @@ def fit(
         raise ConfigError(f"patience must be at least 0, but is {patience}")
     _check(recipe, until_epoch=until_epoch, checkpoint_every=checkpoint_every, checkpoint_steps=checkpoint_steps)
     check_logs(logs)
-    plan = Run(
+    plan = RunPlan(
         model=model,
         data=data,
         data_config=data_config,

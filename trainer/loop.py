@@ -113,7 +113,7 @@ class FitResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Run:
+class RunPlan:
     """What a run was asked for; see `trainer.fit.fit`."""
 
     model: nn.Module
@@ -135,10 +135,10 @@ class Run:
 
 
 @dataclass(slots=True)
-class _Run:
+class _RunState:
     """A run under way: what was planned, who does it, and how far it is."""
 
-    plan: Run
+    plan: RunPlan
     team: Team
     files: RunFolder
     learner: Learner
@@ -155,7 +155,7 @@ class _Run:
 
 
 def run(
-    plan: Run,
+    plan: RunPlan,
     *,
     team: Team = ALONE,
     on_epoch: Callable[[EpochResult], None] | None = None,
@@ -194,7 +194,7 @@ def run(
             _check_same(identity, kept.run, files.last, unused=() if recipe.has_horizon else ("recipe.epochs",))
             check_network(learner.raw, kept.model, files.last)
             learner.load(kept)
-        this = _Run(
+        this = _RunState(
             plan=plan,
             team=team,
             files=files,
@@ -247,7 +247,7 @@ def run(
     )
 
 
-def _epoch(this: _Run, epoch: int, partial: Partial | None) -> EpochResult:
+def _epoch(this: _RunState, epoch: int, partial: Partial | None) -> EpochResult:
     """Trains an epoch, or the rest of it, and evaluates."""
     plan, learner = this.plan, this.learner
     recipe, device = plan.recipe, plan.device
@@ -313,7 +313,7 @@ def _epoch(this: _Run, epoch: int, partial: Partial | None) -> EpochResult:
     )
 
 
-def _write_partial(this: _Run, epoch: int, losses: Losses, began: float) -> None:
+def _write_partial(this: _RunState, epoch: int, losses: Losses, began: float) -> None:
     losses.read()
     generators = this.team.gathered(states_of(this.plan.device))
     if this.leads:
@@ -344,7 +344,7 @@ def _unimproved(lines: Sequence[str], by: str) -> int:
     return 0 if best is None else len(lines) - best.epoch
 
 
-def _weights(plan: Run) -> Tensor | None:
+def _weights(plan: RunPlan) -> Tensor | None:
     """Of the classes, by the number of training videos of each.
 
     Raises:
@@ -360,7 +360,7 @@ def _weights(plan: Run) -> Tensor | None:
     return class_weights(counts, recipe.class_weights)
 
 
-def _identity(plan: Run) -> dict[str, str]:
+def _identity(plan: RunPlan) -> dict[str, str]:
     """What must not change for a run to go on, by name. The number of processes may."""
     fields = {f"recipe.{name}": value for name, value in plan.recipe.identity().items() if name not in FREE}
     fields |= {f"data.{name}": value for name, value in plan.data_config.identity().items()}

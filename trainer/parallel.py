@@ -29,7 +29,7 @@ from lightning_fabric.plugins.environments.lightning import find_free_network_po
 from trainer.checkpoint import RunFolder
 from trainer.config import ConfigError
 from trainer.failures import Stopped, TrainingFailed, WorkerDied
-from trainer.loop import FitResult, Run, run
+from trainer.loop import FitResult, RunPlan, run
 from trainer.metrics import EpochResult
 from trainer.processes import Team, end_with_parent
 
@@ -39,7 +39,7 @@ _SECONDS_TO_SPEAK = 2.0
 
 
 def run_together(
-    plan: Run,
+    plan: RunPlan,
     size: int,
     *,
     on_epoch: Callable[[EpochResult], None] | None = None,
@@ -120,7 +120,7 @@ def _member(content: bytes, team: Team, port: int, threads: int, pipe: Connectio
         "WORLD_SIZE": str(team.size),
     }
     try:
-        plan: Run = pickle.loads(content)
+        plan: RunPlan = pickle.loads(content)
         if plan.device.type == "cuda":
             plan = dataclasses.replace(plan, device=torch.device("cuda", team.rank))
             torch.cuda.set_device(plan.device)
@@ -218,7 +218,7 @@ def _read_only(values: dict[Any, Any]) -> MappingProxyType[Any, Any]:
     return MappingProxyType(values)  # pickle does not find the class by its name
 
 
-def _packed(plan: Run) -> bytes:
+def _packed(plan: RunPlan) -> bytes:
     buffer = io.BytesIO()
     _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(plan)
     return buffer.getvalue()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nas.errors import StudyError, one_of
+from nas.errors import StudyError, unknown
 from nas.study.plain import check
 from nas.study.schema import AblationSchema
 
@@ -163,7 +163,7 @@ def ablation_of(config: Mapping[str, Any], *, last_rung: int, where: str) -> Abl
     try:
         for key in raw:
             if key not in {field.name for field in fields(AblationSchema)}:
-                raise StudyError(one_of("ablation key", key, [field.name for field in fields(AblationSchema)]))
+                raise StudyError(unknown("ablation key", key, [field.name for field in fields(AblationSchema)]))
         _check_seeds(raw["seeds"])
         check(AblationSchema, raw, "ablation.")
         factors = tuple(_factor(path, levels) for path, levels in raw["factors"].items() if levels is not None)
@@ -216,10 +216,10 @@ def _check(config: AblationConfig) -> None:
         if len(set(labels)) < len(labels):
             raise StudyError(f"ablation.factors.{factor.path}: a level must stand once, but are {', '.join(labels)}")
         if config.against.get(factor.path, labels[0]) not in labels:
-            raise StudyError(one_of(f"level of ablation.against.{factor.path}", config.against[factor.path], labels))
+            raise StudyError(unknown(f"level of ablation.against.{factor.path}", config.against[factor.path], labels))
     for path in config.against:
         if path not in {factor.path for factor in config.factors}:
-            raise StudyError(one_of("factor of ablation.against", path, [factor.path for factor in config.factors]))
+            raise StudyError(unknown("factor of ablation.against", path, [factor.path for factor in config.factors]))
     if config.design == "leave_out":
         several = [factor.path for factor in config.factors if len(factor.levels) != 1]
         if several:
@@ -277,7 +277,7 @@ def _claim(index: int, body: Any) -> Claim:
         raise StudyError(f"{place} must be a mapping with {', '.join(names)}, but is {body!r}")
     for key in body:
         if key not in names:
-            raise StudyError(one_of(f"{place} key", str(key), names))
+            raise StudyError(unknown(f"{place} key", str(key), names))
     for key in ("claim", "document", "arm"):
         if not body.get(key):
             raise StudyError(f"{place}.{key} is missing")
@@ -302,5 +302,5 @@ def _check_seeds(value: int) -> None:
 
 def _choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        raise StudyError(one_of(key, str(value), choices))
+        raise StudyError(unknown(key, str(value), choices))
     return str(value)

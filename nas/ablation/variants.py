@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.ablation.config import BASE, label_of
-from nas.errors import NasError, StudyError, one_of
+from nas.errors import NasError, StudyError, unknown
 from nas.study.networks import Lookup, Settings, resolve, stated
 from search_spaces import codec
 from search_spaces.edit import leaves, put
@@ -86,12 +86,12 @@ def check_path(variant: Variant, path: str) -> None:
     if head in ("recipe", "data") and rest:
         known = list(_names(getattr(variant, head)))
         if rest not in known:
-            raise LevelError(one_of("factor", path, [f"{head}.{name}" for name in known]))
+            raise LevelError(unknown("factor", path, [f"{head}.{name}" for name in known]))
     elif path == "network":
         return
     elif _is_spec_path(variant.spec, path):
         if not list(_places(variant.spec, path)):
-            raise LevelError(one_of("factor", path, sorted({_starred(leaf) for leaf in leaves(variant.spec)})))
+            raise LevelError(unknown("factor", path, sorted({_starred(leaf) for leaf in leaves(variant.spec)})))
     else:
         try:
             check_domain(variant.spec.family, path)
@@ -189,7 +189,7 @@ def _replaced(value: Any, path: str, new: Any, where: str) -> Any:
     """A frozen value with another at a dotted path; a whole number stands for a float where one is wanted."""
     name, _, rest = path.partition(".")
     if name not in {field.name for field in dataclasses.fields(value)}:
-        raise LevelError(one_of(f"{where} key", name, [field.name for field in dataclasses.fields(value)]))
+        raise LevelError(unknown(f"{where} key", name, [field.name for field in dataclasses.fields(value)]))
     old = getattr(value, name)
     if rest:
         return dataclasses.replace(value, **{name: _replaced(old, rest, new, f"{where}.{name}")})

@@ -10,7 +10,7 @@ from typing import Any
 
 from nas.ablation.answer import answer_of, level_of, results_of, selecting
 from nas.ablation.config import BASE, AblationConfig, Claim, recorded
-from nas.errors import NotFoundError, StoreError, StudyError, one_of
+from nas.errors import NotFoundError, StoreError, StudyError, unknown
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.damage import damaged
@@ -80,7 +80,7 @@ def changed(config: AblationConfig, begun: AblationConfig) -> dict[str, tuple[An
     return {name: (now, then) for name, (now, then) in pairs.items() if now != then}
 
 
-def stated_level(store: Store, ablation: AblationRow, verdicts: Sequence[VerdictRow]) -> float | None:
+def stated_confidence_of(store: Store, ablation: AblationRow, verdicts: Sequence[VerdictRow]) -> float | None:
     """The confidence of the intervals of stored verdicts; None where the record does not say.
 
     With several looks it depends on how many were reached, and trainings that ended later may have reached more.
@@ -199,5 +199,5 @@ def _arm(arms: Sequence[ArmRow], name: str) -> ArmRow:
         BASE if arm["position"] == 0 else f"{arm['factor']}={arm['level']}": arm for arm in arms
     }
     if name not in known:
-        raise StudyError(one_of("arm of ablation.claims", name, known))
+        raise StudyError(unknown("arm of ablation.claims", name, known))
     return known[name]

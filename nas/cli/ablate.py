@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.cli.options import CPUS, DB, JSON, NEW_DB, OVERRIDES, RAY, machines_of
-from nas.cli.output import SearchProgress, duration, print_error, print_json, print_line, print_table, print_words
+from nas.cli.output import SearchPrinter, duration, print_error, print_json, print_line, print_table, print_words
 from nas.study.metric import few_videos, in_points, intervals, recorded_counts
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _run(
 
     check_optimizer(study.recipe)  # before videos are decoded
     study = settled_study(study)
-    progress = SearchProgress()
+    progress = SearchPrinter()
     num = study.search.workers if workers is None else workers
     try:
         with locked(path):

@@ -14,7 +14,7 @@ from nas.cli.options import JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.pack import flow, pack
 from nas.cli.resolve import videos_of
-from nas.errors import NasError, one_of
+from nas.errors import NasError, unknown
 from nas.study.metric import few_videos, largest_share
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def make(
     Example: nas data make motion
     """
     if name != "motion":
-        raise NasError(one_of("data set", name, ["motion"]))
+        raise NasError(unknown("data set", name, ["motion"]))
     from trainer.data.motion_clips import make_motion
 
     progress = Progress("videos")
@@ -190,7 +190,7 @@ def get(
     Example: nas data get kinetics --split val --root data/kinetics400
     """
     if name != "kinetics":
-        raise NasError(one_of("data set", name, ["kinetics"]))
+        raise NasError(unknown("data set", name, ["kinetics"]))
     from dataclasses import asdict
 
     from trainer.data.kinetics import CVDF, get_kinetics

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.cli.evaluate import CACHE, located
-from nas.cli.networks import CLASSES, CLIP, STUDY, clip_and_classes, clip_name
+from nas.cli.networks import CLASSES, CLIP, STUDY_OPTION, clip_and_classes, clip_name
 from nas.cli.options import DB, JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.resolve import find_spec
-from nas.errors import NasError, one_of
+from nas.errors import NasError, unknown
 
 if TYPE_CHECKING:
     from nas.train.network import TrainedNetwork
@@ -125,7 +125,7 @@ def latency(
     seconds: float = typer.Option(2.0, "--seconds", min=0.1, max=3600, help="Seconds per network."),
     clip: str = CLIP,
     num_classes: int = CLASSES,
-    study: str = STUDY,
+    study: str = STUDY_OPTION,
     db: str = DB,
     as_json: bool = JSON,
 ) -> None:
@@ -138,9 +138,9 @@ def latency(
     from nas.use.latency import ENGINES
 
     if engine not in ENGINES:
-        raise NasError(one_of("engine", engine, ENGINES))
+        raise NasError(unknown("engine", engine, ENGINES))
     if device not in ("cpu", "cuda"):
-        raise NasError(one_of("device", device, ("cpu", "cuda")))
+        raise NasError(unknown("device", device, ("cpu", "cuda")))
     if engine == "onnxruntime" and device != "cpu":
         raise NasError("--engine onnxruntime is timed on a CPU; leave out --device cuda")
     import torch

@@ -45,10 +45,10 @@ def ensemble(
 
     Example: nas ensemble runs/kinetics_small/promoted/*
     """
-    from nas.errors import NasError, NotFoundError, one_of
+    from nas.errors import NasError, NotFoundError, unknown
 
     if split not in (None, "val", "test"):
-        raise NotFoundError(one_of("split", split, ("val", "test")))
+        raise NotFoundError(unknown("split", split, ("val", "test")))
     if len(paths) < 2:
         raise NasError(
             f"an ensemble has at least 2 networks, but got {len(paths)}; name folders that `nas promote` left"

@@ -88,16 +88,16 @@ def probe(
 
     Example: nas probe runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 data/motion
     """
-    from nas.errors import NasError, NotFoundError, one_of
+    from nas.errors import NasError, NotFoundError, unknown
 
     kinds = [word.strip() for word in kind.split(",") if word.strip()]
     for name in kinds:
         if name not in ("svm", "mlp"):
-            raise NotFoundError(one_of("probe", name, ("svm", "mlp")))
+            raise NotFoundError(unknown("probe", name, ("svm", "mlp")))
     if not kinds:
         raise NasError(f"--kind must name svm, mlp or both, but is {kind!r}")
     if split not in ("val", "test"):
-        raise NotFoundError(one_of("split", split, ("val", "test")))
+        raise NotFoundError(unknown("split", split, ("val", "test")))
     from nas.use.features import read_features
     from nas.use.probe import probed
 

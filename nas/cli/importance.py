@@ -13,8 +13,8 @@ from nas.cli.resolve import open_study
 from nas.study.metric import interval_text, metric_of
 
 if TYPE_CHECKING:
-    from nas.search.fanova import RungImportances
-    from nas.search.importance import MarginalFront, PartialEffect
+    from nas.search.importance import RungImportances
+    from nas.search.levels import MarginalFront, PartialEffect
     from nas.study.fidelity import Fidelity
 
 PAIRS = 5  # that are printed for a rung; all are stored, and in --json
@@ -27,8 +27,8 @@ def importance(study: str = STUDY, db: str = DB, as_json: bool = JSON) -> None:
 
     Example: nas importance runs/kinetics_small/study.db
     """
-    from nas.search.fanova import importances, keep
-    from nas.search.importance import FEW, marginal_fronts, partial_effects, rungs_of
+    from nas.search.importance import importances, keep
+    from nas.search.levels import FEW, marginal_fronts, partial_effects, rungs_of
     from nas.study.fidelity import recorded_fidelity
 
     with open_study(study, db) as (store, row):

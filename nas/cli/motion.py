@@ -34,7 +34,7 @@ def motion(
 
     Example: nas motion --front --study runs/kinetics_small/study.db
     """
-    from nas.errors import NotFoundError, StoreError, one_of
+    from nas.errors import NotFoundError, StoreError, unknown
 
     given = arguments or []
     digests = [word for word in given if "=" not in word]
@@ -43,7 +43,7 @@ def motion(
     if front == bool(digests):
         raise NotFoundError("name one of: digests (`nas pareto` and `nas status` list them), or --front")
     if split not in ("val", "test"):
-        raise NotFoundError(one_of("split", split, ("val", "test")))
+        raise NotFoundError(unknown("split", split, ("val", "test")))
     path = database_of(study or "", db)
 
     from nas.store.database import Store
@@ -53,7 +53,7 @@ def motion(
     with Store(path) as store, closing(Progress("networks")) as progress:
         row = store.study()
         if front:
-            digests = [line["digest"] for line in store.pareto_front(row["name"])]
+            digests = [line["digest"] for line in store.front(row["name"])]
             if not digests:
                 raise NotFoundError(
                     f"the study {row['name']} in {store.location} has no front yet; run `nas search` first"

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 NAME = typer.Argument(..., metavar="NAME", help="A preset, the beginning of a digest, or a JSON file.")
-STUDY = typer.Option(None, "--study", metavar="STUDY|DB", help="Where digests are looked up.")
+STUDY_OPTION = typer.Option(None, "--study", metavar="STUDY|DB", help="Where digests are looked up.")
 CLIP = typer.Option(
     None, "--clip", metavar="[C]xTxHxW", help="Frames x height x width, such as 16x112x112; 2x16x112x112 of flow."
 )
 CLASSES = typer.Option(None, "--num-classes", min=1, help="Number of classes.")
 
 
-def show(name: str = NAME, study: str = STUDY, db: str = DB, clip: str = CLIP, as_json: bool = JSON) -> None:
+def show(name: str = NAME, study: str = STUDY_OPTION, db: str = DB, clip: str = CLIP, as_json: bool = JSON) -> None:
     """Show a network block by block.
 
     Example: nas show r2plus1d_18
@@ -46,7 +46,7 @@ def cost(
     name: str = NAME,
     clip: str = CLIP,
     num_classes: int = CLASSES,
-    study: str = STUDY,
+    study: str = STUDY_OPTION,
     db: str = DB,
     as_json: bool = JSON,
 ) -> None:
@@ -82,7 +82,7 @@ def cost(
 def diff(
     a: str = typer.Argument(..., metavar="A"),
     b: str = typer.Argument(..., metavar="B"),
-    study: str = STUDY,
+    study: str = STUDY_OPTION,
     db: str = DB,
     as_json: bool = JSON,
 ) -> None:
@@ -201,7 +201,7 @@ def path(
     b: str = typer.Argument(..., metavar="B"),
     clip: str = CLIP,
     num_classes: int = CLASSES,
-    study: str = STUDY,
+    study: str = STUDY_OPTION,
     db: str = DB,
     as_json: bool = JSON,
 ) -> None:

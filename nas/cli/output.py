@@ -369,7 +369,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
-class SearchProgress:
+class SearchPrinter:
     """The listener of a search: decoding, costs, then epochs, and a line for every event."""
 
     def __init__(self) -> None:

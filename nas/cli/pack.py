@@ -10,7 +10,7 @@ import typer
 from nas.cli.options import JSON
 from nas.cli.output import Progress, duration, print_json, print_line
 from nas.cli.resolve import videos_of
-from nas.errors import NasError, one_of
+from nas.errors import NasError, unknown
 
 if TYPE_CHECKING:
     from trainer.data.pack.read import Packed
@@ -90,7 +90,7 @@ def check_packing(
         if value < -1:
             raise NasError(f"{name} must be at least -1, but is {value}")
     if coding not in _CODINGS:
-        raise NasError(one_of("coding", coding, _CODINGS))
+        raise NasError(unknown("coding", coding, _CODINGS))
     if not 1 <= quality <= 100:
         raise NasError(f"--quality must be from 1 to 100, but is {quality}")
 
@@ -168,7 +168,7 @@ def flow(
     from trainer.data.optical_flow import write_flow
 
     if method not in _METHODS:
-        raise NasError(one_of("method", method, _METHODS))
+        raise NasError(unknown("method", method, _METHODS))
     if not 0 < bound < 1000:
         raise NasError(f"--bound must be pixels per frame above 0 and below 1000, but is {bound:g}")
     check_packing(coding, quality, short_side=short_side, max_frames=max_frames, workers=workers)

@@ -55,13 +55,13 @@ def pareto(
             print_expected(store, row, as_json=as_json)
             return
         if as_json:
-            print_json(store.pareto_front(row["name"]))
+            print_json(store.front(row["name"]))
         else:
             print_front(store, row["name"])
         if plot is not None:
             from nas.read.plots import draw_front
 
-            draw_front(row, store.evaluations(row["id"]), store.pareto_front(row["name"]), Path(plot))
+            draw_front(row, store.evaluations(row["id"]), store.front(row["name"]), Path(plot))
             if not as_json:
                 print_line(f"plot: {plot}")
 
@@ -70,7 +70,7 @@ def print_front(store: Store, study: str) -> None:
     """Prints the front, with the 95 % interval (Wilson's) that its number of clips gives each top-1."""
     from nas.study.metric import metric_in
 
-    rows = store.pareto_front(study)
+    rows = store.front(study)
     record = store.study(study)
     if not rows:
         print_line(no_front(record, store.evaluations(record["id"])))

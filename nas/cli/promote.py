@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.cli.options import DB, JSON
-from nas.cli.output import Progress, SearchProgress, print_json, print_line, print_table
+from nas.cli.output import Progress, SearchPrinter, print_json, print_line, print_table
 from nas.cli.resolve import database_of, find_spec, has_name, needs_search, not_a_preset
 from nas.study.metric import interval_text
 
@@ -96,7 +96,7 @@ def promote(
         check_optimizer(_with_settings(stated.config, own, study).promote.recipe)
         stated = settled_study(stated)
     with locked(path):
-        with closing(SearchProgress()) as shown:
+        with closing(SearchPrinter()) as shown:
             data = None if stated is None else opened_data(stated, shown)
         with Store(path, create=True) as store, closing(Progress("epochs")) as progress:
             row = store.study() if stated is None or data is None else study_row(store, stated, data)

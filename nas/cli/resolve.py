@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.errors import NasError, NotFoundError, StudyError, one_of
+from nas.errors import NasError, NotFoundError, StudyError, unknown
 from nas.places import is_database, path_of
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def folder_settings(target: str, overrides: Sequence[str], *, besides: Sequence[
         if key.removeprefix("data.") not in names or not key.startswith("data."):
             keys = [f"data.{name}" for name in names]
             raise NasError(
-                f"{one_of('setting', key, keys)}; other settings go with a study file, but {target} is a folder"
+                f"{unknown('setting', key, keys)}; other settings go with a study file, but {target} is a folder"
             )
         values[key.removeprefix("data.")] = literal(value)
     if "per_class" in values:

@@ -10,7 +10,7 @@ from statistics import median
 import typer
 
 from nas.cli.options import CPUS, DB, NEW_DB, OVERRIDES, RAY, STUDY, machines_of
-from nas.cli.output import Progress, SearchProgress, duration, print_error, print_json, print_line, print_table
+from nas.cli.output import Progress, SearchPrinter, duration, print_error, print_json, print_line, print_table
 from nas.cli.resolve import database_for, open_study
 
 
@@ -39,7 +39,7 @@ def search(
 
     from nas.search.driver import run_search  # imports torch; only now, so that what is wrong is said at once
 
-    progress = SearchProgress()
+    progress = SearchPrinter()
     try:
         summary = run_search(
             loaded,
@@ -60,7 +60,7 @@ def search(
 
     with Store(path) as store:
         if as_json:
-            print_json(store.pareto_front(loaded.name))
+            print_json(store.front(loaded.name))
             return
         print_front(store, loaded.name)
     rungs = ", ".join(f"{count} at {loaded.search.fidelity.label(rung)}" for rung, count in enumerate(summary.counts))

@@ -1,10 +1,8 @@
-"""`nas status`: what a study holds, its trials and its promotions."""
+"""`nas status`."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,39 +11,17 @@ from nas.cli.options import DB, JSON, STUDY
 from nas.cli.output import duration, print_json, print_line, print_table, print_words
 from nas.cli.resolve import open_study
 from nas.cli.watch import learned_report, print_learned
-from nas.store.drivers import begun_of, died_text, drivers_of, training_seconds, worth_of_begun
-from nas.study.fidelity import recorded_fidelity, worth_of
+from nas.store.drivers import died_text
+from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import (
     BALANCED,
     MAP,
     VIDEO1,
-    accuracy_of,
-    broken_text,
-    interval_of,
     interval_text,
-    largest_share,
-    recorded_counts,
 )
-from nas.study.objectives import recorded_floors, recorded_objectives
 
 if TYPE_CHECKING:
-    from nas.read.learned import Learned
-    from nas.store.database import Store
-    from nas.store.records import StudyRow
-
-
-def trial_rows(store: Store, study: StudyRow) -> list[dict[str, Any]]:
-    """Every network that a search has begun, by its number, with its last result."""
-    from nas.read.rows import EXPECTED, FIDELITY, rows_of
-
-    names = ("number", "digest", "state", "rung", "epochs", FIDELITY, "macs", "params", *EXPECTED, "description")
-    return [
-        {
-            **{name: row[name] for name in names if name in row},
-            "accuracy": None if row["top1"] is None else accuracy_of({**row, "chosen_by": study["accuracy"]}),
-        }
-        for row in rows_of(store, study, "trials")
-    ]
+    pass
 
 
 def print_trials(rows: Sequence[Mapping[str, Any]], metric: str) -> None:
@@ -67,7 +43,6 @@ def print_trials(rows: Sequence[Mapping[str, Any]], metric: str) -> None:
     print_table(shown, columns, "trials")
 
 
-_TESTED = ("split", "top1", "top5", "map_sample", "map_class", "balanced", "clip1", "low", "high", "views", "num_clips")
 _COLUMNS = {
     "digest": "digest",
     "seed": "seed",
@@ -83,29 +58,6 @@ _COLUMNS = {
     "num_clips": "videos",
     "views": "views",
 }
-
-
-def promoted_rows(store: Store, study_id: int) -> list[dict[str, Any]]:
-    """The promotions of a study with their tests, oldest first."""
-    from nas.store.records import subset
-
-    tested: dict[int, dict[str, Any]] = {}
-    for split in ("val", "test"):
-        for e in store.evaluations(study_id, purpose="promotion", split=split):
-            tested[e["promotion_id"]] = subset(e, _TESTED) | {"accuracy": accuracy_of(e)}
-    return [
-        {
-            "digest": p["digest"],
-            "seed": p["seed"],
-            "recipe_digest": p["recipe_digest"],
-            "epochs": p["epochs"],
-            "state": p["state"],
-            "folder": p["folder"],
-            **tested.get(p["id"], {}),
-            "broken": broken_text(p["broken"]),
-        }
-        for p in store.promotions(study_id)
-    ]
 
 
 def print_promoted(rows: Sequence[Mapping[str, Any]], recipes: Mapping[str, str], metric: str) -> None:
@@ -148,10 +100,11 @@ def status(
 
     Example: nas status studies/kinetics_small.yaml
     """
+    from nas.read.status import search_learned, status_report, trial_rows
     from nas.search.budget import recorded_budget
 
     with open_study(study, db) as (store, row):
-        learned, deciding_seconds = _learned(store, row)
+        learned, deciding_seconds = search_learned(store, row)
         budget = recorded_budget(row)
         report = {**status_report(store, row), **learned_report(learned, budget, deciding_seconds)}
         if trials:
@@ -210,101 +163,6 @@ def status(
             print_words(died_text(report["died_at"]))
 
 
-def status_report(store: Store, row: StudyRow) -> dict[str, Any]:
-    """What `nas status` shows, as plain values."""
-    from nas.study.metric import metric_in
-    from nas.train.recipe_names import told_apart
-
-    search, metric = row["config"]["search"], metric_in(store, row["id"])
-    evaluations = store.evaluations(row["id"])
-    trials = store.trials(row["id"])
-    rungs = []
-    fidelity = recorded_fidelity(row)
-    for rung, epochs in enumerate(fidelity.ends):
-        reached = [e for e in evaluations if e["rung"] == rung]
-        first = max(reached, key=accuracy_of, default=None)
-        best = None if first is None else accuracy_of(first)
-        clips = reached[0]["num_clips"] if reached else 0
-        low, high = (None, None) if best is None else interval_of(best, clips, metric) or (None, None)
-        label = fidelity.label(rung)
-        rungs.append(
-            {
-                "rung": rung,
-                "fidelity": label,
-                "epochs": epochs,
-                "networks": len(reached),
-                "best": best,
-                "low": low,
-                "high": high,
-                "balanced": None if first is None else first["balanced"],
-                "num_clips": clips or None,
-            }
-        )
-    now = datetime.now(UTC)
-    drivers = drivers_of(store, row["id"], now)
-    spent = {kind: [one for one in drivers if one.kind == kind] for kind in ("search", "ablation", "promotion")}
-    latest = drivers[-1] if drivers else None
-    last = {e["trial_id"]: e["epochs"] for e in evaluations}
-    begun = begun_of(store.location, store.jobs(row["id"]), evaluations, fidelity).values()
-    return {
-        "study": row["name"],
-        "database": store.location,
-        "metric": metric,
-        "largest_class": largest_share(*recorded_counts(row["data"])),
-        "rungs": rungs,
-        "trials": len(trials),
-        "budget": search["trials"],
-        "states": dict(Counter(t["state"] for t in trials)),
-        "failures": [
-            {"number": t["number"], "digest": t["digest"], "reason": t["reason"], "detail": t["detail"]}
-            for t in trials
-            if t["state"] == "failed"
-        ],
-        "preempted": len(store.jobs(row["id"], "preempted")),
-        "epochs_trained": sum(last.values()) + sum(one.gained for one in begun),
-        "full_epochs_worth": worth_of(fidelity, evaluations) + worth_of_begun(fidelity, begun),
-        "driver": None if latest is None or not latest.alive else latest.kind,
-        "died_at": latest.seen.isoformat() if latest is not None and latest.died else None,
-        "seconds": sum(one.seconds for one in spent["search"]),
-        "busy_seconds": sum(one.session["busy_seconds"] or 0.0 for one in spent["search"]),
-        "training_seconds": training_seconds(store, row["id"], drivers, now),
-        "sessions": len(spent["search"]),
-        "left": _left(store, row, now),
-        "ablation_seconds": sum(one.seconds for one in spent["ablation"]),
-        "ablation_sessions": len(spent["ablation"]),
-        "promotion_seconds": sum(one.seconds for one in spent["promotion"]),
-        "promotion_sessions": len(spent["promotion"]),
-        "promotions": promoted_rows(store, row["id"]),
-        "recipes": told_apart(store.promotions(row["id"])),
-    }
-
-
-def _learned(store: Store, row: StudyRow) -> tuple[Learned, tuple[float, float] | None]:
-    """What the search has learned, and the seconds that its drivers have spent in decisions and in all."""
-    from nas.read.learned import deciding, learned_of
-
-    evaluations, trials = store.evaluations(row["id"]), store.trials(row["id"])
-    learned = learned_of(
-        evaluations,
-        trials,
-        store.jobs(row["id"]),
-        len(recorded_fidelity(row)),
-        recorded_objectives(row),
-        recorded_floors(row),
-    )
-    return learned, deciding(drivers_of(store, row["id"], datetime.now(UTC)))
-
-
 def _shows_balanced(report: Mapping[str, Any]) -> bool:
     """Whether balanced accuracy stands beside what decides; an earlier version did not measure it."""
     return report["metric"] != BALANCED and any(line["balanced"] is not None for line in report["rungs"])
-
-
-def _left(store: Store, row: StudyRow, now: datetime) -> dict[str, Any] | None:
-    """The time that a search under way still needs: `low`, `middle`, `high` in seconds, and `text`."""
-    from dataclasses import asdict
-
-    from nas.read.status import frame_of
-
-    left = frame_of(store, row, now).left
-    return None if left is None else {**asdict(left), "text": str(left)}

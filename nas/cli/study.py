@@ -11,7 +11,7 @@ import typer
 from nas.cli.options import JSON, OVERRIDES, STUDY
 from nas.cli.output import Progress, print_json, print_line, print_table, print_words
 from nas.cli.resolve import load_target
-from nas.errors import NotFoundError, StudyError, one_of
+from nas.errors import NotFoundError, StudyError, unknown
 
 
 def keys(
@@ -27,7 +27,7 @@ def keys(
     all_keys = list(keys_of())
     found = [key for key in all_keys if part is None or key.name.startswith(part)]
     if not found:
-        raise NotFoundError(one_of("key", part, [key.name for key in all_keys]))
+        raise NotFoundError(unknown("key", part, [key.name for key in all_keys]))
     if as_json:
         print_json([{"key": key.name, "type": key.kind, "default": key.default, "meaning": key.text} for key in found])
         return
@@ -74,7 +74,7 @@ def space(
         "exact": size.exact,
         "pool": len(pool.candidates),
         "whole": pool.whole,
-        "dropped": dict(pool.dropped),
+        "dropped": {str(reason): count for reason, count in pool.dropped.items()},
         "note": pool.note,
         "macs": [pool.candidates[0].cost.macs, pool.candidates[-1].cost.macs],
         "params": [
@@ -96,7 +96,7 @@ def space(
     drawn = "all of it" if pool.whole else "a random draw"
     print_line(f"pool: {len(pool.candidates):,} networks ({drawn}), by cost class {report['strata']}")
     for reason, count in pool.dropped.items():
-        print_line(f"dropped{',' if reason.startswith(('does not', 'cannot')) else ' by'} {reason}: {count:,}")
+        print_line(f"dropped{' by' if reason.kind == 'limit' else ','} {reason}: {count:,}")
     if pool.note:
         print_line(pool.note)
     print_line(f"MACs of one {report['clip']} clip: {report['macs'][0]:,} to {report['macs'][1]:,}")

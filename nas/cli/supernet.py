@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.cli.options import JSON, NEW_DB, OVERRIDES
-from nas.cli.output import Progress, SearchProgress, print_error, print_json, print_line, print_table
+from nas.cli.output import Progress, SearchPrinter, print_error, print_json, print_line, print_table
 from nas.cli.resolve import database_for
 
 if TYPE_CHECKING:
@@ -116,12 +116,12 @@ def _checked(study: Study, strategy: str) -> Strategy:
         StudyError: No family of the space has a supernet, or there is no such strategy.
         SearchError: NNI is not installed.
     """
-    from nas.errors import SearchError, StudyError, one_of
+    from nas.errors import SearchError, StudyError, unknown
     from nas.search.supernet.paths import FAMILIES, STRATEGIES
 
     known = next((one for one in STRATEGIES if one == strategy), None)
     if known is None:
-        raise StudyError(one_of("--strategy", strategy, STRATEGIES))
+        raise StudyError(unknown("--strategy", strategy, STRATEGIES))
     families = [space.family for space in study.space.families]
     if not set(families) & set(FAMILIES):
         raise StudyError(
@@ -134,7 +134,7 @@ def _checked(study: Study, strategy: str) -> Strategy:
     return known
 
 
-class _Shown(SearchProgress):
+class _Shown(SearchPrinter):
     """A search's listener that counts networks once they are measured with the shared weights."""
 
     def __call__(self, news: News) -> None:

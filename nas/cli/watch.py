@@ -29,7 +29,7 @@ from nas.study.fidelity import Fidelity
 
 if TYPE_CHECKING:
     from nas.read.learned import Learned, Origin
-    from nas.read.status import Frame
+    from nas.read.watch import Frame
     from nas.search.budget import Budget
 
 
@@ -145,7 +145,7 @@ def watch(
 
     from rich.live import Live
 
-    from nas.read.status import frame_of
+    from nas.read.watch import frame_of
 
     with open_study(study, db) as (store, row), suppress(KeyboardInterrupt):  # the search goes on
         frame = frame_of(store, row, datetime.now(UTC))

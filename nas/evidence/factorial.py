@@ -9,7 +9,7 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.errors import one_of
+from nas.errors import unknown
 from nas.evidence.paired import inference
 from nas.evidence.spread import spread_of
 from nas.evidence.values import Effect, EvidenceError, Result, check_levels, small_sample_factor, table_of
@@ -204,7 +204,7 @@ def _check(arms: Sequence[Combination], factors: Factors) -> None:
             raise EvidenceError(f"each arm must state {list(factors)}, but one states {list(arm.levels)}")
         for name, level in arm.levels.items():
             if level not in factors[name]:
-                raise EvidenceError(one_of(f"level of {name!r}", level, factors[name]))
+                raise EvidenceError(unknown(f"level of {name!r}", level, factors[name]))
         key = tuple(arm.levels[name] for name in factors)
         if key in seen:
             raise EvidenceError(f"each combination of levels may be there once, but {dict(arm.levels)} is there twice")

@@ -73,7 +73,7 @@ def choose(
         raise NotFoundError("name one of: a digest, --best-under MACS (such as 2G), or --front")
     if prefix is not None:
         return [store.find(prefix)["digest"]]
-    front = store.pareto_front(study["name"])
+    front = store.front(study["name"])
     if not front:
         raise NotFoundError(f"{store.location} has no front: {no_front(study, store.evaluations(study['id']))}")
     if whole_front:

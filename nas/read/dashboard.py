@@ -20,7 +20,7 @@ from optuna.storages import RDBStorage
 from nas.errors import NasError
 from nas.read import formats
 from nas.read import rows as tabular
-from nas.search.importance import rungs_of
+from nas.search.levels import rungs_of
 from nas.search.optuna_copies import close_storage, rung_name, storage_of
 from nas.store.database import Store
 from nas.store.records import Row, StudyRow

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nas.errors import NotFoundError
 from nas.places import moved
 from nas.read import rows as tabular
-from nas.search.importance import rungs_of
+from nas.search.levels import rungs_of
 from nas.store.database import Store
 from nas.store.records import StudyRow
 from nas.study.fidelity import recorded_fidelity
@@ -96,7 +96,7 @@ class Opened:
             return found
         from dataclasses import asdict
 
-        from nas.search.fanova import importances
+        from nas.search.importance import importances
 
         rows = [asdict(item) for rung in importances(self._store, self._row) for item in rung.found]
         return self._framed("importance", rows)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nas.errors import NasError, one_of
+from nas.errors import NasError, unknown
 from nas.search.calibration import Expected, expectations
-from nas.search.importance import levels_of
+from nas.search.levels import levels_of
 from nas.store import tables as m
 from nas.store.database import Store
 from nas.store.records import Row, StudyRow, TestedRow, subset
@@ -205,7 +205,7 @@ def columns_of(table: str, rows: Sequence[Row]) -> dict[str, Column]:
         NasError: There is no such table.
     """
     if table not in COLUMNS:
-        raise NasError(one_of("table", table, COLUMNS))
+        raise NasError(unknown("table", table, COLUMNS))
     fixed = dict(COLUMNS[table])
     if any(row.get("map_sample") is not None or row.get("metric") == MAP for row in rows):  # then mAP has decided
         for name, title in (("top1", ""), ("map_sample", r"mAP (\%)"), ("accuracy", r"mAP (\%)")):
@@ -238,7 +238,7 @@ def rows_of(store: Store, study: StudyRow, table: str) -> list[dict[str, Any]]:
         NasError: There is no such table.
     """
     if table not in COLUMNS:
-        raise NasError(one_of("table", table, COLUMNS))
+        raise NasError(unknown("table", table, COLUMNS))
     found = _READERS[table](store, study)
     fixed, fidelity = dict(COLUMNS[table]), recorded_fidelity(study)
     fixed |= EXPECTED if any("expected" in row for row in found) else {}
@@ -261,7 +261,7 @@ def picked(columns: Mapping[str, Column], names: Sequence[str]) -> dict[str, Col
     """
     for name in names:
         if name not in columns:
-            raise NasError(one_of("column", name, columns))
+            raise NasError(unknown("column", name, columns))
     return {name: columns[name] for name in names} if names else dict(columns)
 
 
@@ -273,7 +273,7 @@ def for_paper(columns: Mapping[str, Column]) -> dict[str, Column]:
 def _front(store: Store, study: StudyRow) -> list[dict[str, Any]]:
     fixed, names = COLUMNS["front"], recorded_objectives(study)
     kept = (*fixed, *(name for name in names if name != ERROR))
-    rows = [{name: row[name] for name in kept if name in row} for row in store.pareto_front(study["name"])]
+    rows = [{name: row[name] for name in kept if name in row} for row in store.front(study["name"])]
     metric = metric_in(store, study["id"])
     for row in rows:
         row["metric"] = metric

@@ -1,219 +1,141 @@
-"""How far a running search is, read from its database: one frame of `nas watch` as plain values."""
+"""What a study holds, as plain values: what `nas status` shows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
-from nas.places import lines_of, moved
-from nas.read.learned import Learned, learned_of
-from nas.search.budget import recorded_budget
-from nas.search.importance import rungs_of
-from nas.search.time_left import search_left
-from nas.store import tables as m
+from nas.read.learned import Learned, deciding, learned_of
+from nas.read.rows import EXPECTED, FIDELITY, rows_of
+from nas.read.watch import frame_of
 from nas.store.database import Store
-from nas.store.drivers import Begun, begun_of, drivers_of, is_held
-from nas.store.records import EventRow, ResultRow, Row, RunStateRow, StudyRow, TrialRow
-from nas.study.fidelity import Fidelity, recorded_fidelity
-from nas.study.metric import accuracy_of, metric_of, said
+from nas.store.drivers import begun_of, drivers_of, training_seconds, worth_of_begun
+from nas.store.records import StudyRow, subset
+from nas.study.fidelity import recorded_fidelity, worth_of
+from nas.study.metric import accuracy_of, broken_text, interval_of, largest_share, metric_in, recorded_counts
 from nas.study.objectives import recorded_floors, recorded_objectives
-from nas.train.left import Left
-
-EVENTS = 8  # that a frame shows
+from nas.train.recipe_names import told_apart
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Frame:
-    """What a search and its ablations look like at one moment.
-
-    Attributes:
-        study: Its name.
-        database: Where.
-        ended: Nothing is under way (any more).
-        driver: What is at work: `search`, `ablation` or `promotion`, or a `driver` that has only begun; empty where
-            nothing is.
-        died_at: When the last driver was last seen alive (UTC), where it was killed; else None.
-        rungs: `rung`, `fidelity` in words, `epochs`, `networks` and `best` accuracy of each rung, best None before the
-            first result.
-        states: Number of trials in each state.
-        epochs_done: Trained in the search, those of jobs under way or cut short included.
-        epochs_total: Of the whole search if nothing fails; 0 where that is not known.
-        left: The time that the search still needs; None where it cannot be told.
-        quiet_for: Seconds since the driver at work last gave a sign of life; None where nothing is at work.
-        running: `what` (a trial's number, or a training of an ablation or a promotion by its seed), `digest`,
-            `description`, `epoch` and `until` of each training under way.
-        events: The last ones in words, the newest last, each with `at` (UTC) and `text`.
-        front: Rows of the view `pareto_front`.
-        metric: What accuracy is called: `top-1` or `mAP`.
-        fidelity: The rungs of the search.
-        front_at: The rung that they are of, in words; empty without any.
-        learned: Ranks, hypervolume, proposals and expectations.
-        ablations: `name`, `kind`, `state` and the number of runs `running`, `done`, `failed` and in all.
-    """
-
-    study: str
-    database: str
-    ended: bool
-    driver: str
-    died_at: str | None
-    rungs: Sequence[Mapping[str, Any]]
-    states: Mapping[str, int]
-    epochs_done: int
-    epochs_total: int
-    left: Left | None
-    quiet_for: float | None
-    running: Sequence[Mapping[str, Any]]
-    events: Sequence[Mapping[str, Any]]
-    front: Sequence[Row]
-    metric: str
-    fidelity: Fidelity
-    front_at: str
-    learned: Learned
-    ablations: Sequence[Mapping[str, Any]]
-
-
-def frame_of(store: Store, study: StudyRow, now: datetime) -> Frame:
-    """The frame of this moment.
-
-    Args:
-        store: The database; a driver may write to it meanwhile.
-        study: The study's row.
-        now: With a time zone.
-    """
-    fidelity = recorded_fidelity(study)
-    evaluations = store.evaluations(study["id"])
-    trials = store.trials(study["id"])
-    jobs = store.jobs(study["id"])
-    drivers = drivers_of(store, study["id"], now)
-    last = drivers[-1] if drivers else None
-    at_work = last if last is not None and last.alive else None
-    events = store.events(study["id"])
-    begun = begun_of(store.location, jobs, evaluations, fidelity)
-    under_way = [one for one in begun.values() if at_work is not None and one.job["state"] == "running"]
-    running = [_job(one, store) for one in sorted(under_way, key=lambda one: int(one.job["id"]))]
-    done = sum({row["trial_id"]: row["epochs"] for row in evaluations}.values())
-    done += sum(one.gained for one in begun.values())
-    total = recorded_budget(study).epochs
-    front = store.pareto_front(study["name"])
-    ablations = _ablations(store.run_states(study["id"]))
-    left = None
-    if at_work is not None and at_work.kind == "search":
-        left = search_left(study, at_work.session, jobs, {job["trial"]: job["epoch"] for job in running}, now)
-    begins = at_work is None and bool(is_held(Path(store.location)))  # it holds the lock, and has no session yet
-    return Frame(
-        study=study["name"],
-        database=store.location,
-        ended=at_work is None and not begins,
-        driver="driver" if begins else "" if at_work is None else at_work.kind,
-        died_at=last.seen.isoformat() if last is not None and last.died and not begins else None,
-        rungs=_rungs(evaluations, fidelity),
-        states=_counts(trials),
-        epochs_done=min(done, total) if total else done,
-        epochs_total=total,
-        left=left,
-        quiet_for=None if at_work is None else (now - at_work.seen).total_seconds(),
-        running=[*running, *(_trainings(store, study["id"]) if at_work is not None else ())],
-        events=[_event(event, evaluations, trials, fidelity) for event in events[-EVENTS:]],
-        front=front,
-        metric=metric_of(evaluations),
-        fidelity=fidelity,
-        front_at=fidelity.at_epochs(front[0]["epochs"]) if front else "",
-        learned=learned_of(
-            evaluations, trials, jobs, len(fidelity), recorded_objectives(study), recorded_floors(study)
-        ),
-        ablations=ablations,
-    )
-
-
-def _rungs(evaluations: Sequence[ResultRow], fidelity: Fidelity) -> list[dict[str, Any]]:
-    reached = rungs_of(evaluations)
-    epochs = {rung: rows[0]["epochs"] for rung, rows in reached.items()} | dict(enumerate(fidelity.ends))
-    return [
-        {
-            "rung": rung,
-            "fidelity": fidelity.label(rung),
-            "epochs": epochs[rung],
-            "networks": len(reached.get(rung, ())),
-            "best": max((accuracy_of(row) for row in reached.get(rung, ())), default=None),
-        }
-        for rung in sorted(epochs)
-    ]
-
-
-def _counts(trials: Sequence[TrialRow]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in trials:
-        counts[row["state"]] = counts.get(row["state"], 0) + 1
-    return counts
-
-
-def _job(begun: Begun, store: Store) -> dict[str, Any]:
-    job = begun.job
+def status_report(store: Store, row: StudyRow) -> dict[str, Any]:
+    """What `nas status` shows, as plain values."""
+    search, metric = row["config"]["search"], metric_in(store, row["id"])
+    evaluations = store.evaluations(row["id"])
+    trials = store.trials(row["id"])
+    rungs = []
+    fidelity = recorded_fidelity(row)
+    for rung, epochs in enumerate(fidelity.ends):
+        reached = [e for e in evaluations if e["rung"] == rung]
+        first = max(reached, key=accuracy_of, default=None)
+        best = None if first is None else accuracy_of(first)
+        clips = reached[0]["num_clips"] if reached else 0
+        low, high = (None, None) if best is None else interval_of(best, clips, metric) or (None, None)
+        label = fidelity.label(rung)
+        rungs.append(
+            {
+                "rung": rung,
+                "fidelity": label,
+                "epochs": epochs,
+                "networks": len(reached),
+                "best": best,
+                "low": low,
+                "high": high,
+                "balanced": None if first is None else first["balanced"],
+                "num_clips": clips or None,
+            }
+        )
+    now = datetime.now(UTC)
+    drivers = drivers_of(store, row["id"], now)
+    spent = {kind: [one for one in drivers if one.kind == kind] for kind in ("search", "ablation", "promotion")}
+    latest = drivers[-1] if drivers else None
+    last = {e["trial_id"]: e["epochs"] for e in evaluations}
+    begun = begun_of(store.location, store.jobs(row["id"]), evaluations, fidelity).values()
     return {
-        "trial": job["number"],
-        "what": str(job["number"]),
-        "digest": job["digest"],
-        "description": store.find(job["digest"])["description"],
-        "rung": job["rung"],
-        "epoch": begun.epoch,
-        "until": job["epochs"],
+        "study": row["name"],
+        "database": store.location,
+        "metric": metric,
+        "largest_class": largest_share(*recorded_counts(row["data"])),
+        "rungs": rungs,
+        "trials": len(trials),
+        "budget": search["trials"],
+        "states": dict(Counter(t["state"] for t in trials)),
+        "failures": [
+            {"number": t["number"], "digest": t["digest"], "reason": t["reason"], "detail": t["detail"]}
+            for t in trials
+            if t["state"] == "failed"
+        ],
+        "preempted": len(store.jobs(row["id"], "preempted")),
+        "epochs_trained": sum(last.values()) + sum(one.gained for one in begun),
+        "full_epochs_worth": worth_of(fidelity, evaluations) + worth_of_begun(fidelity, begun),
+        "driver": None if latest is None or not latest.alive else latest.kind,
+        "died_at": latest.seen.isoformat() if latest is not None and latest.died else None,
+        "seconds": sum(one.seconds for one in spent["search"]),
+        "busy_seconds": sum(one.session["busy_seconds"] or 0.0 for one in spent["search"]),
+        "training_seconds": training_seconds(store, row["id"], drivers, now),
+        "sessions": len(spent["search"]),
+        "left": _left(store, row, now),
+        "ablation_seconds": sum(one.seconds for one in spent["ablation"]),
+        "ablation_sessions": len(spent["ablation"]),
+        "promotion_seconds": sum(one.seconds for one in spent["promotion"]),
+        "promotion_sessions": len(spent["promotion"]),
+        "promotions": promoted_rows(store, row["id"]),
+        "recipes": told_apart(store.promotions(row["id"])),
     }
 
 
-def _trainings(store: Store, study: int) -> Iterator[dict[str, Any]]:
-    """What ablations and promotions train."""
-    root = Path(store.location).parent
-    for table, what, inside in ((m.run, "run", ""), (m.promotion, "promotion", "training")):
-        for row in store.described(study, table):
-            if row["state"] == "running":
-                lines = lines_of(moved(row["folder"], root) / inside)
-                yield {
-                    "what": f"{what}, seed {row['seed']}",
-                    "digest": row["digest"],
-                    "description": row["description"],
-                    "epoch": min(lines, row["epochs"]),
-                    "until": row["epochs"],
-                }
+def search_learned(store: Store, row: StudyRow) -> tuple[Learned, tuple[float, float] | None]:
+    """What the search has learned, and the seconds that its drivers have spent in decisions and in all."""
+    evaluations, trials = store.evaluations(row["id"]), store.trials(row["id"])
+    learned = learned_of(
+        evaluations,
+        trials,
+        store.jobs(row["id"]),
+        len(recorded_fidelity(row)),
+        recorded_objectives(row),
+        recorded_floors(row),
+    )
+    return learned, deciding(drivers_of(store, row["id"], datetime.now(UTC)))
 
 
-def _event(
-    event: EventRow, evaluations: Sequence[ResultRow], trials: Sequence[TrialRow], fidelity: Fidelity
-) -> dict[str, str]:
-    number, rung = event["trial"], event["rung"]
-    place = fidelity.label(rung)
-    match event["kind"]:
-        case "result":
-            found = [row for row in evaluations if row["number"] == number and row["rung"] == rung]
-            result = said(found[0]) if found else "a result"
-            text = f"trial {number} has {result} {fidelity.at(rung)}"
-        case "promote":
-            text = f"trial {number} goes on to {place}"
-        case "start":
-            text = f"trial {number} begins"
-        case "resume":
-            text = f"trial {number} goes on from its checkpoint to {place}"
-        case "preempt":
-            text = f"trial {number} was cut short on its way to {place}"
-        case "fail":
-            reason = next((row["reason"] for row in trials if row["number"] == number), None)
-            text = f"trial {number} failed on its way to {place}: {reason or 'unknown'}"
-        case other:
-            text = f"trial {number}: {other} at {place}"
-    return {"at": event["at"], "text": text}
+def trial_rows(store: Store, study: StudyRow) -> list[dict[str, Any]]:
+    """Every network that a search has begun, by its number, with its last result."""
+    names = ("number", "digest", "state", "rung", "epochs", FIDELITY, "macs", "params", *EXPECTED, "description")
+    return [
+        {
+            **{name: row[name] for name in names if name in row},
+            "accuracy": None if row["top1"] is None else accuracy_of({**row, "chosen_by": study["accuracy"]}),
+        }
+        for row in rows_of(store, study, "trials")
+    ]
 
 
-def _ablations(states: Sequence[RunStateRow]) -> list[dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
-    for row in states:
-        own = found.setdefault(
-            row["id"],
-            {"name": row["name"], "kind": row["kind"], "state": row["state"]}
-            | dict.fromkeys(("runs", "running", "done", "failed"), 0),
-        )
-        own["runs"] += row["runs"]
-        if row["run_state"] in ("running", "done", "failed"):
-            own[row["run_state"]] += row["runs"]
-    return list(found.values())
+_TESTED = ("split", "top1", "top5", "map_sample", "map_class", "balanced", "clip1", "low", "high", "views", "num_clips")
+
+
+def promoted_rows(store: Store, study_id: int) -> list[dict[str, Any]]:
+    """The promotions of a study with their tests, oldest first."""
+    tested: dict[int, dict[str, Any]] = {}
+    for split in ("val", "test"):
+        for e in store.evaluations(study_id, purpose="promotion", split=split):
+            tested[e["promotion_id"]] = subset(e, _TESTED) | {"accuracy": accuracy_of(e)}
+    return [
+        {
+            "digest": p["digest"],
+            "seed": p["seed"],
+            "recipe_digest": p["recipe_digest"],
+            "epochs": p["epochs"],
+            "state": p["state"],
+            "folder": p["folder"],
+            **tested.get(p["id"], {}),
+            "broken": broken_text(p["broken"]),
+        }
+        for p in store.promotions(study_id)
+    ]
+
+
+def _left(store: Store, row: StudyRow, now: datetime) -> dict[str, Any] | None:
+    """The time that a search under way still needs: `low`, `middle`, `high` in seconds, and `text`."""
+    left = frame_of(store, row, now).left
+    return None if left is None else {**asdict(left), "text": str(left)}

@@ -122,7 +122,7 @@ def run_search(
             pool = as_recorded(store, row, study, pool)
             if pool.note:
                 listener(News(kind="cost", text=pool.note))
-            for text in too_small(pool, study):
+            for text in too_small(pool):
                 listener(News(kind="cost", text=text))
             _check_weights(study, pool, len(data.classes), listener)
             scores = StudyScores(

@@ -12,7 +12,7 @@ from nas.errors import SearchError
 from nas.places import lines_of
 from nas.search.budget import Budget
 from nas.search.model.encoding import plain_settings
-from nas.search.pool import CANNOT, CandidatePool
+from nas.search.pool import CandidatePool
 from nas.search.record import Record
 from nas.search.rows import Job
 from nas.search.time_left import NOT_YET, search_left
@@ -53,15 +53,14 @@ def check_rungs(study: Study, data: VideoData, listener: Listener) -> None:
     listener(News(kind="rungs", text=f"rungs: {', '.join(texts)}; {each} of training at each"))
 
 
-def too_small(pool: CandidatePool, study: Study) -> list[str]:
+def too_small(pool: CandidatePool) -> list[str]:
     """What the user is told of networks that the clip of a lower rung leaves out, or that cannot be built."""
-    smaller = {f"does not fit {label}": label for label in study.search.fidelity.clips(study.data)}
     return [
-        f"{count} {'network does' if count == 1 else 'networks do'} not fit {smaller[reason]}, a rung of this search, "
+        f"{count} {'network does' if count == 1 else 'networks do'} not fit {reason.text}, a rung of this search, "
         f"and {'is' if count == 1 else 'are'} left out"
         for reason, count in pool.dropped.items()
-        if reason in smaller
-    ] + [f"{count} left out, since it {text}" for text, count in pool.dropped.items() if text.startswith(CANNOT)]
+        if reason.kind == "rung"
+    ] + [f"{count} left out, since it {reason}" for reason, count in pool.dropped.items() if reason.kind == "network"]
 
 
 def _videos(study: Study, data: VideoData) -> list[int]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from nas.cost.cost import Cost, cost_of
 from nas.errors import SearchError, StudyError, one_line
@@ -23,8 +25,30 @@ from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
 
 Progress = Callable[[int, int], None]
-CANNOT = "cannot be built"
-"""How the reason begins for which a network is dropped that its family cannot make."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why networks of the space are no candidates.
+
+    Attributes:
+        kind: They break a `limit`, do not fit the `clip` or that of a lower `rung`, or cannot be built (`network`).
+        text: The limit, the rung, or why they cannot be built.
+    """
+
+    kind: Literal["limit", "clip", "rung", "network"]
+    text: str = ""
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "limit":
+                return self.text
+            case "clip":
+                return "does not fit the clip"
+            case "rung":
+                return f"does not fit {self.text}"
+            case "network":
+                return f"cannot be built: {self.text}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,14 +88,14 @@ class CandidatePool:
     Attributes:
         candidates: Distinct by digest, ascending in MACs; the named networks of the study among them.
         named: The named networks, in the study's order.
-        dropped: Networks that a constraint excluded, by the constraint's text.
+        dropped: How many networks of the space are no candidates, by reason.
         whole: Every network of the space was looked at; otherwise they are a random draw.
         note: Says of how many settings no network can be made, with one example; empty where there are none.
     """
 
     candidates: tuple[Candidate, ...]
     named: tuple[Candidate, ...]
-    dropped: Mapping[str, int]
+    dropped: Mapping[Reason, int]
     whole: bool
     note: str = ""
 
@@ -100,55 +124,34 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     for _, spec, stated in published:
         specs.setdefault(digest(spec), (spec, stated))
     kept: list[tuple[str, ArchSpec, dict[str, Scalar], Cost]] = []
-    dropped = {str(limit): 0 for limit in study.limits}
+    dropped: Counter[Reason] = Counter()
     least: dict[str, int] = {}
     impossible: dict[str, str] = {}  # by family, why a network cannot be built
     buildable: set[str] = set()
-    clip = study.data.clip
     for done, (key, (spec, params)) in enumerate(specs.items(), start=1):
-        try:
-            price = cost_of(spec, clip, num_classes=num_classes, planes=study.data.planes)
-        except ClipError as error:
-            if key in named:
-                raise SearchError(f"{named[key]} of search.start_with does not fit the clip {clip}: {error}") from error
-            dropped["does not fit the clip"] = dropped.get("does not fit the clip", 0) + 1
-            continue
-        except SpecError as error:  # what only timm knows of its models, such as that one lacks a stage
-            if key in named:
-                raise SearchError(f"{named[key]} of search.start_with cannot be built: {error}") from error
-            reason = f"{CANNOT}: {error}"
-            dropped[reason] = dropped.get(reason, 0) + 1
-            impossible.setdefault(spec.family, str(error))
-            continue
-        buildable.add(spec.family)
-        broken = _broken(price, study.limits, least)
-        small = _too_small(spec, study, num_classes) if broken is None else None
-        if small is not None:
-            if key in named:
-                raise SearchError(f"{named[key]} of search.start_with does not fit {small} of search.rungs")
-            dropped[f"does not fit {small}"] = dropped.get(f"does not fit {small}", 0) + 1
-        elif broken is None:
-            kept.append((key, spec, params, price))
+        found = _judged(spec, study, num_classes, least)
+        if isinstance(found, Cost):
+            kept.append((key, spec, params, found))
+        elif key in named:
+            raise SearchError(f"{named[key]} of search.start_with {_why(found, spec, study, num_classes)}")
         else:
-            dropped[broken] += 1
-            if key in named:
-                raise SearchError(
-                    f"{named[key]} of search.start_with breaks {broken}: it has {short_number(price.macs)} macs, "
-                    f"{short_number(price.params)} params, {short_number(price.activation_bytes)} activation_bytes"
-                )
+            dropped[found] += 1
+        if isinstance(found, Reason) and found.kind == "network":
+            impossible.setdefault(spec.family, found.text)
+        elif not (isinstance(found, Reason) and found.kind == "clip"):
+            buildable.add(spec.family)
         progress(done, len(specs))
     for name, text in impossible.items():
         if name not in buildable:
             raise SearchError(f"no network of family {name} can be built: {text}")
     if not kept:
-        found = ", ".join(f"least {quantity} {short_number(value)}" for quantity, value in least.items())
+        smallest = ", ".join(f"least {quantity} {short_number(value)}" for quantity, value in least.items())
         limits = " and ".join(str(limit) for limit in study.limits) or "no constraint"
-        rungs = study.search.fidelity.clips(study.data)
-        if any(f"does not fit {label}" in dropped for label in rungs):
-            limits += f" and fits the clips of search.rungs ({', '.join(rungs)})"
+        if any(reason.kind == "rung" for reason in dropped):
+            limits += f" and fits the clips of search.rungs ({', '.join(study.search.fidelity.clips(study.data))})"
         raise SearchError(
-            f"no network of the space meets {limits} at clip {clip} ({len(specs)} networks, {found or 'none fits'}); "
-            "widen space.domains or loosen constraints"
+            f"no network of the space meets {limits} at clip {study.data.clip} ({len(specs)} networks, "
+            f"{smallest or 'none fits'}); widen space.domains or loosen constraints"
         )
     kept.sort(key=lambda item: (item[3].macs, item[0]))
     strata = strata_of([item[3].macs for item in kept], study.search.strata)
@@ -158,8 +161,50 @@ def build_pool(study: Study, *, num_classes: int, progress: Progress = lambda do
     )
     by_name = {candidate.name: candidate for candidate in candidates if candidate.name}
     first = tuple(by_name[name] for name in dict.fromkeys(named.values()))
-    left = {reason: count for reason, count in dropped.items() if count}
-    return CandidatePool(candidates=candidates, named=first, dropped=left, whole=whole, note=note)
+    return CandidatePool(candidates=candidates, named=first, dropped=dropped, whole=whole, note=note)
+
+
+def _judged(spec: ArchSpec, study: Study, num_classes: int, least: dict[str, int]) -> Cost | Reason:
+    """The cost of a network that may be tried, or why it may not.
+
+    Args:
+        spec: The network.
+        study: Its clips and limits.
+        num_classes: Classes of the data.
+        least: The smallest cost of each limited quantity so far, which is kept up to date.
+    """
+    try:
+        price = cost_of(spec, study.data.clip, num_classes=num_classes, planes=study.data.planes)
+    except ClipError:
+        return Reason("clip")
+    except SpecError as error:  # what only timm knows of its models, such as that one lacks a stage
+        return Reason("network", str(error))
+    broken = _broken(price, study.limits, least)
+    if broken is not None:
+        return Reason("limit", broken)
+    small = _too_small(spec, study, num_classes)
+    return price if small is None else Reason("rung", small)
+
+
+def _why(reason: Reason, spec: ArchSpec, study: Study, num_classes: int) -> str:
+    """What is said of a network that the study names."""
+    match reason.kind:
+        case "rung":
+            return f"{reason} of search.rungs"
+        case "network":
+            return str(reason)
+        case "clip":
+            try:
+                cost_of(spec, study.data.clip, num_classes=num_classes, planes=study.data.planes)
+            except ClipError as error:
+                return f"does not fit the clip {study.data.clip}: {error}"
+            return str(reason)
+        case "limit":
+            price = cost_of(spec, study.data.clip, num_classes=num_classes, planes=study.data.planes)
+            return (
+                f"breaks {reason}: it has {short_number(price.macs)} macs, {short_number(price.params)} params, "
+                f"{short_number(price.activation_bytes)} activation_bytes"
+            )
 
 
 def _too_small(spec: ArchSpec, study: Study, num_classes: int) -> str | None:
@@ -317,14 +362,8 @@ class Supply:
         return list(found.values())
 
     def _cost(self, spec: ArchSpec) -> Cost | None:
-        study = self._study
-        try:
-            price = cost_of(spec, study.data.clip, num_classes=self._num_classes, planes=study.data.planes)
-        except SpecError:
-            return None
-        if _broken(price, study.limits, {}) is not None:
-            return None
-        return None if _too_small(spec, study, self._num_classes) is not None else price
+        found = _judged(spec, self._study, self._num_classes, {})
+        return found if isinstance(found, Cost) else None
 
 
 def traits_of(spec: ArchSpec) -> dict[str, Scalar]:

@@ -201,7 +201,7 @@ class Store:
         )
         return self.rows(query)
 
-    def pareto_front(self, study: str) -> list[r.Row]:
+    def front(self, study: str) -> list[r.Row]:
         """The front of a study's objectives at its highest rung: of accuracy and MACs the view of that name.
 
         With others, or with constraints on what is measured, rows of `evaluations` that also have `study`, `accuracy`

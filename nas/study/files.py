@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nas.errors import StudyError, one_of
+from nas.errors import StudyError, unknown
 from nas.places import path_of
 from nas.study.plain import kinds_of, literal, plain_values, yaml_of
 from nas.study.schema import RecipeSchema, StudySchema
@@ -56,7 +56,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     base_name = (raw.get("data") or {}).get("name", "folder")
     if variant is not None and variant != base_name:
         if variant not in variants:
-            raise StudyError(f"{one_of('data', variant, [base_name, *variants])} in {where}")
+            raise StudyError(f"{unknown('data', variant, [base_name, *variants])} in {where}")
         raw = _merged(raw, variants[variant] or {})
     for key, value in settings:
         if key != "data":
@@ -191,7 +191,7 @@ def _check_keys(raw: Any, schema: Any, prefix: str, where: str) -> None:
     known = {f.name for f in dataclasses.fields(schema)}
     for key, value in raw.items():
         if key not in known:
-            raise StudyError(f"{one_of('key', f'{prefix}{key}', sorted(prefix + name for name in known))} in {where}")
+            raise StudyError(f"{unknown('key', f'{prefix}{key}', sorted(prefix + name for name in known))} in {where}")
         if value is not None:
             _check_keys(value, getattr(schema, key), f"{prefix}{key}.", where)
 

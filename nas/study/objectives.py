@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.errors import NotFoundError, SearchError, StudyError, one_of
+from nas.errors import NotFoundError, SearchError, StudyError, unknown
 from nas.study.metric import AUTO, BALANCED, MAP, TOP1, TOP5, accuracy_of
 
 ERROR = "error"
@@ -88,7 +88,7 @@ def objectives_of(names: Sequence[str], accuracy: str) -> tuple[tuple[str, ...],
     key = "search.objectives"
     for name in names:
         if name not in OBJECTIVES:
-            raise StudyError(one_of(key, name, tuple(OBJECTIVES)))
+            raise StudyError(unknown(key, name, tuple(OBJECTIVES)))
     if not 1 <= len(names) <= MOST or len(set(names)) != len(names):
         raise StudyError(f"{key} must be 1 to {MOST} names, each once, but is {list(names)}")
     first = names[0]
@@ -130,7 +130,7 @@ def floors_of(texts: Sequence[str], objectives: Sequence[str], accuracy: str) ->
         if match is None or not 0.0 < float(match[2]) < 1.0:
             raise StudyError(f"a constraint must read like 'accuracy >= 0.8', a share between 0 and 1, but is {text!r}")
         if match[1] not in choices:
-            raise StudyError(one_of("constraint on a measured objective", match[1], choices))
+            raise StudyError(unknown("constraint on a measured objective", match[1], choices))
         found.append(Floor(quantity=ERROR if match[1] in first else match[1], bound=float(match[2])))
     return tuple(found)
 

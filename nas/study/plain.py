@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import yaml
 
-from nas.errors import StudyError, one_of
+from nas.errors import StudyError, unknown
 from trainer.settings import MARK, declared, faults
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ def typed(value: Any, kind: Any, where: str) -> Any:
         before = f"{where}." if where else ""
         for key in value:
             if key not in hints:
-                raise StudyError(one_of("key", f"{before}{key}", [before + name for name in hints]))
+                raise StudyError(unknown("key", f"{before}{key}", [before + name for name in hints]))
         return {key: typed(inner, hints[key], f"{before}{key}") for key, inner in value.items()}
     if get_origin(kind) is UnionType:
         return None if value is None else typed(value, get_args(kind)[0], where)
@@ -261,6 +261,6 @@ def check(of: type, values: Mapping[str, Any], place: str) -> None:
     """
     for name, mark in declared(of).items():
         if mark.choices and values[name] not in mark.choices:
-            raise StudyError(one_of(f"{place}{name}", values[name], mark.choices))
+            raise StudyError(unknown(f"{place}{name}", values[name], mark.choices))
     for fault in faults(of, values, place):
         raise StudyError(fault)

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.errors import StudyError, one_of
+from nas.errors import StudyError, unknown
 
 OWN = ("pool", "random", "tpe", "nsga2", "gp")
 SOURCES = {"optuna": "optuna:CLASS", "hub": "hub:PACKAGE", "nni": "nni:TUNER"}
@@ -72,7 +72,7 @@ def sampler_of(raw: Any) -> Sampler:
     if colon and source in SOURCES and isinstance(raw, str):
         return Sampler(source=source, name=_named(source, name))
     if raw not in OWN:
-        raise StudyError(one_of(_KEY, raw, [*OWN, *SOURCES.values()]))
+        raise StudyError(unknown(_KEY, raw, [*OWN, *SOURCES.values()]))
     return Sampler(name=raw)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-from nas.errors import StudyError, one_of
+from nas.errors import StudyError, unknown
 from nas.study.features import FEATURES
 from nas.study.fidelity import Fidelity, fidelity_of
 from nas.study.metric import parse_number, short_number
@@ -210,7 +210,7 @@ def _views(values: Mapping[str, Any]) -> Views:
 def _logs(key: str, names: Sequence[str]) -> tuple[Log, ...]:
     for name in names:
         if name not in LOGS:
-            raise StudyError(one_of(key, name, LOGS))
+            raise StudyError(unknown(key, name, LOGS))
     return tuple(log for log in LOGS if log in names)
 
 
@@ -227,7 +227,7 @@ def limit(text: str) -> Limit:
             f"bound: {', '.join(LIMITED)})"
         )
     if match[1] not in LIMITED:
-        raise StudyError(one_of("constraint quantity", match[1], LIMITED))
+        raise StudyError(unknown("constraint quantity", match[1], LIMITED))
     return Limit(quantity=match[1], bound=parse_number(match[2]))
 
 
@@ -271,7 +271,7 @@ def recipe_over(raw: Mapping[str, Any], over: Mapping[str, Any], *, where: str) 
     kinds = kinds_of(RecipeSchema)
     for key in over:
         if key not in kinds:
-            raise StudyError(one_of(f"{where} key", key, sorted(kinds)))
+            raise StudyError(unknown(f"{where} key", key, sorted(kinds)))
     lists = {key for key in ("steps", "phases") if over.get(key, ()) is None}  # as `steps: null` clears them
     laid = {key: [] if key in lists else typed(value, kinds[key], f"{where}.{key}") for key, value in over.items()}
     for phase in laid.get("phases", ()):
@@ -324,7 +324,7 @@ def _search(raw: Mapping[str, Any], fidelity: Fidelity, floors: Sequence[str]) -
 def _features(names: Sequence[str], sampler: Sampler) -> tuple[str, ...]:
     for name in names:
         if name not in FEATURES:
-            raise StudyError(one_of("search.features", name, FEATURES))
+            raise StudyError(unknown("search.features", name, FEATURES))
     if len(set(names)) != len(names):
         raise StudyError(f"search.features must hold each score once, but is {list(names)}")
     if names and sampler.own != "pool":

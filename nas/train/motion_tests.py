@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from nas.errors import NasError, NotFoundError, one_of
+from nas.errors import NasError, NotFoundError, unknown
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store
@@ -114,7 +114,7 @@ def measure_motion(
     from trainer.order_tests import motion_tests, outcomes
 
     if split not in SPLITS:
-        raise NotFoundError(one_of("split", split, SPLITS))
+        raise NotFoundError(unknown("split", split, SPLITS))
     found = store.find(digest)
     done = []
     for training in find_trained(store, study, row, found["digest"], root=root, sources=sources):

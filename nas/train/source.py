@@ -11,7 +11,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from torch import nn
 
-from nas.errors import NotFoundError, StoreError, one_of
+from nas.errors import NotFoundError, StoreError, unknown
 from nas.places import moved
 from nas.store.database import Store
 from nas.store.records import Row, StudyRow
@@ -97,7 +97,7 @@ def find_trained(
     missing: list[str] = []
     for source in sources:
         if source not in finders:
-            raise NotFoundError(one_of("source", source, SOURCES))
+            raise NotFoundError(unknown("source", source, SOURCES))
         recorded = finders[source]()
         found = [training for training in recorded if _weights(training).is_file()]
         if found:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.errors import NotFoundError, one_of
+from nas.errors import NotFoundError, unknown
 from nas.use.accuracy import CONFIDENCE, Share, share
 from nas.use.probabilities import Scores
 from trainer.config import ConfigError
@@ -155,7 +155,7 @@ def calibration_error(scores: Scores) -> float | None:
 def class_of(scores: Scores, name: str) -> int:
     """The index of a class; raises NotFoundError with the nearest if there is none of that name."""
     if name not in scores.classes:
-        raise NotFoundError(one_of("class", name, scores.classes))
+        raise NotFoundError(unknown("class", name, scores.classes))
     return scores.classes.index(name)
 
 

@@ -166,11 +166,11 @@ class Features:
         Raises:
             NotFoundError: There is no video of that split.
         """
-        from nas.errors import one_of
+        from nas.errors import unknown
 
         mine = np.array([one == split for one in self.splits])
         if not mine.any():
-            raise NotFoundError(f"{one_of('split', split, dict.fromkeys(self.splits))} among the features")
+            raise NotFoundError(f"{unknown('split', split, dict.fromkeys(self.splits))} among the features")
         return self.values[mine].mean(1, dtype=np.float64), self.labels[mine], self.predictions[mine]
 
 

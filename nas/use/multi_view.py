@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas.errors import one_of
+from nas.errors import unknown
 from nas.study.views import Views
 from nas.train.cutting import UnreadableError, clips_in
 from nas.train.folder import check_file, known_files
@@ -223,12 +223,12 @@ def match_classes(network: Sequence[str], data: Sequence[str]) -> tuple[int, ...
     plain = {_plain(name): number for number, name in enumerate(network)}
     alike = {key for key, count in Counter(map(_plain, network)).items() if count > 1 or not key}
     found = [exact.get(name, None if _plain(name) in alike else plain.get(_plain(name))) for name in data]
-    unknown = [name for name, number in zip(data, found, strict=True) if number is None]
-    if unknown:
-        more = f"; nor are {len(unknown) - 1} more of the data's {len(data)}" if len(unknown) > 1 else ""
+    strange = [name for name, number in zip(data, found, strict=True) if number is None]
+    if strange:
+        more = f"; nor are {len(strange) - 1} more of the data's {len(data)}" if len(strange) > 1 else ""
         raise ConfigError(
             "a network can be tested on classes that it was trained on, but "
-            f"{one_of('class', unknown[0], network)}{more}"
+            f"{unknown('class', strange[0], network)}{more}"
         )
     numbers = [number for number in found if number is not None]
     twice = [network[number] for number, count in Counter(numbers).items() if count > 1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.errors import NotFoundError, one_of
+from nas.errors import NotFoundError, unknown
 from nas.study.views import Views, usual_views
 from nas.train.network import TrainedNetwork, load_network
 from nas.use.accuracy import Judged, judged
@@ -307,5 +307,5 @@ def _opened(config: DataConfig, splits: Sequence[str]) -> VideoData:
     data = open_usable(config)
     for split in splits:
         if split not in data.splits:
-            raise NotFoundError(f"{one_of('split', split, data.splits)} in {config.root}")
+            raise NotFoundError(f"{unknown('split', split, data.splits)} in {config.root}")
     return data

@@ -179,7 +179,7 @@ def test_what_holds_of_every_search(
             with contextlib.closing(store):
                 found.append(decisions(store))
                 trials, jobs = store.trials(1), store.jobs(1)
-                evaluations, front = store.evaluations(1), store.pareto_front(row["name"])
+                evaluations, front = store.evaluations(1), store.front(row["name"])
     assert found[0] == found[1]  # a function of the study and the seed
     assert summary.failed == sum(trial["state"] == "failed" for trial in trials)
     assert {trial["state"] for trial in trials} <= {"stopped", "finished", "failed"}
@@ -336,7 +336,7 @@ def test_a_lucky_network_is_trained_again_and_its_mean_counts(study_of: Callable
         assert repeats
         finished = {trial["digest"] for trial in repeats if trial["state"] == "finished"}
         assert finished
-        for one in store.pareto_front(row["name"]):
+        for one in store.front(row["name"]):
             own = [e["top1"] for e in store.evaluations(1) if e["digest"] == one["digest"] and e["rung"] == 2]
             assert one["seeds"] == len(own)
             assert one["accuracy"] == pytest.approx(sum(own) / len(own))

@@ -120,7 +120,7 @@ def test_a_killed_driver_goes_on_bit_for_bit(study: tuple[Path, Study], tmp_path
         check(loaded, database)
         killed, alone = Store(database), Store(undisturbed(folder, loaded))
         assert results_of(killed) == results_of(alone)
-        assert killed.pareto_front("tiny") == alone.pareto_front("tiny")
+        assert killed.front("tiny") == alone.front("tiny")
         assert killed.jobs(1, "preempted")
     finally:
         database.unlink()

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from nas.ablation.verdict import stated_level
+from nas.ablation.verdict import stated_confidence_of
 from nas.read.learned import learned_of
 from nas.read.report import parts as evidence
 from nas.read.report.parts import marginals, networks_of, promotion, rungs, steps
@@ -52,7 +52,7 @@ def gather(store: Store, *, database: str | None = None) -> Report:
     objectives, floors = recorded_objectives(study), recorded_floors(study)
     evaluations = store.evaluations(key)
     epochs = [row for row in store.epoch_rows(key) if row["top1"] is not None]
-    front = {row["digest"] for row in store.pareto_front(name)}
+    front = {row["digest"] for row in store.front(name)}
     ablations = tuple(evidence.ablation(row, *_parts(store, row["id"])) for row in store.ablations(key))
     promotions, runs = store.promotions(key), store.runs(key)
     trials = store.trials(key)
@@ -180,7 +180,7 @@ def _in_use(
 def _confidence(store: Store, verdicts: Sequence[VerdictRow]) -> float | None:
     """Of the intervals of verdicts, all of which are of one ablation."""
     of = verdicts[0]["ablation_id"] if verdicts else None
-    return None if of is None else stated_level(store, store.row(m.ablation, of), verdicts)
+    return None if of is None else stated_confidence_of(store, store.row(m.ablation, of), verdicts)
 
 
 def _parts(store: Store, ablation: int) -> tuple[list[ArmRow], list[ArmRunRow], list[EffectRow]]:

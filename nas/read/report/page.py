@@ -24,7 +24,7 @@ from nas.read.learned import objectives_text, worst_text
 from nas.read.report import axes as words
 from nas.read.report import charts
 from nas.read.report.values import Confusion, Point, Promotion, Report
-from nas.search.importance import MIN_NETWORKS
+from nas.search.levels import MIN_NETWORKS
 from nas.study.metric import intervals
 from nas.train.recipe_names import DIGITS, recipe_lines
 from trainer.files import check_replaceable, make_folder

@@ -29,7 +29,7 @@ from nas.read.report.values import (
     Step,
     Verdict,
 )
-from nas.search.importance import marginal_fronts, rungs_of
+from nas.search.levels import marginal_fronts, rungs_of
 from nas.store.records import (
     AblationRow,
     ArmRow,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.read.learned import Learned
-from nas.search.importance import MIN_NETWORKS
+from nas.search.levels import MIN_NETWORKS
 from nas.study.fidelity import Fidelity, recorded_fidelity
 from nas.study.metric import largest_share, recorded_counts
 

@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import create_trial
 
-from nas.errors import StudyError, one_line, one_of
+from nas.errors import StudyError, one_line, unknown
 from nas.search.sampler import hub
 from nas.search.sampler.signature import KEY, by_name, checked, seeded
 from nas.study.samplers import Sampler
@@ -122,7 +122,7 @@ def maker(sampler: Sampler) -> Callable[[int], BaseSampler]:
                 f"{KEY} {sampler} needs {', '.join(_needs(stated))}, which a study cannot state "
                 f"(choices: {', '.join(classes())})"
             )
-        raise StudyError(one_of(f"{KEY} optuna", sampler.name, classes()))
+        raise StudyError(unknown(f"{KEY} optuna", sampler.name, classes()))
     given = checked(sampler, of.__init__, settings)
     try:
         _built(of, 0, given)

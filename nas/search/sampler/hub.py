@@ -16,7 +16,7 @@ from urllib.request import getproxies
 
 from optuna.samplers import BaseSampler
 
-from nas.errors import StudyError, one_line, one_of
+from nas.errors import StudyError, one_line, unknown
 
 _KEY = "search.sampler"
 _OURS = ("path", "ref", "class")
@@ -47,7 +47,7 @@ def class_of(package: str, settings: Mapping[str, Any]) -> tuple[type[BaseSample
     if name is None:
         raise StudyError(f"{_KEY} hub:{package} has several samplers, so class must be one of {', '.join(found)}")
     if name not in found:
-        raise StudyError(one_of(f"{_KEY}.class", name, found))
+        raise StudyError(unknown(f"{_KEY}.class", name, found))
     return found[name], {key: value for key, value in settings.items() if key not in _OURS}
 
 

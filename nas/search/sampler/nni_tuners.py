@@ -22,7 +22,7 @@ import numpy as np
 import scipy.optimize
 import yaml
 
-from nas.errors import StudyError, one_line, one_of
+from nas.errors import StudyError, one_line, unknown
 from nas.search.sampler.signature import KEY, checked, seeded, seeded_anew
 from nas.study.samplers import Sampler
 
@@ -49,7 +49,7 @@ def check(sampler: Sampler) -> None:
         StudyError: It is not, or does not.
     """
     if sampler.name not in TUNERS:
-        raise StudyError(one_of(f"{KEY} nni", sampler.name, TUNERS))
+        raise StudyError(unknown(f"{KEY} nni", sampler.name, TUNERS))
     with seeded(0), _still():
         try:
             _tuner(sampler, {"a": 2, "b": 2}, 0).generate_parameters(0)

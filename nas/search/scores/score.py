@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from nas.cost.cost import cost_of
-from nas.errors import SearchError, one_line, one_of
+from nas.errors import SearchError, one_line, unknown
 from nas.search.model.encoding import CandidateLike
 from nas.search.pool import Candidate
 from nas.search.scores import data as d
@@ -55,7 +55,7 @@ def score(
             computed is not finite.
     """
     if name not in SCORES:
-        raise ScoreError(one_of("score", name, SCORES))
+        raise ScoreError(unknown("score", name, SCORES))
     if name == "temporal" and clip.frames < 2:
         raise ScoreError(f"the score temporal needs clips of 2 frames or more, but they have {clip.frames}")
     shape = (planes, clip.frames, clip.height, clip.width)

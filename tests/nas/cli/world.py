@@ -68,7 +68,7 @@ def small(words: list[str]) -> list[str]:
 def words_of(command: str, folder: Path) -> list[str]:
     """The words of a command after `nas`, with a network of this folder where the text names one of another's."""
     store = Store(folder / "runs/kinetics_small/study.db")
-    digest = store.pareto_front("kinetics_small")[0]["digest"]
+    digest = store.front("kinetics_small")[0]["digest"]
     store.close()
     folders = sorted(folder.glob("runs/kinetics_small/promoted/*-seed?-*"))
     command = re.sub(r"runs/kinetics_small/promoted/fccd16e46e-seed0-\w+", str(folders[0]), command)

@@ -282,7 +282,7 @@ def test_a_study_is_searched_and_read_by_balanced_accuracy(
     assert study["accuracy"] == "balanced" and study["data"]["by_class"]["val"] == [4, 1, 1, 1, 1, 1, 1, 1]
     rows = store.evaluations(1)
     assert any(row["balanced"] != row["top1"] for row in rows) and metric_in(store, 1) == "balanced accuracy"
-    assert [row["accuracy"] for row in store.pareto_front("tiny")][-1] == max(row["balanced"] for row in rows)
+    assert [row["accuracy"] for row in store.front("tiny")][-1] == max(row["balanced"] for row in rows)
     assert all(epoch["balanced"] is not None for epoch in store.epoch_rows(1))
     assert minimised(rows[0], ["error"]) == (1 - rows[0]["balanced"],)
     store.close()

@@ -51,7 +51,7 @@ def test_the_test_split_is_reported_once(promoted: tuple[Path, dict[str, Any]]) 
 def test_the_search_and_its_front_stay_as_they_were(promoted: tuple[Path, dict[str, Any]]) -> None:
     store = Store(promoted[0] / "study.db")
     assert len(store.evaluations(1)) == 4
-    assert all(row["epochs"] == 2 for row in store.pareto_front("tiny"))
+    assert all(row["epochs"] == 2 for row in store.front("tiny"))
 
 
 def test_a_new_process_gives_the_classes_that_the_evaluation_gave(

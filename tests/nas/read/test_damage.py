@@ -303,7 +303,7 @@ def test_a_backup_is_one_file_with_all_that_was_stored(whole: Path, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["copy.db"]
     with Store(whole) as one, Store(target) as other:
         assert one.evaluations(1) == other.evaluations(1)
-        assert one.pareto_front("tiny") == other.pareto_front("tiny")
+        assert one.front("tiny") == other.front("tiny")
     before = target.read_bytes()
     code, _, err = run("backup", whole, target)
     assert (code, target.read_bytes()) == (2, before)

@@ -63,7 +63,7 @@ def test_networks_of_a_front_have_their_blocks_as_a_note(database: Path) -> None
 
     store = Store(database)
     board = prepared(store, store.study())
-    front = {row["digest"] for row in store.pareto_front("tiny")}
+    front = {row["digest"] for row in store.front("tiny")}
     trials = asked(board, "/api/studies/3")["trials"]
     noted = {
         attr["value"].strip('"'): trial["note"]["body"]

@@ -103,7 +103,7 @@ def test_latex_is_a_table_with_rules_and_as_many_cells_as_columns(database: Path
     assert [line for line in lines if "rule" in line] == [r"\toprule", r"\midrule", r"\bottomrule"]
     cells = [re.split(r"(?<!\\)&", line) for line in lines if line.endswith(r"\\")]
     assert {len(row) for row in cells} == {8}
-    assert len(cells) == 1 + len(Store(database).pareto_front("tiny"))
+    assert len(cells) == 1 + len(Store(database).front("tiny"))
     assert run("export", database, "--table", "front", "--latex", "-o", tmp_path / "t" / "front.tex")[0] == 0
     assert (tmp_path / "t" / "front.tex").read_text() == out
 

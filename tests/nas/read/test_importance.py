@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.search.importance import FEW, beyond_cost, levels_of, marginal_fronts, partial_effects, uniform_levels
+from nas.search.levels import FEW, beyond_cost, levels_of, marginal_fronts, partial_effects, uniform_levels
 
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from nas.search import fanova as module
-from nas.search.fanova import Forest, importances, keep
-from nas.search.importance import MIN_NETWORKS
+from nas.search.importance import Forest, importances, keep
+from nas.search.levels import MIN_NETWORKS
 from nas.store.database import Store
 from nas.train.session import locked
 from tests.nas.read.conftest import Run

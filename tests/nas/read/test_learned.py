@@ -21,7 +21,7 @@ from nas.read.learned import VolumeBox, deciding, learned_of, origins, volume
 from nas.read.ranks import agreements, spearman
 from nas.read.ranks import interval as interval_of_ranks
 from nas.search.calibration import calibration, expectations, interval
-from nas.search.importance import rungs_of
+from nas.search.levels import rungs_of
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import NotFoundError, StoreError
-from nas.read.status import frame_of
+from nas.read.watch import frame_of
 from nas.search.budget import recorded_budget
 from nas.store import tables as m
 from nas.store import write as s

@@ -16,9 +16,9 @@ from nas.cli.main import main
 from nas.cost.cost import cost
 from nas.errors import SearchError, StoreError
 from nas.read.rows import columns_of, rows_of
-from nas.read.status import frame_of
+from nas.read.watch import frame_of
 from nas.search.driver import run_search
-from nas.search.pool import build_pool
+from nas.search.pool import Reason, build_pool
 from nas.store import tables as m
 from nas.store.database import Store
 from nas.study.study import Study
@@ -279,7 +279,7 @@ def test_networks_that_do_not_fit_a_rung_are_left_out_and_said_to_be(tmp_path: P
     whole = build_pool(study_at(tmp_path, motion, UNPADDED), num_classes=8)
     study = study_at(tmp_path, motion, UNPADDED | rungs_of("frames", rungs=[1, 4], epochs=1))
     pool = build_pool(study, num_classes=8)
-    assert pool.dropped == {"does not fit 1 frame": 1}
+    assert pool.dropped == {Reason("rung", "1 frame"): 1}
     assert len(pool.candidates) == len(whole.candidates) - 1
     assert [c.cost for c in pool.candidates] == [c.cost for c in whole.candidates if c.digest in pool.by_digest]
     news: list[News] = []

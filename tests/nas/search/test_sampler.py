@@ -21,7 +21,7 @@ from nas.errors import SearchError, StudyError
 from nas.search.model.belief import Model
 from nas.search.model.encoding import Encoder
 from nas.search.notices import gaps, too_small
-from nas.search.pool import Candidate, CandidatePool, Supply, build_pool, strata_of
+from nas.search.pool import Candidate, CandidatePool, Reason, Supply, build_pool, strata_of
 from nas.search.sampler import hub, nni_tuners
 from nas.search.sampler.foreign import ready
 from nas.search.sampler.optuna_samplers import rehearse
@@ -204,7 +204,7 @@ def test_what_a_model_sees_of_a_network_does_not_depend_on_what_was_met_before()
 
 def test_the_pool_keeps_the_constraints_and_says_what_they_took(study: Study, pool: CandidatePool) -> None:
     assert all(candidate.cost.macs <= 900_000 for candidate in pool.candidates)
-    assert pool.dropped == {"macs <= 900k": sum(pool.dropped.values())}
+    assert pool.dropped == {Reason("limit", "macs <= 900k"): sum(pool.dropped.values())}
     assert pool.whole
     assert len(pool.candidates) + sum(pool.dropped.values()) == study.space.size().networks
 
@@ -246,9 +246,9 @@ def test_one_network_that_cannot_be_built_is_left_out(tmp_path: Path) -> None:
         study = load_study(path)
         pool = build_pool(study, num_classes=8)
         assert "resnet18" in {getattr(candidate.spec, "model", "") for candidate in pool.candidates}
-        assert any(text.startswith("cannot be built: ") for text in pool.dropped), pool.dropped
+        assert any(reason.kind == "network" for reason in pool.dropped), pool.dropped
         assert study.space.size().networks >= len(pool.candidates)
-        assert any("left out, since it cannot be built" in text for text in too_small(pool, study))
+        assert any("left out, since it cannot be built" in text for text in too_small(pool))
 
 
 @pytest.mark.parametrize(("most", "of"), [(100, "2 of 6 settings"), (2, "settings that were drawn")])

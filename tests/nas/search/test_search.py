@@ -123,7 +123,7 @@ def test_the_front_in_sql_is_the_front(finished: tuple[Study, Path, list[News]])
         rows = [dict(row) for row in plain.execute("SELECT * FROM pareto_front")]
     plain.close()
     store = Store(path)
-    assert rows == [dict(row) for row in store.pareto_front("tiny")]
+    assert rows == [dict(row) for row in store.front("tiny")]
     last = [e for e in store.evaluations(store.study()["id"]) if e["rung"] == 2]
     assert {row["digest"] for row in rows} == {
         last[i]["digest"] for i in front([minimised(e, ["error", "macs"]) for e in last])

@@ -33,12 +33,12 @@ def test_a_database_of_each_version_is_brought_up_to_date(tmp_path: Path, versio
     assert study["clip"] == "4x16x16"
     assert [trial["state"] for trial in store.trials(study["id"])].count("stopped") == 2
     assert [e["epochs"] for e in store.evaluations(study["id"])] == [1, 1, 1, 2]
-    front = store.pareto_front("tiny")
+    front = store.front("tiny")
     assert [(row["accuracy"], row["num_clips"], row["macs"], row["epochs"]) for row in front] == [
         (0.125, 16, 686208, 2)
     ]
     store.close()
-    assert Store(path).pareto_front("tiny") == front
+    assert Store(path).front("tiny") == front
 
 
 def test_an_old_and_a_new_database_have_the_same_columns_and_views(tmp_path: Path) -> None:
@@ -75,10 +75,10 @@ def test_the_front_is_of_average_precision_where_that_was_measured(tmp_path: Pat
     path = tmp_path / "study.db"
     shutil.copy(DATABASES / f"schema_{version}.db", path)
     store = Store(path, create=True)
-    (before,) = store.pareto_front("tiny")
+    (before,) = store.front("tiny")
     with store.write() as connection:
         connection.execute(text("UPDATE nas_evaluation SET map_sample = 0.75 WHERE purpose = 'search'"))
-    (after,) = store.pareto_front("tiny")
+    (after,) = store.front("tiny")
     assert (before["accuracy"], after["accuracy"]) == (0.125, 0.75)
 
 
@@ -90,14 +90,14 @@ def test_the_front_goes_by_what_the_study_chooses_networks_by(tmp_path: Path, ve
     with store.write() as connection:
         connection.execute(text("UPDATE nas_evaluation SET balanced = NULL"))
         connection.execute(text("UPDATE nas_study SET accuracy = 'balanced'"))
-    assert store.pareto_front("tiny") == []  # a network that was not measured so is no part of the front
+    assert store.front("tiny") == []  # a network that was not measured so is no part of the front
     with store.write() as connection:
         connection.execute(text("UPDATE nas_evaluation SET balanced = 0.625 WHERE purpose = 'search'"))
-    (row,) = store.pareto_front("tiny")
+    (row,) = store.front("tiny")
     assert row["accuracy"] == 0.625
     with store.write() as connection:
         connection.execute(text("UPDATE nas_study SET accuracy = NULL"))
-    (row,) = store.pareto_front("tiny")
+    (row,) = store.front("tiny")
     assert row["accuracy"] == 0.125
     store.close()
 

@@ -88,7 +88,7 @@ def test_the_front_is_of_the_highest_fidelity_alone(tmp_path: Path) -> None:
             ("dd", 1, 0.7, 90),
         ],
     )
-    rows = store.pareto_front("demo")
+    rows = store.front("demo")
     assert [(r["digest"], r["accuracy"], r["epochs"]) for r in rows] == [("bb", 0.6, 3), ("dd", 0.7, 3)]
     assert list(rows[0]) == [
         "study",
@@ -115,7 +115,7 @@ def test_the_view_is_the_definition_in_any_client(tmp_path: Path) -> None:
 
 def test_equal_networks_both_stand_on_the_front(tmp_path: Path) -> None:
     store = filled(tmp_path / "a.db", [("aa", 0, 0.5, 10), ("bb", 0, 0.5, 10), ("cc", 0, 0.5, 11)])
-    assert [row["digest"] for row in store.pareto_front("demo")] == ["aa", "bb"]
+    assert [row["digest"] for row in store.front("demo")] == ["aa", "bb"]
 
 
 def test_no_network_is_evaluated_twice_at_one_fidelity(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ from nas.errors import StoreError
 from nas.store.database import Store
 try:
     store = Store(sys.argv[1])
-    print(store.study()["name"], len(store.pareto_front(store.study()["name"])))
+    print(store.study()["name"], len(store.front(store.study()["name"])))
 except StoreError as error:
     print(error)
 """

@@ -222,7 +222,7 @@ def test_a_search_measures_the_gap_and_models_it(searched: Path) -> None:
         assert all(0.0 <= row["shuffled"] <= 1.0 for row in rows)
         assert [job for job in store.jobs(study["id"]) if job["expected_gain"] is not None]
         top = [row for row in rows if row["rung"] == max(row["rung"] for row in rows)]
-        front = store.pareto_front(study["name"])
+        front = store.front(study["name"])
     values = {row["digest"]: minimised(row, names) for row in top}
     on = {row["digest"] for row in front}
     assert on == {key for key, own in values.items() if not any(dominates(other, own) for other in values.values())}

@@ -155,7 +155,7 @@ def test_a_trial_is_measured_as_its_search_measured_it(folder: Path, capsys: pyt
 
 def test_the_view_holds_what_the_command_shows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = measured(capsys, folder, "--front")
-    front = Store(folder / "study.db").pareto_front("tiny")
+    front = Store(folder / "study.db").front("tiny")
     assert sorted(one["digest"] for one in found) == sorted(row["digest"] for row in front)
     names = ", ".join(("digest", "source", "epochs", "split", "num_clips", *TESTS))
     rows = query(folder, f"SELECT {names} FROM motion_tests")

@@ -88,7 +88,7 @@ def test_the_search_goes_by_average_precision(place: Place) -> None:
     entries = Record(store, store.study(), ("error", "macs"), (1, 2)).ledger().entries
     decided = [(entry.number, rung, result[0]) for entry in entries for rung, result in enumerate(entry.results)]
     assert sorted(decided) == sorted((row["number"], row["rung"], 1 - row["map_sample"]) for row in rows)
-    (front,) = store.pareto_front("tiny")
+    (front,) = store.front("tiny")
     assert front["accuracy"] == last["map_sample"]
     assert all(epoch["map_sample"] is not None for epoch in store.epochs(rows[0]["trial_id"]))
     import optuna
@@ -116,7 +116,7 @@ def test_the_number_that_decides_is_named_everywhere(place: Place, tmp_path: Pat
     for command, text in texts.items():
         assert "mAP" in text or command == "importance", command
         assert "top-1" not in text.lower(), command
-    best = Store(place.database).pareto_front("tiny")[0]["accuracy"]
+    best = Store(place.database).front("tiny")[0]["accuracy"]
     for command in ("search", "status", "watch", "open"):
         assert f"{best:.3f}" in texts[command], command
     assert f"{100 * best:.1f}" in texts["report"] and f"{100 * best:.1f}" in texts["export"]

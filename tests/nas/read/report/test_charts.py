@@ -233,7 +233,7 @@ def test_a_plot_is_the_drawing_of_the_report(tmp_path: Path) -> None:
     with full_study(tmp_path / "study.db", trials=12) as store:
         row = store.study()
         page = html(gather(store))
-        draw_front(row, store.evaluations(row["id"]), store.pareto_front(row["name"]), tmp_path / "front.svg")
+        draw_front(row, store.evaluations(row["id"]), store.front(row["name"]), tmp_path / "front.svg")
     drawn = (tmp_path / "front.svg").read_text("utf-8")
     (front,) = re.findall(r'<polyline points="[^"]+" class="line front"', drawn)
     assert front in page

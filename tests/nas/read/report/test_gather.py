@@ -34,7 +34,7 @@ def report(full: Store) -> Report:
 
 
 def test_the_front_is_that_of_the_view(full: Store, report: Report) -> None:
-    rows = full.pareto_front("demo")
+    rows = full.front("demo")
     expected = [(r["digest"], r["accuracy"], r["macs"]) for r in rows]
     assert [(p.digest, p.accuracy, p.macs) for p in report.front] == expected
     assert {p.rung for p in report.front} == {2}
