@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.evaluate import CACHE, located
 from nas.cli.networks import CLASSES, CLIP, STUDY_OPTION, clip_and_classes, clip_name
 from nas.cli.options import DB, JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
 from nas.cli.resolve import find_spec
+from nas.cli.videos import CACHE, located
 from nas.errors import NasError, unknown
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.evaluate import CACHE, CLIPS, CROPS, FULL, SIDES, located, views_asked
 from nas.cli.options import JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
+from nas.cli.videos import CACHE, CLIPS, CROPS, FULL, SIDES, located, views_asked
 from nas.study.metric import interval_text
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nas.cli.evaluate import CACHE, CLIPS, CROPS, DATA, FULL, OVERRIDES, SIDES, located, views_asked
 from nas.cli.options import JSON
 from nas.cli.output import Progress, print_json, print_line, print_table
+from nas.cli.videos import CACHE, CLIPS, CROPS, DATA, FULL, OVERRIDES, SIDES, located, views_asked
 from nas.study.metric import interval_text
 
 if TYPE_CHECKING:
@@ -180,8 +180,8 @@ def _features(
                 kind=kind,
                 progress=progress.update,
             )
-        from nas.cli.evaluate import study_data
         from nas.cli.resolve import find_spec
+        from nas.cli.videos import study_data
 
         config = study_data(data, overrides or [])
         return preset_features(
