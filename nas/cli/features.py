@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from nas.cli.videos import CACHE, CLIPS, CROPS, DATA, FULL, OVERRIDES, SIDES, lo
 from nas.study.metric import interval_text
 
 if TYPE_CHECKING:
+    from nas.train.network import TrainedNetwork
     from nas.use.features import Features
     from nas.use.predict import Prediction
     from nas.use.probe import Probed
@@ -211,17 +213,29 @@ _WIDTH = 20
 def predict(
     path: str = typer.Argument(..., metavar="PATH", help="A folder that `nas promote` left."),
     videos: list[str] = typer.Argument(..., metavar="VIDEO …", help="Video files."),
-    top: int = typer.Option(5, "--top", min=1, help="Number of most probable classes to print."),
+    top: int | None = typer.Option(
+        None, "--top", min=1, help="Number of most probable classes to print: 5, or 1 per window with --stream."
+    ),
     windows: int = typer.Option(10, "--windows", min=1, help="Windows of the timeline, at most."),
     window: float | None = typer.Option(None, "--window", min=0.01, metavar="SECONDS", help="Length of a window."),
+    stream: str | None = typer.Option(
+        None, "--stream", metavar="csv|jsonl", help="A line per window as it is decoded, however long the video is."
+    ),
+    every: float | None = typer.Option(
+        None, "--every", min=0.01, metavar="SECONDS", help="With --stream: from one window to the next."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Name the classes of video files, as a whole and over time.
 
     Example: nas predict runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 data/motion/val/left/0000.mp4
     """
-    from nas.errors import NotFoundError
+    from nas.errors import NasError, NotFoundError, unknown
 
+    if stream is not None and stream not in STREAMS:
+        raise NasError(unknown("--stream", stream, STREAMS))
+    if every is not None and stream is None:
+        raise NasError(f"--every must go with --stream csv or --stream jsonl, but is {every:g}")
     folder = Path(path)
     if not (folder / "network.json").is_file():
         reason = "it has no network.json" if folder.is_dir() else "there is no such folder"
@@ -239,6 +253,10 @@ def predict(
     from trainer.device import usual_device
 
     network = load_network(folder, device=usual_device())
+    if stream is not None:
+        _stream(network, videos, stream, top or 1, window, every)
+        return
+    top = top or 5
     plain = []
     for name in videos:
         found = predict_video(network, Path(name), most=windows, length=window)
@@ -264,6 +282,39 @@ def predict(
         )
     if as_json:
         print_json(plain if len(plain) > 1 else plain[0])
+
+
+STREAMS = ("csv", "jsonl")
+
+
+def _stream(
+    network: TrainedNetwork, videos: Sequence[str], form: str, top: int, window: float | None, every: float | None
+) -> None:
+    """Prints a line per window and class, or per window, as videos are decoded."""
+    import csv
+    import io
+    import json
+
+    from nas.use.predict import stream_video
+
+    def line(*values: object) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(values)
+        return text.getvalue()
+
+    if form == "csv":
+        print_line(line("video", "start", "end", "class", "probability"))
+    for name in videos:
+        for moment in stream_video(network, Path(name), length=window, every=every):
+            shares = dict(zip(network.class_names, moment.probabilities, strict=True))
+            best = sorted(shares.items(), key=lambda pair: -pair[1])[:top]
+            start, end = round(moment.start, 3), round(moment.end, 3)
+            if form == "csv":
+                for label, value in best:
+                    print_line(line(name, start, end, label, f"{value:.6g}"))
+            else:
+                found = {"video": name, "start": start, "end": end, "class": best[0][0], "probability": best[0][1]}
+                print_line(json.dumps(found | {"probabilities": shares}, ensure_ascii=False))
 
 
 def show_prediction(name: str, found: Prediction, top: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -188,11 +189,15 @@ def excerpt(path: Path, window: Window, config: DataConfig) -> tuple[NDArray[np.
         raise DataError(f"{path} at {clock(start)} {error}") from error
     if not images:
         raise DataError(f"{path} has no frame at {clock(start)}, though its header promises {clock(header.seconds)}")
-    frames = np.stack(images)
-    if config.max_frames and len(frames) > config.max_frames:
-        keep = (2 * np.arange(config.max_frames) + 1) * len(frames) // (2 * config.max_frames)
-        return frames[keep], header.fps * config.max_frames / len(frames)
-    return frames, header.fps
+    return _thinned(np.stack(images), header.fps, config)
+
+
+def _thinned(frames: NDArray[np.uint8], fps: float, config: DataConfig) -> tuple[NDArray[np.uint8], float]:
+    """At most `config.max_frames` of a stretch, and how many of them come in a second."""
+    if not config.max_frames or len(frames) <= config.max_frames:
+        return frames, fps
+    keep = (2 * np.arange(config.max_frames) + 1) * len(frames) // (2 * config.max_frames)
+    return frames[keep], fps * config.max_frames / len(frames)
 
 
 def whole(path: Path, config: DataConfig) -> Decoded:
@@ -329,6 +334,69 @@ def predict_video(network: TrainedNetwork, path: Path, *, most: int = 10, length
         views=str(views),
         timeline=tuple(moments),
     )
+
+
+@torch.inference_mode()
+def stream_video(
+    network: TrainedNetwork, path: Path, *, length: float | None = None, every: float | None = None
+) -> Iterator[Moment]:
+    """Looks at a video of any length window by window while it is decoded; of its frames, a window is in memory.
+
+    The last window ends with the video. Each is judged by its middle clip, with the crops of the network's test.
+
+    Args:
+        network: In eval mode.
+        path: The file.
+        length: Of a window in seconds; that of a clip by default, or 10 where frames are sampled uniformly.
+        every: Seconds from the beginning of a window to that of the next; by default they follow each other.
+
+    Raises:
+        DataError: The file cannot be decoded, or is shorter than a clip and the network's data leaves such out.
+    """
+    once = dataclasses.replace(network.views, clips=1)
+    config, header = network.views.data(network.data), header_of(path)
+    rate = header.fps or _USUAL_FPS
+    length = length or (config.clip.span / (config.fps or rate) if _timed(config) else SECONDS)
+    least, start, covered, last, count = _least(config, rate), 0.0, 0.0, 0.0, 0
+    held: deque[tuple[float, NDArray[np.uint8]]] = deque()
+
+    def seen(window: Window) -> Moment:
+        inside = [image for at, image in held if window.start - _INSTANT <= at < window.end - _INSTANT]
+        if len(inside) < least:  # the last frames may stand for long
+            inside = [image for at, image in held if at < window.end - _INSTANT][-least:]
+        frames, fps = _thinned(np.stack(inside), header.fps, config)
+        return _moment(window, network.probabilities(frames, once, rate=fps))
+
+    for last, image in _decoded(path, config, rate):
+        while last >= start + length - _INSTANT and held:
+            covered = start + length
+            yield seen(Window(start=start, end=covered))
+            start += every or length
+            while len(held) > least and held[0][0] < min(start, last - length) - _INSTANT:
+                held.popleft()
+        held.append((last, image))
+        count += 1
+    check_length(path, count, config, header.fps)
+    end = max(last + 1 / rate, header.seconds if header.seconds <= last + 2 / rate else 0.0)
+    if end > covered + _INSTANT:
+        yield seen(Window(start=max(0.0, end - length), end=end))
+
+
+def _decoded(path: Path, config: DataConfig, rate: float) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Frames as they are decoded, with the seconds at which they are shown, ascending."""
+    at = -1 / rate
+    try:
+        with reasons(), open_video(path) as container:
+            stream, scale = video_stream(container), Scaler(config.short_side)
+            begin = float((stream.start_time or 0) * stream.time_base)
+            for frame in container.decode(stream):
+                shown = at + 1 / rate if frame.time is None else frame.time - begin
+                at = shown if shown > at else at + 1 / rate
+                yield at, scale(frame)
+    except DecodeError as error:
+        raise DataError(f"{path} at {clock(max(at, 0.0))} {error}") from error
+    if missing(path):
+        raise DataError(f"{path} was cut off: it ends at {clock(max(at, 0.0))}")
 
 
 def _moment(window: Window, probabilities: torch.Tensor) -> Moment:

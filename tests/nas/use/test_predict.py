@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-from collections.abc import Sequence
+import io
+import json
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +27,7 @@ from nas.use import predict
 from nas.use.predict import (
     MOST_FRAMES,
     Claims,
+    Moment,
     Window,
     clock,
     excerpt,
@@ -31,6 +35,7 @@ from nas.use.predict import (
     header_of,
     length_of,
     predict_video,
+    stream_video,
     windows_of,
 )
 from tests.nas.use.conftest import CLASSES, Place, moving, said_json
@@ -362,3 +367,93 @@ def test_times_and_bars_are_read_at_a_glance() -> None:
 def test_a_file_that_is_gone_is_no_video(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be a video, but cannot be decoded: No such file"):
         header_of(tmp_path / "gone.mp4")
+
+
+@pytest.fixture(scope="module")
+def turning(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten seconds of movement to the left, then ten to the right."""
+    rng = np.random.default_rng(7)
+    parts = [np.tile(moving(name, rng), (10, 1, 1, 1)) for name in ("move left", "move right")]
+    return written(tmp_path_factory.mktemp("stream") / "turning.mp4", np.concatenate(parts), gop=20)
+
+
+def edges(moments: Iterable[Moment]) -> list[float]:
+    return [edge for moment in moments for edge in (moment.start, moment.end)]
+
+
+def test_a_stream_sees_what_the_timeline_sees(network: TrainedNetwork, turning: Path) -> None:
+    found = list(stream_video(network, turning, length=1.0))
+    whole = predict_video(network, turning, most=100, length=1.0)
+    assert len(found) == 20
+    assert edges(found) == pytest.approx(edges(whole.timeline))
+    for one, other in zip(found, whole.timeline, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+    best = [network.class_names[int(np.argmax(m.probabilities))] for m in found]
+    assert best == ["move left"] * 10 + ["move right"] * 10
+
+
+@pytest.mark.parametrize(
+    ("length", "every", "windows"),
+    [
+        (1.0, 0.5, [(k / 2, k / 2 + 1) for k in range(39)]),
+        (2.0, 5.0, [(0, 2), (5, 7), (10, 12), (15, 17), (18, 20)]),  # the last one ends with the video
+        (3.0, 3.0, [(3 * k, 3 * k + 3) for k in range(6)] + [(17, 20)]),
+        (60.0, None, [(0, 20)]),
+    ],
+)
+def test_windows_of_a_stream_follow_each_other_as_asked(
+    network: TrainedNetwork, turning: Path, length: float, every: float | None, windows: list[tuple[float, float]]
+) -> None:
+    found = edges(stream_video(network, turning, length=length, every=every))
+    assert found == pytest.approx([edge for window in windows for edge in window])
+
+
+def test_a_dense_clip_gives_a_stream_its_windows(network: TrainedNetwork, turning: Path) -> None:
+    stored = dataclasses.replace(network.stored, data=dense(network, max_frames=0))
+    slow = dataclasses.replace(network.stored, data=dense(network, max_frames=0, fps=2.0))
+    seconds = 7 / 8  # four frames, two apart, at eight frames per second
+    own = TrainedNetwork(network.model, stored=stored).eval()
+    assert [m.end - m.start for m in stream_video(own, turning)][:3] == pytest.approx([seconds] * 3)
+    assert [m.end - m.start for m in stream_video(TrainedNetwork(network.model, stored=slow).eval(), turning)][:3] == [
+        3.5
+    ] * 3
+
+
+def test_a_stream_of_the_command_line_is_csv_or_json_lines(
+    place: Place, network: TrainedNetwork, turning: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(place.folders[0]), str(turning), "--window", "5"]
+    assert main([*command, "--stream", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["start"], row["end"], row["class"]) for row in rows] == [
+        ("0.0", "5.0", "move left"),
+        ("5.0", "10.0", "move left"),
+        ("10.0", "15.0", "move right"),
+        ("15.0", "20.0", "move right"),
+    ]
+    assert main([*command, "--stream", "csv", "--top", "2"]) == 0
+    assert len(list(csv.DictReader(io.StringIO(capsys.readouterr().out)))) == 8
+    assert main([*command, "--stream", "jsonl", "--every", "10"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["start"], line["class"]) for line in lines] == [
+        (0, "move left"),
+        (10, "move right"),
+        (15, "move right"),
+    ]
+    assert all(sum(line["probabilities"].values()) == pytest.approx(1) for line in lines)
+    for wrong, message in (
+        (["--every", "2"], "--every must go with --stream"),
+        (["--stream", "xml"], "'xml' is not known"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_stream_of_a_video_that_was_cut_off_says_so_at_its_end(
+    network: TrainedNetwork, turning: Path, tmp_path: Path
+) -> None:
+    part = tmp_path / "part.mp4"
+    part.write_bytes(turning.read_bytes()[:-200])
+    with pytest.raises(DataError) as caught:
+        list(stream_video(network, part, length=1.0))
+    assert "part.mp4" in str(caught.value) and "\n" not in str(caught.value)
