@@ -21,11 +21,11 @@ from nas.cli.videos import (
     located,
     share_row,
     show_backwards,
+    show_detection,
     show_test,
     views_asked,
 )
-from nas.errors import NasError
-from nas.study.metric import interval_text
+from nas.errors import NasError, NotFoundError, unknown
 
 if TYPE_CHECKING:
     from nas.use.detection import AtThreshold
@@ -57,6 +57,8 @@ def evaluate(
     precision: float | None = typer.Option(
         None, "--precision", min=0.001, max=1.0, help="With --detect: for this precision on val."
     ),
+    roc: str | None = typer.Option(None, "--roc", metavar="FILE", help="Draw ROC curves: .html, .svg or .png."),
+    pr: str | None = typer.Option(None, "--pr", metavar="FILE", help="Draw precision-recall curves."),
     cache: str | None = CACHE,
     as_json: bool = JSON,
 ) -> None:
@@ -70,6 +72,12 @@ def evaluate(
 
     if (detect is None) != (recall is None and precision is None) or (recall is not None and precision is not None):
         raise NasError("--detect CLASS goes with one of --recall and --precision")
+    if detect is not None and (Path(path) / "network.json").is_file():  # before anything is tested
+        from nas.train.folder import read_content
+
+        names = read_content(Path(path))["classes"]
+        if detect not in names:
+            raise NotFoundError(unknown("class", detect, names))
     if videos is not None:
         from nas.use.probabilities import check_videos_file
 
@@ -96,6 +104,7 @@ def evaluate(
         from nas.use.probabilities import save_videos
 
         save_videos(Path(videos), found.scores)
+    _draw(found.scores, f"{Path(path).name}: {split} of {found.root}", detect, roc, pr)
     if as_json:
         from nas.use.accuracy import as_plain
 
@@ -113,7 +122,7 @@ def evaluate(
         )
         return
     show_test(found.result, f"{path}: {split} of {found.root}")
-    _show_detection(found.scores)
+    show_detection(found.scores)
     if chosen is not None and detect is not None:
         _show_called(detect, chosen, split)
     if found.left_out:
@@ -123,6 +132,20 @@ def evaluate(
         show_backwards(found.backwards)
     if videos is not None:
         print_line(f"{len(found.scores.paths):,} videos written to {videos}")
+
+
+def _draw(scores: Scores, title: str, detect: str | None, roc: str | None, pr: str | None) -> None:
+    """Draws the curves that are asked for, of one class or of all."""
+    files = {"roc": roc, "precision": pr}
+    if not any(files.values()):
+        return
+    from nas.read.plots import draw_curves
+    from nas.use.detection import curves
+
+    found = [one for one in curves(scores) if detect in (None, one.name)]
+    for kind, file in files.items():
+        if file is not None:
+            draw_curves(title, found, kind, Path(file))  # type: ignore[arg-type]
 
 
 def _called(chooser: Scores, scores: Scores, name: str, recall: float | None, precision: float | None) -> AtThreshold:
@@ -143,31 +166,6 @@ def _as_detection(scores: Scores, chosen: AtThreshold | None) -> dict[str, Any]:
         "calibration_error": calibration_error(scores),
         "threshold": None if chosen is None else asdict(chosen),
     }
-
-
-def _show_detection(scores: Scores) -> None:
-    """Prints how well each class is told from the others, where classes are questions of yes or no."""
-    from nas.use.detection import calibration_error, detections, is_detection
-
-    if is_detection(scores):
-        rows = [
-            {
-                "class": row.name,
-                "videos": f"{row.positives} of {row.positives + row.negatives}",
-                "auc": row.auc,
-                "auc_interval": "" if row.auc_interval is None else interval_text(*row.auc_interval),
-                "precision": row.precision,
-                "interval": "" if row.precision_interval is None else interval_text(*row.precision_interval),
-            }
-            for row in detections(scores)
-        ]
-        titles = {"auc": "AUC", "auc_interval": "95 % over videos", "precision": "average precision"}
-        titles |= {"interval": "95 % over videos"}
-        if rows:
-            print_table(rows, {key: titles.get(key, key) for key in rows[0]}, "each class against the rest")
-    error = calibration_error(scores)
-    if error is not None:
-        print_line(f"calibration error: {error:.3f}, of probabilities in 15 bins")
 
 
 def _show_called(name: str, chosen: AtThreshold, split: str) -> None:

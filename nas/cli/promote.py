@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -144,6 +145,20 @@ def promote(
         raise SearchError(f"{len(failed)} of {len(failed) + len(results)} promotions failed; the first: {failed[0]}")
 
 
+def _show_detections(results: Sequence[Promoted]) -> None:
+    """Prints how well each class is told from the rest, where classes are questions of yes or no."""
+    from nas.cli.videos import show_detection
+    from nas.use.detection import is_detection
+    from nas.use.multi_view import kept_scores
+
+    for result in results:
+        scores = kept_scores(Path(result.folder), result.split)
+        if scores is None or not is_detection(scores):
+            return
+        print_line(f"{result.digest[:10]}, seed {result.seed}, on {result.split}")
+        show_detection(scores)
+
+
 def _show(results: Sequence[Promoted], title: str, config: PromoteConfig, *, as_json: bool) -> None:
     """Prints what came of the trainings."""
     from dataclasses import asdict
@@ -181,6 +196,7 @@ def _show(results: Sequence[Promoted], title: str, config: PromoteConfig, *, as_
         print_line(f"views of each video: {text}")
     if any(result.split == "val" for result in results):
         print_line("note: the data has no test split; val is reported, on which the networks were also chosen")
+    _show_detections(results)
     asked = str(config.test)
     if several:
         print_line(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nas.study.views import Views
     from nas.use.accuracy import ClassRow, Judged, Share
     from nas.use.networks import BackwardsRow
+    from nas.use.probabilities import Scores
     from trainer.config import DataConfig
 
 
@@ -231,3 +232,28 @@ def show_backwards(rows: tuple[BackwardsRow, ...]) -> None:
         "exchanges": "",
     }
     print_table(lines, columns, "the same clips played backwards")
+
+
+def show_detection(scores: Scores) -> None:
+    """Prints how well each class is told from the others, where classes are questions of yes or no."""
+    from nas.use.detection import calibration_error, detections, is_detection
+
+    if is_detection(scores):
+        rows = [
+            {
+                "class": row.name,
+                "videos": f"{row.positives} of {row.positives + row.negatives}",
+                "auc": row.auc,
+                "auc_interval": "" if row.auc_interval is None else interval_text(*row.auc_interval),
+                "precision": row.precision,
+                "interval": "" if row.precision_interval is None else interval_text(*row.precision_interval),
+            }
+            for row in detections(scores)
+        ]
+        titles = {"auc": "AUC", "auc_interval": "95 % over videos", "precision": "average precision"}
+        titles |= {"interval": "95 % over videos"}
+        if rows:
+            print_table(rows, {key: titles.get(key, key) for key in rows[0]}, "each class against the rest")
+    error = calibration_error(scores)
+    if error is not None:
+        print_line(f"calibration error: {error:.3f}, of probabilities in 15 bins")

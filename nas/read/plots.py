@@ -6,18 +6,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 from markupsafe import Markup
 
 from nas.errors import NasError, NotFoundError
 from nas.read.compare import Band, Group, trained
-from nas.read.report.charts import Chart, bands_chart, front_chart
+from nas.read.report.charts import Chart, bands_chart, front_chart, precision_chart, roc_chart
 from nas.read.report.gather import points_of
 from nas.read.report.page import TEMPLATE, environment
 from nas.store.records import ResultRow, Row, StudyRow
 from nas.study.fidelity import recorded_fidelity
 from nas.study.metric import TOP1, largest_share, metric_of, recorded_counts, short_number
 from nas.study.objectives import averaged, recorded_objectives
+from nas.use.detection import Curves
 from trainer.files import check_replaceable, make_folder
 
 ENDINGS = (".html", ".svg", ".png")
@@ -52,6 +54,23 @@ def draw_bands(groups: Sequence[Group], bands: Sequence[Band], path: Path) -> No
         NasError: Another ending, or the PNG extra is missing.
     """
     _write(path, lambda: _bands(groups, bands))
+
+
+def draw_curves(title: str, curves: Sequence[Curves], kind: Literal["roc", "precision"], path: Path) -> None:
+    """Draws ROC or precision-recall curves of classes.
+
+    Args:
+        title: What they are of.
+        curves: One per class.
+        kind: Which.
+        path: Ends in `.html`, `.svg` or `.png`; appears whole or not at all.
+
+    Raises:
+        NasError: Another ending, no curve, or the PNG extra is missing.
+    """
+    if path.suffix in ENDINGS and not curves:
+        raise NotFoundError("a curve needs a class that some of the videos have and others have not")
+    _write(path, lambda: (title, roc_chart(curves) if kind == "roc" else precision_chart(curves)))
 
 
 def _front(study: StudyRow, evaluations: Sequence[ResultRow], front: Sequence[Row]) -> tuple[str, Chart]:

@@ -42,6 +42,25 @@ class Detection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Curves:
+    """What every threshold on the probability of a class comes to, the highest threshold first.
+
+    Attributes:
+        name: The class.
+        false_alarms: Share of the other videos that are called.
+        recall: Share of its videos that are called.
+        precision: Share of the calls that are right.
+        share: Of its videos among all: the precision of calling every one.
+    """
+
+    name: str
+    false_alarms: tuple[float, ...]
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AtThreshold:
     """A class that is called where its probability reaches a threshold.
 
@@ -95,6 +114,36 @@ def detections(scores: Scores) -> tuple[Detection, ...]:
     return tuple(rows)
 
 
+def curves(scores: Scores) -> tuple[Curves, ...]:
+    """The points of the ROC and the precision-recall curve of each class that `detections` has."""
+    found = []
+    for row in detections(scores):
+        k = scores.classes.index(row.name)
+        rights, wrongs = _called(truth_of(scores, k), scores.probabilities[:, k], np.ones((1, len(scores.paths))))
+        called = rights[0] + wrongs[0]
+        found.append(
+            Curves(
+                name=row.name,
+                false_alarms=tuple((wrongs[0] / row.negatives).tolist()),
+                recall=tuple((rights[0] / row.positives).tolist()),
+                precision=tuple((rights[0] / called).tolist()),
+                share=row.positives / (row.positives + row.negatives),
+            )
+        )
+    return tuple(found)
+
+
+def _called(
+    truth: NDArray[np.bool_], given: NDArray[np.floating[Any]], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(B, N) videos of the class and others that each of N thresholds calls, the highest first; see `areas`."""
+    order = np.argsort(-given, kind="stable")
+    starts = np.flatnonzero(np.diff(given[order], prepend=np.inf))  # of each probability, the highest first
+    right = np.add.reduceat((weights * truth)[:, order], starts, axis=1)
+    wrong = np.add.reduceat((weights * ~truth)[:, order], starts, axis=1)
+    return right.cumsum(1), wrong.cumsum(1)
+
+
 def areas(
     truth: NDArray[np.bool_], given: NDArray[np.floating[Any]], weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -108,11 +157,8 @@ def areas(
     Returns:
         (B,) areas, and (B,) average precisions: the mean precision over the steps of recall.
     """
-    order = np.argsort(-given, kind="stable")
-    starts = np.flatnonzero(np.diff(given[order], prepend=np.inf))  # of each probability, the highest first
-    right = np.add.reduceat((weights * truth)[:, order], starts, axis=1)
-    wrong = np.add.reduceat((weights * ~truth)[:, order], starts, axis=1)
-    rights, wrongs = right.cumsum(1), wrong.cumsum(1)
+    rights, wrongs = _called(truth, given, weights)
+    right, wrong = np.diff(rights, axis=1, prepend=0), np.diff(wrongs, axis=1, prepend=0)
     total = rights[:, -1]
     auc = (right * (wrongs[:, -1:] - wrongs + wrong / 2)).sum(1) / (total * wrongs[:, -1])
     called = rights + wrongs

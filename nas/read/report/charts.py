@@ -12,6 +12,7 @@ from nas.read.report.values import Ablation, Curve, Effect, Level, Marginal, Poi
 from nas.search.calibration import CONFIDENCE, Expected
 from nas.study.fidelity import EPOCHS, Fidelity
 from nas.study.metric import MAP, TOP1
+from nas.use.detection import Curves
 
 VERTICES = 80  # of one learning curve; more cannot be told apart, and cost bytes
 COLOURS = 6  # of lines in one chart; further ones repeat colours with another dash
@@ -166,6 +167,57 @@ def bands_chart(groups: Sequence[Group], bands: Sequence[Band]) -> Chart:
         marks=tuple(marks),
         legend=tuple(legend),
     )
+
+
+def roc_chart(curves: Sequence[Curves]) -> Chart:
+    """Recall of each class against its false alarms, over all thresholds; by chance both are equal."""
+    x, y = _share_axis(), _share_axis()
+    lines = [
+        Line(points=_path(x, y, [(0, 0), *_thinned(one.false_alarms, one.recall)]), kind=_colour(place), label=one.name)
+        for place, one in enumerate(curves)
+    ]
+    return Chart(
+        title=f"ROC curves of {plural(len(curves), 'class', 'classes')}",
+        x_title="false alarms: share of the other videos",
+        y_title="recall",
+        x=x,
+        y=y,
+        lines=(Line(points=_path(x, y, [(0, 0), (1, 1)]), kind="low dashed", label="chance"), *lines),
+        legend=tuple((_colour(place), one.name) for place, one in enumerate(curves)),
+    )
+
+
+def precision_chart(curves: Sequence[Curves]) -> Chart:
+    """Precision of each class against its recall, over all thresholds."""
+    x, y = _share_axis(), _share_axis()
+    lines = [
+        Line(points=_path(x, y, _thinned(one.recall, one.precision)), kind=_colour(place), label=one.name)
+        for place, one in enumerate(curves)
+    ]
+    return Chart(
+        title=f"Precision-recall curves of {plural(len(curves), 'class', 'classes')}",
+        x_title="recall",
+        y_title="precision",
+        x=x,
+        y=y,
+        lines=tuple(lines),
+        legend=tuple(
+            (_colour(place), f"{one.name}, {percent(one.share)} of the videos") for place, one in enumerate(curves)
+        ),
+    )
+
+
+def _share_axis() -> Scale:
+    return linear([0.0, 1.0], text=lambda v: percent(v, digits=0), bounds=(0, 1))
+
+
+def _thinned(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
+    """The points of a curve, without those that a plot cannot show: closer than a quarter of a percent to the last."""
+    kept: list[tuple[float, float]] = []
+    for place, point in enumerate(zip(xs, ys, strict=True)):
+        if not kept or place == len(xs) - 1 or max(abs(a - b) for a, b in zip(point, kept[-1], strict=True)) >= 0.0025:
+            kept.append(point)
+    return kept
 
 
 def point_label(point: Point, metric: str, fidelity: Fidelity = EPOCHS) -> str:

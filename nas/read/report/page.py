@@ -86,6 +86,8 @@ def html(report: Report) -> str:
             commands=commands(report),
             tests=TESTS,
             taken=taken_for,
+            roc=charts.roc_chart,
+            precision=charts.precision_chart,
             means=means_over_seeds(report.promotions),
             recipe_lines=recipe_lines(report.recipes),
             digits=DIGITS,

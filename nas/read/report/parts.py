@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from nas.ablation.answer import stated_confidence
-from nas.errors import NotFoundError
+from nas.errors import NasError, NotFoundError
 from nas.places import moved
 from nas.read.learned import VolumeBox
 from nas.read.report.values import (
@@ -17,6 +17,7 @@ from nas.read.report.values import (
     Accuracy,
     Block,
     Confusion,
+    Detected,
     Effect,
     Importance,
     Level,
@@ -49,6 +50,8 @@ from nas.study.fidelity import EPOCHS, Fidelity
 from nas.study.front import front
 from nas.study.metric import accuracy_of, broken_text
 from nas.train.folder import read_content
+from nas.use.detection import calibration_error, curves, detections, is_detection
+from nas.use.probabilities import read_scores, scores_file
 from search_spaces import codec
 from search_spaces.errors import SpecError
 from search_spaces.families.timm.spec import TimmSpec
@@ -345,9 +348,10 @@ def promotion(
         beside: Folder of the database, where the promotion's folder is looked for, too.
     """
     digest = row["digest"]
-    confusion, missing = None, ""
+    confusion, missing, detection = None, "", None
     if row["state"] == "done":
         confusion, missing = _confusion(row["folder"], beside, study["data"].get("classes", []))
+        detection = _detected(moved(row["folder"], beside))
     return Promotion(
         digest=digest,
         description=networks[digest].description if digest in networks else digest[:10],
@@ -369,7 +373,23 @@ def promotion(
         confusion=confusion,
         missing=missing,
         broken=broken_text(row["broken"]),
+        detection=detection,
     )
+
+
+def _detected(folder: Path) -> Detected | None:
+    """Classes as questions of yes or no, of test, else of val; None where they are none, or nothing is kept."""
+    for split in ("test", "val"):
+        try:
+            scores = read_scores(scores_file(folder, split))
+        except NasError:
+            continue
+        if not is_detection(scores):
+            return None
+        return Detected(
+            split=split, rows=detections(scores), curves=curves(scores), calibration=calibration_error(scores)
+        )
+    return None
 
 
 def _confusion(folder: str, beside: Path, classes: Sequence[str]) -> tuple[Confusion | None, str]:

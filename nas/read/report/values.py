@@ -11,6 +11,7 @@ from nas.read.learned import Learned
 from nas.search.levels import MIN_NETWORKS
 from nas.study.fidelity import Fidelity, recorded_fidelity
 from nas.study.metric import largest_share, recorded_counts
+from nas.use.detection import Curves, Detection
 
 Block = Mapping[str, str]
 
@@ -246,6 +247,23 @@ class Confusion:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Detected:
+    """Classes as questions of yes or no, on the split that a promotion reports.
+
+    Attributes:
+        split: Its name.
+        rows: One per class that some videos have and others have not.
+        curves: Of the same classes.
+        calibration: Expected calibration error; None where a probability is not finite.
+    """
+
+    split: str
+    rows: tuple[Detection, ...]
+    curves: tuple[Curves, ...]
+    calibration: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Promotion:
     """Full training of one network with one seed."""
 
@@ -260,6 +278,7 @@ class Promotion:
     confusion: Confusion | None
     missing: str  # why there is no confusion matrix
     broken: str  # clips that training could not read, in words; may be empty
+    detection: Detected | None = None  # where classes are questions of yes or no
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from nas.cli.main import main
 from nas.errors import NotFoundError
@@ -20,6 +20,7 @@ from nas.use.detection import (
     at_threshold,
     calibration_error,
     class_of,
+    curves,
     detections,
     is_detection,
     threshold_for,
@@ -74,6 +75,32 @@ def test_weights_are_repetitions(seed: int) -> None:
         some, values = np.repeat(truth, weight), np.repeat(given, weight)
         assert auc[row] == pytest.approx(roc_auc_score(some, values))
         assert precision[row] == pytest.approx(average_precision_score(some, values))
+
+
+@given(st.integers(0, 50))
+def test_curves_are_those_of_scikit_learn(seed: int) -> None:
+    scores = drawn(seed)
+    for k, one in enumerate(curves(scores)):
+        truth, given = truth_of(scores, k), scores.probabilities[:, k]
+        alarms, recall, _ = roc_curve(truth, given, drop_intermediate=False)
+        assert one.false_alarms == pytest.approx(alarms[1:]) and one.recall == pytest.approx(recall[1:])
+        precision, _, _ = precision_recall_curve(truth, given)
+        assert one.precision == pytest.approx(precision[:-1][::-1])
+        assert one.share == pytest.approx(truth.mean())
+
+
+@pytest.mark.parametrize("ending", ["svg", "html"])
+def test_curves_are_drawn(place: Place, tmp_path: Path, ending: str) -> None:
+    roc, pr = tmp_path / f"roc.{ending}", tmp_path / f"pr.{ending}"
+    command = ["evaluate", str(place.folders[0]), str(place.data), "--roc", str(roc), "--pr", str(pr)]
+    assert main(command) == 0
+    for file, axes in ((roc, ("recall", "false alarms")), (pr, ("precision", "recall"))):
+        text = file.read_text("utf-8")
+        assert all(axis in text for axis in axes)
+        assert text.count("<polyline") == 3 + (file == roc)  # of three classes, and chance
+    assert main([*command, "--detect", "move left", "--recall", "0.5"]) == 0
+    assert roc.read_text("utf-8").count("<polyline") == 2
+    assert main(["evaluate", str(place.folders[0]), str(place.data), "--roc", str(tmp_path / "roc.pdf")]) == 2
 
 
 def test_intervals_hold_their_value_and_narrow_with_videos() -> None:

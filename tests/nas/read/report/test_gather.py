@@ -6,6 +6,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,12 +14,15 @@ from hypothesis import strategies as st
 from nas.evidence.interval import wilson
 from nas.read.learned import VolumeBox
 from nas.read.report.gather import gather
+from nas.read.report.page import html
 from nas.read.report.parts import TIMM_NOTE, rungs, steps
 from nas.read.report.values import Point, Report
 from nas.store import tables as m
 from nas.store import write as s
 from nas.store.database import Store
+from nas.study.views import Views
 from nas.train.folder import read_content, write_content
+from nas.use.probabilities import Scores, save_scores, scores_file
 from search_spaces import codec
 from tests.nas.read.report.generated import empty_study, full_study
 
@@ -224,6 +228,38 @@ def test_without_a_test_split_the_matrix_of_val_is_shown(tmp_path: Path) -> None
     write_content(file.parent, content)
     confusion = gather(store).promotions[0].confusion
     assert confusion is not None and confusion.split == "val"
+
+
+def scores(split: str, classes: tuple[str, ...]) -> Scores:
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % len(classes)
+    odds = np.exp(rng.normal(size=(40, len(classes))) + 2 * np.eye(len(classes))[labels])
+    return Scores(
+        split=split,
+        classes=classes,
+        paths=tuple(f"{i}.mp4" for i in range(40)),
+        labels=labels,
+        probabilities=(odds / odds.sum(1, keepdims=True)).astype(np.float32),
+        clips_right=np.ones(40),
+        views=Views(),
+    )
+
+
+def test_two_classes_are_reported_as_a_question_of_yes_or_no(tmp_path: Path) -> None:
+    store = full_study(tmp_path / "study.db", trials=8)
+    (file,) = tmp_path.glob("promoted/*/network.json")
+    assert "Each class against the rest" not in html(gather(store))
+    for split in ("val", "test"):
+        save_scores(scores_file(file.parent, split), scores(split, ("<b>calm</b>", "fight")))
+    report = gather(store)
+    found = report.promotions[0].detection
+    assert found is not None and found.split == "test" and [row.name for row in found.rows] == ["<b>calm</b>", "fight"]
+    page = html(report)
+    assert "Each class against the rest on test" in page and f"{found.rows[0].auc:.3f}" in page
+    assert "ROC curves of 2 classes" in page and "Precision-recall curves of 2 classes" in page
+    assert "<b>calm" not in page
+    save_scores(scores_file(file.parent, "test"), scores("test", ("a", "b", "c")))
+    assert gather(store).promotions[0].detection is None
 
 
 def test_a_study_that_nothing_has_happened_to_has_an_empty_report(tmp_path: Path) -> None:
