@@ -24,6 +24,9 @@ def deploy(
     onnx: str | None = typer.Option(None, "--onnx", metavar="FILE", help="For onnxruntime and others (extra deploy)."),
     pt2: str | None = typer.Option(None, "--pt2", metavar="FILE", help="For torch.export.load and AOTInductor."),
     source: str | None = typer.Option(None, "--source", metavar="FILE", help="Plain torch, with FILE.pt beside it."),
+    card: str | None = typer.Option(
+        None, "--card", metavar="FILE.md", help="Describe it: data, recipe, accuracy, MACs, latency, limits."
+    ),
     data: str | None = typer.Option(
         None, "--data", metavar="DATA", help="Where the check's videos are; those of the training by default."
     ),
@@ -38,22 +41,23 @@ def deploy(
     Example: nas deploy runs/kinetics_small/promoted/fccd16e46e-seed0-e7c92da6f4d5 --onnx fccd.onnx --uint8
     """
     wanted = {kind: file for kind, file in (("onnx", onnx), ("pt2", pt2), ("source", source)) if file is not None}
-    if not wanted:
-        raise NasError("name a file to write: --onnx FILE, --pt2 FILE or --source FILE")
+    if not wanted and card is None:
+        raise NasError("name a file to write: --onnx FILE, --pt2 FILE, --source FILE or --card FILE")
     if batch != "dynamic" and not (batch.isascii() and batch.isdigit() and 0 < int(batch) <= 4096):
         raise NasError(f"--batch must be dynamic or 1 to 4096, but is {batch}")
     from trainer.files import check_replaceable, make_folder
 
     files = {kind: Path(file) for kind, file in wanted.items()}
     own = Path(path).resolve()
-    outputs = [*files.values(), *(file.with_suffix(".pt") for kind, file in files.items() if kind == "source")]
+    cards = [] if card is None else [Path(card)]
+    outputs = [*files.values(), *cards, *(file.with_suffix(".pt") for kind, file in files.items() if kind == "source")]
     places = [file.resolve() for file in outputs]
     for number, place in enumerate(places):
         if own == place or own in place.parents:
             raise NasError(f"{outputs[number]} lies in {path}, whose files are the network's; name another place")
         if place in places[:number]:
             raise NasError(f"two outputs would be {outputs[number]}; name another file")
-    for kind, file in files.items():
+    for kind, file in [*files.items(), *(("card", file) for file in cards)]:
         if kind == "source" and file.with_suffix(".pt").exists() and not file.exists():
             raise NasError(
                 f"--source {file} would write over {file.with_suffix('.pt')}, which is not of it; name another file"
@@ -91,8 +95,32 @@ def deploy(
             )
             if not checked.videos:
                 print_line("note: the videos of the training are not there as they were; --data DATA checks on others")
+    for file in cards:
+        _write_card(Path(path), file, {one.name: kind for kind, one in files.items()})
+        rows.append({"kind": "card", "file": str(file), "bytes": file.stat().st_size})
+        if not as_json:
+            print_line(f"{file}: what the network is, and its limits")
     if as_json:
         print_json(rows)
+
+
+def _write_card(folder: Path, file: Path, files: dict[str, str]) -> None:
+    """Writes the model card, with the latency of a clip on this machine."""
+    from nas.cost.cost import cost_of
+    from nas.train.network import load_network
+    from nas.use import latency as timing
+    from nas.use.card import card
+    from trainer.files import write_whole
+
+    network = load_network(folder)
+    data, classes = network.data, len(network.class_names)
+    price = cost_of(network.spec, data.clip, num_classes=classes, planes=data.planes)
+    shape = (data.planes, data.clip.frames, data.clip.height, data.clip.width)
+    with timing.threads(1):
+        run = timing.in_torch(network.model, shape, batch=1, device="cpu")
+        (found,) = timing.latencies([run], seconds=1.0)
+    text = card(network, folder, price, found, timing.machine("cpu", 1), files)
+    write_whole(file, text.encode("utf-8"))
 
 
 def _videos(network: TrainedNetwork, data: str | None, cache: str | None) -> Any:
@@ -133,8 +161,6 @@ def latency(
 
     Example: nas latency r2d_18 mc3_18 r3d_18 --clip 8x112x112
     """
-    import platform
-
     from nas.use.latency import ENGINES
 
     if engine not in ENGINES:
@@ -160,7 +186,7 @@ def latency(
             progress.close()
     for row, times in zip(rows, found, strict=True):
         row |= {"ms": times.median, "low": times.low, "high": times.high, "runs": times.runs}
-    place = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {threads} threads"
+    place = timing.machine(device, threads)
     machine = {"device": place, "batch": batch, "torch": str(torch.__version__)}
     order = _rank_correlation(rows)
     if as_json:

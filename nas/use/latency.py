@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -82,6 +83,13 @@ def threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def machine(device: str, threads: int) -> str:
+    """The machine in words, such as `x86_64 CPU, 1 thread`."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def in_torch(model: nn.Module, shape: tuple[int, int, int, int], *, batch: int, device: str) -> Callable[[], object]:

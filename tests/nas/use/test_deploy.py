@@ -15,6 +15,7 @@ import torch
 
 from nas.cli.main import main
 from nas.errors import NasError, NotFoundError
+from nas.train.folder import read_content, write_content
 from nas.train.network import load_network, save_network
 from nas.use import deploy as deployed
 from nas.use.deploy import KINDS, deploy
@@ -201,7 +202,7 @@ def test_plain_source_needs_torch_alone(place: Place, tmp_path: Path) -> None:
 
 
 BAD: list[tuple[list[str], str]] = [
-    ([], "name a file to write: --onnx FILE, --pt2 FILE or --source FILE"),
+    ([], "name a file to write: --onnx FILE, --pt2 FILE, --source FILE or --card FILE"),
     (["--onnx", "{out}", "--batch", "0"], "--batch must be dynamic or 1 to 4096, but is 0"),
     (["--onnx", "{out}", "--batch", "²"], "--batch must be dynamic or 1 to 4096"),
     (["--source", "{out}"], "--source must be a file that ends in .py"),
@@ -249,3 +250,34 @@ def test_without_the_extra_the_command_is_named(place: Place, monkeypatch: pytes
     network = load_network(place.folders[0])
     with pytest.raises(NasError, match=r"--onnx needs onnxruntime: pip install 'video-nas\[deploy\]'"):
         deploy(network, tmp_path / "net.onnx", "onnx", Form(), data=None)
+
+
+def test_a_card_says_what_was_trained_and_tested(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, file = place.folders[0], tmp_path / "card.md"
+    assert main(["deploy", str(folder), "--card", str(file)]) == 0
+    assert f"{file}: what the network is" in capsys.readouterr().out
+    text = file.read_text("utf-8")
+    network = load_network(folder)
+    record = network.record
+    for title in ("## Network", "## Training", "## Accuracy", "## Limits"):
+        assert title in text
+    assert "it's still, move left, move right" in text and record["digest"] in text
+    for split in ("test", "val"):
+        assert f"On {split}: 18 videos" in text
+        assert f"| video@1 | {record['accuracy'][split]['top1']:.3f} |" in text
+    assert f"| epochs | {record['epochs']} |" in text and " ms, quartiles " in text
+    assert "differences of a few points say nothing" in text
+    assert str(place.data) not in text  # no path of the machine
+
+
+def test_names_in_a_card_are_no_markup(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "net", NETWORKS["resnet"][0], (4, 24), epochs=3)
+    content = read_content(folder)
+    content["classes"][0] = "a | <script>alert(1)</script> [x](y)\n# b"
+    write_content(folder, content)
+    assert main(["deploy", str(folder), "--card", str(tmp_path / "card.md")]) == 0
+    text = (tmp_path / "card.md").read_text("utf-8")
+    assert "<script>" not in text.replace("\\<script\\>", "") and "\n# b" not in text and "[x]" not in text
+    assert "No test of each video is kept" in text
