@@ -249,4 +249,7 @@ READERS: Mapping[str, Callable[[Path | None], Table]] = {
     "macro_rungs": lambda folder: macro(folder, rungs=True),
     "ec_nas": ec_nas,
     "motion": lambda folder: recorded(Path(os.environ.get("NAS_RECORDED", OWN)) / "motion.yaml"),
+    "gestures": lambda folder: recorded(
+        Path(os.environ.get("NAS_RECORDED", OWN)) / "gestures.yaml", fidelities=(7, 20, 60), trainings=40
+    ),
 }

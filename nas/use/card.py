@@ -164,10 +164,7 @@ def _accuracy(scores: Scores, network: TrainedNetwork) -> str:
 
 
 def _limits(network: TrainedNetwork, tested: Sequence[Scores]) -> list[str]:
-    found = [
-        f"Trained and tested on videos of {_cell(network.data.name)} alone: what it does on videos of another source is "
-        "not known."
-    ]
+    found = [f"Trained and tested on videos of {_cell(network.data.name)} alone; what it does on others is not known."]
     if not network.multi_label:
         found.append("It names one of its classes in any case, also where a video shows none of them or several.")
     if not any(scores.split == "test" for scores in tested):
