@@ -25,6 +25,17 @@ def usual_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@contextmanager
+def threads_of(number: int) -> Iterator[None]:
+    """Lets torch compute with a number of threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def computes_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 numbers in hardware.
 

@@ -110,13 +110,14 @@ def _write_card(folder: Path, file: Path, files: dict[str, str]) -> None:
     from nas.train.network import load_network
     from nas.use import latency as timing
     from nas.use.card import card
+    from trainer.device import threads_of
     from trainer.files import write_whole
 
     network = load_network(folder)
     data, classes = network.data, len(network.class_names)
     price = cost_of(network.spec, data.clip, num_classes=classes, planes=data.planes)
     shape = (data.planes, data.clip.frames, data.clip.height, data.clip.width)
-    with timing.threads(1):
+    with threads_of(1):
         run = timing.in_torch(network.model, shape, batch=1, device="cpu")
         (found,) = timing.latencies([run], seconds=1.0)
     text = card(network, folder, price, found, timing.machine("cpu", 1), files)
@@ -172,9 +173,10 @@ def latency(
     import torch
 
     from nas.use import latency as timing
+    from trainer.device import threads_of
 
     progress = Progress("rounds")
-    with timing.threads(threads):
+    with threads_of(threads):
         rows, runs = [], []
         for name in names:
             row, run = _timed(name, device, threads, batch, engine, clip, num_classes, study, db)

@@ -26,6 +26,7 @@ from nas.cli import (
     importance,
     motion,
     networks,
+    new,
     pareto,
     promote,
     search,
@@ -77,6 +78,7 @@ def _label(parameter: Any) -> str:
 
 GROUPS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
     "Search": {
+        "new": (new.new, "Write a study that fits a folder of videos and this machine."),
         "search": (search.search, "Search a study's space, or go on with its search."),
         "status": (status.status, "Show how far a search is: rungs, trials, failures, time."),
         "watch": (watch.watch, "Watch a running search, and its ablations, until they end."),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import platform
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -72,17 +71,6 @@ def latencies(
         progress(len(taken[0]), max(_FEWEST, round(len(taken[0]) * seconds * len(runs) / max(spent, 1e-9))))
     found = [quantiles(times, n=4, method="inclusive") for times in taken]
     return [Latency(median=q[1], low=q[0], high=q[2], runs=len(times)) for q, times in zip(found, taken, strict=True)]
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Lets torch compute with a number of threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def machine(device: str, threads: int) -> str:
