@@ -16,7 +16,7 @@ Reversal = Literal["none", "eval", "always"]
 ShortClips = Literal["skip", "loop"]
 Source = Literal["cache", "pack", "decode"]
 
-PLACES = ("root", "cache", "num_workers", "max_broken", "annotations", "exclude")
+PLACES = ("root", "cache", "num_workers", "max_broken", "annotations", "exclude", "group")
 """Fields of DataConfig that say where data lies, who loads it and when that is given up; its checksum has the rest."""
 
 # More than any video or machine has: what lies beyond is a slip, and would end in hours or in a full memory.
@@ -127,6 +127,12 @@ class DataConfig:
         " left out or shown twice. 0 takes all as they are, as a video that does not say its rate always is.",
         at_least=0,
         at_most=MOST_FPS,
+        added=True,
+    )
+    group: str = setting(
+        "",
+        "Regular expression of what must not be in two splits, found in each path, such as a person or a scene; data in"
+        " which a group is in two is refused. `nas data split --group` keeps groups together.",
         added=True,
     )
     max_broken: float = setting(

@@ -76,7 +76,7 @@ def fit(
         best_by: The metric by which `keep_best` and `patience` compare epochs, such as `balanced`; empty for the data's
             own.
         patience: Epochs in a row that are not more accurate on val than one before, after which training ends early and
-            `best.pt` holds the best; 0 trains to `until_epoch` in any case.
+            `best.pt` holds the best; an epoch that was not evaluated ends nothing. 0 trains to `until_epoch`.
         logs: Logs beside the lines: `csv` (`progress.csv`), `tensorboard` (`tensorboard/`), `mlflow` and `wandb`.
         batches: Where clips come from.
         network: What tells the network from others whose weights have the same shapes, such as its digest; a checkpoint

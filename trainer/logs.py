@@ -1,8 +1,8 @@
 """Logs for other programs: a table as CSV, TensorBoard's events, and runs of MLflow and Weights & Biases.
 
 A log gets rows of plain values, in the order in which they come to be: the epochs of a training, or the results of a
-search. Each row stands in it once, whatever interrupts who writes it. A service that cannot be reached ends nothing:
-what it lacks is written with the next row that it takes.
+search. Each row stands in it once, whatever interrupts who writes it. A service that cannot be reached ends nothing and
+holds nothing up for long: it is tried again now and then, and what it lacks is written when it answers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from typing import Any, Protocol, get_args
 
 from trainer.config import ConfigError, Log
 from trainer.failures import DiskFull, disk_space
+from trainer.files import make_folder
 from trainer.metrics import EpochResult, Metrics
 
 Row = Mapping[str, Any]
@@ -81,8 +82,8 @@ class Sink(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """No more rows come."""
+    def close(self, kind: type[BaseException] | None) -> None:
+        """No more rows come; `kind` is what ended the run, if it did not end well."""
         ...
 
 
@@ -97,6 +98,7 @@ class Logs:
         table: Its name, without `.csv`.
         title: Of the run at a service.
         settings: What the run was made with, for a service.
+        owner: What tells the run from others whose logs have lain in this folder.
     """
 
     def __init__(
@@ -109,21 +111,19 @@ class Logs:
         table: str = "progress",
         title: str = "",
         settings: Row | None = None,
+        owner: str = "",
     ) -> None:
         """A log that was written before gets the rows that it lacks."""
         self.rows = list(rows) if names else []
-        self._sinks: dict[str, Sink] = {}
-        for name in names:
-            match name:
-                case "csv":
-                    self._sinks[name] = _Table(folder / f"{table}.csv", columns)
-                case "tensorboard":
-                    self._sinks[name] = _Events(folder / "tensorboard", len(self.rows))
-                case "mlflow":
-                    self._sinks[name] = _Mlflow(folder / "mlflow.json", title, settings or {})
-                case "wandb":
-                    self._sinks[name] = _Wandb(folder / "wandb.json", title, settings or {})
-        self._told: set[str] = set()
+        makers: dict[str, Callable[[], Sink]] = {
+            "csv": lambda: _Table(folder / f"{table}.csv", columns),
+            "tensorboard": lambda: _Events(folder / "tensorboard", len(self.rows)),
+            "mlflow": lambda: _Mlflow(_Kept(folder / "mlflow.json", owner), title, settings or {}),
+            "wandb": lambda: _Wandb(_Kept(folder / "wandb.json", owner), title, settings or {}),
+        }
+        self._logs = {name: _Guarded(name, makers[name]) for name in names}
+        if self._logs:
+            make_folder(folder)
         if self.rows:
             self._write()
 
@@ -137,7 +137,7 @@ class Logs:
 
     def extend(self, rows: Sequence[Row]) -> None:
         """Notes several rows, as `add`."""
-        if self._sinks and rows:
+        if self._logs and rows:
             self.rows += rows
             self._write()
 
@@ -147,25 +147,56 @@ class Logs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name, sink in self._sinks.items():
-            self._tried(name, sink.close)
+        for log in self._logs.values():
+            log.close(self.rows, kind)
 
     def _write(self) -> None:
-        for name, sink in self._sinks.items():
-            self._tried(name, lambda sink=sink: sink.write(self.rows))
+        for log in self._logs.values():
+            log.write(self.rows)
 
-    def _tried(self, name: str, step: Any) -> None:
+
+class _Guarded:
+    """A log whose failures end nothing; after one it rests, longer each time, so that it holds nobody up."""
+
+    def __init__(self, name: str, make: Callable[[], Sink]) -> None:
+        self._name, self._make = name, make
+        self._sink: Sink | None = None
+        self._rest, self._until, self._told, self._behind = _REST, 0.0, False, False
+
+    def write(self, rows: Sequence[Row]) -> None:
+        self._behind = True
+        if time.monotonic() >= self._until:
+            self._tried(lambda sink: sink.write(rows))
+
+    def close(self, rows: Sequence[Row], kind: type[BaseException] | None) -> None:
+        def end(sink: Sink) -> None:
+            if self._behind:
+                sink.write(rows)
+            sink.close(kind)
+
+        if self._sink is not None or rows:
+            self._tried(end)
+
+    def _tried(self, step: Callable[[Sink], None]) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what services warn of is of their own insides
-                step()
+                if self._sink is None:
+                    self._sink = self._make()
+                step(self._sink)
+            self._rest, self._behind = _REST, False
         except DiskFull:
             raise
         except Exception as error:  # of a service; which ones, only it knows
-            if name not in self._told:
-                self._told.add(name)
+            self._until, self._rest = time.monotonic() + self._rest, min(2 * self._rest, _LONGEST_REST)
+            if not self._told:
+                self._told = True
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
-                warnings.warn(f"the log {name} cannot be written, and is tried again later: {reason}", stacklevel=4)
+                text = f"the log {self._name} cannot be written, and is tried again later: {reason}"
+                warnings.warn(text, stacklevel=5)
+
+
+_REST, _LONGEST_REST = 30.0, 1800.0  # seconds
 
 
 class _Table:
@@ -180,7 +211,7 @@ class _Table:
             temporary.write_text(to_csv(rows, self._columns), encoding="utf-8")
             temporary.replace(self._path)
 
-    def close(self) -> None:
+    def close(self, kind: type[BaseException] | None) -> None:
         return
 
 
@@ -190,8 +221,8 @@ class _Events:
     def __init__(self, folder: Path, held: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        fresh = not folder.exists()
-        self._writer, self._held = SummaryWriter(str(folder), purge_step=held + 1), 0 if fresh else held
+        written = any(folder.glob("events.out.tfevents*"))
+        self._writer, self._held = SummaryWriter(str(folder), purge_step=held + 1), held if written else 0
 
     def write(self, rows: Sequence[Row]) -> None:
         for step, row in enumerate(rows[self._held :], start=self._held + 1):
@@ -202,109 +233,145 @@ class _Events:
         self._held = len(rows)
         self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, kind: type[BaseException] | None) -> None:
         self._writer.close()
 
 
-class _Mlflow:
-    """A run of MLflow, where MLFLOW_TRACKING_URI says."""
+class _Kept:
+    """What is kept of a run of a service, in a file: which it is, and of whom."""
 
-    def __init__(self, place: Path, title: str, settings: Row) -> None:
-        self._place, self._title, self._settings = place, title, settings
+    def __init__(self, place: Path, owner: str) -> None:
+        self.place, self._owner = place, owner
+        try:
+            found = json.loads(place.read_text("utf-8"))
+            self.values = {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+        except (OSError, ValueError):
+            self.values = {}
+        if self.values.get("owner", "") != owner:
+            self.values = {}
+
+    def keep(self, **values: str) -> None:
+        self.values = {**self.values, "owner": self._owner, **values}
+        temporary = self.place.with_suffix(".tmp")
+        with disk_space(self.place):
+            temporary.write_text(json.dumps(self.values), encoding="utf-8")
+            temporary.replace(self.place)
+
+
+class _Mlflow:
+    """A run of MLflow, where MLFLOW_TRACKING_URI says; else where MLflow would have it, in the folder of the start."""
+
+    def __init__(self, kept: _Kept, title: str, settings: Row) -> None:
+        self._kept, self._title, self._settings = kept, title, settings
         self._client: Any = None
+        self._held = 0
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
 
     def write(self, rows: Sequence[Row]) -> None:
         from mlflow.entities import Metric
 
-        run = self._run()
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(name, float(value), now, step)
-            for step, row in enumerate(rows[run["rows"] :], start=run["rows"] + 1)
-            for name, value in _numbers(row).items()
-        ]
-        for start in range(0, len(metrics), _BATCH):
-            self._client.log_batch(run["id"], metrics=metrics[start : start + _BATCH])
-        _keep(self._place, {**run, "rows": max(run["rows"], len(rows))})
+        try:
+            self._connect(rows)
+            now, run = int(time.time() * 1000), self._kept.values["id"]
+            while self._held < len(rows):  # whole rows at once: what fails is written again, and nothing twice
+                metrics: list[Any] = []
+                end = self._held
+                while end < len(rows) and len(metrics) < _BATCH // 2:
+                    values = _numbers(rows[end]).items()
+                    metrics += [Metric(name, float(value), now, end + 1) for name, value in values]
+                    end += 1
+                self._client.log_batch(run, metrics=metrics)
+                self._held = end
+        except Exception:
+            self._client = None  # so that the next try asks what is there
+            raise
 
-    def close(self) -> None:
+    def close(self, kind: type[BaseException] | None) -> None:
         if self._client is not None:
-            self._client.set_terminated(_kept(self._place)["id"])
+            status = "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+            self._client.set_terminated(self._kept.values["id"], status)
 
-    def _run(self) -> dict[str, Any]:
-        """What is kept of the run, which is made where there is none."""
-        from mlflow import MlflowClient
+    def _connect(self, rows: Sequence[Row]) -> None:
+        """The client, and how many rows the run has; a run is made where there is none any more."""
+        if self._client is not None:
+            return
+        import mlflow
         from mlflow.entities import Param
 
-        run = _kept(self._place)
-        if self._client is None:
-            self._client = MlflowClient()
-            if run["id"]:
-                self._client.update_run(run["id"], status="RUNNING")
-        if not run["id"]:
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or self._kept.values.get("uri") or mlflow.get_tracking_uri()
+        if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):  # of this folder, wherever it goes on
+            uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
+        client = mlflow.MlflowClient(uri)
+        kept = self._kept.values
+        if kept.get("id") and kept.get("uri") == uri:
+            try:
+                client.update_run(kept["id"], status="RUNNING")
+            except mlflow.MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                kept = {}
+        if not kept.get("id") or kept.get("uri") != uri:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-            known = self._client.get_experiment_by_name(name)
-            experiment = known.experiment_id if known is not None else self._client.create_experiment(name)
-            run["id"] = self._client.create_run(experiment, run_name=self._title or None).info.run_id
-            _keep(self._place, run)
+            known = client.get_experiment_by_name(name)
+            experiment = known.experiment_id if known is not None else client.create_experiment(name)
+            run = client.create_run(experiment, run_name=self._title or None).info.run_id
+            self._kept.keep(id=run, uri=uri, params="")
+        run = self._kept.values["id"]
+        if not self._kept.values.get("params"):
             params = [Param(key, str(value)[:_LONGEST]) for key, value in _flat(self._settings).items()]
             for start in range(0, len(params), _PARAMS):
-                self._client.log_batch(run["id"], params=params[start : start + _PARAMS])
-        return run
+                client.log_batch(run, params=params[start : start + _PARAMS])
+            self._kept.keep(params="logged")
+        first = next(iter(_numbers(rows[0])), "") if rows else ""
+        history = client.get_metric_history(run, first) if first else []
+        self._held = max((int(metric.step) for metric in history), default=0)
+        self._client = client
 
 
+# Of MLflow's requests, unless their variables say otherwise: a server that is away is not waited for.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 # Limits of MLflow: metrics and parameters at once, characters of a parameter.
 _BATCH, _PARAMS, _LONGEST = 1000, 100, 6000
 
 
 class _Wandb:
-    """A run of Weights & Biases; without an account here, a folder for `wandb sync`."""
+    """A run of Weights & Biases; without an account here, a folder for `wandb sync`.
 
-    def __init__(self, place: Path, title: str, settings: Row) -> None:
-        self._place, self._title, self._settings = place, title, settings
+    What it has of earlier starts is not known for certain, since it writes behind our back. So each start gives it all
+    rows: a step that the run has already is not taken again.
+    """
+
+    def __init__(self, kept: _Kept, title: str, settings: Row) -> None:
+        self._kept, self._title, self._settings = kept, title, settings
         self._run: Any = None
+        self._held = 0
 
     def write(self, rows: Sequence[Row]) -> None:
-        kept = _kept(self._place)
         if self._run is None:
             import wandb
 
-            kept["id"] = kept["id"] or secrets.token_hex(4)
-            _keep(self._place, kept)
-            signed_in = os.environ.get("WANDB_MODE") or wandb.login(prompt=False)
+            if not self._kept.values.get("id"):
+                self._kept.keep(id=secrets.token_hex(4))
+            signed_in = os.environ.get("WANDB_MODE") or wandb.login(prompt=False, verify=False)
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
-                id=kept["id"],
+                id=self._kept.values["id"],
                 resume="allow",
                 name=self._title or None,
-                dir=self._place.parent,
+                dir=self._kept.place.parent,
                 config=dict(self._settings),
                 mode=None if signed_in else "offline",
-                settings=wandb.Settings(silent=True),
+                settings=wandb.Settings(silent=True, init_timeout=20.0),
             )
-        for step, row in enumerate(rows[kept["rows"] :], start=kept["rows"] + 1):
-            self._run.log({key: value for key, value in row.items() if value is not None}, step=step)
-        _keep(self._place, {**kept, "rows": max(kept["rows"], len(rows))})
+        for step, row in enumerate(rows[self._held :], start=self._held + 1):
+            values = {key: value for key, value in row.items() if value is not None}
+            self._run.log(values, step=step, commit=True)
+            self._held = step
 
-    def close(self) -> None:
+    def close(self, kind: type[BaseException] | None) -> None:
         if self._run is not None:
-            self._run.finish()
-
-
-def _kept(place: Path) -> dict[str, Any]:
-    """Which run of a service a log is, and how many rows that has."""
-    try:
-        found = json.loads(place.read_text("utf-8"))
-        return {"id": str(found["id"]), "rows": int(found["rows"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {"id": "", "rows": 0}
-
-
-def _keep(place: Path, run: Row) -> None:
-    temporary = place.with_suffix(".tmp")
-    with disk_space(place):
-        temporary.write_text(json.dumps(run), encoding="utf-8")
-        temporary.replace(place)
+            self._run.finish(exit_code=0 if kind is None else 1)
 
 
 def _numbers(row: Row) -> dict[str, float]:

@@ -337,11 +337,13 @@ def _better(result: EpochResult, best: EpochResult | None, by: str) -> bool:
 
 
 def _unimproved(lines: Sequence[str], by: str) -> int:
-    """Epochs since the one that was most accurate on val; 0 before the first."""
+    """Epochs from the one that was most accurate on val to the last one that was evaluated; 0 before the first."""
     best: EpochResult | None = None
+    last = 0
     for result in map(from_line, lines):
+        last = last if result.val is None else result.epoch
         best = result if _better(result, best, by) else best
-    return 0 if best is None else len(lines) - best.epoch
+    return 0 if best is None else last - best.epoch
 
 
 def _weights(plan: RunPlan) -> Tensor | None:

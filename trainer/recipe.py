@@ -250,6 +250,11 @@ class Recipe:
                     f"recipe.class_weights must be none with the ranking loss {self.loss}, but is "
                     f"{self.class_weights}; bce takes them"
                 )
+        if self.balance != "none" and self.class_weights in ("balanced", "sqrt"):
+            raise ConfigError(
+                f"recipe.class_weights must be none with recipe.balance {self.balance}, which evens classes out, "
+                f"but is {self.class_weights}"
+            )
         if self.freeze not in ("none", "backbone") and not self.freeze.removeprefix("until:").strip("."):
             raise ConfigError(
                 f"recipe.freeze must name a layer after until:, such as until:stages.2, but is {self.freeze}"

@@ -78,6 +78,10 @@ def evaluate(
         names = read_content(Path(path))["classes"]
         if detect not in names:
             raise NotFoundError(unknown("class", detect, names))
+    if roc is not None or pr is not None:
+        from nas.read.plots import check_plots
+
+        check_plots([Path(file) for file in (roc, pr) if file is not None])
     if videos is not None:
         from nas.use.probabilities import check_videos_file
 
@@ -104,7 +108,7 @@ def evaluate(
         from nas.use.probabilities import save_videos
 
         save_videos(Path(videos), found.scores)
-    _draw(found.scores, f"{Path(path).name}: {split} of {found.root}", detect, roc, pr)
+    title = f"{Path(path).name}: {split} of {found.root}"
     if as_json:
         from nas.use.accuracy import as_plain
 
@@ -120,6 +124,7 @@ def evaluate(
                 "backwards": [asdict(row) for row in found.backwards],
             }
         )
+        _draw(found.scores, title, detect, roc, pr)
         return
     show_test(found.result, f"{path}: {split} of {found.root}")
     show_detection(found.scores)
@@ -132,6 +137,7 @@ def evaluate(
         show_backwards(found.backwards)
     if videos is not None:
         print_line(f"{len(found.scores.paths):,} videos written to {videos}")
+    _draw(found.scores, title, detect, roc, pr)
 
 
 def _draw(scores: Scores, title: str, detect: str | None, roc: str | None, pr: str | None) -> None:

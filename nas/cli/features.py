@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.cli.options import JSON
-from nas.cli.output import Progress, print_json, print_line, print_table
+from nas.cli.output import Progress, print_json, print_json_line, print_line, print_table
 from nas.cli.videos import CACHE, CLIPS, CROPS, DATA, FULL, OVERRIDES, SIDES, located, views_asked
 from nas.study.metric import interval_text
 
@@ -216,7 +216,7 @@ def predict(
     top: int | None = typer.Option(
         None, "--top", min=1, help="Number of most probable classes to print: 5, or 1 per window with --stream."
     ),
-    windows: int = typer.Option(10, "--windows", min=1, help="Windows of the timeline, at most."),
+    windows: int | None = typer.Option(None, "--windows", min=1, help="Windows of the timeline, at most; 10."),
     window: float | None = typer.Option(None, "--window", min=0.01, metavar="SECONDS", help="Length of a window."),
     stream: str | None = typer.Option(
         None, "--stream", metavar="csv|jsonl", help="A line per window as it is decoded, however long the video is."
@@ -234,6 +234,8 @@ def predict(
 
     if stream is not None and stream not in STREAMS:
         raise NasError(unknown("--stream", stream, STREAMS))
+    if stream is not None and (as_json or windows is not None):
+        raise NasError(f"--stream {stream} prints all windows line by line; leave out --json and --windows")
     if every is not None and stream is None:
         raise NasError(f"--every must go with --stream csv or --stream jsonl, but is {every:g}")
     folder = Path(path)
@@ -259,7 +261,7 @@ def predict(
     top = top or 5
     plain = []
     for name in videos:
-        found = predict_video(network, Path(name), most=windows, length=window)
+        found = predict_video(network, Path(name), most=windows or 10, length=window)
         if not as_json:
             show_prediction(name, found, top)
         names = found.classes
@@ -293,7 +295,6 @@ def _stream(
     """Prints a line per window and class, or per window, as videos are decoded."""
     import csv
     import io
-    import json
 
     from nas.use.predict import stream_video
 
@@ -311,10 +312,10 @@ def _stream(
             start, end = round(moment.start, 3), round(moment.end, 3)
             if form == "csv":
                 for label, value in best:
-                    print_line(line(name, start, end, label, f"{value:.6g}"))
+                    print_line(line(name, start, end, label, f"{value:.6g}"), flush=True)
             else:
                 found = {"video": name, "start": start, "end": end, "class": best[0][0], "probability": best[0][1]}
-                print_line(json.dumps(found | {"probabilities": shares}, ensure_ascii=False))
+                print_json_line(found | {"probabilities": shares})
 
 
 def show_prediction(name: str, found: Prediction, top: int) -> None:

@@ -12,7 +12,8 @@ import typer
 
 from nas.cli.output import Progress, print_line
 from nas.cli.resolve import videos_of
-from nas.errors import NasError, unknown
+from nas.cli.videos import PACK_INDEX
+from nas.errors import NasError, NotFoundError, unknown
 from nas.study.metric import parse_number
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ def new(
     if device == "cuda" and not torch.cuda.is_available():
         raise NasError("--device cuda needs a GPU that torch can use, but there is none here")
     device = device or usual_device()
+    if not Path(data).is_dir():
+        raise NotFoundError(f"DATA must be a folder of videos, but {data} is none")
+    if (Path(data) / PACK_INDEX).is_file():
+        raise NasError(f"DATA must be a folder of videos, but {data} is a pack; name the folder that it was made of")
     config = videos_of(data, overrides or [])
     facts = _facts(data, config, overrides or [])
     print_line(
@@ -79,8 +84,11 @@ def new(
         + ", ".join(f"{count:,} {split}" for split, count in facts.videos.items())
         + f" videos; always naming the largest class: {facts.chance:.3f}"
     )
-    at_once = workers or (torch.cuda.device_count() if device == "cuda" else os.cpu_count()) or 1
-    wish = Wish(hours=hours, workers=at_once, device=device, macs=bound)
+    slots = (torch.cuda.device_count() if device == "cuda" else os.cpu_count()) or 1
+    at_once = workers or slots
+    if at_once > slots:
+        print_line(f"note: --workers {at_once} is more than the {slots} that train at once here, and brings nothing")
+    wish = Wish(hours=hours, workers=at_once, slots=slots, device=device, macs=bound)
     found = draft(facts, wish, _timer(facts, device, at_once), say=print_line)
     write_whole(file, found.text.encode("utf-8"))
     print_line(f"{output}: the search takes about {60 * found.hours:.0f} minutes; `nas search {output}` begins it")

@@ -89,12 +89,21 @@ def print_usage(error: Any) -> None:
 
 def print_json(value: Any) -> None:
     r"""Prints a value as JSON; control characters are `\u` escapes there, which every reader takes back."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    _write(sys.stdout, _as_json(value, indent=2))
+
+
+def print_json_line(value: Any) -> None:
+    """Prints a value as JSON in one line, at once."""
+    _write(sys.stdout, _as_json(value, indent=None), flush=True)
+
+
+def _as_json(value: Any, *, indent: int | None) -> str:
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
     hidden = (char != "\n" and unicodedata.category(char) in HIDDEN for char in text)
     if not text.isascii() or "\x7f" in text:
         text = "".join(json.dumps(char)[1:-1] if hide else char for char, hide in zip(text, hidden, strict=True))
     # json.dumps leaves only DEL of the ASCII controls, and writes it as it is with ensure_ascii, too.
-    _write(sys.stdout, text.replace("\x7f", "\\u007f"))
+    return text.replace("\x7f", "\\u007f")
 
 
 def width() -> int:

@@ -148,13 +148,18 @@ def promote(
 def _show_detections(results: Sequence[Promoted]) -> None:
     """Prints how well each class is told from the rest, where classes are questions of yes or no."""
     from nas.cli.videos import show_detection
+    from nas.errors import NotFoundError
     from nas.use.detection import is_detection
     from nas.use.multi_view import kept_scores
 
     for result in results:
-        scores = kept_scores(Path(result.folder), result.split)
+        try:
+            scores = kept_scores(Path(result.folder), result.split)
+        except NotFoundError as error:
+            print_line(f"note: {error}")
+            continue
         if scores is None or not is_detection(scores):
-            return
+            continue
         print_line(f"{result.digest[:10]}, seed {result.seed}, on {result.split}")
         show_detection(scores)
 

@@ -74,7 +74,7 @@ def located(base: DataConfig, target: str, overrides: Sequence[str], cache: str 
 
 PACK_INDEX = "index.json"  # a folder with this file in it was made by `nas data pack` or `nas data flow`
 # Fields that say which files are which videos; the others say how clips are taken from them.
-_WHICH = ("layout", "annotations", "definition", "per_class", "exclude", "source", "max_broken")
+_WHICH = ("layout", "annotations", "definition", "per_class", "exclude", "source", "max_broken", "group")
 
 
 def _defaults(base: DataConfig) -> dict[str, Any]:

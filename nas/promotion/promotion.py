@@ -223,7 +223,7 @@ def promote(
         listener(text, done, total)
 
     def carry_out() -> None:
-        broken, best = _train(store, row, promotion, job, data, folder, config, heard)
+        broken, best, trained = _train(store, row, promotion, job, data, folder, config, heard)
         listener(f"testing on {split}: {config.test} of each video", config.epochs, config.epochs)
         with named(f"the test on {split}"), disk_space(folder):
             lost = _report(
@@ -241,6 +241,7 @@ def promote(
                 views=config.test,
                 broken=broken,
                 best_epoch=best,
+                trained=trained,
                 devices=team,
             )
         for name, videos in lost.items():
@@ -354,11 +355,12 @@ def _train(
     folder: Path,
     config: PromoteConfig,
     listener: Listener,
-) -> tuple[dict[str, Any] | None, int | None]:
+) -> tuple[dict[str, Any] | None, int | None, int]:
     """Trains to the end.
 
     Returns:
-        The clips that could not be read, which are stored at once; and with patience the epoch whose weights count.
+        The clips that could not be read, which are stored at once; with patience the epoch whose weights count; and the
+        epochs trained.
     """
     model = first_network(job)
     data.met.reset()
@@ -397,9 +399,9 @@ def _train(
     summary = broken_text(broken)
     if summary:
         listener(f"in training, {summary}", job.until_epoch, job.until_epoch)
-    if not config.patience:
-        return broken, None
     last = len(result.epochs)
+    if not config.patience:
+        return broken, None, last
     if last < job.until_epoch:
         text = f"training ended after epoch {last}: {config.patience} in a row were not better on val"
         listener(text, job.until_epoch, job.until_epoch)
@@ -407,7 +409,7 @@ def _train(
         listener(
             f"the weights of the best epoch are gone, so those of epoch {last} count", job.until_epoch, job.until_epoch
         )
-    return broken, result.best_epoch
+    return broken, result.best_epoch, last
 
 
 def _report(
@@ -426,6 +428,7 @@ def _report(
     views: Views,
     broken: dict[str, Any] | None,
     best_epoch: int | None,
+    trained: int,
     devices: int,
 ) -> dict[str, dict[str, str]]:
     """Measures the trained network in float32, as it will be used, then writes its folder and opens that once.
@@ -449,7 +452,7 @@ def _report(
         "multi_label": data.multi_label,
         "broken": broken,
         "devices": devices,
-        **({"best_epoch": best_epoch} if best_epoch is not None else {}),
+        **({"best_epoch": best_epoch, "trained_epochs": trained} if best_epoch is not None else {}),
         **({"flow": asdict(data.flow)} if data.flow is not None else {}),
     }
     rows = tested_once(model, job, folder, splits, views, record)
@@ -465,7 +468,7 @@ def _report(
                 seed=seed,
                 purpose="promotion",
                 promotion_id=promotion,
-                epochs=job.until_epoch,
+                epochs=trained,
                 split=name,
                 **values,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,26 @@ from nas.use.detection import Curves
 from trainer.files import check_replaceable, make_folder
 
 ENDINGS = (".html", ".svg", ".png")
+
+
+def check_plots(paths: Sequence[Path]) -> None:
+    """Refuses what cannot be drawn, before anything is computed for it.
+
+    Raises:
+        NasError: Another ending, a file that cannot be written or is there twice, or the PNG extra is missing.
+    """
+    for place, path in enumerate(paths):
+        if path.suffix not in ENDINGS:
+            raise NasError(f"a plot must end in .html, .svg or .png, but is {path}")
+        if path.suffix == ".png" and find_spec("matplotlib") is None:
+            raise NasError("a PNG needs matplotlib: pip install 'video-nas[png]', or write an .svg")
+        if path.resolve() in [other.resolve() for other in paths[:place]]:
+            raise NasError(f"two plots would be {path}; name another file")
+        try:
+            make_folder(path.parent)
+            check_replaceable(path)
+        except OSError as error:
+            raise NasError(f"the plot {path} cannot be written: {error.strerror}") from error
 
 
 def draw_front(study: StudyRow, evaluations: Sequence[ResultRow], front: Sequence[Row], path: Path) -> None:

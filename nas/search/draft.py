@@ -6,7 +6,6 @@ three networks of the space, from the cheapest to the dearest, and explained by 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -76,12 +75,14 @@ class Wish:
     Attributes:
         hours: Of the search.
         workers: Trainings at once.
+        slots: Cores or GPUs: more trainings at once than these are no faster.
         device: `cpu` or `cuda`.
         macs: Most of a clip; None for what the hours allow.
     """
 
     hours: float
     workers: int
+    slots: int
     device: str
     macs: int | None = None
 
@@ -156,11 +157,16 @@ def draft(facts: Facts, wish: Wish, timer: Timer, *, say: Callable[[str], None] 
             if size == sizes[-1]:
                 raise
             continue  # of a smaller clip, some network may have as few MACs as are asked for
-        timed = _timed(pool, study, timer, say)
+        try:
+            timed = _timed(pool, study, timer, say)
+        except MemoryError:
+            say(f"a clip of {study.data.clip} does not fit into memory")
+            continue
         found = _fitted(facts, wish, open_, pool, timed)
         if found.hours <= wish.hours:
             break
-    assert found is not None
+    if found is None:
+        raise SearchError("no network of the space fits into memory, not even with the smallest clip; free some")
     return Draft(text=_text(facts, wish, found), hours=found.hours, timed=found.timed, fits=found.hours <= wish.hours)
 
 
@@ -216,7 +222,7 @@ def _fitted(facts: Facts, wish: Wish, plan: _Plan, pool: CandidatePool, timed: t
         budget = Budget(trials=trials, ends=plan.rungs, eta=3).epochs
         grid = [least * (limit / least) ** (k / 8) for k in range(9)]  # a search is spread over log MACs
         epoch = sum(epoch_at(timed, macs) for macs in grid) / len(grid)
-        return budget * epoch / wish.workers / USED / 3600
+        return budget * epoch / min(wish.workers, wish.slots) / USED / 3600
 
     limit = float(most)
     if wish.macs is None:
@@ -226,7 +232,8 @@ def _fitted(facts: Facts, wish: Wish, plan: _Plan, pool: CandidatePool, timed: t
     trials = FEWEST
     while trials < MOST and hours(limit, trials + 1) <= wish.hours:
         trials += 1
-    return replace(plan, limit=_round(limit, least), trials=trials, hours=hours(limit, trials), timed=timed)
+    rounded = wish.macs or _round(limit, least)
+    return replace(plan, limit=rounded, trials=trials, hours=hours(limit, trials), timed=timed)
 
 
 def _round(macs: float, least: int) -> int:
@@ -272,8 +279,14 @@ def _text(facts: Facts, wish: Wish, plan: _Plan) -> str:
             + "; ".join(f"{short_number(one.macs)} MACs {one.seconds:.1f}" for one in plan.timed)
             + ".",
         ]
-    lines += ["", f"name: {_name(facts.name)}", "", "question: Which network is the most accurate for its MACs?", ""]
-    lines += ["data:", f"  name: {_name(facts.name)}"]
+    lines += [
+        "",
+        f"name: {_quoted(_name(facts.name))}",
+        "",
+        "question: Which network is the most accurate for its MACs?",
+        "",
+    ]
+    lines += ["data:", f"  name: {_quoted(_name(facts.name))}"]
     lines += [f"  {key}: {_quoted(value)}" for key, value in facts.data.items()]
     lines += [
         f"  num_classes: {len(facts.classes)}",
@@ -373,8 +386,8 @@ def _duration(hours: float) -> str:
 
 def _macs(value: int) -> str:
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if value >= size:
-            return f"{value / size:.6g}{unit}"
+        if value >= size and value % (size // 1000) == 0:
+            return f"{value / size:.10g}{unit}"
     return str(value)
 
 
@@ -384,8 +397,23 @@ def _name(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A text as YAML's double-quoted scalar, in which OmegaConf sees no reference."""
-    return json.dumps(text, ensure_ascii=False).replace("${", "\\\\${")
+    """A text as YAML's double-quoted scalar, in which OmegaConf sees neither a reference nor a missing value.
+
+    Raises:
+        SearchError: It is no text, as a path of other bytes.
+    """
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise SearchError(f"a study is text, but {text!a} is none; rename the folder, or link to it")
+    text = "./???" if text == "???" else text
+    # A backslash before a reference is one of OmegaConf's escapes, and has to be doubled there.
+    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+    return '"' + "".join(_escaped(letter) for letter in text) + '"'
+
+
+def _escaped(letter: str) -> str:
+    if letter in '"\\':
+        return f"\\{letter}"
+    return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
 
 
 def _plain(text: str) -> str:

@@ -133,22 +133,23 @@ def run_search(
                 checksum=data.checksum,
                 progress=lambda done, total: listener(News(kind="score", done=done, total=total)),
             )
-            with joined(machines, database, study, listener) as cluster, _logs(study, database) as logs:
+            with joined(machines, database, study, listener) as cluster, _logs(study, database, row) as logs:
                 crew = Crew(workers, cluster, say=lambda text: listener(News(kind="loaders", text=text)))
                 driver = Driver(study, database, store, row, pool, crew, listener, scores, logs)
                 return driver.run()
 
 
-def _logs(study: Study, database: Path) -> Logs:
-    """The logs that the study asks for, beside its database."""
+def _logs(study: Study, database: Path, row: StudyRow) -> Logs:
+    """The logs that the study asks for, in a folder beside its database."""
     return Logs(
-        database.parent,
+        database.with_suffix(".logs"),
         study.search.logs,
         (),
         columns=LOGGED,
         table="search",
         title=study.name,
         settings=study.config,
+        owner=f"{row['id']} {row['created_at']}",
     )
 
 

@@ -162,7 +162,9 @@ class SearchSchema:
         at_most=100,
     )
     logs: list[str] = setting(
-        [], "Results of the search for other programs: `csv` (`search.csv`), `tensorboard`, `mlflow`, `wandb`."
+        [],
+        "Results of the search for other programs, in a folder beside the database: `csv`, `tensorboard`, `mlflow`,"
+        " `wandb`.",
     )
 
 

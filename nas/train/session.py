@@ -360,11 +360,18 @@ def session_of(
     began = time.perf_counter()
     session = open_session(store, study, workers=workers)
     beat = Heartbeat(store, session, also)
-    try:
-        yield beat
-    finally:
+
+    def close() -> None:
         beat.wall_seconds = time.perf_counter() - began
         values = {"ended_at": s.now(), "wall_seconds": beat.wall_seconds, **also()}
         values["busy_seconds"] = beat.wall_seconds if busy is None else busy()
         with store.write() as connection:
             connection.execute(m.session.update().where(m.session.c.id == session).values(**values))
+
+    try:
+        yield beat
+    except BaseException:
+        with suppress(StoreError):  # what has ended the session is what is told
+            close()
+        raise
+    close()

@@ -5,6 +5,7 @@ The sections are those of Mitchell et al. 2019, "Model cards for model reporting
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -51,7 +52,7 @@ def card(
                 ("MACs of one clip", f"{price.macs:,} ({short_number(price.macs)})"),
                 ("parameters", f"{price.params:,}"),
                 ("latency of one clip", _latency(latency, machine)),
-                *((f"file, {kind}", f"`{name}`") for name, kind in files.items()),
+                *((f"file, {kind}", _cell(name)) for name, kind in files.items()),
             ],
         ),
         "## Training",
@@ -94,7 +95,7 @@ def _training(network: TrainedNetwork) -> list[tuple[str, str]]:
             f"{_cell(data.name)}, checksum of the videos `{str(record.get('checksum', ''))[:16] or 'not recorded'}`",
         ),
         ("input", data.input),
-        ("epochs", str(record.get("epochs", "not recorded"))),
+        ("epochs", str(record.get("trained_epochs") or record.get("epochs", "not recorded"))),
         ("seed", str(record.get("seed", "not recorded"))),
     ]
     if record.get("best_epoch"):
@@ -106,7 +107,7 @@ def _training(network: TrainedNetwork) -> list[tuple[str, str]]:
         )
     recipe = record.get("recipe")
     if isinstance(recipe, Mapping):
-        usual = asdict(Recipe())
+        usual = json.loads(json.dumps(asdict(Recipe())))  # as a record holds it
         own = {key: value for key, value in recipe.items() if key != "init" and value != usual.get(key)}
         text = ", ".join(f"{key} {value}" for key, value in sorted(own.items())) or "as by default"
         rows.append(("recipe, where it is not the default", _cell(text)))
@@ -197,4 +198,4 @@ def _bullets(texts: Iterable[str]) -> str:
 def _cell(text: str) -> str:
     """Text that cannot break a table or become markup, in one line."""
     line = " ".join(str(text).split())
-    return "".join(f"\\{letter}" if letter in "\\|<>`*_[]" else letter for letter in line if letter.isprintable())
+    return "".join(f"\\{letter}" if letter in "\\|<>`*_[]~&" else letter for letter in line if letter.isprintable())

@@ -15,7 +15,8 @@ from trainer.config import ConfigError
 
 RESAMPLES = 1000
 BINS = 15
-_MOST_CLASSES = 20  # whose intervals are computed
+MOST_CLASSES = 20  # whose intervals are computed, and whose curves are drawn
+_CELLS = 500_000  # of resamples at once: 4 MB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,24 +88,26 @@ def truth_of(scores: Scores, k: int) -> NDArray[np.bool_]:
     return np.asarray(scores.labels == k if scores.targets is None else scores.targets[:, k])
 
 
-def detections(scores: Scores) -> tuple[Detection, ...]:
-    """One row a class that some videos have and others have not."""
-    few = len(scores.classes) <= _MOST_CLASSES
-    rows: list[Detection] = []
+def questions(scores: Scores) -> list[tuple[int, NDArray[np.bool_], NDArray[np.float32]]]:
+    """Each class that some videos have and others have not: its index, (V,) which have it, (V,) its probabilities."""
     if not np.isfinite(scores.probabilities).all():
-        return ()
-    for k, name in enumerate(scores.classes):
-        truth, given = truth_of(scores, k), scores.probabilities[:, k]
-        positives = int(truth.sum())
-        if not 0 < positives < len(truth):
-            continue
+        return []
+    found = ((k, truth_of(scores, k), scores.probabilities[:, k]) for k in range(len(scores.classes)))
+    return [(k, truth, given) for k, truth, given in found if 0 < truth.sum() < len(truth)]
+
+
+def detections(scores: Scores) -> tuple[Detection, ...]:
+    """One row per class that some videos have and others have not."""
+    few = len(scores.classes) <= MOST_CLASSES
+    rows: list[Detection] = []
+    for k, truth, given in questions(scores):
         auc, precision = areas(truth, given, np.ones((1, len(truth))))
-        drawn = areas(truth, given, _resamples(truth)) if few else None
+        drawn = _drawn_areas(truth, given) if few else None
         rows.append(
             Detection(
-                name=name,
-                positives=positives,
-                negatives=len(truth) - positives,
+                name=scores.classes[k],
+                positives=int(truth.sum()),
+                negatives=int((~truth).sum()),
                 auc=float(auc[0]),
                 auc_interval=None if drawn is None else _middle(drawn[0]),
                 precision=float(precision[0]),
@@ -114,20 +117,32 @@ def detections(scores: Scores) -> tuple[Detection, ...]:
     return tuple(rows)
 
 
+def _drawn_areas(
+    truth: NDArray[np.bool_], given: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`areas` of each resample of the videos, some at a time."""
+    draw, step = np.random.default_rng(0), max(1, _CELLS // len(truth))
+    parts = [
+        areas(truth, given, _resamples(truth, min(step, RESAMPLES - start), draw))
+        for start in range(0, RESAMPLES, step)
+    ]
+    return np.concatenate([auc for auc, _ in parts]), np.concatenate([precision for _, precision in parts])
+
+
 def curves(scores: Scores) -> tuple[Curves, ...]:
-    """The points of the ROC and the precision-recall curve of each class that `detections` has."""
+    """The points of the ROC and the precision-recall curve of classes; of many, those with the most videos."""
+    most = sorted(questions(scores), key=lambda one: -int(one[1].sum()))[:MOST_CLASSES]
     found = []
-    for row in detections(scores):
-        k = scores.classes.index(row.name)
-        rights, wrongs = _called(truth_of(scores, k), scores.probabilities[:, k], np.ones((1, len(scores.paths))))
-        called = rights[0] + wrongs[0]
+    for k, truth, given in sorted(most, key=lambda one: one[0]):
+        rights, wrongs = _called(truth, given, np.ones((1, len(truth))))
+        positives, negatives = int(truth.sum()), int((~truth).sum())
         found.append(
             Curves(
-                name=row.name,
-                false_alarms=tuple((wrongs[0] / row.negatives).tolist()),
-                recall=tuple((rights[0] / row.positives).tolist()),
-                precision=tuple((rights[0] / called).tolist()),
-                share=row.positives / (row.positives + row.negatives),
+                name=scores.classes[k],
+                false_alarms=tuple((wrongs[0] / negatives).tolist()),
+                recall=tuple((rights[0] / positives).tolist()),
+                precision=tuple((rights[0] / (rights[0] + wrongs[0])).tolist()),
+                share=positives / len(truth),
             )
         )
     return tuple(found)
@@ -166,10 +181,10 @@ def areas(
     return auc, (right * precision).sum(1) / total
 
 
-def _resamples(truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _resamples(truth: NDArray[np.bool_], number: int, draw: np.random.Generator) -> NDArray[np.float64]:
     """(B, V) how often each video is drawn: a bootstrap over videos; draws of one kind alone are left out."""
-    draw, count = np.random.default_rng(0), len(truth)
-    drawn = draw.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
+    count = len(truth)
+    drawn = draw.multinomial(count, np.full(count, 1 / count), size=number).astype(np.float64)
     inside = drawn @ truth
     return np.asarray(drawn[(inside > 0) & (inside < count)])
 

@@ -357,7 +357,8 @@ def stream_video(
     config, header = network.views.data(network.data), header_of(path)
     rate = header.fps or _USUAL_FPS
     length = length or (config.clip.span / (config.fps or rate) if _timed(config) else SECONDS)
-    least, start, covered, last, count = _least(config, rate), 0.0, 0.0, 0.0, 0
+    step, least = every or length, _least(config, rate)
+    start, covered, last, count = 0.0, 0.0, 0.0, 0
     held: deque[tuple[float, NDArray[np.uint8]]] = deque()
 
     def seen(window: Window) -> Moment:
@@ -371,13 +372,17 @@ def stream_video(
         while last >= start + length - _INSTANT and held:
             covered = start + length
             yield seen(Window(start=start, end=covered))
-            start += every or length
-            while len(held) > least and held[0][0] < min(start, last - length) - _INSTANT:
-                held.popleft()
+            start += step
+            if held[-1][0] < start - _INSTANT:  # nothing is shown for longer than a window, which is looked at once
+                start += max(0, int((last - start) / step)) * step
         held.append((last, image))
+        # Frames of the next window, or of one that the video may end with.
+        while len(held) > least and held[0][0] < min(start, last - length) - _INSTANT:
+            held.popleft()
         count += 1
     check_length(path, count, config, header.fps)
-    end = max(last + 1 / rate, header.seconds if header.seconds <= last + 2 / rate else 0.0)
+    gap = min(1 / rate, held[-1][0] - held[-2][0]) if len(held) > 1 else 1 / rate  # that the last frame stands for
+    end = header.seconds if last < header.seconds <= last + 2 * gap else last + gap
     if end > covered + _INSTANT:
         yield seen(Window(start=max(0.0, end - length), end=end))
 

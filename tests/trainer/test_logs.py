@@ -147,8 +147,9 @@ def test_wandb_leaves_a_folder_to_sync_with_every_epoch_once(toy, tmp_path, monk
     monkeypatch.setenv("WANDB_MODE", "offline")
     folder = tmp_path / "toy" / "training"
     result = interrupted(toy, folder, "wandb")
-    found, names = {}, set()
-    for file in sorted((folder / "wandb").glob("offline-run-*/run-*.wandb")):
+    names, found = set(), {}
+    for file in sorted((folder / "wandb").glob("offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns):
+        found = {}  # each start has all rows, so the last one is whole
         for data in records(file.read_bytes()):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
@@ -161,6 +162,86 @@ def test_wandb_leaves_a_folder_to_sync_with_every_epoch_once(toy, tmp_path, monk
                     found[record.history.step.num] = float(item.value_json)
     assert found == pytest.approx({e.epoch: e.train_loss for e in result.epochs})
     assert len(names) == 1 and next(iter(names))[1] == "toy"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A store of MLflow, and what a run of it holds: the steps of `loss` in their order, and the parameters."""
+    mlflow = pytest.importorskip("mlflow")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr("trainer.logs._REST", 0.0)
+
+    def runs():
+        client = mlflow.MlflowClient(uri)
+        found = client.search_runs([client.get_experiment_by_name("video-nas").experiment_id])
+        return [
+            ([one.step for one in client.get_metric_history(run.info.run_id, "loss")], run.data.params, run.info.status)
+            for run in reversed(found)
+        ]
+
+    return runs
+
+
+ROWS = [{"loss": 1 / step, "name": f"row {step}"} for step in range(1, 1300)]
+
+
+def test_a_write_that_fails_half_way_leaves_nothing_twice_and_nothing_out(server, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    real, calls = MlflowClient.log_batch, []
+
+    def unsteady(self, *args, **kwargs):
+        calls.append(kwargs)
+        if len(calls) in (1, 4):
+            raise ConnectionError("gone for a moment")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", unsteady)
+    with (
+        pytest.warns(UserWarning, match="gone for a moment"),
+        Logs(tmp_path / "logs", ["mlflow"], (), columns=("loss",), settings={"lr": {"peak": 0.1}}) as logs,
+    ):
+        for rows in (ROWS[:2], ROWS[2:1200], ROWS[1200:]):
+            logs.extend(rows)
+    ((steps, params, status),) = server()
+    assert steps == list(range(1, 1300)) and params == {"lr.peak": "0.1"} and status == "FINISHED"
+
+
+def test_a_run_that_was_killed_goes_on_where_the_service_is(server, tmp_path):
+    for rows in (ROWS[:3], ROWS[:5]):  # the first start ends without a word
+        Logs(tmp_path / "logs", ["mlflow"], rows, columns=("loss",))
+    ((steps, _, _),) = server()
+    assert steps == [1, 2, 3, 4, 5]
+    with pytest.raises(KeyboardInterrupt), Logs(tmp_path / "logs", ["mlflow"], ROWS[:6], columns=("loss",)):
+        raise KeyboardInterrupt
+    assert server()[0][2] == "KILLED"
+
+
+def test_another_study_in_the_same_folder_has_a_run_of_its_own(server, tmp_path):
+    for owner, count in (("a", 2), ("b", 3)):
+        with Logs(tmp_path / "logs", ["mlflow"], ROWS[:count], columns=("loss",), owner=owner):
+            pass
+    assert [steps for steps, _, _ in server()] == [[1, 2], [1, 2, 3]]
+
+
+def test_a_service_that_is_away_holds_nobody_up(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    asked = []
+
+    def away(self, rows):
+        asked.append(len(rows))
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("trainer.logs._Mlflow.write", away)
+    with pytest.warns(UserWarning, match="no route to host"):
+        logs = Logs(tmp_path / "logs", ["mlflow", "csv"], ())
+        for row in ROWS[:100]:
+            logs.add(row)
+    assert asked == [1]  # it rests, and is not asked with each row
+    with logs:
+        pass
+    assert asked == [1, 100]
 
 
 def test_rows_of_any_kind_go_into_a_table(tmp_path):

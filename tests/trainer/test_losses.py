@@ -183,6 +183,7 @@ def test_class_weights_follow_the_number_of_videos():
         ({"schedule": "steps", "steps": (3.0, 2.0)}, r"recipe.steps must be ascending and above 0"),
         ({"steps": (3.0,)}, "but is .* with schedule anytime"),
         ({"accumulate": 17}, "recipe.accumulate must be at most recipe.batch_size = 16, but is 17"),
+        ({"balance": "even", "class_weights": "sqrt"}, "recipe.class_weights must be none with recipe.balance even"),
         ({"compile": True, "checkpointing": True}, "recipe.checkpointing must be false with recipe.compile"),
     ],
 )

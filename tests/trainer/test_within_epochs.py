@@ -204,6 +204,16 @@ def test_patience_ends_a_run_after_epochs_without_a_better_one(toy, tmp_path, ep
         assert load_weights(folder / "last.pt", toy.network()) == best + 3
 
 
+def test_epochs_that_are_not_evaluated_end_nothing(toy, tmp_path):
+    options = {"optimizer": "sgd", "lr": 0.3, "ema_decay": 0.0, "weight_decay": 0.0, "eval_every": 4}
+    result = toy.train(tmp_path, 24, patience=2, **options)
+    ranks = {one.epoch: rank(one) for one in result.epochs if one.val is not None}
+    assert len(result.epochs) % 4 == 0 and set(ranks) == set(range(4, len(result.epochs) + 1, 4))
+    rising = [ranks[epoch] for epoch in sorted(ranks)][:-1]
+    assert rising == sorted(rising)  # only the last evaluation was not better
+    assert len(result.epochs) == 24 or ranks[len(result.epochs)] <= rising[-1]
+
+
 def test_patience_below_zero_is_refused(toy, tmp_path):
     with pytest.raises(ConfigError, match="patience must be at least 0, but is -1"):
         toy.train(tmp_path, 1, patience=-1)

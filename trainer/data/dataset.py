@@ -16,6 +16,7 @@ from trainer.data.cache import open_frames
 from trainer.data.entries import Broken, Entry, Progress, class_without_videos
 from trainer.data.kinds import FlowSettings, Input
 from trainer.data.layouts import DataError, Layout, find_layout
+from trainer.data.partition import grouped
 from trainer.data.sample import frames_at, needed_frames
 from trainer.data.split import Split
 
@@ -222,9 +223,24 @@ def check_flow(layout: Layout) -> None:
                 )
 
 
+def _check_groups(splits: Mapping[str, Split], config: DataConfig) -> None:
+    """Raises DataError where what `data.group` takes for one thing is in two splits."""
+    place: dict[str, tuple[str, str]] = {}
+    for split, videos in splits.items():
+        for path, group in grouped([entry.path for entry in videos.entries], config.group, key="data.group").items():
+            other, first = place.setdefault(group, (split, path))
+            if other != split:
+                raise DataError(
+                    f"a group of data.group must be in one split, but {group!r} is in {other} ({first}) and {split}"
+                    f" ({path}); `nas data split ROOT --group REGEX` keeps groups together"
+                )
+
+
 def _of(config: DataConfig, opened: Packed, layout: Layout | None) -> VideoData:
     """The data without the videos that are too short for a clip."""
     usable, short = _usable(opened.splits, config)
+    if config.group:
+        _check_groups(usable, config)
     return VideoData(
         classes=opened.classes,
         splits=MappingProxyType(usable),

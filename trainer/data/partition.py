@@ -39,12 +39,13 @@ def videos_by_class(root: Path) -> tuple[dict[str, str], list[LeftOut]]:
     return found, left_out
 
 
-def grouped(paths: Sequence[str], pattern: str) -> dict[str, str]:
+def grouped(paths: Sequence[str], pattern: str, *, key: str = "--group") -> dict[str, str]:
     """The group of each path: what the first group of a regular expression, or all of it, matches of it.
 
     Args:
         paths: Of the videos.
         pattern: Searched in each path; empty makes each video a group of its own.
+        key: Where it stands, for messages.
 
     Raises:
         DataError: It is no regular expression, or is not found in a path.
@@ -54,12 +55,12 @@ def grouped(paths: Sequence[str], pattern: str) -> dict[str, str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise DataError(f"--group must be a regular expression, but {pattern!r} is none: {error}") from error
+        raise DataError(f"{key} must be a regular expression, but {pattern!r} is none: {error}") from error
     found = {path: compiled.search(path) for path in paths}
     missing = [path for path, match in found.items() if match is None]
     if missing:
         raise DataError(
-            f"--group must be found in the path of every video, but {pattern!r} is not in {missing[0]}"
+            f"{key} must be found in the path of every video, but {pattern!r} is not in {missing[0]}"
             + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
         )
     return {path: (match[1] if match.re.groups else match[0]) or "" for path, match in found.items() if match}

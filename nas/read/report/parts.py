@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from nas.ablation.answer import stated_confidence
-from nas.errors import NasError, NotFoundError
+from nas.errors import NotFoundError
 from nas.places import moved
 from nas.read.learned import VolumeBox
 from nas.read.report.values import (
@@ -49,7 +49,7 @@ from nas.store.records import (
 from nas.study.fidelity import EPOCHS, Fidelity
 from nas.study.front import front
 from nas.study.metric import accuracy_of, broken_text
-from nas.train.folder import read_content
+from nas.train.folder import check_file, known_files, read_content
 from nas.use.detection import calibration_error, curves, detections, is_detection
 from nas.use.probabilities import read_scores, scores_file
 from search_spaces import codec
@@ -380,10 +380,13 @@ def promotion(
 def _detected(folder: Path) -> Detected | None:
     """Classes as questions of yes or no, of test, else of val; None where they are none, or nothing is kept."""
     for split in ("test", "val"):
-        try:
-            scores = read_scores(scores_file(folder, split))
-        except NasError:
+        path = scores_file(folder, split)
+        if not path.is_file():
             continue
+        try:
+            scores = read_scores(check_file(folder, path.name, known_files(folder)))
+        except NotFoundError:  # damaged, or not what was written
+            return None
         if not is_detection(scores):
             return None
         return Detected(

@@ -87,7 +87,7 @@ def test_a_draft_is_a_valid_study_within_its_hours(
         short_side=side,
         multi_label=several,
     )
-    wish = Wish(hours=hours, workers=2, device=device)
+    wish = Wish(hours=hours, workers=2, slots=2, device=device)
     found = draft(facts, wish, clock(0.5, speed))
     study = loaded(found.text, tmp_path_factory.mktemp("draft"))
     assert study.data.root == facts.data["root"] and study.num_classes == num_classes
@@ -109,29 +109,74 @@ def test_a_draft_is_a_valid_study_within_its_hours(
 
 
 def test_what_is_asked_for_is_kept_to(tmp_path: Path) -> None:
-    found = draft(FACTS, Wish(hours=50, workers=1, device="cpu", macs=50_000_000), clock(0.1, 1e-9))
+    found = draft(FACTS, Wish(hours=50, workers=1, slots=2, device="cpu", macs=50_000_000), clock(0.1, 1e-9))
     study = loaded(found.text, tmp_path)
     assert [str(limit) for limit in study.limits] == ["macs <= 50M"] and study.search.workers == 1
     assert "as asked for" in found.text and study.data.flip
     turned = draft(
-        replace(FACTS, classes=("turn left", "turn right")), Wish(hours=1, workers=1, device="cpu"), clock(0, 1e-9)
+        replace(FACTS, classes=("turn left", "turn right")),
+        Wish(hours=1, workers=1, slots=2, device="cpu"),
+        clock(0, 1e-9),
     )
     assert not loaded(turned.text, tmp_path).data.flip
-    long = draft(replace(FACTS, seconds=60.0), Wish(hours=1, workers=1, device="cpu"), clock(0, 1e-9))
+    long = draft(replace(FACTS, seconds=60.0), Wish(hours=1, workers=1, slots=2, device="cpu"), clock(0, 1e-9))
     assert loaded(long.text, tmp_path).data.sampling == "dense"
 
 
+@pytest.mark.parametrize("macs", [123_456_789, 20_050_000, 50_000_000, 2_000_000_000])
+def test_the_limit_is_the_one_that_was_asked_for(tmp_path: Path, macs: int) -> None:
+    found = draft(FACTS, Wish(hours=50, workers=1, slots=2, device="cpu", macs=macs), clock(0.1, 1e-9))
+    assert [limit.bound for limit in loaded(found.text, tmp_path).limits] == [macs]
+
+
+def test_more_trainings_at_once_than_there_are_cores_are_no_faster() -> None:
+    few, many = (draft(FACTS, Wish(hours=1, workers=n, slots=2, device="cpu"), clock(0.5, 1e-8)) for n in (2, 64))
+    assert few.hours == many.hours
+
+
+def test_what_does_not_fit_into_memory_has_a_smaller_clip(tmp_path: Path) -> None:
+    def timer(one: Candidate, study: Study) -> float:
+        if study.data.clip.height > 48:
+            raise MemoryError
+        return 1.0
+
+    found = draft(FACTS, Wish(hours=5, workers=1, slots=2, device="cuda"), timer)
+    assert loaded(found.text, tmp_path).data.clip.height == 48
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        "null",
+        "2024-01-01",
+        "on",
+        "12_000",
+        "a\\${b}",
+        "a\\\\${b}",
+        "${b}",
+        "x\x7f\x85\u2028y",
+        "???",
+        'a"b',
+        "emoji \U0001f600",
+    ],
+)
+def test_any_folder_can_be_named(tmp_path: Path, root: str) -> None:
+    facts = replace(FACTS, name=root, data={"root": root})
+    study = loaded(draft(facts, Wish(hours=1, workers=1, slots=2, device="cpu"), clock(0.1, 1e-9)).text, tmp_path)
+    assert study.data.root.removeprefix("./") == root and study.name
+
+
 def test_a_smaller_clip_is_taken_where_only_that_has_as_few_macs(tmp_path: Path) -> None:
-    found = draft(FACTS, Wish(hours=50, workers=1, device="cpu", macs=12_000_000), clock(0.1, 1e-9))
+    found = draft(FACTS, Wish(hours=50, workers=1, slots=2, device="cpu", macs=12_000_000), clock(0.1, 1e-9))
     study = loaded(found.text, tmp_path)
     assert study.data.clip.height < SIZES[0]
     assert build_pool(study, num_classes=3).candidates[-1].cost.macs <= 12_000_000
     with pytest.raises(SearchError, match="no network of the space meets macs <= 10k"):
-        draft(FACTS, Wish(hours=50, workers=1, device="cpu", macs=10_000), clock(0.1, 1e-9))
+        draft(FACTS, Wish(hours=50, workers=1, slots=2, device="cpu", macs=10_000), clock(0.1, 1e-9))
 
 
 def test_seconds_follow_from_macs() -> None:
-    found = draft(FACTS, Wish(hours=5, workers=1, device="cpu"), clock(0.7, 3e-9))
+    found = draft(FACTS, Wish(hours=5, workers=1, slots=2, device="cpu"), clock(0.7, 3e-9))
     for macs in (1e6, 1e8, 1e9):
         assert epoch_at(found.timed, macs) == pytest.approx(0.7 + 3e-9 * macs, rel=1e-6)
 
@@ -166,8 +211,9 @@ def test_a_study_of_videos_is_searched_as_it_is(
         (["-o", "a.yaml"], "name either DATA, a folder of videos, or --example NAME"),
         (["DATA", "-o", "a.txt"], "-o must be a file that ends in .yaml, but is a.txt"),
         (["DATA", "-o", "a.yaml", "--macs", "many"], "a number above 0 such as 300M"),
+        (["DATA", "-o", "a.yaml", "--hours", "nan"], "Invalid value for '--hours'"),
         (["DATA", "-o", "a.yaml", "--device", "tpu"], "device 'tpu' is not known"),
-        (["nowhere", "-o", "a.yaml"], "there is no data folder, study file or database nowhere"),
+        (["nowhere", "-o", "a.yaml"], "DATA must be a folder of videos, but nowhere is none"),
         (["--example", "kinetics", "-o", "a.yaml"], "example 'kinetics' is not known; did you mean kinetics_small?"),
     ],
 )

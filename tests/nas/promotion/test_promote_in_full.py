@@ -89,7 +89,10 @@ def test_patience_ends_a_promotion_and_its_best_epoch_is_tested(
     assert len(ranks) < 30 and ranks[-1] <= ranks[best] == max(ranks)
     assert ranks == sorted(ranks[:-1]) + ranks[-1:]
     assert f"training ended after epoch {len(ranks)}: 1 in a row were not better on val" in said
-    assert json.loads((folder / "network.json").read_text("utf-8"))["record"]["best_epoch"] == best + 1
+    record = json.loads((folder / "network.json").read_text("utf-8"))["record"]
+    assert (record["best_epoch"], record["trained_epochs"]) == (best + 1, len(ranks)) and patient["epochs"] == len(
+        ranks
+    )
     kept = torch.load(folder / "training" / "best.pt", weights_only=True)["model"]
     assert all(torch.equal(value, kept[name]) for name, value in nas.load(folder).model.state_dict().items())
     again, _ = promoted(capsys, searched, *fast, "promote.patience=1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from nas.errors import NotFoundError
 from nas.study.views import Views
 from nas.use.detection import (
     BINS,
+    MOST_CLASSES,
     areas,
     at_threshold,
     calibration_error,
@@ -101,6 +103,29 @@ def test_curves_are_drawn(place: Place, tmp_path: Path, ending: str) -> None:
     assert main([*command, "--detect", "move left", "--recall", "0.5"]) == 0
     assert roc.read_text("utf-8").count("<polyline") == 2
     assert main(["evaluate", str(place.folders[0]), str(place.data), "--roc", str(tmp_path / "roc.pdf")]) == 2
+
+
+def test_plots_are_refused_before_anything_is_tested(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.use.networks.judged_network", lambda *args, **kwargs: pytest.fail("a test began"))
+    command = ["evaluate", str(place.folders[0]), str(place.data)]
+    for options, message in (
+        (["--roc", "roc.pdf"], "a plot must end in .html, .svg or .png, but is roc.pdf"),
+        (["--roc", f"{tmp_path}/a.svg", "--pr", f"{tmp_path}/a.svg"], "two plots would be"),
+        (["--detect", "move lef", "--recall", "0.9"], "did you mean move left?"),
+    ):
+        assert main([*command, *options]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_of_many_classes_those_with_the_most_videos_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.repeat(np.arange(MOST_CLASSES), 3), np.arange(MOST_CLASSES, MOST_CLASSES + 5)])
+    probabilities = rng.dirichlet(np.ones(MOST_CLASSES + 5), len(labels)).astype(np.float32)
+    scores = replace(scores_of(probabilities, labels), classes=tuple(f"class {k:02d}" for k in range(MOST_CLASSES + 5)))
+    assert [one.name for one in curves(scores)] == [f"class {k:02d}" for k in range(MOST_CLASSES)]
+    assert len(detections(scores)) == MOST_CLASSES + 5
 
 
 def test_intervals_hold_their_value_and_narrow_with_videos() -> None:

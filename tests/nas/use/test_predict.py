@@ -457,3 +457,50 @@ def test_a_stream_of_a_video_that_was_cut_off_says_so_at_its_end(
     with pytest.raises(DataError) as caught:
         list(stream_video(network, part, length=1.0))
     assert "part.mp4" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_stream_holds_the_frames_of_a_window(
+    network: TrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    path = written(
+        tmp_path / "long.mp4", np.tile(moving("move left", rng), (100, 1, 1, 1)), gop=20
+    )  # 100 s at 8 a second
+    seen: list[int] = []
+
+    class Held(predict.deque):  # type: ignore[misc, name-defined]
+        def append(self, item: object) -> None:
+            super().append(item)
+            seen.append(len(self))
+
+    monkeypatch.setattr(predict, "deque", Held)
+    for every in (None, 1.0, 40.0):
+        seen.clear()
+        assert list(stream_video(network, path, length=2.0, every=every))
+        assert max(seen) <= 18  # two seconds, and one more at each end
+
+
+def test_a_jump_of_the_clock_is_looked_at_once(network: TrainedNetwork, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    frames = np.tile(moving("move right", rng), (2, 1, 1, 1))
+    ticks = [*range(8), *range(8 * 3600, 8 * 3600 + 8)]
+    found = edges(stream_video(network, written(tmp_path / "jump.mp4", frames, ticks=ticks), length=1.0))
+    assert len(found) <= 2 * 4 and found[:2] == [0, 1] and found[-1] == pytest.approx(3601)
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--windows", "3"]])
+def test_a_stream_goes_with_no_other_form(
+    place: Place, turning: Path, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(place.folders[0]), str(turning), "--stream", "csv", *option]) == 2
+    assert "leave out --json and --windows" in capsys.readouterr().err
+
+
+def test_json_lines_are_json_whatever_a_file_is_called(
+    place: Place, turning: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a\xad\x7f\x85b.mp4"
+    path.write_bytes(turning.read_bytes())
+    assert main(["predict", str(place.folders[0]), str(path), "--stream", "jsonl", "--window", "20"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["video"] == str(path)

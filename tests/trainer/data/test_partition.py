@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.cli.main import main
+from trainer.config import Clip, DataConfig
+from trainer.data.dataset import open_data
 from trainer.data.layouts import DataError, find_videos
+from trainer.data.motion_clips import make_motion
 from trainer.data.partition import grouped, partition
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -112,3 +116,24 @@ def test_what_cannot_be_split_is_one_line(
 def test_shares_leave_something_for_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "split", str(tmp_path), "-o", str(tmp_path / "l"), "--val", "0.6", "--test", "0.4"]) == 2
     assert "must leave something for train" in capsys.readouterr().err
+
+
+def test_data_in_which_a_group_is_in_two_splits_is_refused(tmp_path: Path) -> None:
+    make_motion(tmp_path / "data", train_per_class=2, val_per_class=2, test_per_class=1, frames=4, size=16)
+    config = DataConfig(
+        root=str(tmp_path / "data"),
+        cache=str(tmp_path / "cache"),
+        clip=Clip(frames=2, height=8, width=8),
+        short_side=8,
+    )
+    open_data(replace(config, group=r"^\w+/\w+/\d+"))
+    with pytest.raises(DataError) as caught:
+        open_data(replace(config, group=r"(\d+)\.mp4"))
+    assert "a group of data.group must be in one split, but '0000' is in train (train/" in str(caught.value)
+    for pattern, message in (
+        ("(", "data.group must be a regular expression"),
+        ("scene", "data.group must be found in"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_data(replace(config, group=pattern))
+    assert "group" not in replace(config, group="x").identity()  # what is trained is the same
