@@ -152,7 +152,15 @@ class _Supply:
         return rng.sample(self.candidates, min(count, len(self.candidates)))
 
 
-_PLAIN = {"accuracy": "auto", "step_cost": "epochs", "patience": 0, "features": (), "repeats": 0, "floors": ()}
+_PLAIN = {
+    "logs": (),
+    "accuracy": "auto",
+    "step_cost": "epochs",
+    "patience": 0,
+    "features": (),
+    "repeats": 0,
+    "floors": (),
+}
 
 
 def decided(sampler: str, scheduler: str, *, decider: Callable[..., Decider] = Decider, **changed: Any) -> Search:

@@ -22,8 +22,9 @@ from nas.train.recipe_names import told_apart
 def status_report(store: Store, row: StudyRow) -> dict[str, Any]:
     """What `nas status` shows, as plain values."""
     search, metric = row["config"]["search"], metric_in(store, row["id"])
-    evaluations = store.evaluations(row["id"])
+    jobs = store.jobs(row["id"])  # before results: a job that ends meanwhile counts as one or the other
     trials = store.trials(row["id"])
+    evaluations = store.evaluations(row["id"])
     rungs = []
     fidelity = recorded_fidelity(row)
     for rung, epochs in enumerate(fidelity.ends):
@@ -51,7 +52,7 @@ def status_report(store: Store, row: StudyRow) -> dict[str, Any]:
     spent = {kind: [one for one in drivers if one.kind == kind] for kind in ("search", "ablation", "promotion")}
     latest = drivers[-1] if drivers else None
     last = {e["trial_id"]: e["epochs"] for e in evaluations}
-    begun = begun_of(store.location, store.jobs(row["id"]), evaluations, fidelity).values()
+    begun = begun_of(store.location, jobs, evaluations, fidelity).values()
     return {
         "study": row["name"],
         "database": store.location,

@@ -84,9 +84,9 @@ def frame_of(store: Store, study: StudyRow, now: datetime) -> Frame:
         now: With a time zone.
     """
     fidelity = recorded_fidelity(study)
-    evaluations = store.evaluations(study["id"])
+    jobs = store.jobs(study["id"])  # before results: a job that ends meanwhile counts as one or the other
     trials = store.trials(study["id"])
-    jobs = store.jobs(study["id"])
+    evaluations = store.evaluations(study["id"])
     drivers = drivers_of(store, study["id"], now)
     last = drivers[-1] if drivers else None
     at_work = last if last is not None and last.alive else None

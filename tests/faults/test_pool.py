@@ -213,7 +213,7 @@ def test_loader_processes_are_shared_out_by_cores_and_said_once(
 ) -> None:
     executor = Slots(cores, workers)
     monkeypatch.setattr(crew, "executor", lambda workers: executor)
-    monkeypatch.setattr(crew, "device", lambda: device)
+    monkeypatch.setattr(crew, "usual_device", lambda: device)
     said: list[str] = []
     gang = Crew(workers, say=said.append)
     task = task_in(tmp_path, wanted)

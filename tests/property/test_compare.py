@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.study.front import dominates, front, front_ranks, hypervolume
+from nas.study.front import front, front_ranks, hypervolume
+from tests.fronts import dominates
 
 points = st.lists(st.tuples(*[st.integers(0, 6).map(lambda i: i / 6)] * 2), min_size=1, max_size=20)
 

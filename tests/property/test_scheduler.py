@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from nas.search.ledger import Entry, Ledger
 from nas.search.scheduler import Done, Promote, Rules, Start, Wait, asha, order, promotable
-from nas.study.front import dominates, front, front_ranks, hypervolume
+from nas.study.front import front, front_ranks, hypervolume
 from nas.study.schema import OrderBy
+from tests.fronts import dominates
 
 ORDERS: tuple[OrderBy, ...] = ("hypervolume", "fronts")
 

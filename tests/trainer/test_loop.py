@@ -280,7 +280,7 @@ def test_a_network_with_other_classes_than_the_data_is_refused(toy, tmp_path):
         ({"seed": 1}, "seed is 1 and was 0"),
         ({"lr": 0.02}, "recipe.lr is 0.02 and was 0.01"),
         ({"checksum": "new"}, "data checksum is new and was toy"),
-        ({"width": 4}, r"0.weight is \(4, 3, 3, 3, 3\) and was \(8, 3, 3, 3, 3\)"),
+        ({"width": 4}, r"0.weight is \(8, 3, 3, 3, 3\), and \(4, 3, 3, 3, 3\) in the network"),
     ],
 )
 def test_a_folder_goes_on_only_with_its_own_run(toy, tmp_path, changes, words):

@@ -84,7 +84,7 @@ def times_of(data: NDArray[np.uint8], digest: np.uint32 | None = None) -> Times:
     numbers = data[_DIGEST_BYTES : _DIGEST_BYTES + (len(data) - _DIGEST_BYTES) // 8 * 8].view("<i8")
     count, width, height, shown, keys = numbers[:5].tolist()
     if not 0 <= shown + 2 * keys <= len(numbers) - 5 or min(shown, keys) < 0:
-        raise DamagedError("the remembered times of its frames are damaged")
+        raise DamagedError("what is remembered of it is damaged: it has no bytes")
     edges = np.cumsum([5, shown, keys, keys])
     if digest is not None:
         check_bytes(data[: _DIGEST_BYTES + 8 * int(edges[-1])], digest, "what is remembered of it")

@@ -32,6 +32,7 @@ COMMANDS = [
     ["report"],
     ["importance"],
     ["watch"],
+    ["new"],
     ["dashboard"],
     ["compare"],
     ["export"],

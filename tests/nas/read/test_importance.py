@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.search.levels import FEW, beyond_cost, levels_of, marginal_fronts, partial_effects, uniform_levels
-
-
-def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether one point is nowhere worse than another and somewhere better."""
-    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
+from tests.fronts import dominates
 
 
 def row(digest: str, top1: float, macs: int, rung: int = 0, **settings: Any) -> dict[str, Any]:

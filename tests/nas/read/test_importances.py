@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas.search import fanova as module
+from nas.search import importance as module
 from nas.search.importance import Forest, importances, keep
 from nas.search.levels import MIN_NETWORKS
 from nas.store.database import Store

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from nas.cli.main import main
-from nas.use.latency import latencies, threads
+from nas.use.latency import latencies
 from tests.nas.use.conftest import Place, said_json
+from trainer.device import threads_of
 
 TINY = "{family: resnet, depth: 1-1, stem_width: 8, stem: 1x3x3/2, kind: 3d}"
 FLAT = "{family: resnet, depth: 1-1, stem_width: 8, stem: 1x3x3/2, kind: 2d}"
@@ -35,7 +36,7 @@ def test_networks_take_turns() -> None:
 
 def test_threads_are_as_before_afterwards() -> None:
     before = torch.get_num_threads()
-    with threads(before + 1):
+    with threads_of(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 

@@ -98,7 +98,7 @@ class Jpeg:
             number = int(numbers[place])
             if number != last:  # a looped video shows a frame more than once
                 if not 0 < edges[number + 1] - edges[number] <= len(data) - start - edges[number]:
-                    raise DamagedError(f"frame {number} is damaged: its bytes lie outside of the file")
+                    raise DamagedError(f"frame {number} is damaged: it has no bytes")
                 coded = data[start + edges[number] : start + edges[number + 1]]
                 if digests is not None:
                     check_bytes(coded, digests[number], "frame", number)
