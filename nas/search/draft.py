@@ -287,7 +287,7 @@ def _text(facts: Facts, wish: Wish, plan: _Plan) -> str:
         "",
     ]
     lines += ["data:", f"  name: {_quoted(_name(facts.name))}"]
-    lines += [f"  {key}: {_quoted(value)}" for key, value in facts.data.items()]
+    lines += [f"  {key}: {value if key == 'per_class' else _quoted(value)}" for key, value in facts.data.items()]
     lines += [
         f"  num_classes: {len(facts.classes)}",
         f"  clip: {{frames: {frames}, height: {plan.size}, width: {plan.size}, stride: {1 if uniform else stride}}}"

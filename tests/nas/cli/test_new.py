@@ -113,6 +113,9 @@ def test_what_is_asked_for_is_kept_to(tmp_path: Path) -> None:
     study = loaded(found.text, tmp_path)
     assert [str(limit) for limit in study.limits] == ["macs <= 50M"] and study.search.workers == 1
     assert "as asked for" in found.text and study.data.flip
+    listed = replace(FACTS, data={**FACTS.data, "layout": "slowfast", "annotations": "lists", "per_class": "5"})
+    data = loaded(draft(listed, Wish(hours=1, workers=1, slots=2, device="cpu"), clock(0, 1e-9)).text, tmp_path).data
+    assert (data.layout, data.annotations, data.per_class) == ("slowfast", "lists", 5)
     turned = draft(
         replace(FACTS, classes=("turn left", "turn right")),
         Wish(hours=1, workers=1, slots=2, device="cpu"),
