@@ -138,19 +138,24 @@ def _facts(data: str, config: DataConfig, overrides: Sequence[str]) -> Facts:
 
 
 def _timer(facts: Facts, device: str, workers: int) -> Timer:
+    from torch import OutOfMemoryError
+
     from nas.train.timing import epoch_seconds
 
     def timed(one: Candidate, study: Study) -> float:
-        return epoch_seconds(
-            one.spec,
-            study.data,
-            study.recipe,
-            num_classes=len(facts.classes),
-            num_train=facts.videos["train"],
-            num_val=facts.videos["val"],
-            device=device,
-            threads=max(1, (os.cpu_count() or 1) // workers),
-        )
+        try:
+            return epoch_seconds(
+                one.spec,
+                study.data,
+                study.recipe,
+                num_classes=len(facts.classes),
+                num_train=facts.videos["train"],
+                num_val=facts.videos["val"],
+                device=device,
+                threads=max(1, (os.cpu_count() or 1) // workers),
+            )
+        except OutOfMemoryError as error:
+            raise MemoryError(str(error)) from error
 
     return timed
 

@@ -124,12 +124,9 @@ def _bands(groups: Sequence[Group], bands: Sequence[Band]) -> tuple[str, Chart]:
 
 
 def _write(path: Path, make: Callable[[], tuple[str, Chart]]) -> None:
-    if path.suffix not in ENDINGS:
-        raise NasError(f"a plot must end in .html, .svg or .png, but is {path}")
+    check_plots([path])
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        make_folder(path.parent)
-        check_replaceable(path)
         title, chart = make()
         if path.suffix == ".png":
             _png(title, chart, part)

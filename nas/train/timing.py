@@ -47,25 +47,8 @@ def epoch_seconds(
         seconds: To measure for.
 
     Raises:
-        MemoryError: It does not fit.
+        torch.OutOfMemoryError: It does not fit into a GPU.
     """
-    try:
-        return _measured(spec, data, recipe, num_classes, num_train, num_val, device, threads, seconds)
-    except torch.OutOfMemoryError as error:
-        raise MemoryError(str(error)) from error
-
-
-def _measured(
-    spec: ArchSpec,
-    data: DataConfig,
-    recipe: Recipe,
-    num_classes: int,
-    num_train: int,
-    num_val: int,
-    device: str,
-    threads: int,
-    seconds: float,
-) -> float:
     batch, clip = recipe.batch_size, data.clip
     learner = Learner(
         build(spec, num_classes=num_classes, planes=data.planes), replace(recipe, compile=False), torch.device(device)
